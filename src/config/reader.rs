@@ -1,0 +1,258 @@
+//! Takes keys out of a table one by one, and writes down everything that is wrong with them.
+//!
+//! Whoever asks for a key thereby declares it: what nobody asked for is unknown, and is told with
+//! the nearest key that somebody did ask for.
+
+use std::{
+    cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration,
+};
+
+use serde_json::{Map, Value};
+use strum::VariantNames;
+
+use super::{problem::Problem, secret::Text, units};
+
+/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
+const NEAR: f64 = 0.82;
+
+/// A table being read. Everything it finds wrong goes to the list shared by all tables of one read.
+pub(super) struct Reader<'p> {
+    path: String,
+    left: Map<String, Value>,
+    known: Vec<&'static str>,
+    problems: &'p RefCell<Vec<Problem>>,
+}
+
+impl<'p> Reader<'p> {
+    pub(super) fn new(path: &str, table: Map<String, Value>, problems: &'p RefCell<Vec<Problem>>) -> Self {
+        Self {
+            path: path.to_owned(),
+            left: table,
+            known: Vec::new(),
+            problems,
+        }
+    }
+
+    /// Writes down that `key` is wrong.
+    pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem {
+            path: format!("{}.{key}", self.path),
+            message: message.into(),
+        });
+    }
+
+    /// Takes a key's value, with references to secrets resolved; `null` counts as not given.
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        match self.take_unresolved(key)? {
+            Value::String(configured) => match Text::parse(&configured).and_then(|text| text.resolve()) {
+                Ok(resolved) => Some(Value::String(resolved)),
+                Err(why) => {
+                    self.problem(key, why);
+                    None
+                }
+            },
+            value => Some(value),
+        }
+    }
+
+    fn take_unresolved(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.left.shift_remove(key).filter(|value| !value.is_null())
+    }
+
+    /// Reads a key with `read`; what is wrong is written down and counts as not given.
+    fn read<T>(&mut self, key: &'static str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+        let value = self.take(key)?;
+        read(&value).map_err(|why| self.problem(key, why)).ok()
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        self.read(key, |value| match value {
+            Value::Bool(yes) => Ok(*yes),
+            other => Err(format!("{other} is neither true nor false")),
+        })
+        .unwrap_or(default)
+    }
+
+    pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.read(key, units::duration).unwrap_or(default)
+    }
+
+    /// A duration that must not be zero.
+    pub(super) fn positive_duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.read(key, |value| match units::duration(value)? {
+            Duration::ZERO => Err(format!(
+                "{value} leaves no time at all: write a duration above zero, such as \"30s\""
+            )),
+            duration => Ok(duration),
+        })
+        .unwrap_or(default)
+    }
+
+    pub(super) fn size(&mut self, key: &'static str, default: u64) -> u64 {
+        self.read(key, units::size).unwrap_or(default)
+    }
+
+    pub(super) fn integer<T>(&mut self, key: &'static str, allowed: RangeInclusive<T>, default: T) -> T
+    where
+        T: TryFrom<u64> + PartialOrd + Display + Copy,
+    {
+        self.read(key, |value| {
+            value
+                .as_u64()
+                .and_then(|number| T::try_from(number).ok())
+                .filter(|number| allowed.contains(number))
+                .ok_or_else(|| {
+                    format!(
+                        "{value} is not a whole number from {} to {}",
+                        allowed.start(),
+                        allowed.end()
+                    )
+                })
+        })
+        .unwrap_or(default)
+    }
+
+    /// One of the names of `T`, spelled exactly.
+    pub(super) fn choice<T: FromStr + VariantNames>(&mut self, key: &'static str, default: T) -> T {
+        self.read(key, |value| {
+            let name = value.as_str().unwrap_or_default();
+            name.parse().map_err(|_| {
+                let near = nearest(name, T::VARIANTS)
+                    .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+                format!(
+                    "{value} is not known here: write one of \"{}\"{near}",
+                    T::VARIANTS.join("\", \"")
+                )
+            })
+        })
+        .unwrap_or(default)
+    }
+
+    /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
+    pub(super) fn status_codes(
+        &mut self,
+        key: &'static str,
+        may_be_empty: bool,
+        default: &[u16],
+    ) -> BTreeSet<u16> {
+        self.read(key, |value| {
+            let Some(codes) = value.as_array() else {
+                return Err(format!("{value} is not a list of status codes: write one such as [200, 202]"));
+            };
+            if codes.is_empty() && !may_be_empty {
+                return Err("[] would make a failure of every answer: name at least one status code, such as [200, 202]".to_owned());
+            }
+            codes
+                .iter()
+                .map(|code| {
+                    code.as_u64()
+                        .and_then(|code| u16::try_from(code).ok())
+                        .filter(|code| (200..=599).contains(code))
+                        .ok_or_else(|| format!("{code} is not a status code from 200 to 599"))
+                })
+                .collect()
+        })
+        .unwrap_or_else(|| default.iter().copied().collect())
+    }
+
+    /// A string that must be given and that passes `check`. It keeps its references, so that a
+    /// secret can be read again when its file changes. Stands empty where there is a problem.
+    pub(super) fn required_text(
+        &mut self,
+        key: &'static str,
+        hint: &str,
+        check: impl FnOnce(&Text) -> Result<(), String>,
+    ) -> Text {
+        let text = match self.take_unresolved(key) {
+            None => Err(format!("is required and not given: write {hint}")),
+            Some(value) => as_text(&value),
+        };
+        text.and_then(|text| check(&text).map(|()| text))
+            .unwrap_or_else(|why| {
+                self.problem(key, why);
+                Text::default()
+            })
+    }
+
+    /// The entries of a table with free keys, together with the flat keys `{key}_…` that the
+    /// runtime's environment overrides become. To be asked for after all flat keys of this table.
+    pub(super) fn free_table(&mut self, key: &'static str) -> FreeTable {
+        let mut table = FreeTable::default();
+        match self.take_unresolved(key) {
+            None => {}
+            Some(Value::Object(entries)) => table.entries.extend(entries),
+            // An override of the whole table arrives as a string that holds JSON.
+            Some(Value::String(json)) => match serde_json::from_str(&json) {
+                Ok(Value::Object(entries)) => table.entries.extend(entries),
+                _ => self.problem(
+                    key,
+                    format!("\"{json}\" is not a table: write [plugin_config.{key}] with one line a key"),
+                ),
+            },
+            Some(other) => {
+                self.problem(
+                    key,
+                    format!("{other} is not a table: write [plugin_config.{key}] with one line a key"),
+                );
+            }
+        }
+        let prefix = format!("{key}_");
+        let flat: Vec<String> = self
+            .left
+            .keys()
+            .filter(|name| name.starts_with(&prefix))
+            .cloned()
+            .collect();
+        for name in flat {
+            if let Some(value) = self.left.shift_remove(&name) {
+                table.overrides.push((name[prefix.len()..].to_owned(), value));
+            }
+        }
+        table
+    }
+
+    /// Writes down every key that nobody asked for.
+    pub(super) fn finish(mut self, ignored: &[&str]) {
+        for (key, _) in std::mem::take(&mut self.left) {
+            if !ignored.contains(&key.as_str()) {
+                let near = nearest(&key, &self.known).map_or_else(
+                    || "remove it, or look for its name in config.toml".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                self.problem(&key, format!("unknown key: {near}"));
+            }
+        }
+    }
+}
+
+/// A table whose keys are the user's own.
+#[derive(Default)]
+pub(super) struct FreeTable {
+    /// The table as configured.
+    pub(super) entries: Vec<(String, Value)>,
+    /// What the environment overrides: the rest of each flat key, and its value.
+    pub(super) overrides: Vec<(String, Value)>,
+}
+
+/// A string; a number or boolean counts as one, since environment overrides arrive as such.
+pub(super) fn as_text(value: &Value) -> Result<Text, String> {
+    match value {
+        Value::String(text) => Text::parse(text),
+        Value::Number(_) | Value::Bool(_) => Text::parse(&value.to_string()),
+        // The value itself is not shown: it may hold a credential.
+        Value::Array(_) => Err("a list stands where a string must: put one value in quotes".to_owned()),
+        Value::Object(_) => Err("a table stands where a string must: put one value in quotes".to_owned()),
+        Value::Null => Err("null stands where a string must: put a value in quotes".to_owned()),
+    }
+}
+
+fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
+    let wrong = wrong.to_ascii_lowercase();
+    known
+        .iter()
+        .map(|key| (strsim::jaro_winkler(&wrong, &key.to_ascii_lowercase()), *key))
+        .filter(|(likeness, _)| *likeness > NEAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, key)| key)
+}

@@ -1,0 +1,178 @@
+//! Strings that name secrets in place of holding them: `${env:NAME}` and `${file:/run/secrets/x}`.
+
+use std::{fmt, path::PathBuf, time::SystemTime};
+
+/// A configured string, with its references to secrets still unresolved.
+///
+/// `Debug` and `Display` show the text as configured, so the name of a secret and never its value.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    configured: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Env(String),
+    File(PathBuf),
+}
+
+/// What tells whether a file was written anew: its time of change and its length.
+pub(crate) type FileStamp = Option<(SystemTime, u64)>;
+
+impl Text {
+    /// Splits a configured string into literal parts and references.
+    ///
+    /// # Errors
+    /// A reference that does not end, or of a kind other than `env` and `file`.
+    pub(super) fn parse(configured: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = configured;
+        while let Some(start) = rest.find("${") {
+            let (literal, reference) = rest.split_at(start);
+            let end = reference.find('}').ok_or_else(|| {
+                format!("\"{configured}\" has a \"${{\" without its \"}}\": write ${{env:NAME}} or ${{file:/path}}")
+            })?;
+            let name = &reference[2..end];
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.to_owned()));
+            }
+            parts.push(match name.split_once(':') {
+                Some(("env", name)) if !name.is_empty() => Part::Env(name.to_owned()),
+                Some(("file", path)) if !path.is_empty() => Part::File(PathBuf::from(path)),
+                _ => {
+                    return Err(format!(
+                        "\"${{{name}}}\" is not a reference: write ${{env:NAME}} or ${{file:/path}}"
+                    ));
+                }
+            });
+            rest = &reference[end + 1..];
+        }
+        if !rest.is_empty() || parts.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Self {
+            configured: configured.to_owned(),
+            parts,
+        })
+    }
+
+    /// The text with every reference replaced by what it names now.
+    ///
+    /// A file's content counts without line breaks at its end.
+    ///
+    /// # Errors
+    /// The reference that cannot be read, by its name.
+    pub fn resolve(&self) -> Result<String, String> {
+        let mut resolved = String::with_capacity(self.configured.len());
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => resolved.push_str(literal),
+                Part::Env(name) => resolved.push_str(&std::env::var(name).map_err(|why| match why {
+                    std::env::VarError::NotPresent => {
+                        format!("${{env:{name}}}: the environment variable {name} is not set")
+                    }
+                    std::env::VarError::NotUnicode(_) => {
+                        format!("${{env:{name}}}: the environment variable {name} is not UTF-8")
+                    }
+                })?),
+                Part::File(path) => {
+                    let content = std::fs::read_to_string(path).map_err(|why| {
+                        format!(
+                            "${{file:{path}}}: the file cannot be read: {why}",
+                            path = path.display()
+                        )
+                    })?;
+                    resolved.push_str(content.trim_end_matches(['\r', '\n']));
+                }
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Whether the text names a secret, so that what it resolves to must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.parts.iter().any(|part| !matches!(part, Part::Literal(_)))
+    }
+
+    /// The stamps of the files the text names, in order: when they differ, it may resolve to something else.
+    pub(crate) fn file_stamps(&self) -> impl Iterator<Item = FileStamp> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::File(path) => Some(
+                std::fs::metadata(path)
+                    .ok()
+                    .and_then(|file| Some((file.modified().ok()?, file.len()))),
+            ),
+            Part::Literal(_) | Part::Env(_) => None,
+        })
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.configured)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.configured, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_without_references_is_itself() -> Result<(), String> {
+        for text in ["", "plain", "$HOME {stream} }", "100 $"] {
+            assert_eq!(Text::parse(text)?.resolve()?, text);
+            assert!(!Text::parse(text)?.is_secret());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn environment_variables_are_put_in_place() -> Result<(), String> {
+        let cargo = std::env::var("CARGO_MANIFEST_DIR").map_err(|why| why.to_string())?;
+        let text = Text::parse("a ${env:CARGO_MANIFEST_DIR} b")?;
+        assert_eq!(text.resolve()?, format!("a {cargo} b"));
+        assert!(text.is_secret());
+        assert_eq!(
+            format!("{text} {text:?}"),
+            "a ${env:CARGO_MANIFEST_DIR} b \"a ${env:CARGO_MANIFEST_DIR} b\""
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() -> Result<(), String> {
+        let why = Text::parse("Bearer ${env:NO_SUCH_VARIABLE_HERE}")?.resolve();
+        assert!(why.is_err_and(|why| why.contains("NO_SUCH_VARIABLE_HERE")));
+        let why = Text::parse("${file:/no/such/file}")?.resolve();
+        assert!(why.is_err_and(|why| why.contains("/no/such/file")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_read_again_and_its_last_line_break_dropped() -> Result<(), Box<dyn std::error::Error>> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), "first\n")?;
+        let text = Text::parse(&format!("Bearer ${{file:{}}}", file.path().display()))?;
+        assert_eq!(text.resolve()?, "Bearer first");
+        let before: Vec<_> = text.file_stamps().collect();
+        std::fs::write(file.path(), "second, longer\r\n")?;
+        assert_eq!(text.resolve()?, "Bearer second, longer");
+        assert_ne!(before, text.file_stamps().collect::<Vec<_>>());
+        Ok(())
+    }
+
+    #[test]
+    fn broken_references_are_refused() {
+        for text in ["${env:HOME", "${ENV:HOME}", "${env:}", "${vault:x}", "${x}"] {
+            assert!(Text::parse(text).is_err(), "{text}");
+        }
+    }
+}

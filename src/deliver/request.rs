@@ -1,0 +1,128 @@
+//! What all requests of a connector have in common.
+
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use reqwest::{
+    Body, Method, Request, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use tracing::{info, warn};
+
+use crate::config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value};
+
+/// Makes requests. Secrets in files are read again when a file changes.
+#[derive(Debug)]
+pub(super) struct RequestTemplate {
+    endpoint: EndpointConfig,
+    content_type: &'static str,
+    current: RwLock<Arc<Rendered>>,
+}
+
+#[derive(Debug)]
+struct Rendered {
+    url: Url,
+    headers: HeaderMap,
+    stamps: Vec<FileStamp>,
+}
+
+impl RequestTemplate {
+    /// # Errors
+    /// A secret that cannot be read, or that makes no URL or header.
+    pub(super) fn new(config: &Config) -> Result<Self, String> {
+        let content_type = config.body.mode.content_type();
+        let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
+        Ok(Self {
+            endpoint: config.endpoint.clone(),
+            content_type,
+            current: RwLock::new(Arc::new(rendered)),
+        })
+    }
+
+    /// Reads secrets again whose files changed. Where that fails, the last good ones stay in use.
+    pub(super) fn refresh(&self) {
+        let stamps = stamps(&self.endpoint);
+        if stamps.is_empty() || stamps == self.current().stamps {
+            return;
+        }
+        match render(&self.endpoint, self.content_type, stamps.clone()) {
+            Ok(rendered) => {
+                info!("a secret's file changed: its new content is used from now on");
+                self.replace(rendered);
+            }
+            Err(why) => {
+                warn!("a secret's file changed and cannot be used, so its old content stays in use: {why}");
+                let current = self.current();
+                self.replace(Rendered {
+                    url: current.url.clone(),
+                    headers: current.headers.clone(),
+                    stamps,
+                });
+            }
+        }
+    }
+
+    pub(super) fn request(&self, bytes: &Bytes) -> Request {
+        let current = self.current();
+        let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
+        request.headers_mut().clone_from(&current.headers);
+        *request.body_mut() = Some(Body::from(bytes.clone()));
+        request
+    }
+
+    /// A request without a body, to see whether the endpoint is there.
+    pub(super) fn probe(&self, method: Method) -> Request {
+        let current = self.current();
+        let mut request = Request::new(method, current.url.clone());
+        request.headers_mut().clone_from(&current.headers);
+        request.headers_mut().remove(CONTENT_TYPE);
+        request
+    }
+
+    /// The endpoint for the log: without user, password and query, which may hold secrets.
+    pub(super) fn label(&self) -> String {
+        let mut url = self.current().url.clone();
+        // Both fail only for URLs without a host, which http and https do not have.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_query(None);
+        url.set_fragment(None);
+        url.into()
+    }
+
+    fn current(&self) -> Arc<Rendered> {
+        self.current
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    fn replace(&self, rendered: Rendered) {
+        *self
+            .current
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rendered);
+    }
+}
+
+fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
+    let headers = endpoint.headers.iter().flat_map(|(_, text)| text.file_stamps());
+    endpoint.url.file_stamps().chain(headers).collect()
+}
+
+fn render(
+    endpoint: &EndpointConfig,
+    content_type: &'static str,
+    stamps: Vec<FileStamp>,
+) -> Result<Rendered, String> {
+    let url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 1);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, text) in &endpoint.headers {
+        headers.insert(
+            name.clone(),
+            header_value(text).map_err(|why| format!("headers.{name}: {why}"))?,
+        );
+    }
+    Ok(Rendered { url, headers, stamps })
+}

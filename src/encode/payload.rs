@@ -1,0 +1,117 @@
+//! A payload as JSON text or as it is, by its schema.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use iggy_connector_sdk::{Payload, Schema};
+use serde_json::value::RawValue;
+
+use crate::batch::Message;
+
+/// Why a message cannot become part of any body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its payload or its headers are not what they should be.
+    Undecodable(String),
+    /// Alone, it already makes a larger body than allowed.
+    TooLarge {
+        /// The size of that body.
+        bytes: usize,
+        /// The most that is allowed.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecodable(why) => f.write_str(why),
+            Self::TooLarge { bytes, limit } => {
+                write!(
+                    f,
+                    "a body of {bytes} bytes is over max_payload_size_bytes, {limit}"
+                )
+            }
+        }
+    }
+}
+
+/// Writes a payload as it is, after a look whether its schema can read it.
+pub(super) fn write_raw(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match message.schema {
+        Schema::Json => out.extend_from_slice(checked_json(message.payload)?.as_bytes()),
+        Schema::Text => out.extend_from_slice(checked_text(message.payload)?.as_bytes()),
+        Schema::Proto => match proto_any(message.payload) {
+            Some(any) => out.extend_from_slice(&any),
+            None => out.extend_from_slice(message.payload),
+        },
+        Schema::Raw | Schema::FlatBuffer | Schema::Avro => out.extend_from_slice(message.payload),
+    }
+    Ok(())
+}
+
+/// Writes a payload as JSON text.
+pub(super) fn write_json(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match message.schema {
+        Schema::Json => out.extend_from_slice(checked_json(message.payload)?.as_bytes()),
+        Schema::Text => write_string(checked_text(message.payload)?, out),
+        Schema::Proto => match proto_any(message.payload) {
+            Some(any) => out.extend_from_slice(&any),
+            None => write_base64_object(message.payload, PAYLOAD_ENCODING, out),
+        },
+        Schema::Raw | Schema::FlatBuffer | Schema::Avro => {
+            write_base64_object(message.payload, PAYLOAD_ENCODING, out);
+        }
+    }
+    Ok(())
+}
+
+const PAYLOAD_ENCODING: &[u8] = b"iggy_payload_encoding";
+pub(super) const HEADER_ENCODING: &[u8] = b"iggy_header_encoding";
+
+/// `{"data":"…","KEY":"base64"}`
+pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"data\":\"");
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD
+        .encode_slice(bytes, &mut out[start..])
+        .expect("four bytes were made room for every three");
+    out.truncate(start + written);
+    out.extend_from_slice(b"\",\"");
+    out.extend_from_slice(key);
+    out.extend_from_slice(b"\":\"base64\"}");
+}
+
+/// A JSON string, escaped where RFC 8259 asks for it.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is written to memory");
+}
+
+/// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.
+fn checked_json(payload: &[u8]) -> Result<&str, Refusal> {
+    let text = utf8(payload, "JSON")?;
+    serde_json::from_str::<&RawValue>(text)
+        .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
+    Ok(text)
+}
+
+fn checked_text(payload: &[u8]) -> Result<&str, Refusal> {
+    utf8(payload, "text")
+}
+
+fn utf8<'p>(payload: &'p [u8], what: &str) -> Result<&'p str, Refusal> {
+    // The fast check says only whether; where it says no, the slow one says where.
+    simdutf8::basic::from_utf8(payload).map_err(|_| {
+        let at = std::str::from_utf8(payload).map_or_else(|why| why.valid_up_to(), |_| payload.len());
+        Refusal::Undecodable(format!("the payload is not {what}: invalid UTF-8 at byte {at}"))
+    })
+}
+
+/// The JSON form of a `google.protobuf.Any`, when the payload is one.
+fn proto_any(payload: &[u8]) -> Option<Vec<u8>> {
+    match Schema::Proto.try_into_payload(payload.to_vec()) {
+        Ok(json @ Payload::Json(_)) => json.try_into_vec().ok(),
+        _ => None,
+    }
+}

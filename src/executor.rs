@@ -1,0 +1,59 @@
+//! The thread that all I/O of one connector happens on.
+//!
+//! The runtime's threads encode and then block in consume; requests and answers are handled here by
+//! a single-threaded executor, which for one connection does twice the work of a multi-threaded one.
+
+use std::{future::Future, io, thread};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+/// Runs futures on its own thread until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    handle: Handle,
+    /// Ends the thread when dropped.
+    running: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Executor {
+    /// # Errors
+    /// The system has no thread or no poller to give.
+    pub(crate) fn start(name: String) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (running, ended) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            // Either way of ending is the end: nothing is ever sent.
+            let _ = runtime.block_on(ended);
+            // Blocking work left behind, such as a name being looked up, must not hold a close up.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self {
+            handle,
+            running: Some(running),
+            thread: Some(thread),
+        })
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(future)
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and if it had there would be nothing left to do about it.
+            let _ = thread.join();
+        }
+    }
+}

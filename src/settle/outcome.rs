@@ -1,0 +1,108 @@
+//! How a message can end.
+
+use std::fmt;
+
+use crate::encode::Refusal;
+
+/// The end of a message's way. There is no third one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The endpoint took it.
+    Delivered,
+    /// It did not arrive, and this is why.
+    Failed(Failure),
+}
+
+/// Why a message was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    /// The status of the last answer, if there was one.
+    pub(crate) status: Option<u16>,
+    /// The endpoint's own words, or what happened in place of an answer.
+    pub(crate) detail: String,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Reason {
+    /// Its payload or headers are not what they should be; it was not sent.
+    Undecodable,
+    /// Its body is over the limit even alone; it was not sent.
+    TooLarge,
+    /// The endpoint refused it for good.
+    Rejected,
+    /// Every retry was spent.
+    RetriesExhausted,
+    /// `max_retry_duration` or `close_timeout` left no time for another attempt.
+    DeadlineExceeded,
+    /// The connector was closed while it was on its way.
+    Closed,
+    /// The sink itself failed.
+    Internal,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::Undecodable(_) => Reason::Undecodable,
+            Refusal::TooLarge { .. } => Reason::TooLarge,
+        };
+        Self {
+            reason,
+            status: None,
+            detail: refusal.to_string(),
+            attempts: 0,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if let Some(status) = self.status {
+            write!(f, ", status {status}")?;
+        }
+        if self.attempts > 0 {
+            write!(
+                f,
+                " after {} attempt{}",
+                self.attempts,
+                if self.attempts == 1 { "" } else { "s" }
+            )?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ": {}", excerpt(&self.detail, 500))?;
+        }
+        Ok(())
+    }
+}
+
+/// The start of `text`, at most `limit` bytes, on one line: answers must not write lines of their own
+/// into a log.
+pub(crate) fn excerpt(text: &str, limit: usize) -> String {
+    let end = text.floor_char_boundary(limit);
+    let mut line: String = text[..end]
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if end < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_one_line_and_ends_between_characters() {
+        assert_eq!(excerpt("bad\r\nERROR forged", 100), "bad  ERROR forged");
+        assert_eq!(excerpt("żółć", 3), "ż…");
+        assert_eq!(excerpt("", 3), "");
+    }
+}

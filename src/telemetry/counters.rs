@@ -1,0 +1,50 @@
+//! Sums over the life of one connector.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Counts up from open to close.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    requests: AtomicU64,
+    retries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    /// A request goes out, with a body of so many bytes.
+    pub(crate) fn request(&self, bytes: usize) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// A request is to be sent again.
+    pub(crate) fn retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    /// A batch is settled.
+    pub(crate) fn settled(&self, delivered: usize, failed: usize) {
+        self.delivered.fetch_add(delivered as u64, Relaxed);
+        self.failed.fetch_add(failed as u64, Relaxed);
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let load = |counter: &AtomicU64| counter.load(Relaxed);
+        write!(
+            f,
+            "{} messages delivered, {} failed; {} requests with {} bytes, {} of them retries",
+            load(&self.delivered),
+            load(&self.failed),
+            load(&self.requests),
+            load(&self.bytes),
+            load(&self.retries)
+        )
+    }
+}
