@@ -1,1 +1,88 @@
-//! stub
+//! What a sink plugin of the Apache Iggy connectors runtime is made of.
+//!
+//! A plugin is a shared library. The runtime opens it once per connector with the JSON of `[plugin_config]`, then
+//! calls it with batches of messages until it closes it, all over a C ABI. This crate owns that ABI: a plugin
+//! implements [`Sink`] and names its type to [`sink_connector!`], and never sees a pointer.
+//!
+//! ```
+//! use async_trait::async_trait;
+//! use iggy_connector_sdk::{ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata, sink_connector};
+//!
+//! #[derive(Debug)]
+//! struct Counting {
+//!     name: String,
+//! }
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Config {
+//!     name: String,
+//! }
+//!
+//! impl Counting {
+//!     fn new(_id: u32, config: Config) -> Self {
+//!         Self { name: config.name }
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl Sink for Counting {
+//!     async fn open(&mut self) -> Result<(), Error> {
+//!         Ok(())
+//!     }
+//!
+//!     async fn consume(
+//!         &self,
+//!         topic: &TopicMetadata,
+//!         metadata: MessagesMetadata,
+//!         messages: Vec<ConsumedMessage>,
+//!     ) -> Result<(), Error> {
+//!         tracing::info!(sink = self.name, topic = topic.topic, schema = %metadata.schema, "{}", messages.len());
+//!         Ok(())
+//!     }
+//!
+//!     async fn close(&mut self) -> Result<(), Error> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! sink_connector!(Counting);
+//! # fn main() {}
+//! ```
+//!
+//! The way in: `ffi` takes a call and decodes it over the runtime's buffer ([`message`]), `instance` keeps count of
+//! who is inside a sink, `executor` drives the [`sink`]'s futures and catches its panics; the [`log`] goes back
+//! through the runtime's callback. With the feature `host`, the module `host` is the other side: it loads plugins
+//! and calls them.
+
+pub mod convert;
+mod error;
+mod executor;
+mod export;
+#[doc(hidden)]
+pub mod ffi;
+mod header;
+mod header_kind;
+mod header_wire;
+#[cfg(feature = "host")]
+pub mod host;
+mod instance;
+pub mod log;
+pub mod message;
+mod payload;
+mod schema;
+pub mod sink;
+
+pub use convert::owned_value_to_serde_json;
+pub use error::Error;
+pub use executor::get_runtime;
+pub use header::{HeaderField, HeaderKey, HeaderValue, KeyMarker, ValueMarker};
+pub use header_kind::{HeaderError, HeaderKind};
+pub use header_wire::{decode_headers, encode_headers};
+pub use log::LogCallback;
+pub use message::{
+    BorrowedMessage, BorrowedMessages, ConsumedMessage, MessagesMetadata, RawMessage, RawMessages,
+    TopicMetadata,
+};
+pub use payload::Payload;
+pub use schema::Schema;
+pub use sink::Sink;

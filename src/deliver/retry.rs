@@ -92,8 +92,10 @@ impl Delivery {
                 );
             }
             let ended = tokio::select! {
-                ended = attempt(&self.client, request, |status| self.keep(status)) => ended,
+                // Once closed, an attempt is not even begun.
+                biased;
                 () = closing.closed() => return failed(Reason::Closed, attempts, None),
+                ended = attempt(&self.client, request, |status| self.keep(status)) => ended,
             };
             if self.verbose {
                 debug!("{}: {}", self.label(), ended_as(&ended));

@@ -1,0 +1,103 @@
+//! A decoded payload.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A payload, read as its [`Schema`](crate::Schema) says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Payload {
+    /// A JSON tree.
+    Json(simd_json::OwnedValue),
+    /// Bytes as they came.
+    Raw(Vec<u8>),
+    /// UTF-8 text.
+    Text(String),
+    /// Protocol Buffers in a text form.
+    Proto(String),
+    /// A `FlatBuffers` buffer, unread.
+    FlatBuffer(Vec<u8>),
+    /// An Avro datum, unread.
+    Avro(Vec<u8>),
+}
+
+impl Payload {
+    /// The payload as bytes: JSON is written compact, all else is handed over as it is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJsonPayload`] if the tree cannot be written.
+    pub fn try_into_vec(self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Json(value) => json_bytes(&value),
+            Self::Text(text) | Self::Proto(text) => Ok(text.into_bytes()),
+            Self::Raw(bytes) | Self::FlatBuffer(bytes) | Self::Avro(bytes) => Ok(bytes),
+        }
+    }
+
+    /// As [`try_into_vec`](Self::try_into_vec), leaving the payload in place: all but JSON is copied.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJsonPayload`] if the tree cannot be written.
+    pub fn try_to_bytes(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Json(value) => json_bytes(value),
+            Self::Text(text) | Self::Proto(text) => Ok(text.clone().into_bytes()),
+            Self::Raw(bytes) | Self::FlatBuffer(bytes) | Self::Avro(bytes) => Ok(bytes.clone()),
+        }
+    }
+}
+
+fn json_bytes(value: &simd_json::OwnedValue) -> Result<Vec<u8>, Error> {
+    simd_json::to_vec(value).map_err(|_| Error::InvalidJsonPayload)
+}
+
+/// For people: `Json(…)` indented, `Text(…)`, `Raw([…])`, and only the length of flatbuffer and avro.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(value) => {
+                write!(
+                    f,
+                    "Json({})",
+                    simd_json::to_string_pretty(value).map_err(|_| fmt::Error)?
+                )
+            }
+            Self::Raw(bytes) => write!(f, "Raw({bytes:#?})"),
+            Self::Text(text) => write!(f, "Text({text})"),
+            Self::Proto(text) => write!(f, "Proto({text})"),
+            Self::FlatBuffer(bytes) => write!(f, "FlatBuffer({} bytes)", bytes.len()),
+            Self::Avro(bytes) => write!(f, "Avro({} bytes)", bytes.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn bytes_both_ways_and_display() {
+        let json = Payload::Json(simd_json::json!({"a": [1, null]}));
+        let cases = [
+            (
+                json,
+                &br#"{"a":[1,null]}"#[..],
+                "Json({\n  \"a\": [\n    1,\n    null\n  ]\n})",
+            ),
+            (Payload::Raw(vec![1, 2]), b"\x01\x02", "Raw([\n    1,\n    2,\n])"),
+            (Payload::Text("t".into()), b"t", "Text(t)"),
+            (Payload::Proto("p".into()), b"p", "Proto(p)"),
+            (Payload::FlatBuffer(vec![0; 3]), b"\0\0\0", "FlatBuffer(3 bytes)"),
+            (Payload::Avro(vec![0; 2]), b"\0\0", "Avro(2 bytes)"),
+        ];
+        for (payload, bytes, shown) in cases {
+            assert_eq!(payload.to_string(), shown);
+            assert_eq!(payload.try_to_bytes().unwrap(), bytes);
+            assert_eq!(payload.try_into_vec().unwrap(), bytes);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a sink implements.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracing::error;
+
+use crate::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, TopicMetadata};
+
+/// How many ranges of offsets one log line lists.
+const LISTED_RANGES: usize = 16;
+
+/// Takes batches of messages somewhere.
+///
+/// One value serves one connector, from [`open`](Self::open) to [`close`](Self::close). Batches of different topics
+/// arrive concurrently. All its futures run on [`get_runtime`](crate::get_runtime).
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Makes the sink ready. Called once, before any batch.
+    ///
+    /// # Errors
+    /// With any error the connector does not start and the sink is dropped, without [`close`](Self::close).
+    async fn open(&mut self) -> Result<(), Error>;
+
+    /// Takes one batch, decoded; it can be empty.
+    ///
+    /// # Errors
+    /// Any error is logged and reported to the runtime, which does not send the batch again.
+    async fn consume(
+        &self,
+        topic_metadata: &TopicMetadata,
+        messages_metadata: MessagesMetadata,
+        messages: Vec<ConsumedMessage>,
+    ) -> Result<(), Error>;
+
+    /// Takes one batch over the runtime's own buffer, which is what the container calls.
+    ///
+    /// Unless overridden, decodes the messages and passes them to [`consume`](Self::consume). Those that do not
+    /// decode are logged at ERROR in one line with their offsets.
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume); unless overridden also [`Error::CannotDecode`] when that went well but some
+    /// messages did not decode.
+    async fn consume_borrowed(
+        &self,
+        topic: &TopicMetadata,
+        metadata: MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<(), Error> {
+        let mut decoded = Vec::with_capacity(messages.len());
+        let mut undecodable = Vec::new();
+        let mut reason = None;
+        for message in messages {
+            match message.to_consumed(metadata.schema) {
+                Ok(message) => decoded.push(message),
+                Err(error) => {
+                    undecodable.push(message.offset);
+                    reason.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(reason) = &reason {
+            error!(
+                "{} of {} messages cannot be decoded and are not passed on: stream: {}, topic: {}, partition: {}, \
+                 schema: {}, offsets: {}; the first: {reason}",
+                undecodable.len(),
+                messages.len(),
+                topic.stream,
+                topic.topic,
+                metadata.partition_id,
+                metadata.schema,
+                ranges(&undecodable),
+            );
+        }
+        self.consume(topic, metadata, decoded).await?;
+        if reason.is_some() {
+            Err(Error::CannotDecode(metadata.schema))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Told once when close begins, while batches may still be under way: from here on the sink should bring them
+    /// to an end. Must not block.
+    ///
+    /// Returns how long close waits for them. When that is over, close returns without them, and the last of them
+    /// runs [`close`](Self::close) when it ends.
+    fn begin_close(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    /// Ends the sink. Called once, when no batch is under way any more; then the sink is dropped.
+    ///
+    /// # Errors
+    /// Any error is logged; the connector is closed all the same.
+    async fn close(&mut self) -> Result<(), Error>;
+}
+
+/// `3-5, 9` for `[3, 4, 5, 9]`, at most [`LISTED_RANGES`] of them.
+fn ranges(offsets: &[u64]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for &offset in offsets {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(offset) => *last = offset,
+            _ => ranges.push((offset, offset)),
+        }
+    }
+    let mut texts: Vec<String> = ranges
+        .iter()
+        .take(LISTED_RANGES)
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    if ranges.len() > LISTED_RANGES {
+        texts.push(format!("and {} more ranges", ranges.len() - LISTED_RANGES));
+    }
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_as_ranges() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), "3-5, 9, 11-12");
+        assert_eq!(ranges(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
+        let odd: Vec<u64> = (0..40).map(|n| 2 * n + 1).collect();
+        assert!(
+            ranges(&odd).ends_with("29, 31, and 24 more ranges"),
+            "{}",
+            ranges(&odd)
+        );
+    }
+}
