@@ -67,12 +67,7 @@ impl<'a> Batch<'a> {
                 headers: Headers::Encoded(message),
             })
             .collect();
-        Self {
-            stream: &topic.stream,
-            topic: &topic.topic,
-            partition_id: metadata.partition_id,
-            messages,
-        }
+        Self { stream: &topic.stream, topic: &topic.topic, partition_id: metadata.partition_id, messages }
     }
 
     /// A batch of messages that were decoded before, with their payloads written by [`written_payload`].
@@ -94,12 +89,7 @@ impl<'a> Batch<'a> {
                 headers: Headers::Decoded(message.headers.as_ref()),
             })
             .collect();
-        Self {
-            stream: &topic.stream,
-            topic: &topic.topic,
-            partition_id: metadata.partition_id,
-            messages,
-        }
+        Self { stream: &topic.stream, topic: &topic.topic, partition_id: metadata.partition_id, messages }
     }
 }
 

@@ -33,11 +33,7 @@ impl Executor {
             // Blocking work left behind, such as a name being looked up, must not hold a close up.
             runtime.shutdown_background();
         })?;
-        Ok(Self {
-            handle,
-            running: Some(running),
-            thread: Some(thread),
-        })
+        Ok(Self { handle, running: Some(running), thread: Some(thread) })
     }
 
     pub(crate) fn spawn<T: Send + 'static>(

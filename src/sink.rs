@@ -53,12 +53,7 @@ struct Open {
 impl HttpSink {
     /// A sink that is not open yet.
     pub fn new(id: u32, config: HttpSinkConfig) -> Self {
-        Self {
-            id,
-            config,
-            closing: watch::Sender::new(None),
-            open: None,
-        }
+        Self { id, config, closing: watch::Sender::new(None), open: None }
     }
 
     /// The way of a batch: encode, deliver, settle.
@@ -74,12 +69,8 @@ impl HttpSink {
         // Delivery runs beside encoding, a few bodies behind.
         let ahead = if open.config.body.mode.batches() { 1 } else { 64 };
         let (bodies, queued) = mpsc::channel(ahead);
-        let delivered = open.executor.spawn(deliver(
-            open.delivery.clone(),
-            open.counters.clone(),
-            queued,
-            patience,
-        ));
+        let delivered =
+            open.executor.spawn(deliver(open.delivery.clone(), open.counters.clone(), queued, patience));
         for encoded in Bodies::of(batch, &open.config.body) {
             match encoded {
                 Encoded::Body(body) => {
@@ -95,9 +86,9 @@ impl HttpSink {
         }
         drop(bodies);
         match delivered.await {
-            Ok(outcomes) => outcomes
-                .into_iter()
-                .for_each(|(messages, outcome)| ledger.settle(messages, outcome)),
+            Ok(outcomes) => {
+                outcomes.into_iter().for_each(|(messages, outcome)| ledger.settle(messages, outcome))
+            }
             Err(why) => tracing::error!("delivery stopped: {why}"),
         }
 
@@ -106,11 +97,7 @@ impl HttpSink {
         if sums.failed == 0 {
             return Ok(());
         }
-        Err(Error::HttpRequestFailed(format!(
-            "{} of {} messages failed",
-            sums.failed,
-            batch.messages.len()
-        )))
+        Err(Error::HttpRequestFailed(format!("{} of {} messages failed", sums.failed, batch.messages.len())))
     }
 }
 
@@ -124,7 +111,7 @@ async fn deliver(
     let mut outcomes = Vec::new();
     while let Some(body) = bodies.recv().await {
         let outcome = delivery.deliver(&body, patience.clone(), &counters).await;
-        outcomes.push((body.messages, outcome));
+        outcomes.push((body.messages().collect(), outcome));
     }
     outcomes
 }
@@ -156,12 +143,7 @@ impl Sink for HttpSink {
             delivery.label(),
             config.body.mode
         );
-        self.open = Some(Open {
-            config,
-            delivery,
-            counters: Arc::default(),
-            executor,
-        });
+        self.open = Some(Open { config, delivery, counters: Arc::default(), executor });
         Ok(())
     }
 
@@ -188,10 +170,7 @@ impl Sink for HttpSink {
     }
 
     fn begin_close(&self) -> Duration {
-        let timeout = self
-            .open
-            .as_ref()
-            .map_or(Duration::ZERO, |open| open.config.close_timeout);
+        let timeout = self.open.as_ref().map_or(Duration::ZERO, |open| open.config.close_timeout);
         self.closing.send_replace(Some(Instant::now() + timeout));
         timeout + SETTLE_GRACE
     }

@@ -14,10 +14,7 @@ fn with(key: &str, value: Value) -> Value {
 
 fn problems(json: &Value) -> Vec<(String, String)> {
     let problems = Config::from_json(json).expect_err("the configuration is wrong");
-    problems
-        .iter()
-        .map(|problem| (problem.path.clone(), problem.message.clone()))
-        .collect()
+    problems.iter().map(|problem| (problem.path.clone(), problem.message.clone())).collect()
 }
 
 #[track_caller]
@@ -26,11 +23,7 @@ fn assert_problem(key: &str, value: Value, words: &[&str]) {
     assert_eq!(found.len(), 1, "{key} = {value}: {found:?}");
     assert_eq!(found[0].0, format!("plugin_config.{key}"));
     for word in words {
-        assert!(
-            found[0].1.contains(word),
-            "{key} = {value}: {word:?} is not in {:?}",
-            found[0].1
-        );
+        assert!(found[0].1.contains(word), "{key} = {value}: {word:?} is not in {:?}", found[0].1);
     }
 }
 
@@ -153,23 +146,14 @@ fn every_key_can_be_overridden() {
 
 #[test]
 fn a_limit_of_zero_is_no_limit() {
-    assert_eq!(
-        accepted(&with("max_payload_size_bytes", json!(0))).body.max_bytes,
-        usize::MAX
-    );
-    assert_eq!(
-        accepted(&with("max_batch_messages", json!(0))).body.max_messages,
-        None
-    );
+    assert_eq!(accepted(&with("max_payload_size_bytes", json!(0))).body.max_bytes, usize::MAX);
+    assert_eq!(accepted(&with("max_batch_messages", json!(0))).body.max_messages, None);
 }
 
 #[test]
 fn both_spellings_of_nd_json_are_known() {
     for spelling in ["nd_json", "ndjson"] {
-        assert_eq!(
-            accepted(&with("batch_mode", json!(spelling))).body.mode,
-            BatchMode::NdJson
-        );
+        assert_eq!(accepted(&with("batch_mode", json!(spelling))).body.mode, BatchMode::NdJson);
     }
 }
 
@@ -195,11 +179,7 @@ fn a_missing_url_is_told() {
 fn only_http_and_https_urls_are_allowed() {
     accepted(&with("url", json!("http://localhost:1/")));
     accepted(&with("url", json!("https://[::1]/x?y=z")));
-    assert_problem(
-        "url",
-        json!("ftp://example.com/x"),
-        &["\"ftp\"", "http and https"],
-    );
+    assert_problem("url", json!("ftp://example.com/x"), &["\"ftp\"", "http and https"]);
     assert_problem("url", json!("file:///etc/passwd"), &["\"file\""]);
     assert_problem("url", json!(""), &["empty"]);
     assert_problem("url", json!("   "), &["empty"]);
@@ -219,17 +199,9 @@ fn unknown_methods_and_modes_are_told_with_what_is_known() {
     assert_problem("method", json!("FETCH"), &["\"FETCH\"", "\"POST\", \"PUT\""]);
     assert_problem("method", json!("post"), &["did you mean \"POST\"?"]);
     assert_problem("method", json!(1), &["1 is not known"]);
-    assert_problem(
-        "batch_mode",
-        json!("jsonarray"),
-        &["did you mean \"json_array\"?"],
-    );
+    assert_problem("batch_mode", json!("jsonarray"), &["did you mean \"json_array\"?"]);
     assert_problem("health_check_method", json!("OPTIONS"), &["\"OPTIONS\""]);
-    assert_problem(
-        "retry_jitter",
-        json!("half"),
-        &["\"full\", \"bounded\", \"none\""],
-    );
+    assert_problem("retry_jitter", json!("half"), &["\"full\", \"bounded\", \"none\""]);
 }
 
 #[test]
@@ -264,22 +236,13 @@ fn a_first_wait_above_the_longest_is_told_and_not_swapped() {
 #[test]
 fn status_codes_lie_between_200_and_599() {
     for wrong in [0, 99, 100, 199, 600, 70000] {
-        assert_problem(
-            "success_status_codes",
-            json!([200, wrong]),
-            &[&wrong.to_string(), "200 to 599"],
-        );
+        assert_problem("success_status_codes", json!([200, wrong]), &[&wrong.to_string(), "200 to 599"]);
     }
     assert_problem("success_status_codes", json!([]), &["at least one"]);
     assert_problem("success_status_codes", json!("200"), &["not a list"]);
     assert_problem("success_status_codes", json!(["200"]), &["\"200\""]);
     accepted(&with("success_status_codes", json!([200, 599])));
-    assert!(
-        accepted(&with("retry_status_codes", json!([])))
-            .retry
-            .status_codes
-            .is_empty()
-    );
+    assert!(accepted(&with("retry_status_codes", json!([]))).retry.status_codes.is_empty());
 }
 
 #[test]
@@ -291,11 +254,7 @@ fn wrong_names_and_values_of_headers_are_told_with_their_place() {
     let places: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(
         places,
-        [
-            "plugin_config.headers.bad name",
-            "plugin_config.headers.X-Bad",
-            "plugin_config.headers.X-List"
-        ]
+        ["plugin_config.headers.bad name", "plugin_config.headers.X-Bad", "plugin_config.headers.X-List"]
     );
     assert!(found[0].1.contains("RFC 9110"), "{found:?}");
     assert!(found[1].1.contains("control character"), "{found:?}");
@@ -317,16 +276,11 @@ fn one_header_in_two_spellings_is_refused() {
 
 #[test]
 fn a_credential_in_a_header_is_not_repeated() {
-    let found = problems(&with(
-        "headers",
-        json!({ "Authorization": "Bearer hunter2\n", "X": { "y": "hunter2" } }),
-    ));
+    let found =
+        problems(&with("headers", json!({ "Authorization": "Bearer hunter2\n", "X": { "y": "hunter2" } })));
     assert_eq!(found.len(), 2);
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
-    let config = accepted(&with(
-        "headers",
-        json!({ "Authorization": "Bearer ${env:CARGO_PKG_NAME}" }),
-    ));
+    let config = accepted(&with("headers", json!({ "Authorization": "Bearer ${env:CARGO_PKG_NAME}" })));
     assert!(format!("{config:?}").contains("${env:CARGO_PKG_NAME}"));
     assert!(!format!("{config:?}").contains(env!("CARGO_PKG_NAME")));
 }
@@ -387,21 +341,10 @@ fn secrets_in_files_and_the_environment_are_put_in_place() {
 
 #[test]
 fn a_missing_secret_is_named() {
-    assert_problem(
-        "url",
-        json!("http://localhost/${env:SURELY_NOT_SET}"),
-        &["SURELY_NOT_SET", "not set"],
-    );
-    assert_problem(
-        "timeout",
-        json!("${file:/surely/not/there}"),
-        &["/surely/not/there"],
-    );
+    assert_problem("url", json!("http://localhost/${env:SURELY_NOT_SET}"), &["SURELY_NOT_SET", "not set"]);
+    assert_problem("timeout", json!("${file:/surely/not/there}"), &["/surely/not/there"]);
     let found = problems(&with("headers", json!({ "X": "${env:SURELY_NOT_SET}" })));
-    assert!(
-        found[0].0 == "plugin_config.headers.X" && found[0].1.contains("SURELY_NOT_SET"),
-        "{found:?}"
-    );
+    assert!(found[0].0 == "plugin_config.headers.X" && found[0].1.contains("SURELY_NOT_SET"), "{found:?}");
 }
 
 #[test]

@@ -40,25 +40,16 @@ pub struct Config {
 impl BorrowingSink {
     /// A sink that is not open yet.
     pub fn new(id: u32, config: Config) -> Self {
-        Self {
-            id,
-            config,
-            closing: watch::Sender::new(false),
-        }
+        Self { id, config, closing: watch::Sender::new(false) }
     }
 
     async fn ask(&self, call: &str, facts: serde_json::Value) -> Result<(), Error> {
         let connection = |error: std::io::Error| Error::Connection(error.to_string());
-        let mut stream = UnixStream::connect(&self.config.control)
-            .await
-            .map_err(connection)?;
+        let mut stream = UnixStream::connect(&self.config.control).await.map_err(connection)?;
         let question = format!("{}\n", json!({"id": self.id, "call": call, "facts": facts}));
         stream.write_all(question.as_bytes()).await.map_err(connection)?;
         let mut answer = String::new();
-        BufReader::new(stream)
-            .read_line(&mut answer)
-            .await
-            .map_err(connection)?;
+        BufReader::new(stream).read_line(&mut answer).await.map_err(connection)?;
         match answer.trim() {
             "ok" => Ok(()),
             "panic" => panic!("as told, in {call}"),
@@ -88,10 +79,8 @@ impl Sink for BorrowingSink {
         metadata: MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
     ) -> Result<(), Error> {
-        let payloads: Vec<_> = messages
-            .iter()
-            .map(|message| String::from_utf8_lossy(message.payload))
-            .collect();
+        let payloads: Vec<_> =
+            messages.iter().map(|message| String::from_utf8_lossy(message.payload)).collect();
         let facts = json!({"topic": topic.topic, "partition": metadata.partition_id, "payloads": payloads});
         let mut closing = self.closing.subscribe();
         tokio::select! {

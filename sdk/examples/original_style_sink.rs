@@ -46,11 +46,7 @@ impl ControlledSink {
     /// A sink that is not open yet.
     pub fn new(id: u32, config: Option<ControlledSinkConfig>) -> Self {
         let config = config.unwrap_or_default();
-        let sink = ControlledSink {
-            id,
-            config,
-            state: Mutex::new(State { batches: 0 }),
-        };
+        let sink = ControlledSink { id, config, state: Mutex::new(State { batches: 0 }) };
         sink.panic_if(sink.config.panic_in_new, "as told, in new");
         sink
     }
@@ -68,10 +64,7 @@ impl ControlledSink {
         let question = format!("{}\n", json!({"id": self.id, "call": call, "facts": facts}));
         stream.write_all(question.as_bytes()).await.map_err(connection)?;
         let mut answer = String::new();
-        BufReader::new(stream)
-            .read_line(&mut answer)
-            .await
-            .map_err(connection)?;
+        BufReader::new(stream).read_line(&mut answer).await.map_err(connection)?;
         match answer.trim() {
             "ok" => Ok(()),
             "panic" => panic!("as told, in {call}"),
@@ -120,8 +113,7 @@ impl Sink for ControlledSink {
             "offset": messages_metadata.current_offset,
             "schema": messages_metadata.schema.to_string(),
         });
-        self.ask("consume", json!({"metadata": metadata, "messages": messages}))
-            .await
+        self.ask("consume", json!({"metadata": metadata, "messages": messages})).await
     }
 
     async fn close(&mut self) -> Result<(), Error> {

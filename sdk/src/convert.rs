@@ -15,10 +15,9 @@ pub fn owned_value_to_serde_json(value: &OwnedValue) -> Value {
         }
         OwnedValue::String(text) => Value::String(text.clone()),
         OwnedValue::Array(items) => items.iter().map(owned_value_to_serde_json).collect(),
-        OwnedValue::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| (name.clone(), owned_value_to_serde_json(value)))
-            .collect(),
+        OwnedValue::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), owned_value_to_serde_json(value))).collect()
+        }
     }
 }
 

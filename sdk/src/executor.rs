@@ -40,10 +40,7 @@ where
         return get_runtime().block_on(future);
     }
     std::thread::scope(|scope| {
-        scope
-            .spawn(|| get_runtime().block_on(future))
-            .join()
-            .unwrap_or_else(|payload| resume_unwind(payload))
+        scope.spawn(|| get_runtime().block_on(future)).join().unwrap_or_else(|payload| resume_unwind(payload))
     })
 }
 
@@ -110,14 +107,8 @@ mod tests {
         let message = |body: fn()| catch(body).unwrap_err().to_string();
         assert_eq!(message(|| panic!("plain")), "panicked: plain");
         assert_eq!(message(|| panic!("number {}", 7)), "panicked: number 7");
-        assert_eq!(
-            message(|| std::panic::panic_any(7)),
-            "panicked: without a message"
-        );
-        assert_eq!(
-            message(|| std::panic::panic_any(Bomb)),
-            "panicked: without a message"
-        );
+        assert_eq!(message(|| std::panic::panic_any(7)), "panicked: without a message");
+        assert_eq!(message(|| std::panic::panic_any(Bomb)), "panicked: without a message");
         assert_eq!(message(|| drive(async { panic!("async") })), "panicked: async");
         assert_eq!(
             message(|| get_runtime().block_on(async { drive(async { panic!("nested") }) })),

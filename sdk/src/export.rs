@@ -16,13 +16,7 @@ macro_rules! sink_connector {
         };
 
         #[cfg(not(test))]
-        #[allow(
-            unsafe_code,
-            missing_docs,
-            unreachable_pub,
-            clippy::all,
-            clippy::pedantic
-        )]
+        #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
         const _: () = {
             static REGISTRY: $crate::ffi::Registry<$sink> = $crate::ffi::Registry::new();
 
@@ -49,15 +43,7 @@ macro_rules! sink_connector {
             ) -> i32 {
                 // SAFETY: the ABI asks of the caller what `consume` asks.
                 unsafe {
-                    REGISTRY.consume(
-                        id,
-                        topic,
-                        topic_len,
-                        metadata,
-                        metadata_len,
-                        messages,
-                        messages_len,
-                    )
+                    REGISTRY.consume(id, topic, topic_len, metadata, metadata_len, messages, messages_len)
                 }
             }
 
@@ -68,9 +54,7 @@ macro_rules! sink_connector {
 
             #[unsafe(no_mangle)]
             extern "C" fn iggy_sink_version() -> *const ::core::ffi::c_char {
-                ::core::concat!(::core::env!("CARGO_PKG_VERSION"), "\0")
-                    .as_ptr()
-                    .cast()
+                ::core::concat!(::core::env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
             }
         };
     };

@@ -37,9 +37,7 @@ impl<T: Sink> Registry<T> {
     /// A registry without sinks.
     #[allow(clippy::new_without_default)] // made in a static, which needs a const fn
     pub const fn new() -> Self {
-        Self {
-            instances: Mutex::new(BTreeMap::new()),
-        }
+        Self { instances: Mutex::new(BTreeMap::new()) }
     }
 
     /// `iggy_sink_open`: 0, 1 if the sink's open failed, -1 for a bad config or an id that is in use.
@@ -132,10 +130,8 @@ impl<T: Sink> Registry<T> {
     fn consume_with(&self, id: u32, topic: &[u8], metadata: &[u8], messages: &[u8]) -> Result<i32, Refusal> {
         let instance = self.lock().get(&id).cloned().flatten();
         // Refused also if close began between the two lines.
-        let running = instance
-            .as_ref()
-            .and_then(|instance| instance.enter())
-            .ok_or_else(Refusal::not_open)?;
+        let running =
+            instance.as_ref().and_then(|instance| instance.enter()).ok_or_else(Refusal::not_open)?;
         let topic: TopicMetadata = decode("topic metadata", topic)?;
         let place = format!("stream: {}, topic: {}", topic.stream, topic.topic);
         let metadata: MessagesMetadata =
@@ -175,11 +171,7 @@ impl<'a, T: Sink> Reservation<'a, T> {
             Entry::Vacant(entry) => entry.insert(None),
             Entry::Occupied(_) => return Err(Refusal("the id is in use".to_owned())),
         };
-        Ok(Self {
-            registry,
-            id,
-            filled: false,
-        })
+        Ok(Self { registry, id, filled: false })
     }
 
     fn fill(mut self, instance: Arc<Instance<T>>) {
@@ -230,12 +222,8 @@ fn answer(id: u32, call: &str, body: impl FnOnce() -> Result<i32, Refusal>) -> i
 }
 
 fn decode<'a, D: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<D, Refusal> {
-    postcard::from_bytes(bytes).map_err(|error| {
-        Refusal(format!(
-            "the {what} ({} bytes) cannot be decoded: {error}",
-            bytes.len()
-        ))
-    })
+    postcard::from_bytes(bytes)
+        .map_err(|error| Refusal(format!("the {what} ({} bytes) cannot be decoded: {error}", bytes.len())))
 }
 
 /// The bytes at `pointer`; none for a length of 0, whatever the pointer.
@@ -297,8 +285,6 @@ mod tests {
         };
         calls();
         crate::get_runtime().block_on(async { calls() });
-        crate::get_runtime()
-            .block_on(crate::get_runtime().spawn(async move { calls() }))
-            .unwrap();
+        crate::get_runtime().block_on(crate::get_runtime().spawn(async move { calls() })).unwrap();
     }
 }

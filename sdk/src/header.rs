@@ -59,11 +59,7 @@ impl<M> HeaderField<M> {
     }
 
     fn new(kind: HeaderKind, bytes: &[u8]) -> Self {
-        Self {
-            kind,
-            value: Bytes::copy_from_slice(bytes),
-            marker: PhantomData,
-        }
+        Self { kind, value: Bytes::copy_from_slice(bytes), marker: PhantomData }
     }
 
     /// What the bytes mean.
@@ -127,10 +123,7 @@ impl<M> HeaderField<M> {
         if self.kind == kind {
             Ok(&self.value)
         } else {
-            Err(HeaderError::Kind {
-                expected: kind,
-                found: self.kind,
-            })
+            Err(HeaderError::Kind { expected: kind, found: self.kind })
         }
     }
 }

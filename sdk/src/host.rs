@@ -74,10 +74,7 @@ impl Plugin {
     /// [`HostError`], which names the file and, if one is missing, the function.
     pub fn load(path: &Path) -> Result<Self, HostError> {
         let mut path = path.as_os_str().to_owned();
-        if !EXTENSIONS
-            .iter()
-            .any(|extension| Path::new(&path).extension() == Some(OsStr::new(extension)))
-        {
+        if !EXTENSIONS.iter().any(|extension| Path::new(&path).extension() == Some(OsStr::new(extension))) {
             path.push(std::env::consts::DLL_SUFFIX);
         }
         let path = PathBuf::from(path);
@@ -103,9 +100,7 @@ impl Plugin {
         };
         // Never unloaded, so the functions stay where they are.
         std::mem::forget(library);
-        Ok(Self {
-            functions: Arc::new(functions),
-        })
+        Ok(Self { functions: Arc::new(functions) })
     }
 
     /// The file it was loaded from.
@@ -141,12 +136,7 @@ impl Plugin {
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
     ) -> i32 {
-        self.consume_encoded(
-            id,
-            &encode(topic),
-            &encode(metadata),
-            &encode_batch(metadata.schema, messages),
-        )
+        self.consume_encoded(id, &encode(topic), &encode(metadata), &encode_batch(metadata.schema, messages))
     }
 
     /// Hands over a batch in its wire form: as [`consume`](Self::consume), and -1 for bytes that do not decode.
@@ -190,9 +180,7 @@ impl Plugin {
     ) -> i32 {
         // SAFETY: the caller's promise is what the ABI asks.
         unsafe {
-            (self.functions.consume)(
-                id, topic.0, topic.1, metadata.0, metadata.1, messages.0, messages.1,
-            )
+            (self.functions.consume)(id, topic.0, topic.1, metadata.0, metadata.1, messages.0, messages.1)
         }
     }
 }
@@ -227,10 +215,5 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 unsafe fn function<F: Copy>(library: &Library, path: &Path, symbol: &'static str) -> Result<F, HostError> {
     // SAFETY: the caller vouches for the type.
     let found: Result<Symbol<'_, F>, _> = unsafe { library.get(symbol) };
-    found
-        .map(|function| *function)
-        .map_err(|_| HostError::MissingSymbol {
-            path: path.to_owned(),
-            symbol,
-        })
+    found.map(|function| *function).map_err(|_| HostError::MissingSymbol { path: path.to_owned(), symbol })
 }

@@ -40,16 +40,8 @@ enum Phase {
 
 impl<T: Sink> Instance<T> {
     pub(crate) fn new(id: u32, sink: T) -> Arc<Self> {
-        let state = State {
-            sink: Some(Arc::new(sink)),
-            running: 0,
-            phase: Phase::Open,
-        };
-        Arc::new(Self {
-            id,
-            state: Mutex::new(state),
-            idle: Condvar::new(),
-        })
+        let state = State { sink: Some(Arc::new(sink)), running: 0, phase: Phase::Open };
+        Arc::new(Self { id, state: Mutex::new(state), idle: Condvar::new() })
     }
 
     /// Begins a consume; `None` once close has begun.
@@ -60,10 +52,7 @@ impl<T: Sink> Instance<T> {
         }
         let sink = state.sink.clone()?;
         state.running += 1;
-        Some(Running {
-            instance: self,
-            sink: Some(sink),
-        })
+        Some(Running { instance: self, sink: Some(sink) })
     }
 
     /// Ends the sink, or leaves that to the last running consume if the sink's wait is over before.

@@ -32,9 +32,7 @@ pub struct CallbackLayer {
 impl CallbackLayer {
     /// A layer that calls `callback`.
     pub fn new(callback: LogCallback) -> Self {
-        Self {
-            callback: Some(callback),
-        }
+        Self { callback: Some(callback) }
     }
 }
 
@@ -72,10 +70,7 @@ pub(crate) fn install(callback: LogCallback) {
             .and_then(|directives| EnvFilter::try_new(directives).ok())
             .unwrap_or_else(|| EnvFilter::new("info"));
         // Fails if the program this crate is linked into has a subscriber: then its log is the one to use.
-        let _ = Registry::default()
-            .with(CallbackLayer { callback: None })
-            .with(filter)
-            .try_init();
+        let _ = Registry::default().with(CallbackLayer { callback: None }).with(filter).try_init();
     });
 }
 

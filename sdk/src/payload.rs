@@ -58,11 +58,7 @@ impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(value) => {
-                write!(
-                    f,
-                    "Json({})",
-                    simd_json::to_string_pretty(value).map_err(|_| fmt::Error)?
-                )
+                write!(f, "Json({})", simd_json::to_string_pretty(value).map_err(|_| fmt::Error)?)
             }
             Self::Raw(bytes) => write!(f, "Raw({bytes:#?})"),
             Self::Text(text) => write!(f, "Text({text})"),
@@ -83,11 +79,7 @@ mod tests {
     fn bytes_both_ways_and_display() {
         let json = Payload::Json(simd_json::json!({"a": [1, null]}));
         let cases = [
-            (
-                json,
-                &br#"{"a":[1,null]}"#[..],
-                "Json({\n  \"a\": [\n    1,\n    null\n  ]\n})",
-            ),
+            (json, &br#"{"a":[1,null]}"#[..], "Json({\n  \"a\": [\n    1,\n    null\n  ]\n})"),
             (Payload::Raw(vec![1, 2]), b"\x01\x02", "Raw([\n    1,\n    2,\n])"),
             (Payload::Text("t".into()), b"t", "Text(t)"),
             (Payload::Proto("p".into()), b"p", "Proto(p)"),

@@ -63,9 +63,7 @@ impl Schema {
                 .map(Payload::Json)
                 .map_err(|_| Error::InvalidJsonPayload),
             Self::Raw => Ok(Payload::Raw(bytes)),
-            Self::Text => String::from_utf8(bytes)
-                .map(Payload::Text)
-                .map_err(|_| Error::InvalidTextPayload),
+            Self::Text => String::from_utf8(bytes).map(Payload::Text).map_err(|_| Error::InvalidTextPayload),
             Self::Proto => Ok(match prost_types::Any::decode(bytes.as_slice()) {
                 Ok(any) => Payload::Json(simd_json::json!({
                     "type_url": any.type_url,
@@ -104,14 +102,8 @@ mod tests {
             for name in [shown, serde_name] {
                 assert_eq!(serde_json::from_value::<Schema>(name.into()).unwrap(), schema);
             }
-            assert_eq!(
-                postcard::to_stdvec(&schema).unwrap(),
-                [u8::try_from(index).unwrap()]
-            );
-            assert_eq!(
-                postcard::from_bytes::<Schema>(&[u8::try_from(index).unwrap()]).unwrap(),
-                schema
-            );
+            assert_eq!(postcard::to_stdvec(&schema).unwrap(), [u8::try_from(index).unwrap()]);
+            assert_eq!(postcard::from_bytes::<Schema>(&[u8::try_from(index).unwrap()]).unwrap(), schema);
         }
         assert!(postcard::from_bytes::<Schema>(&[6]).is_err());
         assert!("yaml".parse::<Schema>().is_err());
@@ -120,24 +112,13 @@ mod tests {
     #[test]
     fn proto_falls_back_to_raw() {
         let json_under_a_proto_label = br#"{"a":1}"#.to_vec();
-        let payload = Schema::Proto
-            .try_into_payload(json_under_a_proto_label.clone())
-            .unwrap();
+        let payload = Schema::Proto.try_into_payload(json_under_a_proto_label.clone()).unwrap();
         assert!(matches!(payload, Payload::Raw(bytes) if bytes == json_under_a_proto_label));
     }
 
     #[test]
     fn hostile_json_is_an_error() {
-        for bytes in [
-            &b""[..],
-            b" ",
-            b"{",
-            b"\xff",
-            b"{}x",
-            b"nul",
-            b"1 2",
-            b"\"\\ud800\"",
-        ] {
+        for bytes in [&b""[..], b" ", b"{", b"\xff", b"{}x", b"nul", b"1 2", b"\"\\ud800\""] {
             assert_eq!(
                 Schema::Json.try_into_payload(bytes.to_vec()).unwrap_err(),
                 Error::InvalidJsonPayload,

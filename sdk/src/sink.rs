@@ -73,11 +73,7 @@ pub trait Sink: Send + Sync {
             );
         }
         self.consume(topic, metadata, decoded).await?;
-        if reason.is_some() {
-            Err(Error::CannotDecode(metadata.schema))
-        } else {
-            Ok(())
-        }
+        if reason.is_some() { Err(Error::CannotDecode(metadata.schema)) } else { Ok(()) }
     }
 
     /// Told once when close begins, while batches may still be under way: from here on the sink should bring them
@@ -108,13 +104,7 @@ fn ranges(offsets: &[u64]) -> String {
     let mut texts: Vec<String> = ranges
         .iter()
         .take(LISTED_RANGES)
-        .map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
         .collect();
     if ranges.len() > LISTED_RANGES {
         texts.push(format!("and {} more ranges", ranges.len() - LISTED_RANGES));
@@ -133,10 +123,6 @@ mod tests {
         assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), "3-5, 9, 11-12");
         assert_eq!(ranges(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
         let odd: Vec<u64> = (0..40).map(|n| 2 * n + 1).collect();
-        assert!(
-            ranges(&odd).ends_with("29, 31, and 24 more ranges"),
-            "{}",
-            ranges(&odd)
-        );
+        assert!(ranges(&odd).ends_with("29, 31, and 24 more ranges"), "{}", ranges(&odd));
     }
 }

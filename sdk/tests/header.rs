@@ -39,16 +39,10 @@ fn kinds_have_their_names_and_indices() {
         assert_eq!(name.parse(), Ok(kind));
         assert_eq!(serde_json::to_value(kind).unwrap(), name);
         assert_eq!(serde_json::from_value::<HeaderKind>(json!(name)).unwrap(), kind);
-        assert_eq!(
-            postcard::to_stdvec(&kind).unwrap(),
-            [u8::try_from(index).unwrap()]
-        );
+        assert_eq!(postcard::to_stdvec(&kind).unwrap(), [u8::try_from(index).unwrap()]);
     }
     assert!(KINDS.is_sorted());
-    assert_eq!(
-        "int7".parse::<HeaderKind>(),
-        Err(HeaderError::UnknownKind("int7".into()))
-    );
+    assert_eq!("int7".parse::<HeaderKind>(), Err(HeaderError::UnknownKind("int7".into())));
 }
 
 #[test]
@@ -88,14 +82,8 @@ fn every_type_goes_in_and_comes_out() {
     }
     assert_eq!(HeaderValue::from(123.01f32).to_string_value(), "123.01");
     assert_eq!(HeaderValue::from(-12.5).to_string_value(), "-12.5");
-    assert_eq!(
-        f64::try_from(HeaderValue::from(-0.1)).unwrap().to_bits(),
-        (-0.1f64).to_bits()
-    );
-    assert_eq!(
-        f32::try_from(HeaderValue::from(1.5f32)).unwrap().to_bits(),
-        1.5f32.to_bits()
-    );
+    assert_eq!(f64::try_from(HeaderValue::from(-0.1)).unwrap().to_bits(), (-0.1f64).to_bits());
+    assert_eq!(f32::try_from(HeaderValue::from(1.5f32)).unwrap().to_bits(), 1.5f32.to_bits());
 }
 
 #[test]
@@ -105,23 +93,11 @@ fn lengths_are_checked_when_built() {
         assert_eq!(HeaderKey::try_from("x".repeat(length)), Err(error.clone()));
         assert_eq!("x".repeat(length).parse::<HeaderValue>(), Err(error.clone()));
         assert_eq!(HeaderValue::try_from(vec![0; length]), Err(error.clone()));
-        assert_eq!(
-            HeaderValue::from_raw(HeaderKind::Raw, &vec![0; length]),
-            Err(error)
-        );
+        assert_eq!(HeaderValue::from_raw(HeaderKind::Raw, &vec![0; length]), Err(error));
     }
     for length in [1, 255] {
-        assert_eq!(
-            HeaderKey::try_from("x".repeat(length)).unwrap().as_bytes().len(),
-            length
-        );
-        assert_eq!(
-            HeaderKey::try_from(&vec![0; length][..])
-                .unwrap()
-                .as_bytes()
-                .len(),
-            length
-        );
+        assert_eq!(HeaderKey::try_from("x".repeat(length)).unwrap().as_bytes().len(), length);
+        assert_eq!(HeaderKey::try_from(&vec![0; length][..]).unwrap().as_bytes().len(), length);
     }
     assert_eq!(
         HeaderValue::from_raw(HeaderKind::Int32, &[1, 2]),
@@ -154,42 +130,20 @@ fn bytes_that_are_not_of_their_kind() {
 
 #[test]
 fn order_is_by_kind_then_bytes() {
-    let mut fields: Vec<HeaderKey> = vec![
-        2u64.into(),
-        "b".parse().unwrap(),
-        1u64.into(),
-        true.into(),
-        "a".parse().unwrap(),
-    ];
+    let mut fields: Vec<HeaderKey> =
+        vec![2u64.into(), "b".parse().unwrap(), 1u64.into(), true.into(), "a".parse().unwrap()];
     fields.push(HeaderField::try_from(vec![9]).unwrap());
     fields.sort();
     let texts: Vec<_> = fields.iter().map(HeaderField::to_string).collect();
-    assert_eq!(
-        texts,
-        [
-            "raw: b\"\\t\"",
-            "string: a",
-            "string: b",
-            "bool: true",
-            "uint64: 1",
-            "uint64: 2"
-        ]
-    );
+    assert_eq!(texts, ["raw: b\"\\t\"", "string: a", "string: b", "bool: true", "uint64: 1", "uint64: 2"]);
 }
 
 #[test]
 fn serde_form() {
     let field = HeaderValue::from(42u32);
-    assert_eq!(
-        serde_json::to_value(&field).unwrap(),
-        json!({"kind": "uint32", "value": "KgAAAA=="})
-    );
+    assert_eq!(serde_json::to_value(&field).unwrap(), json!({"kind": "uint32", "value": "KgAAAA=="}));
     assert_eq!(unchecked(HeaderKind::Uint32, "KgAAAA=="), field);
-    assert_eq!(
-        unchecked(HeaderKind::Uint32, "KgAAAA"),
-        field,
-        "padding may be missing"
-    );
+    assert_eq!(unchecked(HeaderKind::Uint32, "KgAAAA"), field, "padding may be missing");
     assert!(serde_json::from_value::<HeaderValue>(json!({"kind": "uint32", "value": "*"})).is_err());
 }
 

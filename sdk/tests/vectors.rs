@@ -47,10 +47,7 @@ struct Header {
 fn vectors() -> Vec<Vector> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/abi/vectors.jsonl");
     let lines = std::fs::read_to_string(path).unwrap();
-    let vectors: Vec<Vector> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let vectors: Vec<Vector> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(vectors.len() >= 15);
     vectors
 }
@@ -78,15 +75,7 @@ fn topics_and_metadata() {
         let schema: Schema = vector.schema.parse().unwrap();
         let bytes = base64(&vector.topic_metadata_b64);
         let topic: TopicMetadata = postcard::from_bytes(&bytes).unwrap();
-        assert_eq!(
-            topic,
-            TopicMetadata {
-                stream: vector.stream,
-                topic: vector.topic
-            },
-            "{}",
-            vector.name
-        );
+        assert_eq!(topic, TopicMetadata { stream: vector.stream, topic: vector.topic }, "{}", vector.name);
         assert_eq!(postcard::to_stdvec(&topic).unwrap(), bytes);
 
         let bytes = base64(&vector.messages_metadata_b64);
@@ -112,14 +101,7 @@ fn batches_borrowed_and_owned() {
 
         assert_eq!(borrowed.schema, owned.schema);
         assert_eq!(borrowed.schema, vector.schema.parse().unwrap());
-        assert_eq!(
-            borrowed.messages,
-            owned
-                .messages
-                .iter()
-                .map(RawMessage::borrowed)
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(borrowed.messages, owned.messages.iter().map(RawMessage::borrowed).collect::<Vec<_>>());
         assert_eq!(borrowed.messages.len(), vector.messages.len());
         let buffer = bytes.as_ptr_range();
         for (message, expected) in borrowed.messages.iter().zip(&vector.messages) {
@@ -181,16 +163,9 @@ fn headers() {
 
 #[test]
 fn examples_of_the_contract() {
-    let topic = TopicMetadata {
-        stream: "s".into(),
-        topic: "tt".into(),
-    };
+    let topic = TopicMetadata { stream: "s".into(), topic: "tt".into() };
     assert_eq!(postcard::to_stdvec(&topic).unwrap(), [1, 0x73, 2, 0x74, 0x74]);
-    let metadata = MessagesMetadata {
-        partition_id: 3,
-        current_offset: 300,
-        schema: Schema::Avro,
-    };
+    let metadata = MessagesMetadata { partition_id: 3, current_offset: 300, schema: Schema::Avro };
     assert_eq!(postcard::to_stdvec(&metadata).unwrap(), [3, 0xac, 2, 5]);
     let headers = [("k".parse().unwrap(), 42u32.into())].into();
     let bytes = b"\x01\x01\x04aw==\x0a\x08KgAAAA==";

@@ -200,10 +200,7 @@ impl Config {
             Value::Null => serde_json::Map::new(),
             other => {
                 let message = format!("{other} is not a table: write [{TABLE}] with one line a key");
-                problems.borrow_mut().push(Problem {
-                    path: TABLE.to_owned(),
-                    message,
-                });
+                problems.borrow_mut().push(Problem { path: TABLE.to_owned(), message });
                 serde_json::Map::new()
             }
         };
@@ -235,9 +232,7 @@ impl Config {
             );
         }
         if matches!(method, Method::Get | Method::Head) {
-            warnings.push(format!(
-                "method {method} is sent with a body: many servers ignore or refuse it"
-            ));
+            warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
         Self {
             endpoint: EndpointConfig { url, method, headers },
@@ -282,16 +277,14 @@ fn without_userinfo(url: &str) -> String {
 pub(crate) fn endpoint_url(url: &str) -> Result<reqwest::Url, String> {
     if url.trim().is_empty() {
         return Err(
-            "is empty: write the endpoint to send to, such as \"https://example.com/ingest\"".to_owned(),
+            "is empty: write the endpoint to send to, such as \"https://example.com/ingest\"".to_owned()
         );
     }
     let parsed = reqwest::Url::parse(url)
         .map_err(|why| format!("is not a URL ({why}): write one such as \"https://example.com/ingest\""))?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),
-        scheme => Err(format!(
-            "has the scheme \"{scheme}\": only http and https are allowed"
-        )),
+        scheme => Err(format!("has the scheme \"{scheme}\": only http and https are allowed")),
     }
 }
 
@@ -336,10 +329,7 @@ fn read_retry(keys: &mut Reader<'_>) -> RetryConfig {
 
 /// 408, 425, 429 and every 5xx but 501 and 505, which no repetition can mend (RFC 9110, 15.6).
 fn retryable_by_default() -> Vec<u16> {
-    [408, 425, 429]
-        .into_iter()
-        .chain((500..=599).filter(|code| ![501, 505].contains(code)))
-        .collect()
+    [408, 425, 429].into_iter().chain((500..=599).filter(|code| ![501, 505].contains(code))).collect()
 }
 
 fn read_client(keys: &mut Reader<'_>) -> ClientConfig {

@@ -24,11 +24,7 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// `Ok(value)` when there is nothing to mend.
     pub(super) fn or_none<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
-        if problems.is_empty() {
-            Ok(value)
-        } else {
-            Err(Self(problems))
-        }
+        if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
     }
 
     /// The problems one by one.
@@ -40,11 +36,7 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(
-            f,
-            "{count} problem{} in the configuration",
-            if count == 1 { "" } else { "s" }
-        )?;
+        write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
         for problem in &self.0 {
             write!(f, "\n  {problem}")?;
         }

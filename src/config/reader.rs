@@ -25,20 +25,14 @@ pub(super) struct Reader<'p> {
 
 impl<'p> Reader<'p> {
     pub(super) fn new(path: &str, table: Map<String, Value>, problems: &'p RefCell<Vec<Problem>>) -> Self {
-        Self {
-            path: path.to_owned(),
-            left: table,
-            known: Vec::new(),
-            problems,
-        }
+        Self { path: path.to_owned(), left: table, known: Vec::new(), problems }
     }
 
     /// Writes down that `key` is wrong.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem {
-            path: format!("{}.{key}", self.path),
-            message: message.into(),
-        });
+        self.problems
+            .borrow_mut()
+            .push(Problem { path: format!("{}.{key}", self.path), message: message.into() });
     }
 
     /// Takes a key's value, with references to secrets resolved; `null` counts as not given.
@@ -81,9 +75,9 @@ impl<'p> Reader<'p> {
     /// A duration that must not be zero.
     pub(super) fn positive_duration(&mut self, key: &'static str, default: Duration) -> Duration {
         self.read(key, |value| match units::duration(value)? {
-            Duration::ZERO => Err(format!(
-                "{value} leaves no time at all: write a duration above zero, such as \"30s\""
-            )),
+            Duration::ZERO => {
+                Err(format!("{value} leaves no time at all: write a duration above zero, such as \"30s\""))
+            }
             duration => Ok(duration),
         })
         .unwrap_or(default)
@@ -103,11 +97,7 @@ impl<'p> Reader<'p> {
                 .and_then(|number| T::try_from(number).ok())
                 .filter(|number| allowed.contains(number))
                 .ok_or_else(|| {
-                    format!(
-                        "{value} is not a whole number from {} to {}",
-                        allowed.start(),
-                        allowed.end()
-                    )
+                    format!("{value} is not a whole number from {} to {}", allowed.start(), allowed.end())
                 })
         })
         .unwrap_or(default)
@@ -120,10 +110,7 @@ impl<'p> Reader<'p> {
             name.parse().map_err(|_| {
                 let near = nearest(name, T::VARIANTS)
                     .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
-                format!(
-                    "{value} is not known here: write one of \"{}\"{near}",
-                    T::VARIANTS.join("\", \"")
-                )
+                format!("{value} is not known here: write one of \"{}\"{near}", T::VARIANTS.join("\", \""))
             })
         })
         .unwrap_or(default)
@@ -168,11 +155,10 @@ impl<'p> Reader<'p> {
             None => Err(format!("is required and not given: write {hint}")),
             Some(value) => as_text(&value),
         };
-        text.and_then(|text| check(&text).map(|()| text))
-            .unwrap_or_else(|why| {
-                self.problem(key, why);
-                Text::default()
-            })
+        text.and_then(|text| check(&text).map(|()| text)).unwrap_or_else(|why| {
+            self.problem(key, why);
+            Text::default()
+        })
     }
 
     /// The entries of a table with free keys, together with the flat keys `{key}_…` that the
@@ -198,12 +184,7 @@ impl<'p> Reader<'p> {
             }
         }
         let prefix = format!("{key}_");
-        let flat: Vec<String> = self
-            .left
-            .keys()
-            .filter(|name| name.starts_with(&prefix))
-            .cloned()
-            .collect();
+        let flat: Vec<String> = self.left.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
         for name in flat {
             if let Some(value) = self.left.shift_remove(&name) {
                 table.overrides.push((name[prefix.len()..].to_owned(), value));

@@ -52,10 +52,7 @@ impl Text {
         if !rest.is_empty() || parts.is_empty() {
             parts.push(Part::Literal(rest.to_owned()));
         }
-        Ok(Self {
-            configured: configured.to_owned(),
-            parts,
-        })
+        Ok(Self { configured: configured.to_owned(), parts })
     }
 
     /// The text with every reference replaced by what it names now.
@@ -79,10 +76,7 @@ impl Text {
                 })?),
                 Part::File(path) => {
                     let content = std::fs::read_to_string(path).map_err(|why| {
-                        format!(
-                            "${{file:{path}}}: the file cannot be read: {why}",
-                            path = path.display()
-                        )
+                        format!("${{file:{path}}}: the file cannot be read: {why}", path = path.display())
                     })?;
                     resolved.push_str(content.trim_end_matches(['\r', '\n']));
                 }
@@ -99,11 +93,9 @@ impl Text {
     /// The stamps of the files the text names, in order: when they differ, it may resolve to something else.
     pub(crate) fn file_stamps(&self) -> impl Iterator<Item = FileStamp> {
         self.parts.iter().filter_map(|part| match part {
-            Part::File(path) => Some(
-                std::fs::metadata(path)
-                    .ok()
-                    .and_then(|file| Some((file.modified().ok()?, file.len()))),
-            ),
+            Part::File(path) => {
+                Some(std::fs::metadata(path).ok().and_then(|file| Some((file.modified().ok()?, file.len()))))
+            }
             Part::Literal(_) | Part::Env(_) => None,
         })
     }

@@ -28,11 +28,9 @@ pub(super) fn size(value: &Value) -> Result<u64, String> {
     };
     match value {
         Value::Number(number) => number.as_u64().ok_or_else(wrong),
-        Value::String(text) => text
-            .trim()
-            .parse::<bytesize::ByteSize>()
-            .map(|size| size.0)
-            .map_err(|_| wrong()),
+        Value::String(text) => {
+            text.trim().parse::<bytesize::ByteSize>().map(|size| size.0).map_err(|_| wrong())
+        }
         _ => Err(wrong()),
     }
 }

@@ -60,11 +60,7 @@ pub(super) async fn attempt(
     let response = client.execute(request).await.map_err(|why| Fault::from(&why))?;
     let status = response.status();
     let retry_after = super::retry_after::retry_after(response.headers(), std::time::SystemTime::now());
-    Ok(Answer {
-        status,
-        excerpt: read(response, keep(status)).await,
-        retry_after,
-    })
+    Ok(Answer { status, excerpt: read(response, keep(status)).await, retry_after })
 }
 
 /// Reads an answer's body as far as is worth it, and keeps its start.
@@ -83,7 +79,10 @@ async fn read(mut response: Response, keep: usize) -> String {
                     break;
                 }
             }
-            Ok(None) => break,
+            Ok(None) => {
+                hand_back().await;
+                break;
+            }
             Err(why) => {
                 debug!("the answer's body broke off: {}", chain(&why));
                 break;
@@ -93,17 +92,21 @@ async fn read(mut response: Response, keep: usize) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// Lets the connection go back to the pool, which takes its own task and that of the pool one turn
+/// each; a request made before would find the pool empty and connect anew.
+async fn hand_back() {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl From<&reqwest_middleware::Error> for Fault {
     fn from(error: &reqwest_middleware::Error) -> Self {
         let reqwest_middleware::Error::Reqwest(error) = error else {
-            return Self {
-                kind: FaultKind::Request,
-                cause: chain(error),
-            };
+            return Self { kind: FaultKind::Request, cause: chain(error) };
         };
-        let io = causes(error)
-            .find_map(|cause| cause.downcast_ref::<std::io::Error>())
-            .map(std::io::Error::kind);
+        let io =
+            causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
         let kind = if error.is_builder() || error.is_redirect() {
             FaultKind::Request
         } else if error.is_timeout() {
@@ -123,10 +126,7 @@ impl From<&reqwest_middleware::Error> for Fault {
                 _ => FaultKind::Transport,
             }
         };
-        Self {
-            kind,
-            cause: chain(error),
-        }
+        Self { kind, cause: chain(error) }
     }
 }
 

@@ -26,11 +26,7 @@ impl Backoff {
                 Jitter::None => PolicyJitter::None,
             })
             .build_with_max_retries(config.max_retries);
-        Self {
-            policy,
-            first: config.delay,
-            max_retry_after: config.max_retry_after,
-        }
+        Self { policy, first: config.delay, max_retry_after: config.max_retry_after }
     }
 
     /// The wait before the next retry, when `spent` retries are spent already; `None` once there are no more.
@@ -48,11 +44,6 @@ impl Backoff {
     /// The wait that a server asked for, within the cap. One that asks for none gets the first wait,
     /// or a confused server would be asked again without a pause.
     pub(super) fn asked(&self, retry_after: Duration) -> Duration {
-        if retry_after.is_zero() {
-            self.first
-        } else {
-            retry_after
-        }
-        .min(self.max_retry_after)
+        if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after)
     }
 }

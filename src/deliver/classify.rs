@@ -27,10 +27,7 @@ pub(super) struct Classifier {
 
 impl Classifier {
     pub(super) fn new(config: &Config) -> Self {
-        Self {
-            success: config.success_status_codes.clone(),
-            retry: config.retry.status_codes.clone(),
-        }
+        Self { success: config.success_status_codes.clone(), retry: config.retry.status_codes.clone() }
     }
 
     pub(super) fn status(&self, status: u16) -> Class {

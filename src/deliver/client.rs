@@ -25,18 +25,12 @@ pub(super) fn build(config: &ClientConfig) -> Result<ClientWithMiddleware, Strin
         .pool_idle_timeout(config.pool_idle_timeout)
         .tcp_keepalive(keepalive)
         .tcp_nodelay(true)
-        .redirect(if config.follow_redirects {
-            Policy::custom(follow)
-        } else {
-            Policy::none()
-        })
+        .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
         .referer(false)
         .tls_danger_accept_invalid_certs(config.accept_invalid_certs)
         .build()
         .map_err(|why| format!("the HTTP client cannot be built: {}", super::attempt::chain(&why)))?;
-    Ok(ClientBuilder::new(client)
-        .with(TracingMiddleware::default())
-        .build())
+    Ok(ClientBuilder::new(client).with(TracingMiddleware::default()).build())
 }
 
 /// Follows only redirects that keep the method and the body, within the host that was configured.

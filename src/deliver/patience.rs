@@ -17,10 +17,7 @@ impl Patience {
         let now = Instant::now();
         // A duration beyond what the clock can hold is no limit; a century is none either.
         let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        Self {
-            deadline: now.checked_add(max_duration).unwrap_or(now + century),
-            closing,
-        }
+        Self { deadline: now.checked_add(max_duration).unwrap_or(now + century), closing }
     }
 
     /// Waits, unless that would end after the deadline: then `false`, at once.
@@ -33,11 +30,7 @@ impl Patience {
         }
         loop {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
-            if self
-                .closing
-                .borrow_and_update()
-                .is_some_and(|closed| end > closed)
-            {
+            if self.closing.borrow_and_update().is_some_and(|closed| end > closed) {
                 return false;
             }
             tokio::select! {

@@ -32,11 +32,7 @@ impl RequestTemplate {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let content_type = config.body.mode.content_type();
         let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
-        Ok(Self {
-            endpoint: config.endpoint.clone(),
-            content_type,
-            current: RwLock::new(Arc::new(rendered)),
-        })
+        Ok(Self { endpoint: config.endpoint.clone(), content_type, current: RwLock::new(Arc::new(rendered)) })
     }
 
     /// Reads secrets again whose files changed. Where that fails, the last good ones stay in use.
@@ -53,11 +49,7 @@ impl RequestTemplate {
             Err(why) => {
                 warn!("a secret's file changed and cannot be used, so its old content stays in use: {why}");
                 let current = self.current();
-                self.replace(Rendered {
-                    url: current.url.clone(),
-                    headers: current.headers.clone(),
-                    stamps,
-                });
+                self.replace(Rendered { url: current.url.clone(), headers: current.headers.clone(), stamps });
             }
         }
     }
@@ -91,17 +83,11 @@ impl RequestTemplate {
     }
 
     fn current(&self) -> Arc<Rendered> {
-        self.current
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn replace(&self, rendered: Rendered) {
-        *self
-            .current
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rendered);
+        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rendered);
     }
 }
 
@@ -119,10 +105,7 @@ fn render(
     let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 1);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
-        headers.insert(
-            name.clone(),
-            header_value(text).map_err(|why| format!("headers.{name}: {why}"))?,
-        );
+        headers.insert(name.clone(), header_value(text).map_err(|why| format!("headers.{name}: {why}"))?);
     }
     Ok(Rendered { url, headers, stamps })
 }

@@ -85,7 +85,7 @@ impl Delivery {
             attempts += 1;
             counters.request(body.bytes.len());
             if self.verbose {
-                let (bytes, messages) = (body.bytes.len(), body.messages.len());
+                let (bytes, messages) = (body.bytes.len(), body.len());
                 debug!(
                     "sending {bytes} bytes with {messages} messages to {}, attempt {attempts}",
                     self.label()
@@ -110,10 +110,9 @@ impl Delivery {
                         None => self.backoff.wait(spent).inspect(|_| spent += 1),
                     },
                 },
-                Err(Fault {
-                    kind: FaultKind::Request,
-                    ..
-                }) => return failed(Reason::Rejected, attempts, Some(ended)),
+                Err(Fault { kind: FaultKind::Request, .. }) => {
+                    return failed(Reason::Rejected, attempts, Some(ended));
+                }
                 Err(_) => self.backoff.wait(spent).inspect(|_| spent += 1),
             };
             let Some(wait) = wait else {
@@ -148,12 +147,7 @@ fn failed(reason: Reason, attempts: u32, ended: Option<Result<Answer, Fault>>) -
         Some(Err(fault)) => (None, fault.to_string()),
         None => (None, String::new()),
     };
-    Outcome::Failed(Failure {
-        reason,
-        status,
-        detail,
-        attempts,
-    })
+    Outcome::Failed(Failure { reason, status, detail, attempts })
 }
 
 /// How an attempt ended, for the log.

@@ -39,10 +39,7 @@ mod tests {
     #[test]
     fn dates_are_read_against_the_clock() {
         let noon = httpdate::parse_http_date("Fri, 31 Dec 1999 12:00:00 GMT").expect("a date");
-        assert_eq!(
-            asked("Fri, 31 Dec 1999 12:01:30 GMT", noon),
-            Some(Duration::from_secs(90))
-        );
+        assert_eq!(asked("Fri, 31 Dec 1999 12:01:30 GMT", noon), Some(Duration::from_secs(90)));
         assert_eq!(asked("Fri, 31 Dec 1999 11:00:00 GMT", noon), Some(Duration::ZERO));
     }
 

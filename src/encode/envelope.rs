@@ -31,11 +31,7 @@ impl<'c> Envelope<'c> {
 
     /// Room for one envelope beside its payload, where headers are few.
     pub(super) fn size_hint(&self) -> usize {
-        if self.config.include_metadata {
-            256 + self.origin.len()
-        } else {
-            2
-        }
+        if self.config.include_metadata { 256 + self.origin.len() } else { 2 }
     }
 
     /// Writes one message. After a refusal, `out` may end in the middle of it.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{
+    body::{Body, Record},
     envelope::Envelope,
     payload::{Refusal, write_raw},
 };
@@ -10,15 +11,6 @@ use crate::{
     batch::{Batch, Message},
     config::{BatchMode, BodyConfig},
 };
-
-/// The body of one request.
-#[derive(Debug)]
-pub struct Body {
-    /// What is sent.
-    pub bytes: Bytes,
-    /// The messages in it, as indexes into the batch, ascending. Never empty.
-    pub messages: Vec<usize>,
-}
 
 /// What becomes of messages in encoding.
 #[derive(Debug)]
@@ -37,21 +29,14 @@ pub struct Bodies<'b> {
     envelope: Envelope<'b>,
     next: usize,
     bytes: Vec<u8>,
-    messages: Vec<usize>,
+    records: Vec<Record>,
 }
 
 impl<'b> Bodies<'b> {
     /// The bodies of `batch`.
     pub fn of(batch: &'b Batch<'b>, config: &'b BodyConfig) -> Self {
         let envelope = Envelope::of(batch, config);
-        Self {
-            batch,
-            config,
-            envelope,
-            next: 0,
-            bytes: Vec::new(),
-            messages: Vec::new(),
-        }
+        Self { batch, config, envelope, next: 0, bytes: Vec::new(), records: Vec::new() }
     }
 
     /// Writes one message behind what is there, with what frames it.
@@ -61,8 +46,7 @@ impl<'b> Bodies<'b> {
             BatchMode::Individual => self.envelope.write(message, &mut self.bytes),
             BatchMode::Raw => write_raw(message, &mut self.bytes),
             BatchMode::JsonArray => {
-                self.bytes
-                    .push(if self.messages.is_empty() { b'[' } else { b',' });
+                self.bytes.push(if self.records.is_empty() { b'[' } else { b',' });
                 self.envelope.write(message, &mut self.bytes)
             }
             BatchMode::NdJson => self.envelope.write(message, &mut self.bytes).map(|()| {
@@ -79,41 +63,28 @@ impl<'b> Bodies<'b> {
 
     /// How many bytes end a body.
     fn closing(&self) -> &'static [u8] {
-        if self.config.mode == BatchMode::JsonArray {
-            b"]"
-        } else {
-            b""
-        }
+        if self.config.mode == BatchMode::JsonArray { b"]" } else { b"" }
     }
 
     fn max_messages(&self) -> usize {
-        if self.config.mode.batches() {
-            self.config.max_messages.map_or(usize::MAX, Into::into)
-        } else {
-            1
-        }
+        if self.config.mode.batches() { self.config.max_messages.map_or(usize::MAX, Into::into) } else { 1 }
     }
 
     /// Room for the next body: what is left of the batch, within the limits.
     fn reserve(&mut self) {
         let left = self.batch.messages[self.next..].iter().take(self.max_messages());
-        let bytes: usize = left
-            .map(|message| message.payload.len() + self.envelope.size_hint())
-            .sum();
+        let bytes: usize = left.map(|message| message.payload.len() + self.envelope.size_hint()).sum();
         self.bytes.reserve_exact(bytes.min(self.config.max_bytes));
     }
 
     /// The body as far as it was written, if there is anything in it.
     fn finish(&mut self) -> Option<Encoded> {
-        if self.messages.is_empty() {
+        if self.records.is_empty() {
             return None;
         }
         self.bytes.extend_from_slice(self.closing());
         let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-        Some(Encoded::Body(Body {
-            bytes,
-            messages: std::mem::take(&mut self.messages),
-        }))
+        Some(Encoded::Body(Body::new(bytes, self.config.mode, std::mem::take(&mut self.records))))
     }
 }
 
@@ -123,7 +94,7 @@ impl Iterator for Bodies<'_> {
     fn next(&mut self) -> Option<Encoded> {
         let batch = self.batch;
         while let Some(message) = batch.messages.get(self.next) {
-            if self.messages.is_empty() {
+            if self.records.is_empty() {
                 self.reserve();
             }
             let start = self.bytes.len();
@@ -141,14 +112,12 @@ impl Iterator for Bodies<'_> {
                 }
                 self.next += 1;
                 let limit = self.config.max_bytes;
-                return Some(Encoded::Refused(
-                    self.next - 1,
-                    Refusal::TooLarge { bytes, limit },
-                ));
+                return Some(Encoded::Refused(self.next - 1, Refusal::TooLarge { bytes, limit }));
             }
-            self.messages.push(self.next);
+            let end = self.bytes.len() - usize::from(self.config.mode == BatchMode::NdJson);
+            self.records.push(Record { message: self.next, end });
             self.next += 1;
-            if self.messages.len() == self.max_messages() {
+            if self.records.len() == self.max_messages() {
                 break;
             }
         }

@@ -27,10 +27,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Undecodable(why) => f.write_str(why),
             Self::TooLarge { bytes, limit } => {
-                write!(
-                    f,
-                    "a body of {bytes} bytes is over max_payload_size_bytes, {limit}"
-                )
+                write!(f, "a body of {bytes} bytes is over max_payload_size_bytes, {limit}")
             }
         }
     }
@@ -74,9 +71,8 @@ pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"data\":\"");
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written = STANDARD
-        .encode_slice(bytes, &mut out[start..])
-        .expect("four bytes were made room for every three");
+    let written =
+        STANDARD.encode_slice(bytes, &mut out[start..]).expect("four bytes were made room for every three");
     out.truncate(start + written);
     out.extend_from_slice(b"\",\"");
     out.extend_from_slice(key);

@@ -28,11 +28,7 @@ pub(crate) struct Sums {
 
 impl Ledger {
     pub(crate) fn of(batch: &Batch<'_>) -> Self {
-        Self {
-            settled: vec![false; batch.messages.len()],
-            delivered: 0,
-            failures: Vec::new(),
-        }
+        Self { settled: vec![false; batch.messages.len()], delivered: 0, failures: Vec::new() }
     }
 
     /// Writes down the outcome of messages, given as indexes into the batch.
@@ -61,12 +57,7 @@ impl Ledger {
             .collect();
         if !forgotten.is_empty() {
             let detail = "the sink stopped before it knew what became of them".to_owned();
-            let failure = Failure {
-                reason: Reason::Internal,
-                status: None,
-                detail,
-                attempts: 0,
-            };
+            let failure = Failure { reason: Reason::Internal, status: None, detail, attempts: 0 };
             self.settle(forgotten, Outcome::Failed(failure));
         }
         let mut failed = 0;
@@ -82,10 +73,7 @@ impl Ledger {
                 offsets(messages.iter().map(|&message| batch.messages[message].offset)),
             );
         }
-        Sums {
-            delivered: self.delivered,
-            failed,
-        }
+        Sums { delivered: self.delivered, failed }
     }
 }
 
@@ -128,9 +116,6 @@ mod tests {
     fn offsets_read_as_ranges() {
         assert_eq!(offsets([3, 4, 5, 9, 7, 8].into_iter()), "3-5, 9, 7-8");
         assert_eq!(offsets(std::iter::once(u64::MAX)), u64::MAX.to_string());
-        assert_eq!(
-            offsets((0..100).map(|n| n * 2)).matches(',').count(),
-            RANGES_SHOWN
-        );
+        assert_eq!(offsets((0..100).map(|n| n * 2)).matches(',').count(), RANGES_SHOWN);
     }
 }

@@ -51,12 +51,7 @@ impl From<Refusal> for Failure {
             Refusal::Undecodable(_) => Reason::Undecodable,
             Refusal::TooLarge { .. } => Reason::TooLarge,
         };
-        Self {
-            reason,
-            status: None,
-            detail: refusal.to_string(),
-            attempts: 0,
-        }
+        Self { reason, status: None, detail: refusal.to_string(), attempts: 0 }
     }
 }
 
@@ -67,12 +62,7 @@ impl fmt::Display for Failure {
             write!(f, ", status {status}")?;
         }
         if self.attempts > 0 {
-            write!(
-                f,
-                " after {} attempt{}",
-                self.attempts,
-                if self.attempts == 1 { "" } else { "s" }
-            )?;
+            write!(f, " after {} attempt{}", self.attempts, if self.attempts == 1 { "" } else { "s" })?;
         }
         if !self.detail.is_empty() {
             write!(f, ": {}", excerpt(&self.detail, 500))?;
@@ -85,10 +75,7 @@ impl fmt::Display for Failure {
 /// into a log.
 pub(crate) fn excerpt(text: &str, limit: usize) -> String {
     let end = text.floor_char_boundary(limit);
-    let mut line: String = text[..end]
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if end < text.len() {
         line.push('…');
     }

@@ -27,10 +27,7 @@ fn outcomes_of_close() {
             assert_eq!(close.join().unwrap(), code);
         });
         assert_eq!(logged(4, &[&sink(id)]).len(), usize::from(line.is_some()));
-        assert_eq!(
-            logged(4, &[&sink(id), line.unwrap_or_default()]).len(),
-            usize::from(line.is_some())
-        );
+        assert_eq!(logged(4, &[&sink(id), line.unwrap_or_default()]).len(), usize::from(line.is_some()));
         assert_eq!(consume_text(original(), id, "x"), -1);
         assert_eq!(original().close(id), -1);
         assert_eq!(original().open(id, "{}", log), 0);
@@ -43,10 +40,7 @@ fn panic_in_drop_ends_at_the_abi() {
     let id = new_id();
     assert_eq!(original().open(id, r#"{"panic_in_drop": true}"#, log), 0);
     assert_eq!(original().close(id), -1);
-    assert_eq!(
-        logged(4, &[&sink(id), "drop panicked: as told, in drop"]).len(),
-        1
-    );
+    assert_eq!(logged(4, &[&sink(id), "drop panicked: as told, in drop"]).len(), 1);
 }
 
 #[test]
@@ -72,10 +66,7 @@ fn close_waits_for_a_running_batch() {
 #[test]
 fn begin_close_ends_running_batches() {
     let control = Control::new();
-    let id = open_borrowing(
-        &control,
-        &["\"close_wait_ms\": 60000", "\"yields_to_close\": true"],
-    );
+    let id = open_borrowing(&control, &["\"close_wait_ms\": 60000", "\"yields_to_close\": true"]);
     thread::scope(|scope| {
         let consume = scope.spawn(|| consume_text(borrowing(), id, "slow"));
         let unanswered = control.expect("consume");
@@ -99,23 +90,13 @@ fn close_gives_up_and_the_last_batch_closes() {
         let second_call = control.expect("consume");
 
         assert_eq!(borrowing().close(id), 0);
-        assert_eq!(
-            logged(
-                4,
-                &[&sink(id), "waited 1ms and 2 consume calls are still running"]
-            )
-            .len(),
-            1
-        );
+        assert_eq!(logged(4, &[&sink(id), "waited 1ms and 2 consume calls are still running"]).len(), 1);
         assert_eq!(consume_text(borrowing(), id, "late"), -1);
         assert_eq!(borrowing().close(id), -1);
 
         // The id is free while the old sink lives on.
         let other = Control::new();
-        assert_eq!(
-            borrowing().open(id, &other.config(&["\"close_wait_ms\": 0"]), log),
-            0
-        );
+        assert_eq!(borrowing().open(id, &other.config(&["\"close_wait_ms\": 0"]), log), 0);
         let third = scope.spawn(|| consume_text(borrowing(), id, "third"));
         other.expect("consume").answer("ok");
         assert_eq!(third.join().unwrap(), 0);
@@ -129,10 +110,7 @@ fn close_gives_up_and_the_last_batch_closes() {
         assert!(!second.is_finished());
         closing.answer("too late");
         assert_eq!(second.join().unwrap(), 0);
-        assert_eq!(
-            logged(4, &[&sink(id), "close failed: Cannot store data: too late"]).len(),
-            1
-        );
+        assert_eq!(logged(4, &[&sink(id), "close failed: Cannot store data: too late"]).len(), 1);
 
         let close = scope.spawn(|| borrowing().close(id));
         other.expect("close").answer("ok");
@@ -152,14 +130,8 @@ fn panics_of_the_last_batch_and_of_its_close_end_at_the_abi() {
         control.expect("close").answer("panic");
         assert_eq!(consume.join().unwrap(), -1);
     });
-    assert_eq!(
-        logged(4, &[&sink(id), "close panicked: as told, in close"]).len(),
-        1
-    );
-    assert_eq!(
-        logged(4, &[&sink(id), "consume refused: panicked: as told, in consume"]).len(),
-        1
-    );
+    assert_eq!(logged(4, &[&sink(id), "close panicked: as told, in close"]).len(), 1);
+    assert_eq!(logged(4, &[&sink(id), "consume refused: panicked: as told, in consume"]).len(), 1);
 }
 
 #[test]

@@ -36,13 +36,8 @@ fn everything_of_a_batch_arrives() {
         (7i8.into(), HeaderValue::try_from(vec![0, 255]).unwrap()),
     ]);
     let headers = encode_headers(&headers);
-    let messages = [
-        BorrowedMessage {
-            headers: &headers,
-            ..message(1, br#"{"a":[1,2]}"#)
-        },
-        message(2, br#""text""#),
-    ];
+    let messages =
+        [BorrowedMessage { headers: &headers, ..message(1, br#"{"a":[1,2]}"#) }, message(2, br#""text""#)];
     let facts = thread::scope(|scope| {
         let consume = scope.spawn(|| original().consume(id, &topic(), &metadata(Schema::Json), &messages));
         let facts = control.expect("consume").answer("ok");
@@ -85,31 +80,20 @@ fn undecodable_messages_do_not_hold_up_the_others() {
         message(10, b"1"),
         message(11, b"{"),
         message(12, b"]"),
-        BorrowedMessage {
-            headers: b"\x01",
-            ..message(13, b"3")
-        },
+        BorrowedMessage { headers: b"\x01", ..message(13, b"3") },
         message(14, b"4"),
         message(20, b""),
     ];
     thread::scope(|scope| {
         let consume = scope.spawn(|| original().consume(id, &topic(), &metadata(Schema::Json), &messages));
         let facts = control.expect("consume").answer("ok");
-        let offsets: Vec<_> = facts["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|m| &m["offset"])
-            .collect();
+        let offsets: Vec<_> = facts["messages"].as_array().unwrap().iter().map(|m| &m["offset"]).collect();
         assert_eq!(offsets, [10, 14]);
         assert_eq!(consume.join().unwrap(), 1);
     });
     let facts = "stream: orders, topic: created, partition: 3, schema: json, offsets: 11-13, 20; the first: ";
     assert_eq!(logged(4, &["4 of 6 messages cannot be decoded", facts]).len(), 1);
-    assert_eq!(
-        logged(4, &[&sink(id), "consume failed", "Cannot decode schema json"]).len(),
-        1
-    );
+    assert_eq!(logged(4, &[&sink(id), "consume failed", "Cannot decode schema json"]).len(), 1);
     close_answered(&control, id);
 }
 
@@ -119,17 +103,11 @@ fn failures_and_panics_leave_the_sink_usable() {
     let id = open_controlled(&control);
     assert_eq!(consume_answered(&control, id, "disk full"), 1);
     let place = "stream: orders, topic: created, partition: 3, current offset: 300, messages: 1";
-    assert_eq!(
-        logged(4, &[&sink(id), "consume failed", place, "disk full"]).len(),
-        1
-    );
+    assert_eq!(logged(4, &[&sink(id), "consume failed", place, "disk full"]).len(), 1);
     for _ in 0..3 {
         assert_eq!(consume_answered(&control, id, "panic"), -1);
     }
-    assert_eq!(
-        logged(4, &[&sink(id), "consume refused: panicked: as told, in consume"]).len(),
-        3
-    );
+    assert_eq!(logged(4, &[&sink(id), "consume refused: panicked: as told, in consume"]).len(), 3);
     assert_eq!(consume_answered(&control, id, "ok"), 0);
     close_answered(&control, id);
 }
@@ -147,9 +125,7 @@ fn batches_of_one_sink_run_side_by_side() {
     let control = Control::new();
     let id = open_controlled(&control);
     thread::scope(|scope| {
-        let consumes: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| consume_text(original(), id, "x")))
-            .collect();
+        let consumes: Vec<_> = (0..8).map(|_| scope.spawn(|| consume_text(original(), id, "x"))).collect();
         // All are inside before the first is let go.
         let calls: Vec<_> = (0..8).map(|_| control.expect("consume")).collect();
         for call in calls {
@@ -167,10 +143,8 @@ fn ids_are_apart() {
     let control = Control::new();
     let ids: Vec<u32> = (0..20).map(|_| open_controlled(&control)).collect();
     thread::scope(|scope| {
-        let consumes: Vec<_> = ids
-            .iter()
-            .map(|&id| (id, scope.spawn(move || consume_text(original(), id, "x"))))
-            .collect();
+        let consumes: Vec<_> =
+            ids.iter().map(|&id| (id, scope.spawn(move || consume_text(original(), id, "x")))).collect();
         let mut seen: Vec<u64> = (0..20)
             .map(|_| {
                 let call = control.expect("consume");

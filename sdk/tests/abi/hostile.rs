@@ -34,18 +34,8 @@ impl Drop for Open {
 
 fn buffers() -> [Vec<u8>; 3] {
     let headers = b"\x01\x01\x04aw==\x0a\x08KgAAAA==";
-    let messages = [
-        BorrowedMessage {
-            headers,
-            ..message(1, b"text")
-        },
-        message(2, b"more text"),
-    ];
-    [
-        encode_topic(&topic()),
-        encode_metadata(&metadata(Schema::Text)),
-        encode_batch(Schema::Text, &messages),
-    ]
+    let messages = [BorrowedMessage { headers, ..message(1, b"text") }, message(2, b"more text")];
+    [encode_topic(&topic()), encode_metadata(&metadata(Schema::Text)), encode_batch(Schema::Text, &messages)]
 }
 
 #[test]
@@ -55,12 +45,7 @@ fn null_pointers_and_zero_lengths() {
     let [topic, metadata, messages] = buffers();
     let good = [&topic, &metadata, &messages].map(|buffer| (buffer.as_ptr(), buffer.len()));
     for place in 0..3 {
-        for bad in [
-            (ptr::null(), 0),
-            (ptr::null(), 9),
-            (ptr::null(), usize::MAX),
-            (topic.as_ptr(), 0),
-        ] {
+        for bad in [(ptr::null(), 0), (ptr::null(), 9), (ptr::null(), usize::MAX), (topic.as_ptr(), 0)] {
             let mut arguments = good;
             arguments[place] = bad;
             let [topic, metadata, messages] = arguments;
@@ -86,13 +71,7 @@ fn truncated_anywhere() {
         assert_eq!(open.consume(&topic, &metadata, &messages[..length]), -1);
     }
     for what in ["topic metadata", "messages metadata", "messages"] {
-        assert!(
-            !logged(
-                4,
-                &[&sink(open.0), &format!("the {what} (1 bytes) cannot be decoded")]
-            )
-            .is_empty()
-        );
+        assert!(!logged(4, &[&sink(open.0), &format!("the {what} (1 bytes) cannot be decoded")]).is_empty());
     }
     let [topic, metadata, messages] = [topic, metadata, messages].map(|mut buffer| {
         buffer.extend(b"bytes after the value");
@@ -111,39 +90,16 @@ fn lengths_that_lie() {
     assert_eq!(open.consume(&topic, &of(b"\x00"), &messages), -1);
     // The number of messages, the headers' length, the payload's.
     assert_eq!(open.consume(&topic, &metadata, &of(b"\x02")), -1);
-    assert_eq!(
-        open.consume(&topic, &metadata, &of(b"\x02\x01\x01\x01\x01\x01\x01")),
-        -1
-    );
-    assert_eq!(
-        open.consume(&topic, &metadata, &of(b"\x02\x01\x01\x01\x01\x01\x01\x00")),
-        -1
-    );
+    assert_eq!(open.consume(&topic, &metadata, &of(b"\x02\x01\x01\x01\x01\x01\x01")), -1);
+    assert_eq!(open.consume(&topic, &metadata, &of(b"\x02\x01\x01\x01\x01\x01\x01\x00")), -1);
     // Inside the headers of a message: that message alone is bad.
-    for headers in [
-        of(b""),
-        of(b"\x01\x01"),
-        b"\x01\x63\x04aw==".to_vec(),
-        b"\x01\x01\x01*".to_vec(),
-    ] {
-        let batch = encode_batch(
-            Schema::Text,
-            &[BorrowedMessage {
-                headers: &headers,
-                ..message(1, b"")
-            }],
-        );
+    for headers in [of(b""), of(b"\x01\x01"), b"\x01\x63\x04aw==".to_vec(), b"\x01\x01\x01*".to_vec()] {
+        let batch = encode_batch(Schema::Text, &[BorrowedMessage { headers: &headers, ..message(1, b"") }]);
         assert_eq!(open.consume(&topic, &metadata, &batch), 1);
     }
     // An int32 of two bytes and one of none are headers all the same.
     let headers = b"\x02\x01\x04aw==\x05\x04AAA=\x01\x04bA==\x05\x00";
-    let batch = encode_batch(
-        Schema::Text,
-        &[BorrowedMessage {
-            headers,
-            ..message(1, b"")
-        }],
-    );
+    let batch = encode_batch(Schema::Text, &[BorrowedMessage { headers, ..message(1, b"") }]);
     assert_eq!(open.consume(&topic, &metadata, &batch), 0);
 }
 
@@ -152,10 +108,7 @@ fn unknown_schema() {
     let open = Open::new();
     let [topic, _, messages] = buffers();
     assert_eq!(open.consume(&topic, &[3, 1, 6], &messages), -1);
-    assert_eq!(
-        open.consume(&topic, &[3, 1, 0xff, 0xff, 0xff, 0xff, 0x0f], &messages),
-        -1
-    );
+    assert_eq!(open.consume(&topic, &[3, 1, 0xff, 0xff, 0xff, 0xff, 0x0f], &messages), -1);
 }
 
 #[test]
@@ -170,12 +123,7 @@ fn deeply_nested_json() {
 
 /// The same cases in every run.
 fn seeded(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(20_260_801),
-        failure_persistence: None,
-        ..Config::default()
-    }
+    Config { cases, rng_seed: RngSeed::Fixed(20_260_801), failure_persistence: None, ..Config::default() }
 }
 
 proptest! {

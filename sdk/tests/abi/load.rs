@@ -10,10 +10,7 @@ use crate::support::{example, new_id, original};
 fn extension_is_optional() {
     let bare = example("original_style_sink");
     let whole = bare.with_extension(std::env::consts::DLL_EXTENSION);
-    assert_eq!(
-        Plugin::load(&bare).unwrap().path(),
-        Plugin::load(&whole).unwrap().path()
-    );
+    assert_eq!(Plugin::load(&bare).unwrap().path(), Plugin::load(&whole).unwrap().path());
 }
 
 #[test]
@@ -34,41 +31,23 @@ fn loading_twice_is_one_plugin() {
 #[test]
 fn what_is_no_plugin_is_named() {
     let missing = Plugin::load(Path::new("/nowhere/plugin")).unwrap_err();
-    assert!(
-        matches!(&missing, HostError::NotFound { path } if path.ends_with("plugin.so")),
-        "{missing}"
-    );
+    assert!(matches!(&missing, HostError::NotFound { path } if path.ends_with("plugin.so")), "{missing}");
 
     let dotted = Plugin::load(Path::new("plugin-0.1")).unwrap_err();
-    assert!(
-        matches!(&dotted, HostError::NotFound { path } if path.ends_with("plugin-0.1.so")),
-        "{dotted}"
-    );
+    assert!(matches!(&dotted, HostError::NotFound { path } if path.ends_with("plugin-0.1.so")), "{dotted}");
 
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.so");
     std::fs::write(&text, "not a library").unwrap();
     let error = Plugin::load(&text).unwrap_err();
-    assert!(
-        matches!(&error, HostError::Load { path, .. } if *path == text),
-        "{error}"
-    );
+    assert!(matches!(&error, HostError::Load { path, .. } if *path == text), "{error}");
 
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let library = maps
-        .split_whitespace()
-        .find(|word| word.contains("/libc.so"))
-        .unwrap();
+    let library = maps.split_whitespace().find(|word| word.contains("/libc.so")).unwrap();
     let link = folder.path().join("other.so");
     std::os::unix::fs::symlink(library, &link).unwrap();
     let error = Plugin::load(&link).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        format!(
-            "{} is not a sink plugin: it does not export iggy_sink_open",
-            link.display()
-        )
-    );
+    assert_eq!(error, format!("{} is not a sink plugin: it does not export iggy_sink_open", link.display()));
 }
 
 #[test]

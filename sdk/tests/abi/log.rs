@@ -12,10 +12,7 @@ fn fields_are_part_of_the_message() {
     assert_eq!(original().close(id), 0);
     let line = format!("Took a batch id={id} stream=orders topic=created batch=1 messages=1");
     assert_eq!(logged(2, &[&line]), [line]);
-    assert_eq!(
-        logged(2, &[&format!("Opened the controlled sink with ID: {id}")]).len(),
-        1
-    );
+    assert_eq!(logged(2, &[&format!("Opened the controlled sink with ID: {id}")]).len(), 1);
 }
 
 static OTHER: AtomicUsize = AtomicUsize::new(0);

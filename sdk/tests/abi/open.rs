@@ -40,15 +40,8 @@ fn bad_configs_are_refused_with_the_reason() {
     ];
     for (config, reason) in cases {
         // SAFETY: pointer and length are of one slice.
-        assert_eq!(
-            unsafe { original().open_raw(id, config.as_ptr(), config.len(), log) },
-            -1
-        );
-        assert_eq!(
-            logged(4, &[&sink(id), "open refused: ", reason]).len(),
-            1,
-            "{reason}"
-        );
+        assert_eq!(unsafe { original().open_raw(id, config.as_ptr(), config.len(), log) }, -1);
+        assert_eq!(logged(4, &[&sink(id), "open refused: ", reason]).len(), 1, "{reason}");
         assert_eq!(consume_text(original(), id, "x"), -1);
         assert_eq!(original().close(id), -1);
     }

@@ -30,12 +30,7 @@ pub(crate) fn borrowing() -> &'static Plugin {
 /// The library of an example, without extension; cargo builds the examples with the tests, into the folder beside.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples")
-        .join(format!("lib{name}"))
+    test.parent().unwrap().parent().unwrap().join("examples").join(format!("lib{name}"))
 }
 
 /// All tests share the plugins, so each takes ids of its own.
@@ -80,18 +75,13 @@ impl Control {
                 }
             }
         });
-        Self {
-            folder,
-            calls: Mutex::new(calls),
-        }
+        Self { folder, calls: Mutex::new(calls) }
     }
 
     /// A config that has the sink ask here, with more keys in the form `"key": value`.
     pub(crate) fn config(&self, more: &[&str]) -> String {
         let control = format!("\"control\": \"{}/control\"", self.folder.path().display());
-        let keys: Vec<_> = std::iter::once(control.as_str())
-            .chain(more.iter().copied())
-            .collect();
+        let keys: Vec<_> = std::iter::once(control.as_str()).chain(more.iter().copied()).collect();
         format!("{{{}}}", keys.join(", "))
     }
 
@@ -126,18 +116,11 @@ pub(crate) fn open_controlled(control: &Control) -> u32 {
 }
 
 pub(crate) fn topic() -> TopicMetadata {
-    TopicMetadata {
-        stream: "orders".into(),
-        topic: "created".into(),
-    }
+    TopicMetadata { stream: "orders".into(), topic: "created".into() }
 }
 
 pub(crate) fn metadata(schema: Schema) -> MessagesMetadata {
-    MessagesMetadata {
-        partition_id: 3,
-        current_offset: 300,
-        schema,
-    }
+    MessagesMetadata { partition_id: 3, current_offset: 300, schema }
 }
 
 pub(crate) fn message(offset: u64, payload: &[u8]) -> BorrowedMessage<'_> {
@@ -154,12 +137,7 @@ pub(crate) fn message(offset: u64, payload: &[u8]) -> BorrowedMessage<'_> {
 
 /// Hands over one text message.
 pub(crate) fn consume_text(plugin: &Plugin, id: u32, text: &str) -> i32 {
-    plugin.consume(
-        id,
-        &topic(),
-        &metadata(Schema::Text),
-        &[message(7, text.as_bytes())],
-    )
+    plugin.consume(id, &topic(), &metadata(Schema::Text), &[message(7, text.as_bytes())])
 }
 
 /// Spins until the id is free, and holds it then: the moment in which a close has begun.
@@ -184,10 +162,7 @@ pub(crate) extern "C" fn log(
     assert!(!target.is_null() && !message.is_null());
     // SAFETY: the plugin passes pointers with their lengths, never null.
     let (target, message) = unsafe {
-        (
-            std::slice::from_raw_parts(target, target_len),
-            std::slice::from_raw_parts(message, message_len),
-        )
+        (std::slice::from_raw_parts(target, target_len), std::slice::from_raw_parts(message, message_len))
     };
     let text = |bytes| std::str::from_utf8(bytes).unwrap().to_owned();
     LOG.lock().unwrap().push((level, text(target), text(message)));

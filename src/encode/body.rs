@@ -1,0 +1,161 @@
+//! The body of one request, and how it comes apart again.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::config::BatchMode;
+
+/// The body of one request, with the messages in it. It holds at least one.
+#[derive(Debug, Clone)]
+pub struct Body {
+    /// What is sent.
+    pub bytes: Bytes,
+    mode: BatchMode,
+    /// Ascending, both by message and by place.
+    records: Vec<Record>,
+}
+
+/// Where one message lies in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Its index in the batch.
+    pub(super) message: usize,
+    /// Where it ends in the body; what ends a line or a list item comes after.
+    pub(super) end: usize,
+}
+
+impl Body {
+    pub(super) fn new(bytes: Bytes, mode: BatchMode, records: Vec<Record>) -> Self {
+        Self { bytes, mode, records }
+    }
+
+    /// How many messages there are in it.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Never: a body holds at least one message.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The messages in it, as indexes into the batch, ascending.
+    pub fn messages(&self) -> impl Iterator<Item = usize> + Clone {
+        self.records.iter().map(|record| record.message)
+    }
+
+    /// Two bodies of about the same number of bytes, in order; `None` for a single message.
+    pub fn halves(&self) -> Option<(Self, Self)> {
+        let last = self.records.len().checked_sub(2)?;
+        let middle = self.bytes.len() / 2;
+        // The first record always goes left and the last one right, however long they are.
+        let left = self.records[..=last].partition_point(|record| record.end <= middle).max(1);
+        Some((self.part(0, left), self.part(left, self.records.len())))
+    }
+
+    /// A body of the records from `first` to before `last`.
+    fn part(&self, first: usize, last: usize) -> Self {
+        // A line break or a comma stands between two records, a bracket before the first one of a list.
+        let gap = match self.mode {
+            BatchMode::NdJson | BatchMode::JsonArray => 1,
+            BatchMode::Individual | BatchMode::Raw => 0,
+        };
+        let opening = usize::from(self.mode == BatchMode::JsonArray);
+        let start = first.checked_sub(1).map_or(opening, |before| self.records[before].end + gap);
+        let end = self.records[last - 1].end;
+        let bytes = match self.mode {
+            BatchMode::JsonArray => {
+                let mut bytes = BytesMut::with_capacity(end - start + 2);
+                bytes.put_u8(b'[');
+                bytes.put_slice(&self.bytes[start..end]);
+                bytes.put_u8(b']');
+                bytes.freeze()
+            }
+            BatchMode::NdJson | BatchMode::Individual | BatchMode::Raw => self.bytes.slice(start..end + gap),
+        };
+        let records = self.records[first..last]
+            .iter()
+            .map(|record| Record { message: record.message, end: record.end - start + opening })
+            .collect();
+        Self { bytes, mode: self.mode, records }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of these records, as the modes frame them.
+    fn body(mode: BatchMode, texts: &[&str]) -> Body {
+        let mut bytes = Vec::new();
+        let mut records = Vec::new();
+        for (message, text) in texts.iter().enumerate() {
+            if mode == BatchMode::JsonArray {
+                bytes.push(if message == 0 { b'[' } else { b',' });
+            }
+            bytes.extend_from_slice(text.as_bytes());
+            records.push(Record { message, end: bytes.len() });
+            if mode == BatchMode::NdJson {
+                bytes.push(b'\n');
+            }
+        }
+        if mode == BatchMode::JsonArray {
+            bytes.push(b']');
+        }
+        Body::new(bytes.into(), mode, records)
+    }
+
+    /// Every way down to single messages keeps the frame and the order.
+    fn assert_comes_apart(whole: &Body, texts: &[&str]) {
+        let mut parts = vec![whole.clone()];
+        let mut singles = Vec::new();
+        while let Some(part) = parts.pop() {
+            let expected =
+                body(part.mode, &part.messages().map(|message| texts[message]).collect::<Vec<_>>());
+            assert_eq!(part.bytes, expected.bytes);
+            match part.halves() {
+                Some((left, right)) => {
+                    assert_eq!(
+                        left.messages().chain(right.messages()).collect::<Vec<_>>(),
+                        part.messages().collect::<Vec<_>>()
+                    );
+                    parts.extend([right, left]);
+                }
+                None => singles.extend(part.messages()),
+            }
+        }
+        assert_eq!(singles, (0..texts.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bodies_come_apart_in_order_and_framed() {
+        for mode in [BatchMode::NdJson, BatchMode::JsonArray] {
+            for texts in
+                [&["1"][..], &["1", "2"], &["{\"a\":[1,2]}", "2", "33333333333333"], &["", "", "", "x", ""]]
+            {
+                assert_comes_apart(&body(mode, texts), texts);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_weigh_about_the_same() {
+        let texts = vec!["0123456789"; 100];
+        let whole = body(BatchMode::NdJson, &texts);
+        let (left, right) = whole.halves().expect("there are many messages");
+        assert_eq!((left.len(), right.len()), (50, 50));
+    }
+
+    #[test]
+    fn one_long_message_does_not_keep_the_others_from_being_halved() {
+        let long = "x".repeat(1000);
+        for texts in [[long.as_str(), "1", "2"], ["1", "2", long.as_str()]] {
+            let (left, right) = body(BatchMode::NdJson, &texts).halves().expect("there are three messages");
+            assert!(!left.is_empty() && !right.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_single_message_has_no_halves() {
+        assert!(body(BatchMode::Individual, &["1"]).halves().is_none());
+    }
+}

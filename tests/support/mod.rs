@@ -1,0 +1,5 @@
+//! What tests share. Not every test uses all of it.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+pub mod endpoint;
+pub mod plugin;
