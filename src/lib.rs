@@ -1,9 +1,9 @@
 //! Delivers Apache Iggy messages to HTTP endpoints: a sink plugin of the Iggy connectors runtime.
 //!
 //! ```text
-//! FFI bytes -> batch -> encode -> deliver -> settle -> (delivered | failed)
-//!                                    |
-//!                 retry (the one loop, the one wait) -> attempt -> trace -> reqwest
+//! FFI bytes -> batch -> plan -> encode -> deliver -> settle -> (delivered | dead letter | failed)
+//!                                            |
+//!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> reqwest
 //! ```
 //!
 //! Each stage takes what the stage before made and none calls back. [`sink`] shows the whole way;
@@ -15,6 +15,8 @@ pub mod config;
 
 pub mod batch;
 
+pub mod plan;
+
 pub mod encode;
 
 mod deliver;
@@ -23,6 +25,7 @@ mod settle;
 
 mod executor;
 mod telemetry;
+mod turns;
 
 use iggy_connector_sdk::sink_connector;
 pub use sink::HttpSink;

@@ -3,22 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
 use serde::Deserialize;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     batch::{Batch, written_payload},
-    config::Config,
-    deliver::{Delivery, Patience},
-    encode::{Bodies, Body, Encoded},
+    config::{Config, Ordering},
+    deliver::{Delivery, Patience, Settled},
+    encode::{Bodies, Body, Encoded, Refusal},
     executor::Executor,
+    plan,
     settle::{Failure, Ledger, Outcome},
     telemetry::Counters,
+    turns::Turns,
 };
 
 /// How much longer than `close_timeout` a close waits for requests that were cut off to be settled.
@@ -47,6 +50,7 @@ struct Open {
     config: Config,
     delivery: Arc<Delivery>,
     counters: Arc<Counters>,
+    turns: Turns,
     executor: Executor,
 }
 
@@ -56,7 +60,7 @@ impl HttpSink {
         Self { id, config, closing: watch::Sender::new(None), open: None }
     }
 
-    /// The way of a batch: encode, deliver, settle.
+    /// The way of a batch: plan, encode, deliver, settle.
     async fn process(&self, batch: &Batch<'_>) -> Result<(), Error> {
         let open = self
             .open
@@ -64,32 +68,36 @@ impl HttpSink {
             .ok_or_else(|| Error::InitError("consume was called before open".to_owned()))?;
         let mut ledger = Ledger::of(batch);
         let patience = Patience::from_now(open.config.retry.max_duration, self.closing.subscribe());
+        let unordered = open.config.ordering == Ordering::None;
+        let _turn = if unordered { None } else { Some(open.turns.take(batch).await) };
         open.delivery.refresh();
 
-        // Delivery runs beside encoding, a few bodies behind.
-        let ahead = if open.config.body.mode.batches() { 1 } else { 64 };
-        let (bodies, queued) = mpsc::channel(ahead);
-        let delivered =
-            open.executor.spawn(deliver(open.delivery.clone(), open.counters.clone(), queued, patience));
-        for encoded in Bodies::of(batch, &open.config.body) {
-            match encoded {
-                Encoded::Body(body) => {
-                    if bodies.send(body).await.is_err() {
-                        // Delivery is gone; the ledger counts what it left as failed.
-                        break;
-                    }
+        // Each lane is encoded here and delivered on the connector's thread, a few bodies behind.
+        let side_by_side = if unordered { open.config.concurrency.max().get() } else { 1 };
+        let ahead = if open.config.body.mode.batches() { side_by_side } else { side_by_side.max(32) * 2 };
+        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &open.config)
+            .into_iter()
+            .map(|lane| {
+                let (bodies, queued) = mpsc::channel(ahead);
+                let work = work(open.delivery.clone(), queued, patience.clone(), side_by_side);
+                let working = open.executor.spawn(work);
+                async move {
+                    let refused = encode(open, Bodies::of(batch, lane, &open.config.body), bodies).await;
+                    (refused, working.await)
                 }
-                Encoded::Refused(message, refusal) => {
-                    ledger.settle(vec![message], Outcome::Failed(Failure::from(refusal)));
+            })
+            .collect();
+        while let Some((refused, delivered)) = lanes.next().await {
+            for (message, refusal) in refused {
+                ledger.settle(vec![message], Outcome::Failed(Failure::from(refusal)));
+            }
+            match delivered {
+                Ok(settled) => {
+                    settled.into_iter().for_each(|(messages, outcome)| ledger.settle(messages, outcome))
                 }
+                // The ledger knows the messages that have no outcome now.
+                Err(why) => error!("connector {}: delivery stopped: {why}", self.id),
             }
-        }
-        drop(bodies);
-        match delivered.await {
-            Ok(outcomes) => {
-                outcomes.into_iter().for_each(|(messages, outcome)| ledger.settle(messages, outcome))
-            }
-            Err(why) => tracing::error!("delivery stopped: {why}"),
         }
 
         let sums = ledger.close(batch);
@@ -101,19 +109,38 @@ impl HttpSink {
     }
 }
 
-/// Delivers bodies one after the other, whatever becomes of the one before.
-async fn deliver(
+/// Encodes a lane, body by body, as fast as they are taken. Returns the messages that are in none.
+async fn encode(open: &Open, mut lane: Bodies<'_>, bodies: mpsc::Sender<Body>) -> Vec<(usize, Refusal)> {
+    let mut refused = Vec::new();
+    // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
+    while let Ok(place) = bodies.reserve().await {
+        match lane.next_within(open.delivery.body_limit()) {
+            Some(Encoded::Body(body)) => place.send(body),
+            Some(Encoded::Refused(message, refusal)) => refused.push((message, refusal)),
+            None => break,
+        }
+    }
+    refused
+}
+
+/// Delivers the bodies of a lane, so many at once, whatever becomes of those before.
+async fn work(
     delivery: Arc<Delivery>,
-    counters: Arc<Counters>,
     mut bodies: mpsc::Receiver<Body>,
     patience: Patience,
-) -> Vec<(Vec<usize>, Outcome)> {
-    let mut outcomes = Vec::new();
-    while let Some(body) = bodies.recv().await {
-        let outcome = delivery.deliver(&body, patience.clone(), &counters).await;
-        outcomes.push((body.messages().collect(), outcome));
+    side_by_side: usize,
+) -> Vec<Settled> {
+    let mut settled = Vec::new();
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(body) = bodies.recv(), if under_way.len() < side_by_side => {
+                under_way.push(delivery.deliver(body, &patience));
+            }
+            Some(outcomes) = under_way.next() => settled.extend(outcomes),
+            else => return settled,
+        }
     }
-    outcomes
 }
 
 #[async_trait]
@@ -124,7 +151,8 @@ impl Sink for HttpSink {
         for warning in &config.warnings {
             warn!("connector {}: {warning}", self.id);
         }
-        let delivery = Arc::new(Delivery::new(&config).map_err(Error::InitError)?);
+        let counters = Arc::<Counters>::default();
+        let delivery = Arc::new(Delivery::new(&config, counters.clone()).map_err(Error::InitError)?);
         let executor = Executor::start(format!("http-sink-{}", self.id))
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
         if let Some(method) = config.health_check {
@@ -143,7 +171,7 @@ impl Sink for HttpSink {
             delivery.label(),
             config.body.mode
         );
-        self.open = Some(Open { config, delivery, counters: Arc::default(), executor });
+        self.open = Some(Open { config, delivery, counters, turns: Turns::default(), executor });
         Ok(())
     }
 

@@ -15,8 +15,13 @@ use support::{
 
 /// A configuration whose retries do not make a test wait.
 fn config(url: &str, more: Value) -> Value {
-    let mut config =
-        json!({ "url": url, "include_metadata": false, "retry_delay": "1ms", "max_retry_delay": "2ms" });
+    let mut config = json!({
+        "url": url,
+        "include_metadata": false,
+        "retry_delay": "1ms",
+        "max_retry_delay": "2ms",
+        "circuit_breaker": { "failure_threshold": 0 },
+    });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     config
 }

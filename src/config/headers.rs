@@ -45,6 +45,19 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     headers
 }
 
+/// The name of a header that the sink itself sets; an empty one turns it off.
+pub(super) fn read_name(
+    keys: &mut Reader<'_>,
+    key: &'static str,
+    default: &'static str,
+) -> Option<HeaderName> {
+    let name = keys.string(key, default);
+    if name.is_empty() {
+        return None;
+    }
+    header_name(&name).map_err(|why| keys.problem(key, why)).ok()
+}
+
 fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
         format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")

@@ -3,18 +3,21 @@
 //! Checking needs no network, so `iggy-http-sink check` and `open` share it. All problems are
 //! found in one pass. A wrong value never falls back to a default in silence.
 
+mod delivery;
 pub(crate) mod headers;
+mod key;
 mod problem;
 mod reader;
 mod secret;
 mod units;
 
-use std::{cell::RefCell, collections::BTreeSet, num::NonZeroUsize, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use reqwest::header::HeaderName;
 use serde_json::Value;
 use strum::{Display, EnumString, VariantNames};
 
+pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
 use reader::Reader;
 pub(crate) use secret::FileStamp;
@@ -39,6 +42,16 @@ pub struct Config {
     pub retry: RetryConfig,
     /// How connections are made and kept.
     pub client: ClientConfig,
+    /// How many requests are under way at once.
+    pub concurrency: Concurrency,
+    /// What is kept in order.
+    pub ordering: Ordering,
+    /// When requests to a failing endpoint stop.
+    pub circuit_breaker: CircuitBreakerConfig,
+    /// How much may be sent a second.
+    pub rate_limit: RateLimitConfig,
+    /// Where messages go that cannot be delivered, if anywhere.
+    pub dead_letter: Option<DeadLetterConfig>,
     /// The most bytes kept of an answer, for the log.
     pub max_response_bytes: usize,
     /// The method of the request that `open` sends first, if it does.
@@ -60,6 +73,10 @@ pub struct EndpointConfig {
     pub method: Method,
     /// Headers of each request, `Content-Type` among them where it is configured.
     pub headers: Vec<(HeaderName, Text)>,
+    /// The header that holds the same key for the same messages, however often they are sent.
+    pub idempotency_header: Option<HeaderName>,
+    /// The header that tells how often a request was sent before.
+    pub retry_count_header: Option<HeaderName>,
 }
 
 /// What bodies look like.
@@ -98,6 +115,78 @@ pub struct RetryConfig {
     pub max_retry_after: Duration,
     /// The answers that are worth another attempt.
     pub status_codes: BTreeSet<u16>,
+    /// The answers that are waited out until the deadline, whatever [`max_retries`](Self::max_retries) says.
+    pub hold_status_codes: BTreeSet<u16>,
+    /// The answers that say that some message of a body is bad, but not which.
+    pub isolate_status_codes: BTreeSet<u16>,
+}
+
+/// How many requests are under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// Always so many, as far as there are lanes for them.
+    Fixed(NonZeroUsize),
+    /// As many as the endpoint takes well.
+    Adaptive {
+        /// Never more than this.
+        max: NonZeroUsize,
+    },
+}
+
+impl Concurrency {
+    /// The most requests that can be under way.
+    pub fn max(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(max) | Self::Adaptive { max } => max,
+        }
+    }
+}
+
+/// What is kept in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordering {
+    /// The messages of each partition.
+    Partition,
+    /// The messages with the same key.
+    Key(KeyTemplate),
+    /// Nothing.
+    None,
+}
+
+/// When requests to a failing endpoint stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreakerConfig {
+    /// Transient failures in a row that open it; 0: it never opens.
+    pub failure_threshold: u32,
+    /// How long it stays open before a probe.
+    pub cool_down: Duration,
+}
+
+/// How much may be sent a second; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimitConfig {
+    /// Requests, repetitions included.
+    pub requests_per_second: Option<f64>,
+    /// Messages.
+    pub messages_per_second: Option<f64>,
+    /// Bytes of bodies.
+    pub bytes_per_second: Option<f64>,
+}
+
+/// Where messages go that cannot be delivered.
+#[derive(Debug, Clone)]
+pub enum DeadLetterConfig {
+    /// Into NDJSON files in this folder.
+    Path {
+        /// The folder.
+        path: PathBuf,
+        /// The most bytes of all files together.
+        max_bytes: u64,
+        /// The size at which a file is ended and the next begun.
+        segment_bytes: u64,
+    },
+    /// To another endpoint, as NDJSON.
+    Url(Text),
 }
 
 /// How waits between attempts are spread, so that senders do not come back all at once.
@@ -106,7 +195,7 @@ pub struct RetryConfig {
 pub enum Jitter {
     /// Anywhere from zero to the full wait.
     Full,
-    /// Anywhere from `retry_delay` to the full wait.
+    /// Anywhere from half of `retry_delay` to the full wait.
     Bounded,
     /// The full wait.
     None,
@@ -222,6 +311,13 @@ impl Config {
         let health_check_method = keys.choice("health_check_method", Method::Head);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
+        let concurrency = delivery::read_concurrency(&mut keys);
+        let ordering = delivery::read_ordering(&mut keys);
+        let idempotency_header = headers::read_name(&mut keys, "idempotency_header", "Idempotency-Key");
+        let retry_count_header = headers::read_name(&mut keys, "retry_count_header", "X-Retry-Count");
+        let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
+        let rate_limit = delivery::read_rate_limit(&mut keys);
+        let dead_letter = delivery::read_dead_letter(&mut keys);
         let headers = headers::read(&mut keys);
         keys.finish(IGNORED);
 
@@ -235,11 +331,16 @@ impl Config {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
         Self {
-            endpoint: EndpointConfig { url, method, headers },
+            endpoint: EndpointConfig { url, method, headers, idempotency_header, retry_count_header },
             body,
             success_status_codes,
             retry,
             client,
+            concurrency,
+            ordering,
+            circuit_breaker,
+            rate_limit,
+            dead_letter,
             max_response_bytes,
             health_check: health_check_enabled.then_some(health_check_method),
             close_timeout,
@@ -251,11 +352,14 @@ impl Config {
 
 fn read_url(keys: &mut Reader<'_>) -> Text {
     let hint = "the endpoint to send to, such as \"https://example.com/ingest\"";
-    keys.required_text("url", hint, |text| {
-        endpoint_url(&text.resolve()?)
-            .map_err(|why| format!("\"{}\" {why}", without_userinfo(&text.to_string())))?;
-        Ok(())
-    })
+    keys.required_text("url", hint, checked_url)
+}
+
+/// # Errors
+/// What is wrong with a URL, with the URL as configured.
+fn checked_url(text: &Text) -> Result<(), String> {
+    let url = endpoint_url(&text.resolve()?);
+    url.map(drop).map_err(|why| format!("\"{}\" {why}", without_userinfo(&text.to_string())))
 }
 
 /// A URL as configured, with user and password replaced by `***`: it can be written in a log.
@@ -313,6 +417,8 @@ fn read_retry(keys: &mut Reader<'_>) -> RetryConfig {
         max_duration: keys.duration("max_retry_duration", Duration::from_secs(300)),
         max_retry_after: keys.duration("max_retry_after", Duration::from_secs(300)),
         status_codes: keys.status_codes("retry_status_codes", true, &retryable_by_default()),
+        hold_status_codes: keys.status_codes("hold_status_codes", true, &[]),
+        isolate_status_codes: keys.status_codes("isolate_status_codes", true, &[400, 422]),
     };
     if retry.delay > retry.max_delay {
         keys.problem(

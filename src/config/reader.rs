@@ -143,6 +143,51 @@ impl<'p> Reader<'p> {
         .unwrap_or_else(|| default.iter().copied().collect())
     }
 
+    /// A string without references, or with references that are resolved once.
+    pub(super) fn string(&mut self, key: &'static str, default: &str) -> String {
+        self.optional_string(key).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A string that may be missing.
+    pub(super) fn optional_string(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, |value| as_text(value)?.resolve())
+    }
+
+    /// A string that may be missing and keeps its references.
+    pub(super) fn optional_text(
+        &mut self,
+        key: &'static str,
+        check: impl FnOnce(&Text) -> Result<(), String>,
+    ) -> Option<Text> {
+        let value = self.take_unresolved(key)?;
+        let text = as_text(&value).and_then(|text| check(&text).map(|()| text));
+        text.map_err(|why| self.problem(key, why)).ok()
+    }
+
+    /// A number above zero that may be missing.
+    pub(super) fn optional_rate(&mut self, key: &'static str) -> Option<f64> {
+        self.read(key, |value| {
+            let size = units::size(value).ok().and_then(|size| u32::try_from(size).ok()).map(f64::from);
+            value.as_f64().or(size).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| {
+                format!("{value} is not a rate: write a number above zero, or leave the key out for no limit")
+            })
+        })
+    }
+
+    /// Any value, for whoever reads it with [`Self::problem`].
+    pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.take(key)
+    }
+
+    /// A table with keys of its own, together with the flat keys `{key}_…` that override them. `None`
+    /// where there is neither. To be asked for after all flat keys of this table.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'p>> {
+        let FreeTable { entries, overrides } = self.free_table(key);
+        let mut table: Map<String, Value> = entries.into_iter().collect();
+        table.extend(overrides);
+        (!table.is_empty()).then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems))
+    }
+
     /// A string that must be given and that passes `check`. It keeps its references, so that a
     /// secret can be read again when its file changes. Stands empty where there is a problem.
     pub(super) fn required_text(

@@ -11,7 +11,7 @@ use crate::config::{Jitter, RetryConfig};
 pub(super) struct Backoff {
     policy: ExponentialBackoff,
     /// The least wait where a server asks for none.
-    pub(super) first: Duration,
+    first: Duration,
     max_retry_after: Duration,
 }
 
@@ -25,19 +25,18 @@ impl Backoff {
                 Jitter::Bounded => PolicyJitter::Bounded,
                 Jitter::None => PolicyJitter::None,
             })
-            .build_with_max_retries(config.max_retries);
+            // Whoever waits counts: held answers and those with Retry-After do not.
+            .build_with_max_retries(u32::MAX);
         Self { policy, first: config.delay, max_retry_after: config.max_retry_after }
     }
 
-    /// The wait before the next retry, when `spent` retries are spent already; `None` once there are no more.
-    pub(super) fn wait(&self, spent: u32) -> Option<Duration> {
+    /// The wait before the next attempt, after so many waits before.
+    pub(super) fn wait(&self, waits: u32) -> Duration {
         // The policy speaks of points in time; only the distance from now matters here.
         let now = SystemTime::now();
-        match self.policy.should_retry(now, spent) {
-            RetryDecision::Retry { execute_after } => {
-                Some(execute_after.duration_since(now).unwrap_or_default())
-            }
-            RetryDecision::DoNotRetry => None,
+        match self.policy.should_retry(now, waits.min(u32::MAX - 1)) {
+            RetryDecision::Retry { execute_after } => execute_after.duration_since(now).unwrap_or_default(),
+            RetryDecision::DoNotRetry => self.first,
         }
     }
 
@@ -45,5 +44,58 @@ impl Backoff {
     /// or a confused server would be asked again without a pause.
     pub(super) fn asked(&self, retry_after: Duration) -> Duration {
         if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backoff(jitter: Jitter) -> Backoff {
+        Backoff::new(&RetryConfig {
+            max_retries: 3,
+            delay: Duration::from_secs(1),
+            multiplier: 2,
+            max_delay: Duration::from_secs(30),
+            jitter,
+            max_duration: Duration::from_secs(300),
+            max_retry_after: Duration::from_secs(60),
+            status_codes: Default::default(),
+            hold_status_codes: Default::default(),
+            isolate_status_codes: Default::default(),
+        })
+    }
+
+    /// The policy reads the clock a moment after the caller.
+    fn about(wait: Duration) -> u64 {
+        u64::try_from(wait.as_millis()).expect("a short wait").div_ceil(50) * 50
+    }
+
+    #[test]
+    fn waits_double_up_to_the_cap() {
+        let backoff = backoff(Jitter::None);
+        let waits: Vec<u64> = (0..7).map(|n| about(backoff.wait(n)) / 1000).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(about(backoff.wait(u32::MAX)) / 1000, 30);
+    }
+
+    #[test]
+    fn jitter_keeps_within_its_bounds() {
+        for _ in 0..200 {
+            assert!(backoff(Jitter::Full).wait(10) <= Duration::from_millis(30_050));
+            let bounded = backoff(Jitter::Bounded).wait(10);
+            assert!(
+                (Duration::from_millis(450)..=Duration::from_millis(30_050)).contains(&bounded),
+                "{bounded:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_server_asks_for_is_capped_and_never_nothing() {
+        let backoff = backoff(Jitter::Full);
+        assert_eq!(backoff.asked(Duration::from_secs(5)), Duration::from_secs(5));
+        assert_eq!(backoff.asked(Duration::MAX), Duration::from_secs(60));
+        assert_eq!(backoff.asked(Duration::ZERO), Duration::from_secs(1));
     }
 }

@@ -1,10 +1,12 @@
-//! What an attempt's end means for its messages: one enum, which all that depends on it matches in full.
+//! What an attempt's end means: one enum, which retry, breaker, limiter and settlement match in full.
 
 use std::collections::BTreeSet;
 
+use reqwest::Response;
 use reqwest_middleware::Error;
 use reqwest_retry::{Retryable, RetryableStrategy};
 
+use super::fault::FaultKind;
 use crate::config::Config;
 
 /// What to do after an attempt.
@@ -14,45 +16,91 @@ pub(super) enum Class {
     Success,
     /// Another attempt may help.
     Retry,
+    /// Another attempt may help, and fewer requests would.
+    Throttled,
+    /// Another attempt may help: this one got no answer in time.
+    TimedOut,
+    /// The server had closed the connection before the request reached it: that says nothing, and the
+    /// request goes again on another one.
+    Stale,
+    /// Waited out until the deadline, because the configuration says that it will be mended.
+    Hold,
+    /// The body is too large: its halves may not be.
+    Split,
+    /// Some message of the body is bad, the endpoint does not say which.
+    Isolate,
     /// No further attempt helps.
     Permanent,
 }
 
-/// Classifies by the configured status codes. Success is looked at first, so a code in both sets is a success.
+impl Class {
+    /// Whether the endpoint failed in a way that may pass by itself.
+    pub(super) fn is_transient(self) -> bool {
+        match self {
+            Self::Retry | Self::Throttled | Self::TimedOut => true,
+            Self::Success | Self::Stale | Self::Hold | Self::Split | Self::Isolate | Self::Permanent => false,
+        }
+    }
+}
+
+/// Classifies by the configured status codes. A code in several sets belongs to the first of
+/// success, hold, retry, split and isolate.
 #[derive(Debug, Clone)]
 pub(super) struct Classifier {
     success: BTreeSet<u16>,
+    hold: BTreeSet<u16>,
     retry: BTreeSet<u16>,
+    isolate: BTreeSet<u16>,
 }
 
 impl Classifier {
     pub(super) fn new(config: &Config) -> Self {
-        Self { success: config.success_status_codes.clone(), retry: config.retry.status_codes.clone() }
+        Self {
+            success: config.success_status_codes.clone(),
+            hold: config.retry.hold_status_codes.clone(),
+            retry: config.retry.status_codes.clone(),
+            isolate: config.retry.isolate_status_codes.clone(),
+        }
     }
 
-    pub(super) fn status(&self, status: u16) -> Class {
-        if self.success.contains(&status) {
-            Class::Success
-        } else if self.retry.contains(&status) {
-            Class::Retry
-        } else {
-            Class::Permanent
+    /// The class of an answer or of a fault; `reused` tells whether the fault hit a connection that had
+    /// been used before.
+    pub(super) fn classify(&self, outcome: &Result<Response, Error>, reused: bool) -> Class {
+        match (self.handle(outcome), outcome) {
+            (None, _) => Class::Success,
+            (Some(Retryable::Transient), Ok(response)) => match response.status().as_u16() {
+                held if self.hold.contains(&held) => Class::Hold,
+                429 | 503 => Class::Throttled,
+                _ => Class::Retry,
+            },
+            (Some(Retryable::Transient), Err(error)) => match FaultKind::of(error) {
+                FaultKind::Timeout => Class::TimedOut,
+                FaultKind::Closed if reused => Class::Stale,
+                _ => Class::Retry,
+            },
+            (Some(Retryable::Fatal), Ok(response)) => match response.status().as_u16() {
+                413 => Class::Split,
+                bad if self.isolate.contains(&bad) => Class::Isolate,
+                _ => Class::Permanent,
+            },
+            (Some(Retryable::Fatal), Err(_)) => Class::Permanent,
         }
     }
 }
 
 impl RetryableStrategy for Classifier {
     /// No answer at all is always worth another attempt, except where the request itself cannot be sent.
-    fn handle(&self, outcome: &Result<reqwest::Response, Error>) -> Option<Retryable> {
+    fn handle(&self, outcome: &Result<Response, Error>) -> Option<Retryable> {
         match outcome {
-            Ok(response) => match self.status(response.status().as_u16()) {
-                Class::Success => None,
-                Class::Retry => Some(Retryable::Transient),
-                Class::Permanent => Some(Retryable::Fatal),
+            Ok(response) => match response.status().as_u16() {
+                success if self.success.contains(&success) => None,
+                transient if self.hold.contains(&transient) || self.retry.contains(&transient) => {
+                    Some(Retryable::Transient)
+                }
+                _ => Some(Retryable::Fatal),
             },
-            Err(Error::Reqwest(why)) if why.is_builder() || why.is_redirect() => Some(Retryable::Fatal),
-            Err(Error::Reqwest(_)) => Some(Retryable::Transient),
-            Err(Error::Middleware(_)) => Some(Retryable::Fatal),
+            Err(error) if FaultKind::of(error) == FaultKind::Request => Some(Retryable::Fatal),
+            Err(_) => Some(Retryable::Transient),
         }
     }
 }

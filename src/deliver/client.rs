@@ -1,41 +1,75 @@
 //! The pooled client of one connector.
 
-use reqwest::redirect::{Attempt, Policy};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use reqwest_tracing::TracingMiddleware;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
 
+use reqwest::{
+    Request, Response,
+    redirect::{Action, Attempt, Policy},
+};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
+use reqwest_tracing::TracingMiddleware;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::fault::chain;
 use crate::config::ClientConfig;
 
 /// As many hops as browsers and reqwest itself follow at most.
 const MAX_REDIRECTS: usize = 10;
 
-/// Builds the client. Each request it executes is one attempt, in a span of its own.
-///
-/// # Errors
-/// The TLS roots of the system cannot be used.
-pub(super) fn build(config: &ClientConfig) -> Result<ClientWithMiddleware, String> {
-    // Another sink of this process may have installed it before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
-        .timeout(config.timeout)
-        .connect_timeout(config.connect_timeout)
-        .pool_max_idle_per_host(config.max_connections)
-        .pool_idle_timeout(config.pool_idle_timeout)
-        .tcp_keepalive(keepalive)
-        .tcp_nodelay(true)
-        .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
-        .referer(false)
-        .tls_danger_accept_invalid_certs(config.accept_invalid_certs)
-        .build()
-        .map_err(|why| format!("the HTTP client cannot be built: {}", super::attempt::chain(&why)))?;
-    Ok(ClientBuilder::new(client).with(TracingMiddleware::default()).build())
+/// Sends requests. Each is one attempt, in a span of its own.
+#[derive(Debug)]
+pub(super) struct Client {
+    inner: ClientWithMiddleware,
+    connections: Connections,
+}
+
+impl Client {
+    /// # Errors
+    /// The TLS roots of the system cannot be used.
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, String> {
+        // Another sink of this process may have installed it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let connections = Connections::default();
+        let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
+            .timeout(config.timeout)
+            .connect_timeout(config.connect_timeout)
+            .pool_max_idle_per_host(config.max_connections)
+            .pool_idle_timeout(config.pool_idle_timeout)
+            .tcp_keepalive(keepalive)
+            .tcp_nodelay(true)
+            .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
+            .referer(false)
+            .connector_layer(connections.clone())
+            .tls_danger_accept_invalid_certs(config.accept_invalid_certs)
+            .build()
+            .map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
+        Ok(Self { inner: ClientBuilder::new(client).with(TracingMiddleware::default()).build(), connections })
+    }
+
+    pub(super) async fn execute(&self, request: Request) -> Result<Response, Error> {
+        self.inner.execute(request).await
+    }
+
+    /// How many connections were begun so far. When it is the same after an attempt as before, the
+    /// attempt went over a connection that was there already.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.begun.load(Relaxed)
+    }
 }
 
 /// Follows only redirects that keep the method and the body, within the host that was configured.
 /// Any other ends as the answer it is, so that an empty GET to somewhere else never counts as delivery.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn follow(attempt: Attempt<'_>) -> Action {
     let keeps_the_body = matches!(attempt.status().as_u16(), 307 | 308);
     let configured = attempt.previous().first();
     let same_host = configured.is_some_and(|from| from.host_str() == attempt.url().host_str());
@@ -47,5 +81,45 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
         attempt.error("too many redirects")
     } else {
         attempt.follow()
+    }
+}
+
+/// Counts connections as the client makes them.
+#[derive(Debug, Clone, Default)]
+struct Connections {
+    begun: Arc<AtomicU64>,
+}
+
+/// The client's own connector, counted.
+#[derive(Clone)]
+struct Counted<S> {
+    connector: S,
+    begun: Arc<AtomicU64>,
+}
+
+impl<S> Layer<S> for Connections {
+    type Service = Counted<S>;
+
+    fn layer(&self, connector: S) -> Counted<S> {
+        Counted { connector, begun: self.begun.clone() }
+    }
+}
+
+impl<S, T> Service<T> for Counted<S>
+where
+    S: Service<T>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, target: T) -> Self::Future {
+        self.begun.fetch_add(1, Relaxed);
+        Box::pin(self.connector.call(target))
     }
 }

@@ -1,13 +1,103 @@
-//! From a body to an outcome for each of its messages.
+//! From bodies to an outcome for each of their messages.
+//!
+//! ```text
+//! parts (halves of what is too large or has a bad message in it)
+//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client
+//! ```
 
+mod adaptive;
 mod attempt;
 mod backoff;
+mod breaker;
 mod classify;
 mod client;
+mod fault;
+mod gate;
+mod parts;
 mod patience;
+mod rate;
 mod request;
-mod retry;
 mod retry_after;
+mod send;
+mod size;
+mod slots;
 
-pub(crate) use patience::Patience;
-pub(crate) use retry::Delivery;
+use std::sync::{Arc, Mutex};
+
+use reqwest::StatusCode;
+
+use self::{
+    attempt::attempt, backoff::Backoff, classify::Class, classify::Classifier, client::Client, gate::Gate,
+    request::RequestTemplate, size::LearnedSize,
+};
+pub(crate) use self::{parts::Settled, patience::Patience};
+use crate::{
+    config::{Config, Method},
+    telemetry::Counters,
+};
+
+/// Everything one connector needs to bring bodies to its endpoint.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    client: Client,
+    template: RequestTemplate,
+    classifier: Classifier,
+    backoff: Backoff,
+    max_retries: u32,
+    gate: Gate,
+    size: Mutex<LearnedSize>,
+    max_response_bytes: usize,
+    verbose: bool,
+    counters: Arc<Counters>,
+    /// The endpoint, as it may be shown.
+    label: String,
+}
+
+impl Delivery {
+    /// # Errors
+    /// The client cannot be built, or a secret went missing since the configuration was checked.
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Result<Self, String> {
+        let template = RequestTemplate::new(config)?;
+        let label = template.label();
+        Ok(Self {
+            client: Client::new(&config.client)?,
+            classifier: Classifier::new(config),
+            backoff: Backoff::new(&config.retry),
+            max_retries: config.retry.max_retries,
+            gate: Gate::new(config, label.clone()),
+            size: Mutex::default(),
+            max_response_bytes: config.max_response_bytes,
+            verbose: config.verbose_logging,
+            counters,
+            template,
+            label,
+        })
+    }
+
+    /// The endpoint, as it may be shown.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Reads secrets again whose files changed.
+    pub(crate) fn refresh(&self) {
+        self.template.refresh();
+    }
+
+    /// Asks once whether the endpoint is there and content.
+    ///
+    /// # Errors
+    /// What it answered, or why it did not.
+    pub(crate) async fn health_check(&self, method: Method) -> Result<StatusCode, String> {
+        let request = self.template.probe(method.into());
+        let attempt = attempt(&self.client, &self.classifier, request, send::SHOWN, 0).await;
+        match attempt.ended {
+            Ok(answer) if attempt.class == Class::Success => Ok(answer.status),
+            Ok(answer) => {
+                let answered = send::answered(answer.status, &answer.excerpt);
+                Err(format!("{} {answered} to {method}, which is not in success_status_codes", self.label))
+            }
+            Err(fault) => Err(format!("{} did not answer {method}: {fault}", self.label)),
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! How long the messages of a batch may still be waited for.
 
-use std::time::Duration;
+use std::{future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
+
+/// A century stands for ever: the clock cannot hold much more.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The deadline of a batch, and that of the whole connector once it is being closed.
 #[derive(Debug, Clone)]
@@ -11,32 +14,61 @@ pub(crate) struct Patience {
     closing: watch::Receiver<Option<Instant>>,
 }
 
+/// What ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The deadline of the messages.
+    Deadline,
+    /// The close of the connector.
+    Closed,
+}
+
 impl Patience {
     /// For messages accepted now.
     pub(crate) fn from_now(max_duration: Duration, closing: watch::Receiver<Option<Instant>>) -> Self {
-        let now = Instant::now();
-        // A duration beyond what the clock can hold is no limit; a century is none either.
-        let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        Self { deadline: now.checked_add(max_duration).unwrap_or(now + century), closing }
+        Self { deadline: Instant::now() + max_duration.min(FOR_EVER), closing }
     }
 
-    /// Waits, unless that would end after the deadline: then `false`, at once.
-    pub(super) async fn wait(&mut self, duration: Duration) -> bool {
-        let Some(end) = Instant::now().checked_add(duration) else {
-            return false;
-        };
-        if end > self.deadline {
-            return false;
+    /// Whether the deadline is over.
+    pub(super) fn over(&self) -> bool {
+        self.deadline <= Instant::now()
+    }
+
+    /// Waits; where that would end beyond the deadline or the close, it does not even begin.
+    pub(super) async fn wait_until(&mut self, end: Instant) -> Result<(), Ended> {
+        let now = Instant::now();
+        if end <= now {
+            return Ok(());
         }
+        if end > self.deadline {
+            return Err(Ended::Deadline);
+        }
+        self.wait_beyond(end).await
+    }
+
+    /// Waits; the deadline does not matter, only the close.
+    pub(super) async fn wait_beyond(&mut self, end: Instant) -> Result<(), Ended> {
         loop {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
             if self.closing.borrow_and_update().is_some_and(|closed| end > closed) {
-                return false;
+                return Err(Ended::Closed);
             }
             tokio::select! {
-                () = tokio::time::sleep_until(end) => return true,
-                changed = self.closing.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                changed = self.closing.changed() => if changed.is_err() { return Err(Ended::Closed) },
             }
+        }
+    }
+
+    /// Returns when it is over: by the close or, if it `counts`, by the deadline.
+    pub(super) async fn ended(&mut self, deadline_counts: bool) -> Ended {
+        let deadline = self.deadline;
+        tokio::select! {
+            biased;
+            () = self.closed() => Ended::Closed,
+            () = async {
+                if deadline_counts { tokio::time::sleep_until(deadline).await } else { future::pending().await }
+            } => Ended::Deadline,
         }
     }
 
@@ -44,11 +76,13 @@ impl Patience {
     pub(super) async fn closed(&mut self) {
         loop {
             let closed = *self.closing.borrow_and_update();
-            let changed = self.closing.changed();
             match closed {
                 Some(closed) => return tokio::time::sleep_until(closed).await,
-                None if changed.await.is_err() => return,
-                None => {}
+                None => {
+                    if self.closing.changed().await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -1,15 +1,17 @@
-//! What all requests of a connector have in common.
+//! What all requests of a connector have in common, and what each has of its own.
 
 use std::sync::{Arc, RwLock};
 
-use bytes::Bytes;
 use reqwest::{
-    Body, Method, Request, Url,
+    Body as RequestBody, Method, Request, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tracing::{info, warn};
 
-use crate::config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value};
+use crate::{
+    config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value},
+    encode::Body,
+};
 
 /// Makes requests. Secrets in files are read again when a file changes.
 #[derive(Debug)]
@@ -54,12 +56,32 @@ impl RequestTemplate {
         }
     }
 
-    pub(super) fn request(&self, bytes: &Bytes) -> Request {
+    /// The request for a body whose messages have this idempotency key, sent `retries` times before.
+    pub(super) fn request(
+        &self,
+        body: &Body,
+        idempotency_key: Option<&HeaderValue>,
+        retries: u32,
+    ) -> Request {
         let current = self.current();
         let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
-        request.headers_mut().clone_from(&current.headers);
-        *request.body_mut() = Some(Body::from(bytes.clone()));
+        let headers = request.headers_mut();
+        headers.clone_from(&current.headers);
+        // What the user configured under the same name stands.
+        if let (Some(name), Some(key)) = (&self.endpoint.idempotency_header, idempotency_key) {
+            headers.entry(name).or_insert_with(|| key.clone());
+        }
+        if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
+            headers.insert(name, retries.into());
+        }
+        *request.body_mut() = Some(RequestBody::from(body.bytes.clone()));
         request
+    }
+
+    /// The key of a body, where the endpoint is to be told.
+    pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
+        self.endpoint.idempotency_header.as_ref()?;
+        HeaderValue::from_str(&body.idempotency_key()).ok()
     }
 
     /// A request without a body, to see whether the endpoint is there.
@@ -102,7 +124,7 @@ fn render(
     stamps: Vec<FileStamp>,
 ) -> Result<Rendered, String> {
     let url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
-    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 1);
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
         headers.insert(name.clone(), header_value(text).map_err(|why| format!("headers.{name}: {why}"))?);

@@ -1,6 +1,9 @@
 //! The body of one request, and how it comes apart again.
 
+use std::{fmt::Write, sync::Arc};
+
 use bytes::{BufMut, Bytes, BytesMut};
+use ring::digest::{Context, SHA256};
 
 use crate::config::BatchMode;
 
@@ -9,23 +12,33 @@ use crate::config::BatchMode;
 pub struct Body {
     /// What is sent.
     pub bytes: Bytes,
-    mode: BatchMode,
+    frame: Frame,
     /// Ascending, both by message and by place.
     records: Vec<Record>,
 }
 
-/// Where one message lies in a body.
+/// What all bodies of a batch have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) mode: BatchMode,
+    /// Where the messages come from, for the idempotency key.
+    pub(super) origin: Arc<str>,
+}
+
+/// One message in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     /// Its index in the batch.
     pub(super) message: usize,
     /// Where it ends in the body; what ends a line or a list item comes after.
     pub(super) end: usize,
+    pub(super) id: u128,
+    pub(super) offset: u64,
 }
 
 impl Body {
-    pub(super) fn new(bytes: Bytes, mode: BatchMode, records: Vec<Record>) -> Self {
-        Self { bytes, mode, records }
+    pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
+        Self { bytes, frame, records }
     }
 
     /// How many messages there are in it.
@@ -43,6 +56,22 @@ impl Body {
         self.records.iter().map(|record| record.message)
     }
 
+    /// 32 hex digits that are the same whenever the same messages are sent together, and differ
+    /// otherwise: the start of a SHA-256 over where they come from, their offsets and their ids.
+    pub fn idempotency_key(&self) -> String {
+        let mut digest = Context::new(&SHA256);
+        digest.update(self.frame.origin.as_bytes());
+        for record in &self.records {
+            digest.update(&record.offset.to_le_bytes());
+            digest.update(&record.id.to_le_bytes());
+        }
+        digest.finish().as_ref()[..16].iter().fold(String::with_capacity(32), |mut key, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(key, "{byte:02x}");
+            key
+        })
+    }
+
     /// Two bodies of about the same number of bytes, in order; `None` for a single message.
     pub fn halves(&self) -> Option<(Self, Self)> {
         let last = self.records.len().checked_sub(2)?;
@@ -55,14 +84,14 @@ impl Body {
     /// A body of the records from `first` to before `last`.
     fn part(&self, first: usize, last: usize) -> Self {
         // A line break or a comma stands between two records, a bracket before the first one of a list.
-        let gap = match self.mode {
+        let gap = match self.frame.mode {
             BatchMode::NdJson | BatchMode::JsonArray => 1,
             BatchMode::Individual | BatchMode::Raw => 0,
         };
-        let opening = usize::from(self.mode == BatchMode::JsonArray);
+        let opening = usize::from(self.frame.mode == BatchMode::JsonArray);
         let start = first.checked_sub(1).map_or(opening, |before| self.records[before].end + gap);
         let end = self.records[last - 1].end;
-        let bytes = match self.mode {
+        let bytes = match self.frame.mode {
             BatchMode::JsonArray => {
                 let mut bytes = BytesMut::with_capacity(end - start + 2);
                 bytes.put_u8(b'[');
@@ -72,11 +101,9 @@ impl Body {
             }
             BatchMode::NdJson | BatchMode::Individual | BatchMode::Raw => self.bytes.slice(start..end + gap),
         };
-        let records = self.records[first..last]
-            .iter()
-            .map(|record| Record { message: record.message, end: record.end - start + opening })
-            .collect();
-        Self { bytes, mode: self.mode, records }
+        let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
+        let records = self.records[first..last].iter().map(moved).collect();
+        Self { bytes, frame: self.frame.clone(), records }
     }
 }
 
@@ -93,7 +120,7 @@ mod tests {
                 bytes.push(if message == 0 { b'[' } else { b',' });
             }
             bytes.extend_from_slice(text.as_bytes());
-            records.push(Record { message, end: bytes.len() });
+            records.push(Record { message, end: bytes.len(), id: message as u128, offset: message as u64 });
             if mode == BatchMode::NdJson {
                 bytes.push(b'\n');
             }
@@ -101,7 +128,7 @@ mod tests {
         if mode == BatchMode::JsonArray {
             bytes.push(b']');
         }
-        Body::new(bytes.into(), mode, records)
+        Body::new(bytes.into(), Frame { mode, origin: "s/t/1".into() }, records)
     }
 
     /// Every way down to single messages keeps the frame and the order.
@@ -110,7 +137,7 @@ mod tests {
         let mut singles = Vec::new();
         while let Some(part) = parts.pop() {
             let expected =
-                body(part.mode, &part.messages().map(|message| texts[message]).collect::<Vec<_>>());
+                body(part.frame.mode, &part.messages().map(|message| texts[message]).collect::<Vec<_>>());
             assert_eq!(part.bytes, expected.bytes);
             match part.halves() {
                 Some((left, right)) => {
@@ -152,6 +179,19 @@ mod tests {
             let (left, right) = body(BatchMode::NdJson, &texts).halves().expect("there are three messages");
             assert!(!left.is_empty() && !right.is_empty());
         }
+    }
+
+    #[test]
+    fn the_idempotency_key_tells_messages_apart_and_not_their_bytes() {
+        let whole = body(BatchMode::NdJson, &["1", "2"]);
+        assert_eq!(whole.idempotency_key(), body(BatchMode::NdJson, &["3", "4"]).idempotency_key());
+        assert_eq!(whole.idempotency_key().len(), 32);
+        let (left, right) = whole.halves().expect("there are two messages");
+        let keys = [&whole, &left, &right].map(Body::idempotency_key);
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
+        let mut elsewhere = left.clone();
+        elsewhere.frame.origin = "s/t/2".into();
+        assert_ne!(elsewhere.idempotency_key(), keys[1]);
     }
 
     #[test]

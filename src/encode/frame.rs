@@ -3,13 +3,14 @@
 use bytes::Bytes;
 
 use super::{
-    body::{Body, Record},
+    body::{Body, Frame, Record},
     envelope::Envelope,
     payload::{Refusal, write_raw},
 };
 use crate::{
     batch::{Batch, Message},
     config::{BatchMode, BodyConfig},
+    plan::Lane,
 };
 
 /// What becomes of messages in encoding.
@@ -21,22 +22,68 @@ pub enum Encoded {
     Refused(usize, Refusal),
 }
 
-/// Turns a batch into bodies, each within the limits, one at a time. Every message comes out
-/// exactly once: in a body or refused.
+/// Turns the messages of a lane into bodies, each within the limits, one at a time. Every message
+/// comes out exactly once: in a body or refused.
 pub struct Bodies<'b> {
     batch: &'b Batch<'b>,
     config: &'b BodyConfig,
+    lane: Lane,
+    frame: Frame,
     envelope: Envelope<'b>,
+    /// The place in the lane of the next message.
     next: usize,
     bytes: Vec<u8>,
     records: Vec<Record>,
 }
 
 impl<'b> Bodies<'b> {
-    /// The bodies of `batch`.
-    pub fn of(batch: &'b Batch<'b>, config: &'b BodyConfig) -> Self {
+    /// The bodies of the messages of `batch` that are in `lane`.
+    pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig) -> Self {
         let envelope = Envelope::of(batch, config);
-        Self { batch, config, envelope, next: 0, bytes: Vec::new(), records: Vec::new() }
+        let origin = format!("{}\0{}\0{}\0", batch.stream, batch.topic, batch.partition_id);
+        let frame = Frame { mode: config.mode, origin: origin.into() };
+        Self { batch, config, lane, frame, envelope, next: 0, bytes: Vec::new(), records: Vec::new() }
+    }
+
+    /// The next body, or the next message that is refused. A body of several messages keeps within
+    /// `limit` bytes too, which is lower than the configured one where the endpoint takes less.
+    pub fn next_within(&mut self, limit: usize) -> Option<Encoded> {
+        let (batch, limit) = (self.batch, limit.min(self.config.max_bytes));
+        while let Some(index) = self.lane.get(self.next) {
+            let message = &batch.messages[index];
+            if self.records.is_empty() {
+                self.reserve(limit);
+            } else if self.records.last().is_some_and(|last| last.offset >= message.offset) {
+                // Offsets grow within a partition: this is another one, and a body is of one alone.
+                break;
+            }
+            let start = self.bytes.len();
+            if let Err(refusal) = self.append(message) {
+                self.bytes.truncate(start);
+                self.next += 1;
+                return Some(Encoded::Refused(index, refusal));
+            }
+            let bytes = self.bytes.len() + self.closing().len();
+            if bytes > limit && !self.records.is_empty() {
+                // It opens the next body.
+                self.bytes.truncate(start);
+                break;
+            }
+            self.next += 1;
+            if bytes > self.config.max_bytes {
+                self.bytes.truncate(start);
+                return Some(Encoded::Refused(
+                    index,
+                    Refusal::TooLarge { bytes, limit: self.config.max_bytes },
+                ));
+            }
+            let end = self.bytes.len() - usize::from(self.config.mode == BatchMode::NdJson);
+            self.records.push(Record { message: index, end, id: message.id, offset: message.offset });
+            if self.records.len() == self.max_messages() {
+                break;
+            }
+        }
+        self.finish()
     }
 
     /// Writes one message behind what is there, with what frames it.
@@ -61,7 +108,7 @@ impl<'b> Bodies<'b> {
         }
     }
 
-    /// How many bytes end a body.
+    /// What ends a body.
     fn closing(&self) -> &'static [u8] {
         if self.config.mode == BatchMode::JsonArray { b"]" } else { b"" }
     }
@@ -70,11 +117,17 @@ impl<'b> Bodies<'b> {
         if self.config.mode.batches() { self.config.max_messages.map_or(usize::MAX, Into::into) } else { 1 }
     }
 
-    /// Room for the next body: what is left of the batch, within the limits.
-    fn reserve(&mut self) {
-        let left = self.batch.messages[self.next..].iter().take(self.max_messages());
-        let bytes: usize = left.map(|message| message.payload.len() + self.envelope.size_hint()).sum();
-        self.bytes.reserve_exact(bytes.min(self.config.max_bytes));
+    /// Room for the next body: what is left of the lane, within the limits.
+    fn reserve(&mut self, limit: usize) {
+        let mut bytes: usize = 0;
+        for place in self.next..self.next.saturating_add(self.max_messages()) {
+            let Some(message) = self.lane.get(place).map(|index| &self.batch.messages[index]) else { break };
+            bytes = bytes.saturating_add(message.payload.len() + self.envelope.size_hint());
+            if bytes >= limit {
+                break;
+            }
+        }
+        self.bytes.reserve_exact(bytes.min(limit));
     }
 
     /// The body as far as it was written, if there is anything in it.
@@ -84,43 +137,6 @@ impl<'b> Bodies<'b> {
         }
         self.bytes.extend_from_slice(self.closing());
         let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-        Some(Encoded::Body(Body::new(bytes, self.config.mode, std::mem::take(&mut self.records))))
-    }
-}
-
-impl Iterator for Bodies<'_> {
-    type Item = Encoded;
-
-    fn next(&mut self) -> Option<Encoded> {
-        let batch = self.batch;
-        while let Some(message) = batch.messages.get(self.next) {
-            if self.records.is_empty() {
-                self.reserve();
-            }
-            let start = self.bytes.len();
-            if let Err(refusal) = self.append(message) {
-                self.bytes.truncate(start);
-                self.next += 1;
-                return Some(Encoded::Refused(self.next - 1, refusal));
-            }
-            let bytes = self.bytes.len() + self.closing().len();
-            if bytes > self.config.max_bytes {
-                self.bytes.truncate(start);
-                if let Some(body) = self.finish() {
-                    // It opens the next body.
-                    return Some(body);
-                }
-                self.next += 1;
-                let limit = self.config.max_bytes;
-                return Some(Encoded::Refused(self.next - 1, Refusal::TooLarge { bytes, limit }));
-            }
-            let end = self.bytes.len() - usize::from(self.config.mode == BatchMode::NdJson);
-            self.records.push(Record { message: self.next, end });
-            self.next += 1;
-            if self.records.len() == self.max_messages() {
-                break;
-            }
-        }
-        self.finish()
+        Some(Encoded::Body(Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.records))))
     }
 }

@@ -35,10 +35,14 @@ pub(crate) enum Reason {
     TooLarge,
     /// The endpoint refused it for good.
     Rejected,
+    /// It was refused together with others, most of which proved bad, and was not tried alone.
+    NotProbed,
     /// Every retry was spent.
     RetriesExhausted,
     /// `max_retry_duration` or `close_timeout` left no time for another attempt.
     DeadlineExceeded,
+    /// The breaker was open, and no time was left to wait for it.
+    CircuitOpen,
     /// The connector was closed while it was on its way.
     Closed,
     /// The sink itself failed.

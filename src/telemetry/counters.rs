@@ -17,14 +17,10 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// A request goes out, with a body of so many bytes.
-    pub(crate) fn request(&self, bytes: usize) {
+    pub(crate) fn request(&self, bytes: usize, retry: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// A request is to be sent again.
-    pub(crate) fn retry(&self) {
-        self.retries.fetch_add(1, Relaxed);
+        self.retries.fetch_add(u64::from(retry), Relaxed);
     }
 
     /// A batch is settled.

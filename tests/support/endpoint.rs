@@ -1,127 +1,40 @@
-//! A scripted HTTP/1.1 endpoint on a free loopback port, with the faults of real ones.
+//! A scripted HTTP/1.1 endpoint on a free loopback port, with the faults of real ones. It has a thread for
+//! each connection, and sockets without a client library between, so that it can break off at any byte.
+
+mod answer;
+mod request;
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, BufReader},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// A request that arrived in full.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Its place in the order of arrival over all connections.
-    pub index: usize,
-    /// The connection it came on, in the order of acceptance.
-    pub connection: usize,
-    pub method: String,
-    /// With the query.
-    pub path: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    pub at: Instant,
-}
+use socket2::{Domain, SockRef, Socket, Type};
 
-impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
-}
+use self::{
+    answer::End,
+    request::{read_head, read_request},
+};
+pub use answer::Answer;
+pub use request::Request;
 
-/// What the endpoint does about a request.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Content,
-    delay: Duration,
-    end: End,
-}
-
-#[derive(Debug, Clone)]
-enum Content {
-    Bytes(Vec<u8>),
-    /// So many zeros, never held in memory.
-    Zeros(u64),
-}
-
+/// What becomes of a connection before any request on it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    KeepAlive,
-    /// Closes after the answer without having said so.
-    Close,
-    /// Resets the connection in place of an answer.
+pub enum Door {
+    Open,
+    /// Reset once it is accepted.
     Reset,
-    /// Resets it after so many bytes of the body.
-    CutAfter(usize),
-    /// Goes silent in place of an answer.
+    /// Reset once the head of a request is read, with its body on the way.
+    ResetAfterHead,
+    /// Accepted and never read from.
     Stall,
-    /// Goes silent after so many bytes of the body.
-    StallAfter(usize),
-}
-
-impl Answer {
-    pub fn status(status: u16) -> Self {
-        let body = Content::Bytes(Vec::new());
-        Self { status, headers: Vec::new(), body, delay: Duration::ZERO, end: End::KeepAlive }
-    }
-
-    /// Closes the connection with a reset once the request is read.
-    pub fn reset() -> Self {
-        Self { end: End::Reset, ..Self::status(0) }
-    }
-
-    /// Never answers.
-    pub fn stall() -> Self {
-        Self { end: End::Stall, ..Self::status(0) }
-    }
-
-    /// A body of so many bytes.
-    pub fn huge(bytes: u64) -> Self {
-        Self { body: Content::Zeros(bytes), ..Self::status(200) }
-    }
-
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Content::Bytes(body.into());
-        self
-    }
-
-    /// Answers only after a while.
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    /// Closes the connection after the answer, though it reads as if it stayed open.
-    pub fn closing(mut self) -> Self {
-        self.end = End::Close;
-        self
-    }
-
-    /// Resets the connection after so many bytes of the body.
-    pub fn cut_after(mut self, bytes: usize) -> Self {
-        self.end = End::CutAfter(bytes);
-        self
-    }
-
-    /// Goes silent after so many bytes of the body.
-    pub fn stalling_after(mut self, bytes: usize) -> Self {
-        self.end = End::StallAfter(bytes);
-        self
-    }
 }
 
 /// An endpoint that runs until it is dropped.
@@ -134,29 +47,34 @@ pub struct Endpoint {
 
 #[derive(Debug, Default)]
 struct Shared {
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<Arc<Request>>>,
     arrived: Condvar,
     accepted: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     stopped: AtomicBool,
-    /// Told when the endpoint stops, for those who delay or stall.
+    /// Told when the endpoint stops, for those who pause.
     stop: (Mutex<()>, Condvar),
-    open: Mutex<BTreeMap<usize, TcpStream>>,
+    open: Mutex<BTreeMap<usize, Arc<TcpStream>>>,
 }
 
 impl Endpoint {
     /// Answers each request as the script says.
     pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::<Shared>::default();
-        let script = Arc::new(script);
-        let accepting = thread::spawn({
-            let shared = shared.clone();
-            move || accept(&listener, &shared, &script)
-        });
-        Self { address, shared, accepting: Some(accepting) }
+        Self::start_on(0, script)
+    }
+
+    /// The same on this port, for an endpoint that comes up late or again.
+    pub fn start_on(port: u16, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(port, |_| Door::Open, script)
+    }
+
+    /// The same behind a door that sees the number of each connection, from 0.
+    pub fn behind(
+        door: impl Fn(usize) -> Door + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(0, door, script)
     }
 
     /// Answers every request with this status.
@@ -169,13 +87,32 @@ impl Endpoint {
         Self::start(move |request| answers.get(request.index).cloned().unwrap_or_else(|| Answer::status(200)))
     }
 
+    fn listen(
+        port: u16,
+        door: impl Fn(usize) -> Door + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::<Shared>::default();
+        let accepting = thread::spawn({
+            let shared = shared.clone();
+            move || shared.accept(&listener, &door, &script)
+        });
+        Self { address, shared, accepting: Some(accepting) }
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/in", self.address)
     }
 
-    /// All that arrived so far, in order.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// All that arrived so far in full, in order, whatever became of them.
     pub fn requests(&self) -> Vec<Request> {
-        lock(&self.shared.requests).clone()
+        lock(&self.shared.requests).iter().map(|request| Request::clone(request)).collect()
     }
 
     /// Connections accepted so far.
@@ -183,18 +120,30 @@ impl Endpoint {
         self.shared.accepted.load(SeqCst)
     }
 
-    /// The most requests that were being answered at one time.
+    /// The most requests that waited for the start of their answer at one time. One that stalls counts until
+    /// its client hangs up.
     pub fn max_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(SeqCst)
     }
 
+    /// Requests that wait for the start of their answer now.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(SeqCst)
+    }
+
     /// Waits until this many requests arrived.
+    ///
+    /// # Panics
+    /// They do not arrive in time.
+    #[track_caller]
     pub fn wait_for_requests(&self, count: usize, timeout: Duration) {
         let requests = lock(&self.shared.requests);
         let wait =
             self.shared.arrived.wait_timeout_while(requests, timeout, |requests| requests.len() < count);
         let (requests, wait) = wait.unwrap_or_else(PoisonError::into_inner);
-        assert!(!wait.timed_out(), "{} of {count} requests arrived in {timeout:?}", requests.len());
+        let arrived = requests.len();
+        drop(requests);
+        assert!(!wait.timed_out(), "{arrived} of {count} requests arrived in {timeout:?}");
     }
 }
 
@@ -210,179 +159,144 @@ impl Drop for Endpoint {
         }
         // Wakes the thread that accepts; it sees that it is to stop.
         let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            accepting.join().expect("the endpoint's thread does not panic");
-        }
+        let ended = self.accepting.take().map_or(Ok(()), thread::JoinHandle::join);
+        assert!(ended.is_ok() || thread::panicking(), "the script of an endpoint panicked");
     }
 }
 
-/// A URL on which nobody listens.
+/// A URL on which nobody listens, nor will as long as this process lives.
 pub fn refused_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    format!("http://{}/in", listener.local_addr().expect("a bound socket has an address"))
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("the system has sockets");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback has a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    // Bound, but not listening: the port refuses, and nobody else is given it.
+    std::mem::forget(socket);
+    format!("http://{}/in", address.expect("a bound socket has an address"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept<S>(listener: &TcpListener, shared: &Arc<Shared>, script: &Arc<S>)
-where
-    S: Fn(&Request) -> Answer + Send + Sync + 'static,
-{
-    let mut serving = Vec::new();
-    for stream in listener.incoming() {
-        if shared.stopped.load(SeqCst) {
-            break;
-        }
-        let Ok(stream) = stream else { continue };
-        let connection = shared.accepted.fetch_add(1, SeqCst);
-        lock(&shared.open).extend(stream.try_clone().map(|stream| (connection, stream)));
-        serving.push(thread::spawn({
-            let (shared, script) = (shared.clone(), script.clone());
-            move || {
-                // A client that goes away in the middle is no concern of the endpoint.
-                drop(serve(stream, connection, &shared, &*script));
-                // A connection closes, or resets, when its last handle is gone.
-                lock(&shared.open).remove(&connection);
+impl Shared {
+    fn accept(
+        &self,
+        listener: &TcpListener,
+        door: &(impl Fn(usize) -> Door + Sync),
+        script: &(impl Fn(&Request) -> Answer + Sync),
+    ) {
+        // The scope ends with the last connection, and panics if the thread of one did.
+        thread::scope(|scope| {
+            for stream in listener.incoming() {
+                if self.stopped.load(SeqCst) {
+                    break;
+                }
+                let Ok(stream) = stream.map(Arc::new) else { continue };
+                let connection = self.accepted.fetch_add(1, SeqCst);
+                let listed = Listed::new(self, connection, stream.clone());
+                // Who stops the endpoint and saw the list too early for this connection said so before.
+                if self.stopped.load(SeqCst) {
+                    break;
+                }
+                scope.spawn(move || {
+                    let _listed = listed;
+                    // A client that goes away in the middle is no concern of the endpoint.
+                    let _ = self.serve(&stream, connection, door(connection), script);
+                });
             }
-        }));
+        });
     }
-    for thread in serving {
-        let _ = thread.join();
+
+    fn serve(
+        &self,
+        stream: &TcpStream,
+        connection: usize,
+        door: Door,
+        script: &impl Fn(&Request) -> Answer,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::with_capacity(64 * 1024, stream);
+        match door {
+            Door::Open => {}
+            Door::Reset => return reset_on_close(stream),
+            Door::ResetAfterHead => return read_head(&mut reader).and_then(|_| reset_on_close(stream)),
+            Door::Stall => {
+                self.pause(Duration::from_hours(24));
+                return Ok(());
+            }
+        }
+        while let Some(request) = read_request(&mut reader, stream, connection)? {
+            let in_flight = InFlight::new(self);
+            let request = self.record(request);
+            let answer = script(&request);
+            self.pause(answer.delay);
+            // A client that has its answer may send its next request before this thread goes on.
+            let _in_flight = matches!(answer.end, End::Stall(_)).then_some(in_flight);
+            answer.write(stream, request.method == "HEAD")?;
+            match answer.end {
+                End::KeepAlive => {}
+                End::Close => break,
+                End::Reset(_) => return reset_on_close(stream),
+                End::Stall(_) => {
+                    io::copy(&mut reader, &mut io::sink())?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, mut request: Request) -> Arc<Request> {
+        let mut requests = lock(&self.requests);
+        request.index = requests.len();
+        let request = Arc::new(request);
+        requests.push(request.clone());
+        self.arrived.notify_all();
+        request
+    }
+
+    /// Waits, but not beyond the endpoint's own end.
+    fn pause(&self, duration: Duration) {
+        if !duration.is_zero() {
+            let guard = lock(&self.stop.0);
+            drop(self.stop.1.wait_timeout_while(guard, duration, |()| !self.stopped.load(SeqCst)));
+        }
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    connection: usize,
-    shared: &Shared,
-    script: &dyn Fn(&Request) -> Answer,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    while let Some(mut request) = read(&mut reader, &mut writer, connection)? {
-        let in_flight = shared.in_flight.fetch_add(1, SeqCst) + 1;
-        shared.most_in_flight.fetch_max(in_flight, SeqCst);
-        {
-            let mut requests = lock(&shared.requests);
-            request.index = requests.len();
-            requests.push(request.clone());
-            shared.arrived.notify_all();
-        }
-        let answer = script(&request);
-        pause(shared, answer.delay);
-        shared.in_flight.fetch_sub(1, SeqCst);
-        write(&mut writer, &answer, request.method == "HEAD", shared)?;
-        match answer.end {
-            End::KeepAlive => {}
-            End::Close => return writer.shutdown(Shutdown::Both),
-            End::Reset | End::CutAfter(_) => return reset(&writer),
-            End::Stall | End::StallAfter(_) => pause(shared, Duration::MAX),
-        }
+/// An open connection that the end of the endpoint is to shut.
+struct Listed<'a>(&'a Shared, usize);
+
+impl<'a> Listed<'a> {
+    fn new(shared: &'a Shared, connection: usize, stream: Arc<TcpStream>) -> Self {
+        lock(&shared.open).insert(connection, stream);
+        Self(shared, connection)
     }
-    Ok(())
 }
 
-/// Waits, but not beyond the endpoint's own end.
-fn pause(shared: &Shared, duration: Duration) {
-    if duration.is_zero() {
-        return;
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.open).remove(&self.1);
     }
-    let guard = lock(&shared.stop.0);
-    // A century stands for ever: the condition variable cannot wait longer than clocks can tell.
-    let duration = duration.min(Duration::from_secs(100 * 365 * 24 * 3600));
-    drop(shared.stop.1.wait_timeout_while(guard, duration, |()| !shared.stopped.load(SeqCst)));
+}
+
+struct InFlight<'a>(&'a Shared);
+
+impl<'a> InFlight<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let now = shared.in_flight.fetch_add(1, SeqCst) + 1;
+        shared.most_in_flight.fetch_max(now, SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, SeqCst);
+    }
 }
 
 /// Makes a reset of the close that follows.
-fn reset(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
-    Ok(())
-}
-
-fn write(writer: &mut TcpStream, answer: &Answer, head: bool, shared: &Shared) -> io::Result<()> {
-    if matches!(answer.end, End::Reset | End::Stall) {
-        return Ok(());
-    }
-    let length = match &answer.body {
-        Content::Bytes(bytes) => bytes.len() as u64,
-        Content::Zeros(count) => *count,
-    };
-    let mut out = format!("HTTP/1.1 {} Scripted\r\ncontent-length: {length}\r\n", answer.status).into_bytes();
-    for (name, value) in &answer.headers {
-        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-    let sent = match answer.end {
-        End::CutAfter(bytes) | End::StallAfter(bytes) => bytes,
-        _ if head => 0,
-        _ => usize::MAX,
-    };
-    match &answer.body {
-        Content::Bytes(bytes) => {
-            out.extend_from_slice(&bytes[..bytes.len().min(sent)]);
-            writer.write_all(&out)
-        }
-        Content::Zeros(count) => {
-            writer.write_all(&out)?;
-            let zeros = [0; 64 * 1024];
-            let mut left = (*count).min(sent as u64);
-            while left > 0 && !shared.stopped.load(SeqCst) {
-                let part = left.min(zeros.len() as u64);
-                writer.write_all(&zeros[..usize::try_from(part).unwrap_or(zeros.len())])?;
-                left -= part;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// Reads one request; `None` once the client closed the connection.
-fn read(
-    reader: &mut BufReader<TcpStream>,
-    writer: &mut TcpStream,
-    connection: usize,
-) -> io::Result<Option<Request>> {
-    let Some(line) = read_line(reader)? else { return Ok(None) };
-    let mut words = line.split(' ');
-    let (method, path) =
-        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let mut headers = Vec::new();
-    while let Some(line) = read_line(reader)?.filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(io::ErrorKind::InvalidData)?;
-        headers.push((name.to_owned(), value.trim().to_owned()));
-    }
-    let mut request =
-        Request { index: 0, connection, method, path, headers, body: Vec::new(), at: Instant::now() };
-    if request.header("expect").is_some() {
-        writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-    }
-    if request.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
-        loop {
-            let size = read_line(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let size = u64::from_str_radix(size.trim(), 16).map_err(|_| io::ErrorKind::InvalidData)?;
-            reader.by_ref().take(size).read_to_end(&mut request.body)?;
-            read_line(reader)?;
-            if size == 0 {
-                break;
-            }
-        }
-    } else if let Some(length) =
-        request.header("content-length").and_then(|length| length.parse::<usize>().ok())
-    {
-        request.body.resize(length, 0);
-        reader.read_exact(&mut request.body)?;
-    }
-    request.at = Instant::now();
-    Ok(Some(request))
-}
-
-fn read_line(reader: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
-    let mut line = Vec::new();
-    if reader.read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()))
+fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }

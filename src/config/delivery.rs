@@ -1,0 +1,124 @@
+//! The keys and tables that say how delivery goes about its work.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig, checked_url,
+    reader::Reader,
+};
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
+    let one = NonZeroUsize::MIN;
+    let max = NonZeroUsize::new(keys.integer("max_concurrency", 1..=1_000_000, 64)).unwrap_or(one);
+    match keys.value("concurrency") {
+        None => Concurrency::Fixed(one),
+        Some(Value::String(word)) if word == "adaptive" => Concurrency::Adaptive { max },
+        Some(value) => {
+            let number =
+                value.as_u64().and_then(|number| usize::try_from(number).ok()).and_then(NonZeroUsize::new);
+            Concurrency::Fixed(number.filter(|number| number.get() <= 1_000_000).unwrap_or_else(|| {
+                keys.problem(
+                    "concurrency",
+                    format!("{value} is neither a whole number from 1 to 1000000 nor \"adaptive\""),
+                );
+                one
+            }))
+        }
+    }
+}
+
+pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
+    let ordering = keys.choice("ordering", OrderingName::Partition);
+    let template = keys.optional_string("ordering_key");
+    match (ordering, template) {
+        (OrderingName::Key, Some(template)) => match KeyTemplate::parse(&template) {
+            Ok(template) => Ordering::Key(template),
+            Err(why) => {
+                keys.problem("ordering_key", why);
+                Ordering::None
+            }
+        },
+        (OrderingName::Key, None) => {
+            keys.problem(
+                "ordering_key",
+                "is required with ordering = \"key\": write a template such as \"{payload:/customer/id}\" or \"{header:key}\"",
+            );
+            Ordering::None
+        }
+        (_, Some(_)) => {
+            keys.problem(
+                "ordering_key",
+                "has no effect without ordering = \"key\": add that, or remove the key",
+            );
+            Ordering::None
+        }
+        (OrderingName::Partition, None) => Ordering::Partition,
+        (OrderingName::None, None) => Ordering::None,
+    }
+}
+
+#[derive(strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+enum OrderingName {
+    Partition,
+    Key,
+    None,
+}
+
+pub(super) fn read_circuit_breaker(keys: &mut Reader<'_>) -> CircuitBreakerConfig {
+    let mut breaker = CircuitBreakerConfig { failure_threshold: 5, cool_down: Duration::from_secs(30) };
+    if let Some(mut table) = keys.table("circuit_breaker") {
+        breaker.failure_threshold =
+            table.integer("failure_threshold", 0..=u32::MAX, breaker.failure_threshold);
+        breaker.cool_down = table.positive_duration("cool_down", breaker.cool_down);
+        table.finish(&[]);
+    }
+    breaker
+}
+
+pub(super) fn read_rate_limit(keys: &mut Reader<'_>) -> RateLimitConfig {
+    let mut limit =
+        RateLimitConfig { requests_per_second: None, messages_per_second: None, bytes_per_second: None };
+    if let Some(mut table) = keys.table("rate_limit") {
+        limit.requests_per_second = table.optional_rate("requests_per_second");
+        limit.messages_per_second = table.optional_rate("messages_per_second");
+        limit.bytes_per_second = table.optional_rate("bytes_per_second");
+        table.finish(&[]);
+    }
+    limit
+}
+
+pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig> {
+    let mut table = keys.table("dead_letter")?;
+    let path = table.optional_string("path").map(PathBuf::from);
+    let url = table.optional_text("url", checked_url);
+    let max_bytes = table.size("max_bytes", GIB);
+    let segment_bytes = table.size("segment_bytes", 64 * MIB);
+    let letters = match (path, url) {
+        (Some(path), None) => {
+            if path.as_os_str().is_empty() {
+                table.problem("path", "is empty: write the folder for dead letters");
+            }
+            Some(DeadLetterConfig::Path { path, max_bytes, segment_bytes: segment_bytes.max(1) })
+        }
+        (None, Some(url)) => Some(DeadLetterConfig::Url(url)),
+        (Some(_), Some(_)) => {
+            table.problem("url", "stands beside path: dead letters go to one place, so remove one of them");
+            None
+        }
+        (None, None) => {
+            table.problem(
+                "path",
+                "is not given, and url neither: write the folder or the endpoint for dead letters",
+            );
+            None
+        }
+    };
+    table.finish(&[]);
+    letters
+}

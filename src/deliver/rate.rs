@@ -1,0 +1,66 @@
+//! Rate limits: each request takes its place in time, one after the other.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How far behind its schedule a limiter may catch up at once: enough to even out timers, too little
+/// to be a burst.
+const CATCH_UP: Duration = Duration::from_millis(50);
+
+/// Spaces costs so that no more than so many a second pass.
+#[derive(Debug)]
+pub(super) struct Pace {
+    per_second: f64,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// `None` where there is no limit.
+    pub(super) fn limited_to(per_second: Option<f64>) -> Option<Self> {
+        per_second.map(|per_second| Self { per_second, next: None })
+    }
+
+    /// Takes the next place for `cost` and says when it is. A cost above a second's worth makes the
+    /// ones after it wait accordingly.
+    pub(super) fn place(&mut self, cost: usize, now: Instant) -> Instant {
+        let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        let place = self.next.map_or(now, |next| next.max(earliest));
+        #[expect(clippy::cast_precision_loss, reason = "sizes stay far below 2^52")]
+        let spacing = Duration::try_from_secs_f64(cost as f64 / self.per_second).unwrap_or(Duration::MAX);
+        self.next = Some(place.checked_add(spacing).unwrap_or(place));
+        place.max(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_spaced_by_the_rate() {
+        let now = Instant::now();
+        let mut pace = Pace::limited_to(Some(10.0)).expect("a limit");
+        for n in 0..20 {
+            assert_eq!(pace.place(1, now), now + Duration::from_millis(100) * n);
+        }
+    }
+
+    #[test]
+    fn a_large_cost_delays_the_next_and_not_itself() {
+        let now = Instant::now();
+        let mut pace = Pace::limited_to(Some(1000.0)).expect("a limit");
+        assert_eq!(pace.place(5000, now), now);
+        assert_eq!(pace.place(1, now), now + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn quiet_times_do_not_save_up_for_a_burst() {
+        let start = Instant::now();
+        let mut pace = Pace::limited_to(Some(100.0)).expect("a limit");
+        pace.place(1, start);
+        let later = start + Duration::from_secs(60);
+        let within = (0..100).filter(|_| pace.place(1, later) <= later).count();
+        assert!(within <= 7, "{within} requests at once at 100 a second");
+    }
+}

@@ -1,0 +1,157 @@
+//! One body on its way: the one loop around attempts, with the one wait between them.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{
+    Delivery,
+    attempt::{Answer, Attempt, attempt},
+    classify::Class,
+    fault::Fault,
+    gate::Refused,
+    patience::{Ended, Patience},
+};
+use crate::{
+    encode::Body,
+    settle::{Failure, Reason, excerpt},
+};
+
+/// How much of an answer a line of the log shows, in bytes.
+pub(super) const SHOWN: usize = 200;
+
+/// How sending a body ended.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// Its messages are delivered.
+    Delivered,
+    /// They are not, and another request with the same body would not change that.
+    Failed(Failure),
+    /// The body is too large; its halves may not be.
+    Split(Failure),
+    /// Some message in it is bad.
+    Isolate(Failure),
+}
+
+/// What was tried so far.
+#[derive(Debug, Default)]
+struct Tries {
+    attempts: u32,
+    /// Retries that count against `max_retries`.
+    spent: u32,
+    /// Waits for a held status, for the backoff alone.
+    held: u32,
+    last: Option<Result<Answer, Fault>>,
+}
+
+impl Delivery {
+    /// Sends a body until there is no use in going on.
+    pub(super) async fn send(&self, body: &Body, mut patience: Patience) -> Sent {
+        let key = self.template.idempotency_key(body);
+        let mut tries = Tries::default();
+        loop {
+            let tried = tries.attempts > 0;
+            let pass = match self.gate.enter(&mut patience, tried, body.len(), body.bytes.len()).await {
+                Ok(pass) => pass,
+                Err(refused) => {
+                    return Sent::Failed(tries.failure(match refused {
+                        Refused::Deadline => Reason::DeadlineExceeded,
+                        Refused::BreakerOpen => Reason::CircuitOpen,
+                        Refused::Closed => Reason::Closed,
+                    }));
+                }
+            };
+            let request = self.template.request(body, key.as_ref(), tries.attempts);
+            self.counters.request(body.bytes.len(), tried);
+            if self.verbose {
+                debug!(
+                    "{}: sending {} messages in {} bytes, attempt {}",
+                    self.label,
+                    body.len(),
+                    body.bytes.len(),
+                    tries.attempts + 1
+                );
+            }
+            let probe = pass.probe;
+            let Attempt { class, ended } = tokio::select! {
+                // Once closed, an attempt is not even begun.
+                biased;
+                () = patience.closed() => return Sent::Failed(tries.failure(Reason::Closed)),
+                attempt = attempt(&self.client, &self.classifier, request, self.max_response_bytes, if self.verbose { SHOWN } else { 0 }) => attempt,
+            };
+            if self.verbose {
+                debug!("{}: {}", self.label, shown(&ended));
+            }
+            let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
+            let asked = asked
+                .filter(|_| class.is_transient() || class == Class::Hold)
+                .map(|asked| self.backoff.asked(asked));
+            pass.ended(class, asked);
+            tries.attempts += 1;
+            tries.last = Some(ended);
+            let wait = match class {
+                Class::Success => return Sent::Delivered,
+                Class::Permanent => return Sent::Failed(tries.failure(Reason::Rejected)),
+                Class::Split => return Sent::Split(tries.failure(Reason::TooLarge)),
+                Class::Isolate => return Sent::Isolate(tries.failure(Reason::Rejected)),
+                Class::Stale => Some(Duration::ZERO),
+                // The gate keeps everybody waiting, this request too. The server says itself when it has
+                // had enough of that, so it is not counted.
+                Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => Some(Duration::ZERO),
+                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
+                // and the breaker says when the next one goes.
+                Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
+                Class::Hold => {
+                    tries.held += 1;
+                    Some(self.backoff.wait(tries.held - 1))
+                }
+                Class::Retry | Class::Throttled | Class::TimedOut => {
+                    (tries.spent < self.max_retries).then(|| {
+                        tries.spent += 1;
+                        self.backoff.wait(tries.spent - 1)
+                    })
+                }
+            };
+            let Some(wait) = wait else {
+                return Sent::Failed(tries.failure(Reason::RetriesExhausted));
+            };
+            if !wait.is_zero() && self.verbose {
+                debug!("{}: waiting {wait:?} before attempt {}", self.label, tries.attempts + 1);
+            }
+            match patience.wait_until(Instant::now() + wait).await {
+                // With the deadline over no retry begins, not even one without a wait.
+                Ok(()) if patience.over() => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
+                Ok(()) => {}
+                Err(Ended::Deadline) => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
+                Err(Ended::Closed) => return Sent::Failed(tries.failure(Reason::Closed)),
+            }
+        }
+    }
+}
+
+impl Tries {
+    fn failure(self, reason: Reason) -> Failure {
+        let (status, detail) = match self.last {
+            Some(Ok(answer)) => (Some(answer.status.as_u16()), answer.excerpt),
+            Some(Err(fault)) => (None, fault.to_string()),
+            None => (None, String::new()),
+        };
+        Failure { reason, status, detail, attempts: self.attempts }
+    }
+}
+
+/// How an attempt ended, for the log.
+fn shown(ended: &Result<Answer, Fault>) -> String {
+    match ended {
+        Ok(answer) => answered(answer.status, &answer.excerpt),
+        Err(fault) => format!("no answer, {fault}"),
+    }
+}
+
+/// An answer, for the log.
+pub(super) fn answered(status: StatusCode, body: &str) -> String {
+    let separator = if body.is_empty() { "" } else { ": " };
+    format!("answered {status}{separator}{}", excerpt(body, SHOWN))
+}

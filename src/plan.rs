@@ -1,0 +1,130 @@
+//! Which messages wait for each other: the lanes of a batch.
+
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+};
+
+use crate::{
+    batch::Batch,
+    config::{Config, Ordering},
+};
+
+/// Messages that go out in order, as indexes into their batch. What is in different lanes goes out
+/// side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lane {
+    /// The first so many: the whole batch.
+    All(usize),
+    /// These, ascending.
+    Some(Vec<usize>),
+}
+
+impl Lane {
+    /// The index of the message at this place of the lane.
+    pub fn get(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::All(messages) => (place < *messages).then_some(place),
+            Self::Some(messages) => messages.get(place).copied(),
+        }
+    }
+}
+
+/// The lanes of a batch.
+///
+/// A batch is of one topic, and the partition of each of its messages is not told; so what keeps
+/// partitions in order is one lane for all. By key there is one lane for each key where a request
+/// holds one message; where it holds many, keys share as many lanes as there can be requests at once.
+pub fn lanes(batch: &Batch<'_>, config: &Config) -> Vec<Lane> {
+    let messages = &batch.messages;
+    let Ordering::Key(template) = &config.ordering else { return vec![Lane::All(messages.len())] };
+    let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
+    let mut lanes: Vec<Vec<usize>> = Vec::new();
+    let mut lane_of: HashMap<Key, usize> = HashMap::new();
+    for (index, message) in messages.iter().enumerate() {
+        let key = template.key(batch, message);
+        let key = match shards {
+            None => Key::Whole(key),
+            Some(shards) => Key::Shard(shard(&key, shards)),
+        };
+        let lane = *lane_of.entry(key).or_insert_with(|| {
+            lanes.push(Vec::new());
+            lanes.len() - 1
+        });
+        lanes[lane].push(index);
+    }
+    lanes.into_iter().map(Lane::Some).collect()
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Whole(String),
+    Shard(usize),
+}
+
+fn shard(key: &str, shards: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    // The remainder is below `shards`, so it fits.
+    usize::try_from(hasher.finish() % shards as u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The lanes of messages with these values at `/k`, as values.
+    fn split(more: Value, values: &[u64]) -> Vec<Vec<u64>> {
+        let mut config = json!({ "url": "http://localhost/" });
+        config.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+        let config = Config::from_json(&config).expect("a configuration");
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Json };
+        let payloads: Vec<String> = values.iter().map(|value| json!({ "k": value }).to_string()).collect();
+        let messages: Vec<BorrowedMessage<'_>> = (0..)
+            .zip(&payloads)
+            .map(|(offset, payload)| BorrowedMessage {
+                id: 1,
+                offset,
+                checksum: 0,
+                timestamp: 0,
+                origin_timestamp: 0,
+                headers: b"",
+                payload: payload.as_bytes(),
+            })
+            .collect();
+        let batch = Batch::borrowed(&topic, &metadata, &messages);
+        let lanes = lanes(&batch, &config);
+        lanes
+            .iter()
+            .map(|lane| (0..).map_while(|place| lane.get(place)).map(|index| values[index]).collect())
+            .collect()
+    }
+
+    #[test]
+    fn a_batch_is_one_lane_unless_ordered_by_key() {
+        for ordering in ["partition", "none"] {
+            assert_eq!(split(json!({ "ordering": ordering }), &[3, 1, 3, 2]), [[3, 1, 3, 2]]);
+        }
+    }
+
+    #[test]
+    fn each_key_has_a_lane_of_its_own() {
+        let config = json!({ "ordering": "key", "ordering_key": "{payload:/k}" });
+        assert_eq!(split(config, &[3, 1, 3, 2, 1, 3]), [vec![3, 3, 3], vec![1, 1], vec![2]]);
+    }
+
+    #[test]
+    fn where_requests_hold_many_messages_keys_share_lanes() {
+        let config = json!({ "ordering": "key", "ordering_key": "{payload:/k}", "batch_mode": "nd_json", "concurrency": 4 });
+        let values: Vec<u64> = (0..1000).map(|n| n % 100).collect();
+        let lanes = split(config, &values);
+        assert!((2..=4).contains(&lanes.len()), "{}", lanes.len());
+        for key in 0..100 {
+            assert_eq!(lanes.iter().filter(|lane| lane.contains(&key)).count(), 1, "{key}");
+        }
+    }
+}
