@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iggy_connector_sdk::{
     BorrowedMessage, ConsumedMessage, Error, HeaderKey, HeaderValue, MessagesMetadata, Payload, Schema,
-    TopicMetadata,
+    TopicMetadata, encode_headers,
 };
 
 /// The messages of one consume call. Payloads stay where they are until they are written into a body.
@@ -103,6 +103,16 @@ impl Message<'_> {
             Headers::Encoded(message) => message.decode_headers()?.map(std::borrow::Cow::Owned),
             Headers::Decoded(headers) => headers.map(std::borrow::Cow::Borrowed),
         })
+    }
+}
+
+impl Message<'_> {
+    /// The headers as they cross the ABI; empty where it has none.
+    pub fn encoded_headers(&self) -> std::borrow::Cow<'_, [u8]> {
+        match self.headers {
+            Headers::Encoded(message) => message.headers.into(),
+            Headers::Decoded(headers) => headers.map(encode_headers).unwrap_or_default().into(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod deliver;
 
 mod settle;
 
+pub mod dead_letter;
+
 mod executor;
 mod telemetry;
 mod turns;

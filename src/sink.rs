@@ -19,7 +19,7 @@ use crate::{
     encode::{Bodies, Body, Encoded, Refusal},
     executor::Executor,
     plan,
-    settle::{Failure, Ledger, Outcome},
+    settle::{Account, DeadLetters, Failure, Ledger, Outcome, settle},
     telemetry::Counters,
     turns::Turns,
 };
@@ -32,6 +32,12 @@ const SETTLE_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct HttpSinkConfig(serde_json::Value);
+
+impl From<serde_json::Value> for HttpSinkConfig {
+    fn from(config: serde_json::Value) -> Self {
+        Self(config)
+    }
+}
 
 /// Delivers batches to an HTTP endpoint.
 #[derive(Debug)]
@@ -51,6 +57,7 @@ struct Open {
     delivery: Arc<Delivery>,
     counters: Arc<Counters>,
     turns: Turns,
+    dead_letters: Option<DeadLetters>,
     executor: Executor,
 }
 
@@ -60,12 +67,26 @@ impl HttpSink {
         Self { id, config, closing: watch::Sender::new(None), open: None }
     }
 
-    /// The way of a batch: plan, encode, deliver, settle.
+    /// The whole way of a batch: every message of it ends delivered, as a dead letter, or failed.
     async fn process(&self, batch: &Batch<'_>) -> Result<(), Error> {
-        let open = self
-            .open
-            .as_ref()
-            .ok_or_else(|| Error::InitError("consume was called before open".to_owned()))?;
+        let account = self.account(batch).await?;
+        let open = self.open()?;
+        let sums =
+            settle(batch, account, open.dead_letters.as_ref(), open.delivery.label(), &open.executor).await;
+        open.counters.settled(sums);
+        if sums.failed == 0 {
+            return Ok(());
+        }
+        Err(Error::HttpRequestFailed(format!("{} of {} messages failed", sums.failed, batch.messages.len())))
+    }
+
+    fn open(&self) -> Result<&Open, Error> {
+        self.open.as_ref().ok_or_else(|| Error::InitError("consume was called before open".to_owned()))
+    }
+
+    /// The way of a batch until it is known what became of each message: plan, encode, deliver.
+    pub(crate) async fn account(&self, batch: &Batch<'_>) -> Result<Account, Error> {
+        let open = self.open()?;
         let mut ledger = Ledger::of(batch);
         let patience = Patience::from_now(open.config.retry.max_duration, self.closing.subscribe());
         let unordered = open.config.ordering == Ordering::None;
@@ -100,12 +121,7 @@ impl HttpSink {
             }
         }
 
-        let sums = ledger.close(batch);
-        open.counters.settled(sums.delivered, sums.failed);
-        if sums.failed == 0 {
-            return Ok(());
-        }
-        Err(Error::HttpRequestFailed(format!("{} of {} messages failed", sums.failed, batch.messages.len())))
+        Ok(ledger.close())
     }
 }
 
@@ -153,6 +169,12 @@ impl Sink for HttpSink {
         }
         let counters = Arc::<Counters>::default();
         let delivery = Arc::new(Delivery::new(&config, counters.clone()).map_err(Error::InitError)?);
+        let dead_letters = match &config.dead_letter {
+            None => None,
+            Some(letters) => Some(
+                DeadLetters::open(letters, &config, self.closing.subscribe()).map_err(Error::InitError)?,
+            ),
+        };
         let executor = Executor::start(format!("http-sink-{}", self.id))
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
         if let Some(method) = config.health_check {
@@ -171,7 +193,8 @@ impl Sink for HttpSink {
             delivery.label(),
             config.body.mode
         );
-        self.open = Some(Open { config, delivery, counters, turns: Turns::default(), executor });
+        self.open =
+            Some(Open { config, delivery, counters, turns: Turns::default(), dead_letters, executor });
         Ok(())
     }
 

@@ -68,6 +68,7 @@ pub mod host;
 mod instance;
 pub mod log;
 pub mod message;
+mod offsets;
 mod payload;
 mod schema;
 pub mod sink;
@@ -83,6 +84,7 @@ pub use message::{
     BorrowedMessage, BorrowedMessages, ConsumedMessage, MessagesMetadata, RawMessage, RawMessages,
     TopicMetadata,
 };
+pub use offsets::OffsetRanges;
 pub use payload::Payload;
 pub use schema::Schema;
 pub use sink::Sink;

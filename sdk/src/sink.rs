@@ -5,10 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::error;
 
-use crate::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, TopicMetadata};
-
-/// How many ranges of offsets one log line lists.
-const LISTED_RANGES: usize = 16;
+use crate::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, OffsetRanges, TopicMetadata};
 
 /// Takes batches of messages somewhere.
 ///
@@ -69,7 +66,7 @@ pub trait Sink: Send + Sync {
                 topic.topic,
                 metadata.partition_id,
                 metadata.schema,
-                ranges(&undecodable),
+                OffsetRanges::of(undecodable.iter().copied()),
             );
         }
         self.consume(topic, metadata, decoded).await?;
@@ -90,39 +87,4 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// Any error is logged; the connector is closed all the same.
     async fn close(&mut self) -> Result<(), Error>;
-}
-
-/// `3-5, 9` for `[3, 4, 5, 9]`, at most [`LISTED_RANGES`] of them.
-fn ranges(offsets: &[u64]) -> String {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for &offset in offsets {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(offset) => *last = offset,
-            _ => ranges.push((offset, offset)),
-        }
-    }
-    let mut texts: Vec<String> = ranges
-        .iter()
-        .take(LISTED_RANGES)
-        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
-        .collect();
-    if ranges.len() > LISTED_RANGES {
-        texts.push(format!("and {} more ranges", ranges.len() - LISTED_RANGES));
-    }
-    texts.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_as_ranges() {
-        assert_eq!(ranges(&[]), "");
-        assert_eq!(ranges(&[7]), "7");
-        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), "3-5, 9, 11-12");
-        assert_eq!(ranges(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
-        let odd: Vec<u64> = (0..40).map(|n| 2 * n + 1).collect();
-        assert!(ranges(&odd).ends_with("29, 31, and 24 more ranges"), "{}", ranges(&odd));
-    }
 }

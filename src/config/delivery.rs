@@ -82,8 +82,7 @@ pub(super) fn read_circuit_breaker(keys: &mut Reader<'_>) -> CircuitBreakerConfi
 }
 
 pub(super) fn read_rate_limit(keys: &mut Reader<'_>) -> RateLimitConfig {
-    let mut limit =
-        RateLimitConfig { requests_per_second: None, messages_per_second: None, bytes_per_second: None };
+    let mut limit = RateLimitConfig::default();
     if let Some(mut table) = keys.table("rate_limit") {
         limit.requests_per_second = table.optional_rate("requests_per_second");
         limit.messages_per_second = table.optional_rate("messages_per_second");

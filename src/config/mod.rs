@@ -163,7 +163,7 @@ pub struct CircuitBreakerConfig {
 }
 
 /// How much may be sent a second; `None`: no limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RateLimitConfig {
     /// Requests, repetitions included.
     pub requests_per_second: Option<f64>,

@@ -5,10 +5,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use crate::settle::Sums;
+
 /// Counts up from open to close.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     delivered: AtomicU64,
+    dead_lettered: AtomicU64,
     failed: AtomicU64,
     requests: AtomicU64,
     retries: AtomicU64,
@@ -24,9 +27,10 @@ impl Counters {
     }
 
     /// A batch is settled.
-    pub(crate) fn settled(&self, delivered: usize, failed: usize) {
-        self.delivered.fetch_add(delivered as u64, Relaxed);
-        self.failed.fetch_add(failed as u64, Relaxed);
+    pub(crate) fn settled(&self, sums: Sums) {
+        self.delivered.fetch_add(sums.delivered as u64, Relaxed);
+        self.dead_lettered.fetch_add(sums.dead_lettered as u64, Relaxed);
+        self.failed.fetch_add(sums.failed as u64, Relaxed);
     }
 }
 
@@ -35,8 +39,9 @@ impl fmt::Display for Counters {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         write!(
             f,
-            "{} messages delivered, {} failed; {} requests with {} bytes, {} of them retries",
+            "{} messages delivered, {} dead-lettered, {} failed; {} requests with {} bytes, {} of them retries",
             load(&self.delivered),
+            load(&self.dead_lettered),
             load(&self.failed),
             load(&self.requests),
             load(&self.bytes),

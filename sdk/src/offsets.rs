@@ -1,0 +1,57 @@
+//! Offsets in a line of the log.
+
+use std::fmt;
+
+/// How many ranges a line lists.
+const LISTED: usize = 16;
+
+/// Shows offsets as ranges, in the order they came in: `3-5, 9`. Of very many, only the first are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetRanges(Vec<(u64, u64)>);
+
+impl OffsetRanges {
+    /// The ranges of these offsets.
+    pub fn of(offsets: impl IntoIterator<Item = u64>) -> Self {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for offset in offsets {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(offset) => *last = offset,
+                _ => ranges.push((offset, offset)),
+            }
+        }
+        Self(ranges)
+    }
+}
+
+impl fmt::Display for OffsetRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().take(LISTED).enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            if first == last {
+                write!(f, "{separator}{first}")?;
+            } else {
+                write!(f, "{separator}{first}-{last}")?;
+            }
+        }
+        match self.0.len().checked_sub(LISTED) {
+            Some(more @ 1..) => write!(f, ", and {more} more ranges"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_as_ranges() {
+        let shown = |offsets: &[u64]| OffsetRanges::of(offsets.iter().copied()).to_string();
+        assert_eq!(shown(&[]), "");
+        assert_eq!(shown(&[7]), "7");
+        assert_eq!(shown(&[3, 4, 5, 9, 11, 12]), "3-5, 9, 11-12");
+        assert_eq!(shown(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
+        let odd: Vec<u64> = (0..40).map(|n| 2 * n + 1).collect();
+        assert!(shown(&odd).ends_with("29, 31, and 24 more ranges"), "{}", shown(&odd));
+    }
+}

@@ -1,0 +1,208 @@
+//! Reads the dead letters of a folder, and knows which were replayed.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use super::{Record, names};
+
+/// A folder of dead letters, for reading beside the connector that writes to it.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// Where a dead letter stands: `SEGMENT:BYTE`. It stays the same as long as the letter is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Where its line begins in the segment.
+    pub byte: u64,
+}
+
+/// A dead letter and what is known of it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub place: Place,
+    /// Whether a replay delivered it.
+    pub replayed: bool,
+    /// The letter, or why its line cannot be read.
+    pub record: Result<Record, String>,
+}
+
+/// What a purge took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Segments.
+    pub segments: usize,
+    /// Dead letters in them.
+    pub records: usize,
+    /// Their size.
+    pub bytes: u64,
+}
+
+impl Folder {
+    /// # Errors
+    /// There is no such folder.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        fs::read_dir(path)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Calls `each` for every dead letter, oldest first, until it says `false`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn for_each(&self, mut each: impl FnMut(Entry) -> bool) -> io::Result<()> {
+        for segment in names::segments(&self.path)? {
+            if !self.for_each_of(segment, &mut each)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn for_each_of(&self, segment: u64, each: &mut impl FnMut(Entry) -> bool) -> io::Result<bool> {
+        let file = match File::open(names::segment(&self.path, segment)) {
+            Ok(file) => file,
+            // Purged meanwhile.
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(why) => return Err(why),
+        };
+        let replayed = self.replayed(segment)?;
+        let mut lines = BufReader::with_capacity(256 * 1024, file);
+        let mut line = Vec::new();
+        let mut byte = 0;
+        loop {
+            line.clear();
+            let length = lines.read_until(b'\n', &mut line)?;
+            // A line without its end is being written at this moment.
+            if line.pop() != Some(b'\n') {
+                return Ok(true);
+            }
+            let record =
+                serde_json::from_slice(&line).map_err(|why| format!("the line is no dead letter: {why}"));
+            let entry = Entry { place: Place { segment, byte }, replayed: replayed.contains(&byte), record };
+            byte += length as u64;
+            if !each(entry) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Where the replayed letters of a segment begin.
+    fn replayed(&self, segment: u64) -> io::Result<BTreeSet<u64>> {
+        let marks = match fs::read_to_string(names::replayed(&self.path, segment)) {
+            Ok(marks) => marks,
+            Err(why) if why.kind() == ErrorKind::NotFound => String::new(),
+            Err(why) => return Err(why),
+        };
+        // A mark without its line end was cut off, and could be the start of another number.
+        Ok(marks.split_inclusive('\n').filter_map(|mark| mark.strip_suffix('\n')?.parse().ok()).collect())
+    }
+
+    /// Marks letters as delivered. When it returns `Ok`, no later replay sends them again.
+    ///
+    /// # Errors
+    /// The marks cannot be written.
+    pub(super) fn mark(&self, places: &[Place], _replaying: &Replaying) -> io::Result<()> {
+        let segments: BTreeSet<u64> = places.iter().map(|place| place.segment).collect();
+        for segment in segments {
+            let marks: String = places
+                .iter()
+                .filter(|place| place.segment == segment)
+                .map(|place| format!("{}\n", place.byte))
+                .collect();
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(names::replayed(&self.path, segment))?;
+            // A mark that a crash cut off must not be joined to the next.
+            file.write_all(format!("\n{marks}").as_bytes())?;
+            file.sync_data()?;
+        }
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Keeps others from replaying and purging at the same time.
+    ///
+    /// # Errors
+    /// Somebody does.
+    pub(super) fn replaying(&self) -> io::Result<Replaying> {
+        lock(&self.path.join(names::REPLAY_LOCK))?.map(Replaying).ok_or_else(|| {
+            io::Error::new(ErrorKind::ResourceBusy, "another replay or purge is at work there")
+        })
+    }
+
+    /// Removes segments all of whose letters were replayed, or `all` segments. The one that a running
+    /// connector appends to stays.
+    ///
+    /// # Errors
+    /// Somebody replays or purges already, or a file cannot be removed.
+    pub fn purge(&self, all: bool) -> io::Result<Purged> {
+        let replaying = self.replaying()?;
+        // Held until the end, so that no connector opens the folder meanwhile.
+        let writer = lock(&self.path.join(names::LOCK))?;
+        let mut segments = names::segments(&self.path)?;
+        if writer.is_none() {
+            segments.pop();
+        }
+        let mut purged = Purged::default();
+        for segment in segments {
+            let (mut records, mut open) = (0, 0);
+            self.for_each_of(segment, &mut |entry| {
+                records += 1;
+                open += usize::from(!entry.replayed);
+                true
+            })?;
+            if all || open == 0 {
+                let path = names::segment(&self.path, segment);
+                purged.bytes += fs::metadata(&path)?.len();
+                fs::remove_file(path)?;
+                match fs::remove_file(names::replayed(&self.path, segment)) {
+                    Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                    _ => {}
+                }
+                purged.segments += 1;
+                purged.records += records;
+            }
+        }
+        drop((replaying, writer));
+        Ok(purged)
+    }
+}
+
+/// The right to replay; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Replaying(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// The locked file, or `None` while somebody else holds it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(why)) => Err(why),
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.segment, self.byte)
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is no place of a dead letter: `list` shows them, such as 1:0");
+        let (segment, byte) = text.split_once(':').ok_or_else(wrong)?;
+        Ok(Self { segment: segment.parse().map_err(|_| wrong())?, byte: byte.parse().map_err(|_| wrong())? })
+    }
+}

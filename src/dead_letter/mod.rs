@@ -1,0 +1,49 @@
+//! Dead letters: messages that cannot be delivered, kept with the reason until they are replayed.
+//!
+//! A folder holds segments `dead-letters-000001.ndjson`, one [`Record`] a line, written by one
+//! [`Store`]. Anyone can read them as a [`Folder`]. What a replay delivered stands beside each segment in
+//! `dead-letters-000001.replayed`, so a segment itself is only ever appended to.
+
+mod folder;
+mod record;
+mod replay;
+mod store;
+
+pub use folder::{Entry, Folder, Place, Purged};
+pub use record::Record;
+pub use replay::{Replay, ReplayError};
+pub(crate) use store::Store;
+
+/// The names of the files of a folder.
+mod names {
+    use std::path::{Path, PathBuf};
+
+    const PREFIX: &str = "dead-letters-";
+    const SEGMENT: &str = ".ndjson";
+
+    /// Held by whoever appends.
+    pub(super) const LOCK: &str = "lock";
+    /// Held by whoever replays or purges.
+    pub(super) const REPLAY_LOCK: &str = "replay.lock";
+
+    pub(super) fn segment(folder: &Path, number: u64) -> PathBuf {
+        folder.join(format!("{PREFIX}{number:06}{SEGMENT}"))
+    }
+
+    pub(super) fn replayed(folder: &Path, number: u64) -> PathBuf {
+        folder.join(format!("{PREFIX}{number:06}.replayed"))
+    }
+
+    /// The numbers of the segments of a folder, ascending.
+    pub(super) fn segments(folder: &Path) -> std::io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            let number: Option<u64> =
+                name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SEGMENT)?.parse().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}

@@ -1,0 +1,246 @@
+//! One dead letter, as it stands on a line.
+
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use iggy_connector_sdk::{BorrowedMessage, HeaderKind, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    batch::{Batch, Message},
+    settle::Failure,
+};
+
+/// How much of an answer a record keeps, in bytes.
+const ANSWER_LIMIT: usize = 4096;
+
+/// A message that could not be delivered, with the reason and everything that sending it again needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was given up, RFC 3339, UTC.
+    pub time: String,
+    /// Why, in one word, such as `undecodable`, `too_large` or `rejected`.
+    pub reason: String,
+    /// The status of the last answer, if there was one.
+    pub status: Option<u16>,
+    /// The start of that answer, or what happened in place of one.
+    pub answer: String,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// The endpoint, without credentials and query.
+    pub url: String,
+    /// The stream it came from.
+    pub stream: String,
+    /// The topic it came from.
+    pub topic: String,
+    /// The partition that its batch was labelled with.
+    pub partition: u32,
+    /// Its place in the partition.
+    pub offset: u64,
+    /// 32 hex digits.
+    pub id: String,
+    /// When the server took it, in microseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// When its producer made it, in microseconds since the Unix epoch.
+    pub origin_timestamp: u64,
+    /// The checksum the server computed.
+    pub checksum: u64,
+    /// Its headers as text, raw ones as base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Its headers with their kinds, as they crossed the ABI, in base64.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub headers_encoded: String,
+    /// What its payload is.
+    pub schema: Schema,
+    /// How `payload` holds the bytes.
+    pub payload_encoding: PayloadEncoding,
+    /// Its payload.
+    pub payload: Box<RawValue>,
+}
+
+/// How a record holds the bytes of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadEncoding {
+    /// The payload is JSON and stands as it is.
+    Json,
+    /// The payload is UTF-8 and stands as a string.
+    Text,
+    /// The payload is in base64.
+    Base64,
+}
+
+impl Record {
+    pub(crate) fn new(batch: &Batch<'_>, message: &Message<'_>, failure: &Failure, url: &str) -> Self {
+        let headers = message.headers().ok().flatten();
+        let text = headers.iter().flat_map(|headers| headers.iter()).map(|(key, value)| {
+            let text = match value.kind() {
+                HeaderKind::Raw => STANDARD.encode(value.as_bytes()),
+                _ => value.to_string_value(),
+            };
+            (key.to_string_value(), text)
+        });
+        let (payload_encoding, payload) = written(message);
+        Self {
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            reason: failure.reason.to_string(),
+            status: failure.status,
+            answer: failure.detail[..failure.detail.floor_char_boundary(ANSWER_LIMIT)].to_owned(),
+            attempts: failure.attempts,
+            url: url.to_owned(),
+            stream: batch.stream.to_owned(),
+            topic: batch.topic.to_owned(),
+            partition: batch.partition_id,
+            offset: message.offset,
+            id: format!("{:032x}", message.id),
+            timestamp: message.timestamp,
+            origin_timestamp: message.origin_timestamp,
+            checksum: message.checksum,
+            headers: text.collect(),
+            headers_encoded: STANDARD.encode(message.encoded_headers()),
+            schema: message.schema,
+            payload_encoding,
+            payload,
+        }
+    }
+
+    /// The bytes of the payload.
+    ///
+    /// # Errors
+    /// The record was changed and does not hold what it says.
+    pub fn payload_bytes(&self) -> Result<Vec<u8>, String> {
+        let json = self.payload.get();
+        let text = || {
+            serde_json::from_str::<Cow<'_, str>>(json)
+                .map_err(|why| format!("the payload is no string: {why}"))
+        };
+        match self.payload_encoding {
+            PayloadEncoding::Json => Ok(json.as_bytes().to_vec()),
+            PayloadEncoding::Text => Ok(text()?.into_owned().into_bytes()),
+            PayloadEncoding::Base64 => {
+                STANDARD.decode(text()?.as_bytes()).map_err(|why| format!("the payload is no base64: {why}"))
+            }
+        }
+    }
+
+    /// The message as it was, over buffers that hold its headers and its payload.
+    ///
+    /// # Errors
+    /// The id is not 32 hex digits.
+    pub(crate) fn message<'b>(
+        &self,
+        headers: &'b [u8],
+        payload: &'b [u8],
+    ) -> Result<BorrowedMessage<'b>, String> {
+        Ok(BorrowedMessage {
+            id: u128::from_str_radix(&self.id, 16).map_err(|_| format!("{:?} is no id", self.id))?,
+            offset: self.offset,
+            checksum: self.checksum,
+            timestamp: self.timestamp,
+            origin_timestamp: self.origin_timestamp,
+            headers,
+            payload,
+        })
+    }
+
+    /// The headers as they crossed the ABI.
+    ///
+    /// # Errors
+    /// The record was changed and does not hold base64.
+    pub(crate) fn header_bytes(&self) -> Result<Vec<u8>, String> {
+        STANDARD.decode(&self.headers_encoded).map_err(|why| format!("headers_encoded is no base64: {why}"))
+    }
+}
+
+/// A payload in the form that people read best and that keeps its bytes.
+fn written(message: &Message<'_>) -> (PayloadEncoding, Box<RawValue>) {
+    let text = std::str::from_utf8(message.payload).ok();
+    // A record is a line, and a line break in JSON text can only stand between values.
+    let json = text.filter(|text| message.schema == Schema::Json && !text.contains(['\n', '\r']));
+    // What is between values at the ends would not come back.
+    let json = json.filter(|text| text.trim_ascii().len() == text.len());
+    if let Some(json) = json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
+        return (PayloadEncoding::Json, json);
+    }
+    let (encoding, string) = match text {
+        Some(text) => (PayloadEncoding::Text, Cow::Borrowed(text)),
+        None => (PayloadEncoding::Base64, Cow::Owned(STANDARD.encode(message.payload))),
+    };
+    let string = serde_json::value::to_raw_value(&string).expect("a string is written to memory");
+    (encoding, string)
+}
+
+#[cfg(test)]
+mod tests {
+    use iggy_connector_sdk::{HeaderKey, HeaderValue, MessagesMetadata, TopicMetadata, encode_headers};
+
+    use super::*;
+    use crate::settle::Reason;
+
+    fn record(schema: Schema, payload: &[u8], headers: &[u8]) -> Record {
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 3, current_offset: 0, schema };
+        let message = BorrowedMessage {
+            id: u128::MAX - 1,
+            offset: 9,
+            checksum: 8,
+            timestamp: 7,
+            origin_timestamp: 6,
+            headers,
+            payload,
+        };
+        let messages = [message];
+        let batch = Batch::borrowed(&topic, &metadata, &messages);
+        let failure =
+            Failure { reason: Reason::Rejected, status: Some(400), detail: "no".to_owned(), attempts: 1 };
+        Record::new(&batch, &batch.messages[0], &failure, "http://localhost/")
+    }
+
+    #[test]
+    fn every_payload_comes_back_byte_for_byte_from_one_line() {
+        for (schema, payload) in [
+            (Schema::Json, &br#"{"b":1.0E+2,"a":"\ud800","a":[]}"#[..]),
+            (Schema::Json, b" {\"a\":1}"),
+            (Schema::Json, b"{\n}\n"),
+            (Schema::Json, b"{\"broken\":"),
+            (Schema::Json, b""),
+            (Schema::Text, "zażółć\n\u{0}\u{2028}".as_bytes()),
+            (Schema::Text, b"{}"),
+            (Schema::Raw, b"\x00\xff\xfe"),
+        ] {
+            let line = serde_json::to_string(&record(schema, payload, b"")).expect("a record is written");
+            assert!(!line.contains('\n'), "{line}");
+            let read: Record = serde_json::from_str(&line).expect("a record is read");
+            assert_eq!(read.payload_bytes().as_deref(), Ok(payload), "{line}");
+        }
+    }
+
+    #[test]
+    fn json_stands_in_a_record_as_it_is() {
+        let line =
+            serde_json::to_string(&record(Schema::Json, br#"{"n": 1}"#, b"")).expect("a record is written");
+        assert!(line.contains(r#""payload":{"n": 1}"#), "{line}");
+    }
+
+    #[test]
+    fn the_message_comes_back_with_headers_of_every_kind() {
+        let headers = BTreeMap::from([
+            (HeaderKey::try_from("n").expect("a key"), HeaderValue::from(-5_i64)),
+            (HeaderKey::try_from("r").expect("a key"), HeaderValue::try_from(&b"\xff"[..]).expect("a value")),
+        ]);
+        let encoded = encode_headers(&headers);
+        let record = record(Schema::Json, b"{}", &encoded);
+        assert_eq!(
+            record.headers,
+            BTreeMap::from([("n".to_owned(), "-5".to_owned()), ("r".to_owned(), "/w==".to_owned())])
+        );
+        let (headers, payload) =
+            (record.header_bytes().expect("base64"), record.payload_bytes().expect("bytes"));
+        assert_eq!(headers, encoded);
+        let message = record.message(&headers, &payload).expect("an id");
+        assert_eq!((message.id, message.offset, message.checksum), (u128::MAX - 1, 9, 8));
+        assert_eq!((message.timestamp, message.origin_timestamp), (7, 6));
+    }
+}

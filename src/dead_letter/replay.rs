@@ -1,0 +1,162 @@
+//! Sends dead letters again, through the same pipeline, and marks those that were delivered.
+
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
+use serde_json::Value;
+
+use super::{Entry, Folder, Place, Record};
+use crate::{batch::Batch, sink::HttpSink};
+
+/// How many letters go in one batch at most.
+const BATCH: usize = 500;
+
+/// What became of the letters of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replay {
+    /// Delivered now, and marked.
+    pub delivered: usize,
+    /// Not delivered this time either.
+    pub failed: usize,
+    /// Delivered by an earlier replay, so not sent.
+    pub replayed_before: usize,
+    /// Lines that are no dead letters.
+    pub unreadable: usize,
+}
+
+/// Why a replay stopped. What was delivered until then is marked.
+#[derive(Debug)]
+pub enum ReplayError {
+    /// The sink does not open with this configuration.
+    Open(iggy_connector_sdk::Error),
+    /// The folder cannot be read or marked.
+    Folder(std::io::Error),
+}
+
+impl std::fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open(why) => write!(f, "{why}"),
+            Self::Folder(why) => write!(f, "the dead letters cannot be read or marked: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+impl From<std::io::Error> for ReplayError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Folder(error)
+    }
+}
+
+/// Letters of one partition and schema, on their way together.
+#[derive(Default)]
+struct Together {
+    letters: Vec<(Place, Record)>,
+}
+
+impl Together {
+    /// Whether a letter can join: batches are of one partition and schema.
+    fn takes(&self, record: &Record) -> bool {
+        self.letters.len() < BATCH
+            && self.letters.last().is_none_or(|(_, last)| {
+                (&last.stream, &last.topic, last.partition, last.schema)
+                    == (&record.stream, &record.topic, record.partition, record.schema)
+            })
+    }
+}
+
+impl Folder {
+    /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest
+    /// first, and marks what is delivered: a second replay sends it no more. Blocks until all have an
+    /// outcome; `progress` is told after each batch.
+    ///
+    /// A crash between the delivery of a batch and its marks makes the next replay send that batch
+    /// again, with the same idempotency keys.
+    ///
+    /// # Errors
+    /// The sink does not open, the folder cannot be read or marked, or another replay is at work.
+    pub fn replay(
+        &self,
+        plugin_config: &Value,
+        mut wanted: impl FnMut(&Entry) -> bool,
+        mut progress: impl FnMut(&Replay),
+    ) -> Result<Replay, ReplayError> {
+        let replaying = self.replaying()?;
+        let mut sink = HttpSink::new(0, without_dead_letters(plugin_config).into());
+        get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
+        let mut replay = Replay::default();
+        let mut together = Together::default();
+        let mut stopped = None;
+        let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<()> {
+            let letters = std::mem::take(&mut together.letters);
+            let delivered = deliver(&sink, &letters);
+            replay.delivered += delivered.len();
+            replay.failed += letters.len() - delivered.len();
+            self.mark(&delivered, &replaying)?;
+            progress(replay);
+            Ok(())
+        };
+        self.for_each(|entry| {
+            if entry.replayed {
+                replay.replayed_before += 1;
+            } else if wanted(&entry) {
+                match entry.record {
+                    Err(_) => replay.unreadable += 1,
+                    Ok(record) => {
+                        if !together.takes(&record) {
+                            stopped = send(&mut together, &mut replay).err();
+                        }
+                        together.letters.push((entry.place, record));
+                    }
+                }
+            }
+            stopped.is_none()
+        })?;
+        if let Some(why) = stopped {
+            return Err(why.into());
+        }
+        if !together.letters.is_empty() {
+            send(&mut together, &mut replay)?;
+        }
+        // It logs how it went; there is nothing else that could fail.
+        let _ = get_runtime().block_on(sink.close());
+        Ok(replay)
+    }
+}
+
+/// Sends letters and returns the places of those that were delivered.
+fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
+    let Some((_, first)) = letters.first() else { return Vec::new() };
+    let buffers: Vec<_> =
+        letters.iter().map(|(_, letter)| Ok((letter.header_bytes()?, letter.payload_bytes()?))).collect();
+    // A letter that was changed by hand and cannot be put together again stays where it is.
+    let readable: Vec<(Place, BorrowedMessage<'_>)> = letters
+        .iter()
+        .zip(&buffers)
+        .filter_map(|((place, letter), buffers): (_, &Result<(Vec<u8>, Vec<u8>), String>)| {
+            let (headers, payload) = buffers.as_ref().ok()?;
+            Some((*place, letter.message(headers, payload).ok()?))
+        })
+        .collect();
+    let messages: Vec<BorrowedMessage<'_>> = readable.iter().map(|(_, message)| *message).collect();
+    let topic = TopicMetadata { stream: first.stream.clone(), topic: first.topic.clone() };
+    let schema: Schema = first.schema;
+    let current_offset = messages.last().map_or(0, |message| message.offset);
+    let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
+    let batch = Batch::borrowed(&topic, &metadata, &messages);
+    let Ok(account) = get_runtime().block_on(sink.account(&batch)) else { return Vec::new() };
+    let mut delivered = vec![true; messages.len()];
+    for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {
+        delivered[*message] = false;
+    }
+    readable.iter().zip(delivered).filter(|(_, delivered)| *delivered).map(|((place, _), _)| *place).collect()
+}
+
+/// The configuration without a place for dead letters: what fails again stays where it is.
+fn without_dead_letters(plugin_config: &Value) -> Value {
+    let mut config = plugin_config.clone();
+    if let Some(keys) = config.as_object_mut() {
+        keys.retain(|key, _| key != "dead_letter" && !key.starts_with("dead_letter_"));
+    }
+    config
+}

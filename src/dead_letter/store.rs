@@ -1,0 +1,255 @@
+//! Appends dead letters to a folder, durably.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use tracing::warn;
+
+use super::names;
+
+/// The one writer of a folder. What [`Store::append`] returned `Ok` for is on disk.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    max_bytes: u64,
+    segment_bytes: u64,
+    /// Of all segments.
+    bytes: u64,
+    last: Segment,
+    /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    bytes: u64,
+    /// Opened with the first record, so that a folder without dead letters holds no file.
+    file: Option<File>,
+}
+
+impl Store {
+    /// Opens a folder, and makes it where there is none.
+    ///
+    /// # Errors
+    /// It cannot be written to, or another process or connector writes to it.
+    pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let lock = OpenOptions::new().create(true).append(true).open(folder.join(names::LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(
+                    ErrorKind::ResourceBusy,
+                    "another connector or process writes dead letters there: give each its own path",
+                ));
+            }
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
+        let mut store = Self {
+            folder: folder.to_owned(),
+            max_bytes,
+            segment_bytes,
+            bytes: 0,
+            last: Segment { number: 1, bytes: 0, file: None },
+            _lock: lock,
+        };
+        store.bytes = store.measure()?;
+        if let Some(&number) = names::segments(folder)?.last() {
+            store.last = store.reopen(number)?;
+        }
+        Ok(store)
+    }
+
+    /// Writes whole lines. When it returns `Ok`, they survive a crash of the machine.
+    ///
+    /// # Errors
+    /// The folder is full, or the system cannot write. Then none of the lines is in it.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let length = lines.len() as u64;
+        if self.bytes + length > self.max_bytes {
+            // Someone may have purged it meanwhile.
+            self.bytes = self.measure()?;
+        }
+        if self.bytes + length > self.max_bytes {
+            return Err(io::Error::new(
+                ErrorKind::StorageFull,
+                format!(
+                    "the dead letters hold {} bytes and dead_letter.max_bytes is {}: replay and purge them, or raise it",
+                    self.bytes, self.max_bytes
+                ),
+            ));
+        }
+        if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes {
+            self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
+        }
+        let before = self.last.bytes;
+        if let Err(why) = self.write(lines) {
+            // Half a line must not stay: the next record would be joined to it.
+            if let Some(file) = self.last.file.take()
+                && let Err(also) = file.set_len(before).and_then(|()| file.sync_data())
+            {
+                warn!(
+                    "a dead letter that failed to be written cannot be taken back ({also}): the next go to a new file"
+                );
+                self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
+            }
+            return Err(why);
+        }
+        self.last.bytes += length;
+        self.bytes += length;
+        Ok(())
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let path = names::segment(&self.folder, self.last.number);
+        let file = match &mut self.last.file {
+            // Whoever purged the folder by hand took the file with it.
+            Some(file) if path.exists() => file,
+            slot => {
+                let file = OpenOptions::new().create(true).append(true).open(&path)?;
+                // The name of a new file is durable only with its folder.
+                File::open(&self.folder)?.sync_all()?;
+                slot.insert(file)
+            }
+        };
+        file.write_all(lines)?;
+        file.sync_data()
+    }
+
+    /// The bytes of all segments.
+    fn measure(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for number in names::segments(&self.folder)? {
+            match fs::metadata(names::segment(&self.folder, number)) {
+                Ok(file) => bytes += file.len(),
+                Err(why) if why.kind() == ErrorKind::NotFound => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The last segment, without a line that a crash cut off: it was never acknowledged.
+    fn reopen(&mut self, number: u64) -> io::Result<Segment> {
+        let mut file =
+            OpenOptions::new().read(true).append(true).open(names::segment(&self.folder, number))?;
+        let bytes = file.metadata()?.len();
+        let whole = whole_lines(&mut file, bytes)?;
+        if whole < bytes {
+            warn!(
+                "the last dead letter was cut off by a crash before it was acknowledged: {} bytes are dropped",
+                bytes - whole
+            );
+            file.set_len(whole)?;
+            file.sync_data()?;
+            self.bytes -= bytes - whole;
+        }
+        Ok(Segment { number, bytes: whole, file: Some(file) })
+    }
+}
+
+/// How many bytes of a file are whole lines.
+fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
+    const STEP: u64 = 64 * 1024;
+    let mut end = bytes;
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(folder: &Path) -> Vec<String> {
+        let numbers = names::segments(folder).expect("the folder is there");
+        numbers
+            .iter()
+            .map(|number| fs::read_to_string(names::segment(folder, *number)).expect("a segment"))
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_appended_over_restarts() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("made/on/demand");
+        for line in ["1\n", "2\n", "3\n"] {
+            Store::open(&path, 1000, 1000)?.append(line.as_bytes())?;
+        }
+        assert_eq!(content(&path), ["1\n2\n3\n"]);
+        Ok(())
+    }
+
+    #[test]
+    fn segments_are_rotated_by_size() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut store = Store::open(folder.path(), 1000, 5)?;
+        for line in ["11\n", "2\n", "33\n", "a long one\n", "4\n"] {
+            store.append(line.as_bytes())?;
+        }
+        assert_eq!(content(folder.path()), ["11\n2\n", "33\n", "a long one\n", "4\n"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_folder_takes_nothing_more_until_it_is_purged() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut store = Store::open(folder.path(), 10, 4)?;
+        store.append(b"123\n")?;
+        store.append(b"456\n")?;
+        let full = store.append(b"789\n").expect_err("it is full");
+        assert!(
+            full.kind() == ErrorKind::StorageFull && full.to_string().contains("max_bytes is 10"),
+            "{full}"
+        );
+        assert_eq!(content(folder.path()), ["123\n", "456\n"]);
+        fs::remove_file(names::segment(folder.path(), 1))?;
+        store.append(b"789\n")?;
+        assert_eq!(content(folder.path()), ["456\n", "789\n"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_off_is_dropped() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        Store::open(folder.path(), 1000, 1000)?.append(b"whole\n")?;
+        let long = "x".repeat(200_000);
+        OpenOptions::new().append(true).open(names::segment(folder.path(), 1))?.write_all(long.as_bytes())?;
+        Store::open(folder.path(), 1000, 1000)?.append(b"next\n")?;
+        assert_eq!(content(folder.path()), ["whole\nnext\n"]);
+        Ok(())
+    }
+
+    #[test]
+    fn two_writers_are_one_too_many() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = Store::open(folder.path(), 1000, 1000)?;
+        let second = Store::open(folder.path(), 1000, 1000).expect_err("the first is there");
+        assert!(second.to_string().contains("its own path"), "{second}");
+        drop(first);
+        Store::open(folder.path(), 1000, 1000)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_an_error() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("file");
+        fs::write(&file, "")?;
+        assert!(Store::open(&file, 1000, 1000).is_err());
+        Ok(())
+    }
+}

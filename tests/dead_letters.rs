@@ -1,0 +1,386 @@
+//! Messages that cannot be delivered: kept durably with the reason, and replayed once.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use iggy_connector_http_sink::dead_letter::{Folder, Record, Replay};
+use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
+use serde_json::{Value, json};
+
+use support::{
+    endpoint::{Answer, Endpoint, Request, refused_url},
+    plugin::{Batch, Sink, logged},
+};
+
+const MODES: [&str; 4] = ["individual", "nd_json", "json_array", "raw"];
+
+fn config(url: &str, folder: &Path, more: Value) -> Value {
+    let mut config = json!({
+        "url": url,
+        "include_metadata": false,
+        "retry_delay": "1ms",
+        "max_retry_delay": "2ms",
+        "dead_letter": { "path": folder },
+        "circuit_breaker": { "failure_threshold": 0 },
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+fn records(folder: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    Folder::open(folder)
+        .unwrap()
+        .for_each(|entry| {
+            records.push(entry.record.unwrap());
+            true
+        })
+        .unwrap();
+    records
+}
+
+fn replay(folder: &Path, config: &Value) -> Replay {
+    Folder::open(folder).unwrap().replay(config, |_| true, |_| {}).unwrap()
+}
+
+/// How often each `n` of [`Batch::numbered`] stands in bodies that were taken.
+fn taken(requests: &[Request], refused: impl Fn(&Request) -> bool) -> BTreeMap<u64, usize> {
+    let mut taken = BTreeMap::new();
+    for request in requests.iter().filter(|request| !refused(request)) {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        for part in text.split("{\"n\":").skip(1) {
+            *taken.entry(part.split('}').next().unwrap().parse().unwrap()).or_default() += 1;
+        }
+    }
+    taken
+}
+
+fn holds(request: &Request, n: u64) -> bool {
+    let needle = format!("{{\"n\":{n}}}");
+    request.body.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
+
+#[test]
+fn one_poison_message_of_500_is_a_dead_letter_and_499_are_delivered() {
+    for mode in MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let poison = |request: &Request| holds(request, 321);
+        let endpoint = Endpoint::start(move |request| {
+            if poison(request) { Answer::status(400).body("n must not be 321") } else { Answer::status(200) }
+        });
+        let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({ "batch_mode": mode })));
+        assert_eq!(sink.consume(&Batch::numbered(500)), 0, "{mode}");
+        let expected: BTreeMap<u64, usize> = (0..500).filter(|n| *n != 321).map(|n| (n, 1)).collect();
+        assert_eq!(taken(&endpoint.requests(), poison), expected, "{mode}");
+        let records = records(folder.path());
+        assert_eq!(records.len(), 1, "{mode}");
+        let record = &records[0];
+        assert_eq!(
+            (record.reason.as_str(), record.status, record.attempts),
+            ("rejected", Some(400), 1),
+            "{mode}"
+        );
+        assert_eq!(record.answer, "n must not be 321");
+        assert_eq!((record.stream.as_str(), record.topic.as_str(), record.partition), ("stream", "topic", 1));
+        assert_eq!((record.offset, record.id.as_str()), (321, "00000000000000000000000000000142"));
+        assert_eq!(record.url, endpoint.url());
+        assert_eq!(record.payload.get(), "{\"n\":321}");
+    }
+}
+
+#[test]
+fn a_record_is_a_line_of_json_with_everything_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(|_| Answer::status(404).body("no such index"));
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    let mut batch = Batch::of(Schema::Text, ["line\nbreak"]);
+    let headers = BTreeMap::from([(HeaderKey::try_from("k").unwrap(), HeaderValue::from(7_u8))]);
+    batch.messages[0].headers = encode_headers(&headers);
+    assert_eq!(sink.consume(&batch), 0);
+    let text = std::fs::read_to_string(folder.path().join("dead-letters-000001.ndjson")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1);
+    let record: Value = serde_json::from_str(lines[0]).unwrap();
+    for (key, expected) in [
+        ("reason", json!("rejected")),
+        ("status", json!(404)),
+        ("answer", json!("no such index")),
+        ("attempts", json!(1)),
+        ("url", json!(endpoint.url())),
+        ("stream", json!("stream")),
+        ("topic", json!("topic")),
+        ("partition", json!(1)),
+        ("offset", json!(0)),
+        ("id", json!("00000000000000000000000000000001")),
+        ("headers", json!({ "k": "7" })),
+        ("schema", json!("text")),
+        ("payload_encoding", json!("text")),
+        ("payload", json!("line\nbreak")),
+    ] {
+        assert_eq!(record[key], expected, "{key}");
+    }
+    assert!(record["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn undecodable_and_oversize_messages_are_dead_letters_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::answering(200);
+    let sink = Sink::open(&config(
+        &endpoint.url(),
+        folder.path(),
+        json!({ "batch_mode": "nd_json", "max_payload_size_bytes": 50 }),
+    ));
+    let long = format!("{{\"n\":\"{}\"}}", "x".repeat(60));
+    let payloads = [&b"{\"n\":0}"[..], b"{\"n\":", long.as_bytes(), b"\xff", b"{\"n\":4}"];
+    assert_eq!(sink.consume(&Batch::of(Schema::Json, payloads)), 0);
+    assert_eq!(taken(&endpoint.requests(), |_| false), BTreeMap::from([(0, 1), (4, 1)]));
+    let records = records(folder.path());
+    let reasons: BTreeMap<u64, &str> =
+        records.iter().map(|record| (record.offset, record.reason.as_str())).collect();
+    assert_eq!(reasons, BTreeMap::from([(1, "undecodable"), (2, "too_large"), (3, "undecodable")]));
+    for record in &records {
+        assert_eq!(record.payload_bytes().unwrap(), payloads[usize::try_from(record.offset).unwrap()]);
+    }
+}
+
+#[test]
+fn a_dead_endpoint_leaves_every_message_in_the_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::open(&config(
+        &refused_url(),
+        folder.path(),
+        json!({ "max_retries": 1, "batch_mode": "nd_json" }),
+    ));
+    assert_eq!(sink.consume(&Batch::numbered(100)), 0);
+    let records = records(folder.path());
+    assert_eq!(records.len(), 100);
+    assert!(records.iter().all(|record| record.reason == "retries_exhausted"
+        && record.status.is_none()
+        && record.attempts == 2));
+    assert!(records[0].answer.to_lowercase().contains("refused"), "{}", records[0].answer);
+}
+
+#[test]
+fn a_replay_delivers_what_failed_and_a_second_one_sends_nothing() {
+    for mode in MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let away = Arc::new(AtomicBool::new(true));
+        let endpoint = Endpoint::start({
+            let away = away.clone();
+            move |_| Answer::status(if away.load(SeqCst) { 404 } else { 200 })
+        });
+        let config = config(
+            &endpoint.url(),
+            folder.path(),
+            json!({ "batch_mode": mode, "include_metadata": mode != "raw" }),
+        );
+        let sink = Sink::open(&config);
+        let batch = Batch::numbered(20);
+        assert_eq!(sink.consume(&batch), 0, "{mode}");
+        let failed_requests = endpoint.requests().len();
+        assert_eq!(replay(folder.path(), &config), Replay { failed: 20, ..Replay::default() }, "{mode}");
+
+        away.store(false, SeqCst);
+        let before = endpoint.requests().len();
+        // While the connector runs, as it would.
+        assert_eq!(replay(folder.path(), &config), Replay { delivered: 20, ..Replay::default() }, "{mode}");
+        let again: Vec<Request> = endpoint.requests().split_off(before);
+        let first: Vec<Request> = endpoint.requests().into_iter().take(failed_requests).collect();
+        assert_eq!(
+            again.iter().map(|request| &request.body).collect::<Vec<_>>(),
+            first.iter().map(|request| &request.body).collect::<Vec<_>>(),
+            "{mode}: the same bodies, metadata and all"
+        );
+        assert_eq!(
+            again.iter().map(|request| request.header("idempotency-key")).collect::<Vec<_>>(),
+            first.iter().map(|request| request.header("idempotency-key")).collect::<Vec<_>>(),
+            "{mode}: with the same keys"
+        );
+        assert_eq!(
+            replay(folder.path(), &config),
+            Replay { replayed_before: 20, ..Replay::default() },
+            "{mode}"
+        );
+        assert_eq!(endpoint.requests().len(), before + again.len(), "{mode}");
+        drop(sink);
+    }
+}
+
+#[test]
+fn a_replay_marks_what_was_delivered_and_leaves_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mended = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::start({
+        let mended = mended.clone();
+        move |request| Answer::status(if mended.load(SeqCst) && !holds(request, 3) { 200 } else { 422 })
+    });
+    let config = config(&endpoint.url(), folder.path(), json!({}));
+    assert_eq!(Sink::open(&config).consume(&Batch::numbered(5)), 0);
+    mended.store(true, SeqCst);
+    assert_eq!(replay(folder.path(), &config), Replay { delivered: 4, failed: 1, ..Replay::default() });
+    assert_eq!(replay(folder.path(), &config), Replay { failed: 1, replayed_before: 4, ..Replay::default() });
+    let folder = Folder::open(folder.path()).unwrap();
+    let mut left = Vec::new();
+    folder
+        .for_each(|entry| {
+            if !entry.replayed {
+                left.push(entry.record.unwrap().offset);
+            }
+            true
+        })
+        .unwrap();
+    assert_eq!(left, [3]);
+    assert_eq!(folder.purge(false).unwrap().records, 0, "a letter is left in the segment");
+    assert_eq!(folder.purge(true).unwrap().records, 5);
+}
+
+#[test]
+fn purge_leaves_the_file_that_a_running_connector_appends_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::answering(404);
+    let mut config = config(&endpoint.url(), folder.path(), json!({}));
+    config["dead_letter"]["segment_bytes"] = json!(1000);
+    let sink = Sink::open(&config);
+    for _ in 0..10 {
+        assert_eq!(sink.consume(&Batch::numbered(1)), 0);
+    }
+    let opened = Folder::open(folder.path()).unwrap();
+    let purged = opened.purge(true).unwrap();
+    assert!(purged.records > 0 && purged.records < 10, "{purged:?}");
+    assert_eq!(sink.consume(&Batch::numbered(1)), 0);
+    assert_eq!(records(folder.path()).len(), 10 - purged.records + 1);
+    assert_eq!(sink.close(), 0);
+    assert_eq!(opened.purge(true).unwrap().records, 11 - purged.records);
+}
+
+#[test]
+fn a_full_folder_makes_messages_fail_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::answering(404);
+    let mut config = config(&endpoint.url(), folder.path(), json!({}));
+    config["dead_letter"]["max_bytes"] = json!(1000);
+    let sink = Sink::open(&config);
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("still-room")), 0);
+    assert_eq!(sink.consume(&Batch::numbered(9).from_stream("no-room")), 1);
+    assert_eq!(records(folder.path()).len(), 1);
+    let errors = logged("stream no-room");
+    assert!(
+        errors.iter().any(|line| line.starts_with("ERROR 9 messages") && line.contains("offsets 0-8")),
+        "{errors:?}"
+    );
+    assert!(
+        logged("max_bytes is 1000").iter().any(|line| line.starts_with("ERROR")),
+        "{:?}",
+        logged("max_bytes")
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_makes_messages_fail_and_leaves_no_half_record() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("dead-letters-000001.ndjson")).unwrap();
+    let endpoint = Endpoint::answering(404);
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    assert_eq!(sink.consume(&Batch::numbered(2).from_stream("full-disk")), 1);
+    assert!(logged("stream full-disk").iter().any(|line| line.starts_with("ERROR 2 messages")));
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("full-disk-2")), 0, "a new file is begun");
+}
+
+#[test]
+fn a_folder_that_went_away_makes_messages_fail() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("letters");
+    let endpoint = Endpoint::answering(404);
+    let sink = Sink::open(&config(&endpoint.url(), &folder, json!({})));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("gone-folder")), 1);
+    assert!(logged("stream gone-folder").iter().any(|line| line.starts_with("ERROR")));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_fails_open() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert_eq!(Sink::try_open(&config("http://localhost/", file.path(), json!({}))).unwrap_err(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let first = Sink::open(&config("http://localhost/", folder.path(), json!({})));
+    assert_eq!(Sink::try_open(&config("http://localhost/", folder.path(), json!({}))).unwrap_err(), 1);
+    assert!(logged(&folder.path().display().to_string()).iter().any(|line| line.contains("its own path")));
+    drop(first);
+    Sink::open(&config("http://localhost/", folder.path(), json!({})));
+}
+
+#[test]
+fn dead_letters_can_go_to_another_endpoint() {
+    let letters = Endpoint::sequence(vec![Answer::status(503), Answer::status(200)]);
+    let endpoint = Endpoint::start(|_| Answer::status(422).body("no"));
+    let mut config = config(&endpoint.url(), Path::new("unused"), json!({}));
+    config["dead_letter"] = json!({ "url": letters.url() });
+    let sink = Sink::open(&config);
+    assert_eq!(sink.consume(&Batch::numbered(3)), 0);
+    let requests = letters.requests();
+    assert_eq!(requests.len(), 2, "the first was answered with 503");
+    assert_eq!(requests[1].header("content-type"), Some("application/x-ndjson"));
+    let offsets: Vec<u64> = requests[1]
+        .body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice::<Record>(line).unwrap().offset)
+        .collect();
+    assert_eq!(offsets, [0, 1, 2]);
+}
+
+#[test]
+fn messages_fail_where_the_other_endpoint_is_away_too() {
+    let endpoint = Endpoint::answering(422);
+    let mut config = config(&endpoint.url(), Path::new("unused"), json!({ "max_retries": 1 }));
+    config["dead_letter"] = json!({ "url": refused_url() });
+    let sink = Sink::open(&config);
+    assert_eq!(sink.consume(&Batch::numbered(3).from_stream("both-away")), 1);
+    assert!(logged("stream both-away").iter().any(|line| line.starts_with("ERROR 3 messages")));
+}
+
+/// The child consumes, says so, and waits to be killed; what it said is then looked for.
+#[cfg(unix)]
+#[test]
+fn dead_letters_survive_kill_9_right_after_consume_returned() {
+    const FOLDER: &str = "DEAD_LETTERS_OF_THE_CHILD";
+    let name = "dead_letters_survive_kill_9_right_after_consume_returned";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let sink = Sink::open(&config(&refused_url(), Path::new(&folder), json!({ "max_retries": 0 })));
+        println!("\nconsumed {}", sink.consume(&Batch::numbered(50)));
+        loop {
+            std::thread::park();
+        }
+    }
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("consumed"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(said.as_deref(), Some("consumed 0"));
+        let offsets: Vec<u64> = records(folder.path()).iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, (0..50).collect::<Vec<_>>());
+    }
+}
