@@ -114,7 +114,9 @@ impl HttpSink {
             }
             match delivered {
                 Ok(settled) => {
-                    settled.into_iter().for_each(|(messages, outcome)| ledger.settle(messages, outcome))
+                    for (messages, outcome) in settled {
+                        ledger.settle(messages, outcome);
+                    }
                 }
                 // The ledger knows the messages that have no outcome now.
                 Err(why) => error!("connector {}: delivery stopped: {why}", self.id),

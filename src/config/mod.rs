@@ -293,11 +293,18 @@ impl Config {
                 serde_json::Map::new()
             }
         };
-        let config = Self::read(Reader::new(TABLE, table, &problems));
+        let (config, _) = Self::read(Reader::new(TABLE, table, &problems));
         Problems::or_none(problems.into_inner(), config)
     }
 
-    fn read(mut keys: Reader<'_>) -> Self {
+    /// The names of all keys and tables of `[plugin_config]`.
+    pub fn keys() -> Vec<&'static str> {
+        let problems = RefCell::default();
+        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems)).1
+    }
+
+    /// The configuration, and the keys that there are.
+    fn read(mut keys: Reader<'_>) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
         let url = read_url(&mut keys);
         let method = keys.choice("method", Method::Post);
@@ -319,7 +326,7 @@ impl Config {
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
         let headers = headers::read(&mut keys);
-        keys.finish(IGNORED);
+        let known = keys.finish(IGNORED);
 
         if client.accept_invalid_certs {
             warnings.push(
@@ -330,7 +337,7 @@ impl Config {
         if matches!(method, Method::Get | Method::Head) {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
-        Self {
+        let config = Self {
             endpoint: EndpointConfig { url, method, headers, idempotency_header, retry_count_header },
             body,
             success_status_codes,
@@ -346,7 +353,8 @@ impl Config {
             close_timeout,
             verbose_logging,
             warnings,
-        }
+        };
+        (config, known)
     }
 }
 
@@ -414,8 +422,8 @@ fn read_retry(keys: &mut Reader<'_>) -> RetryConfig {
         multiplier: keys.integer("retry_backoff_multiplier", 1..=u32::MAX, 2),
         max_delay: keys.duration("max_retry_delay", Duration::from_secs(30)),
         jitter: keys.choice("retry_jitter", Jitter::Full),
-        max_duration: keys.duration("max_retry_duration", Duration::from_secs(300)),
-        max_retry_after: keys.duration("max_retry_after", Duration::from_secs(300)),
+        max_duration: keys.duration("max_retry_duration", Duration::from_mins(5)),
+        max_retry_after: keys.duration("max_retry_after", Duration::from_mins(5)),
         status_codes: keys.status_codes("retry_status_codes", true, &retryable_by_default()),
         hold_status_codes: keys.status_codes("hold_status_codes", true, &[]),
         isolate_status_codes: keys.status_codes("isolate_status_codes", true, &[400, 422]),

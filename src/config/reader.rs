@@ -238,8 +238,8 @@ impl<'p> Reader<'p> {
         table
     }
 
-    /// Writes down every key that nobody asked for.
-    pub(super) fn finish(mut self, ignored: &[&str]) {
+    /// Writes down every key that nobody asked for. Returns those that somebody did.
+    pub(super) fn finish(mut self, ignored: &[&str]) -> Vec<&'static str> {
         for (key, _) in std::mem::take(&mut self.left) {
             if !ignored.contains(&key.as_str()) {
                 let near = nearest(&key, &self.known).map_or_else(
@@ -249,6 +249,7 @@ impl<'p> Reader<'p> {
                 self.problem(&key, format!("unknown key: {near}"));
             }
         }
+        self.known
     }
 }
 

@@ -115,15 +115,15 @@ impl Folder {
     pub(super) fn mark(&self, places: &[Place], _replaying: &Replaying) -> io::Result<()> {
         let segments: BTreeSet<u64> = places.iter().map(|place| place.segment).collect();
         for segment in segments {
-            let marks: String = places
-                .iter()
-                .filter(|place| place.segment == segment)
-                .map(|place| format!("{}\n", place.byte))
-                .collect();
+            // A mark that a crash cut off must not be joined to the next.
+            let mut marks = "\n".to_owned();
+            for place in places.iter().filter(|place| place.segment == segment) {
+                marks.push_str(&place.byte.to_string());
+                marks.push('\n');
+            }
             let mut file =
                 OpenOptions::new().create(true).append(true).open(names::replayed(&self.path, segment))?;
-            // A mark that a crash cut off must not be joined to the next.
-            file.write_all(format!("\n{marks}").as_bytes())?;
+            file.write_all(marks.as_bytes())?;
             file.sync_data()?;
         }
         File::open(&self.path)?.sync_all()

@@ -127,14 +127,16 @@ impl Folder {
 /// Sends letters and returns the places of those that were delivered.
 fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     let Some((_, first)) = letters.first() else { return Vec::new() };
-    let buffers: Vec<_> =
-        letters.iter().map(|(_, letter)| Ok((letter.header_bytes()?, letter.payload_bytes()?))).collect();
     // A letter that was changed by hand and cannot be put together again stays where it is.
-    let readable: Vec<(Place, BorrowedMessage<'_>)> = letters
+    let buffers: Vec<_> = letters
         .iter()
-        .zip(&buffers)
-        .filter_map(|((place, letter), buffers): (_, &Result<(Vec<u8>, Vec<u8>), String>)| {
-            let (headers, payload) = buffers.as_ref().ok()?;
+        .filter_map(|(place, letter)| {
+            Some((*place, letter, letter.header_bytes().ok()?, letter.payload_bytes().ok()?))
+        })
+        .collect();
+    let readable: Vec<(Place, BorrowedMessage<'_>)> = buffers
+        .iter()
+        .filter_map(|(place, letter, headers, payload)| {
             Some((*place, letter.message(headers, payload).ok()?))
         })
         .collect();

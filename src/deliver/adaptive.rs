@@ -67,7 +67,8 @@ impl Aimd {
         match load {
             Load::Unknown => {}
             Load::Refused => {
-                self.lower(REFUSAL_BACKOFF, self.baseline.map_or(LATENCY_SLACK, |(latency, _)| latency), now)
+                let round_trip = self.baseline.map_or(LATENCY_SLACK, |(latency, _)| latency);
+                self.lower(REFUSAL_BACKOFF, round_trip, now);
             }
             Load::Answered(latency) => {
                 let baseline = self.follow(latency, now);

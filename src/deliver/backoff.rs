@@ -49,6 +49,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn backoff(jitter: Jitter) -> Backoff {
@@ -60,9 +62,9 @@ mod tests {
             jitter,
             max_duration: Duration::from_secs(300),
             max_retry_after: Duration::from_secs(60),
-            status_codes: Default::default(),
-            hold_status_codes: Default::default(),
-            isolate_status_codes: Default::default(),
+            status_codes: BTreeSet::default(),
+            hold_status_codes: BTreeSet::default(),
+            isolate_status_codes: BTreeSet::default(),
         })
     }
 

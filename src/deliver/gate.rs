@@ -113,7 +113,7 @@ impl Gate {
             };
             // The wait for a slot can have been long; between here and the request there is none.
             let now = Instant::now();
-            if self.pause().is_some_and(|until| until > now) && !(patience.over() && !tried) {
+            if (tried || !patience.over()) && self.pause().is_some_and(|until| until > now) {
                 continue;
             }
             let probe = match lock(&self.breaker).admit(now) {
@@ -154,16 +154,17 @@ impl Gate {
                 Admission::NotBefore(until) => Some(until),
                 Admission::AfterProbe => None,
             };
-            let waited = match not_before {
-                Some(until) => tokio::select! {
+            let waited = if let Some(until) = not_before {
+                tokio::select! {
                     waited = patience.wait_until(until) => waited,
                     () = changed => Ok(()),
-                },
-                None => tokio::select! {
+                }
+            } else {
+                tokio::select! {
                     biased;
                     ended = patience.ended(true) => Err(ended),
                     () = changed => Ok(()),
-                },
+                }
             };
             match waited {
                 Ok(()) => {}

@@ -66,8 +66,8 @@ impl Delivery {
                     }
                     None => Outcome::Failed(failure),
                 },
-                Sent::Isolate(failure) => match body.halves() {
-                    Some((left, right)) => {
+                Sent::Isolate(failure) => {
+                    if let Some((left, right)) = body.halves() {
                         let search = search.unwrap_or_else(|| {
                             searches.push(Search { messages: body.len(), bad: 0 });
                             searches.len() - 1
@@ -75,13 +75,11 @@ impl Delivery {
                         parts.extend([right, left].map(|body| Part { body, search: Some(search) }));
                         continue;
                     }
-                    None => {
-                        if let Some(search) = search.map(|search| &mut searches[search]) {
-                            search.bad += 1;
-                        }
-                        Outcome::Failed(failure)
+                    if let Some(search) = search.map(|search| &mut searches[search]) {
+                        search.bad += 1;
                     }
-                },
+                    Outcome::Failed(failure)
+                }
             };
             let hopeless = search.filter(|&search| searches[search].is_hopeless());
             if let (Some(search), Outcome::Failed(failure)) = (hopeless, &outcome) {

@@ -5,7 +5,7 @@ use std::{future, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// A century stands for ever: the clock cannot hold much more.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The deadline of a batch, and that of the whole connector once it is being closed.
 #[derive(Debug, Clone)]

@@ -52,8 +52,8 @@ impl Delivery {
         let key = self.template.idempotency_key(body);
         let mut tries = Tries::default();
         loop {
-            let tried = tries.attempts > 0;
-            let pass = match self.gate.enter(&mut patience, tried, body.len(), body.bytes.len()).await {
+            let again = tries.attempts > 0;
+            let pass = match self.gate.enter(&mut patience, again, body.len(), body.bytes.len()).await {
                 Ok(pass) => pass,
                 Err(refused) => {
                     return Sent::Failed(tries.failure(match refused {
@@ -64,7 +64,7 @@ impl Delivery {
                 }
             };
             let request = self.template.request(body, key.as_ref(), tries.attempts);
-            self.counters.request(body.bytes.len(), tried);
+            self.counters.request(body.bytes.len(), again);
             if self.verbose {
                 debug!(
                     "{}: sending {} messages in {} bytes, attempt {}",

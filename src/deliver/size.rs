@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a refused size is not tried again.
-const HOLDS: Duration = Duration::from_secs(10 * 60);
+const HOLDS: Duration = Duration::from_mins(10);
 
 /// The search ends when the largest size known to be taken is this close to the smallest known to be
 /// refused: one part in so many.
@@ -72,9 +72,9 @@ mod tests {
             .map(|_| {
                 let bytes = size.limit(now).min(offered);
                 if bytes <= limit {
-                    size.taken(bytes)
+                    size.taken(bytes);
                 } else {
-                    size.refused(bytes, now)
+                    size.refused(bytes, now);
                 }
                 bytes
             })

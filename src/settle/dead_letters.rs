@@ -166,7 +166,7 @@ impl Endpoint {
                 match outcome {
                     Outcome::Delivered => messages.into_iter().for_each(|message| arrived[message] = true),
                     Outcome::Failed(failure) => {
-                        report(&io::Error::other(format!("{}: {failure}", self.delivery.label())))
+                        report(&io::Error::other(format!("{}: {failure}", self.delivery.label())));
                     }
                 }
             }

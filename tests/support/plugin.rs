@@ -105,6 +105,7 @@ pub struct Batch {
     pub messages: Vec<RawMessage>,
 }
 
+#[allow(clippy::wrong_self_convention)] // `from` says where the messages come from
 impl Batch {
     /// Messages with these payloads, at offsets from 0 of stream `stream`, topic `topic`, partition 1.
     pub fn of<P: Into<Vec<u8>>>(schema: Schema, payloads: impl IntoIterator<Item = P>) -> Self {

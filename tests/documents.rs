@@ -1,0 +1,83 @@
+//! The documents say what the code does: every key, with its true default.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use iggy_connector_http_sink::config::Config;
+use serde_json::Value;
+
+/// `config.toml` with every commented key switched on.
+fn everything_on() -> toml::Table {
+    let text: String = include_str!("../config.toml")
+        .lines()
+        .map(|line| {
+            let key = line.strip_prefix("# ").filter(|rest| {
+                let name = rest.split(" = ").next().unwrap();
+                rest.starts_with("[plugin_config.")
+                    || (rest.contains(" = ")
+                        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
+            });
+            format!("{}\n", key.unwrap_or(line))
+        })
+        .collect();
+    toml::from_str(&text).unwrap()
+}
+
+fn plugin_config(table: &toml::Table) -> Value {
+    serde_json::to_value(&table["plugin_config"]).unwrap()
+}
+
+#[test]
+fn the_connector_file_is_valid_as_it_stands() {
+    let file: toml::Table = toml::from_str(include_str!("../config.toml")).unwrap();
+    Config::from_json(&plugin_config(&file)).unwrap();
+}
+
+#[test]
+fn every_documented_key_is_known() {
+    let mut config = plugin_config(&everything_on());
+    let keys = config.as_object_mut().unwrap();
+    // Shown as an example, and with no secret of this name here.
+    keys["headers"]["Authorization"] = "Bearer t".into();
+    keys.insert("ordering".to_owned(), "key".into());
+    if let Err(problems) = Config::from_json(&config) {
+        panic!("{problems}");
+    }
+}
+
+#[test]
+fn documented_defaults_are_the_true_ones() {
+    let mut config = plugin_config(&everything_on());
+    let keys = config.as_object_mut().unwrap();
+    // These have no default, or one that a shorter example stands for.
+    for example in ["headers", "rate_limit", "dead_letter", "ordering_key", "retry_status_codes"] {
+        assert!(keys.remove(example).is_some(), "{example}");
+    }
+    let written = Config::from_json(&config).unwrap();
+    let default = Config::from_json(&serde_json::json!({ "url": config["url"] })).unwrap();
+    assert_eq!(format!("{written:#?}"), format!("{default:#?}"));
+}
+
+#[test]
+fn every_known_key_is_documented() {
+    let documented = plugin_config(&everything_on());
+    let documented: BTreeSet<&str> = documented.as_object().unwrap().keys().map(String::as_str).collect();
+    let known: BTreeSet<&str> = Config::keys().into_iter().collect();
+    assert_eq!(known.difference(&documented).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in config.toml");
+    let readme = include_str!("../README.md");
+    for key in known {
+        assert!(
+            readme.contains(&format!("`{key}`")) || readme.contains(&format!("`[{key}]`")),
+            "{key} is not in README.md"
+        );
+    }
+}
+
+#[test]
+fn the_first_commands_of_the_readme_run_the_demo_and_the_tests() {
+    let readme = include_str!("../README.md");
+    let commands: Vec<&str> =
+        readme.split("```sh\n").skip(1).map(|block| block.lines().next().unwrap()).collect();
+    assert_eq!(commands[..2], ["cargo run --release -- demo", "cargo test --workspace"]);
+    assert!(include_str!("../.ci/run").contains(commands[1]), "CI runs the very same tests");
+}
