@@ -74,7 +74,10 @@ async fn read(mut response: Response, keep: usize) -> String {
                 }
             }
             Ok(None) => {
-                hand_back().await;
+                // An answer without a body has left its connection already.
+                if !kept.is_empty() || drained > 0 {
+                    hand_back().await;
+                }
                 break;
             }
             Err(why) => {

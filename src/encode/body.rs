@@ -1,6 +1,6 @@
 //! The body of one request, and how it comes apart again.
 
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ring::digest::{Context, SHA256};
@@ -65,11 +65,13 @@ impl Body {
             digest.update(&record.offset.to_le_bytes());
             digest.update(&record.id.to_le_bytes());
         }
-        digest.finish().as_ref()[..16].iter().fold(String::with_capacity(32), |mut key, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(key, "{byte:02x}");
-            key
-        })
+        let mut key = String::with_capacity(32);
+        for byte in &digest.finish().as_ref()[..16] {
+            for digit in [byte >> 4, byte & 15] {
+                key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
+        }
+        key
     }
 
     /// Two bodies of about the same number of bytes, in order; `None` for a single message.
