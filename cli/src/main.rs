@@ -1,2 +1,67 @@
-//! stub
-fn main() {}
+//! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
+//!
+//! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], and [`run`]
+//! with its [`lines`] and [`outcome`], and [`dead_letters`]. They share the way to the plugin ([`host`]), the [`connector_file`] with the
+//! [`place`] of each key and the overrides of the [`environment`], and what people see ([`report`]).
+
+mod check;
+mod connector_file;
+mod dead_letters;
+mod demo;
+mod endpoint;
+mod environment;
+mod host;
+mod interrupt;
+mod lines;
+mod outcome;
+mod place;
+mod report;
+mod run;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Failure;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "iggy-http-sink",
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Example:\n  iggy-http-sink demo"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Arguments),
+    Run(run::Arguments),
+    Check(check::Arguments),
+    DeadLetters(dead_letters::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            report::note(&format!("error: {failure}"));
+            match failure {
+                Failure::Usage(_) => ExitCode::from(2),
+                Failure::Other(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use iggy_connector_http_sink::config::Config;
+use iggy_connector_sdk::Schema;
+use serde_json::{Map, Value};
+
+use crate::{
+    environment::{self, Overrides},
+    place::{self, Finding, Lines, Place},
+};
+
+const KEYS: [&str; 11] = [
+    "type",
+    "key",
+    "enabled",
+    "version",
+    "name",
+    "path",
+    "streams",
+    "plugin_config",
+    "plugin_config_format",
+    "transforms",
+    "verbose",
+];
+const STREAM_KEYS: [&str; 6] =
+    ["stream", "topics", "schema", "batch_length", "poll_interval", "consumer_group"];
+const SCHEMAS: [&str; 6] = ["json", "raw", "text", "proto", "flatbuffer", "avro"];
+
+/// What the runtime takes where `batch_length` is not given.
+const BATCH_LENGTH: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
+/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
+const NEAR: f64 = 0.82;
+
+/// A connector file without mistakes.
+#[derive(Debug)]
+pub(crate) struct ConnectorFile {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    pub(crate) key: String,
+    pub(crate) enabled: bool,
+    /// `path` of the file: the plugin.
+    pub(crate) plugin: PathBuf,
+    /// At least one.
+    pub(crate) streams: Vec<StreamConfig>,
+    /// `[plugin_config]` with its overrides, as the runtime hands it to the plugin.
+    pub(crate) plugin_config: Value,
+    /// What is allowed, but deserves a word.
+    pub(crate) warnings: Vec<Finding>,
+    /// How many keys the environment set.
+    pub(crate) overrides: usize,
+}
+
+/// One entry of `[[streams]]`.
+#[derive(Debug)]
+pub(crate) struct StreamConfig {
+    pub(crate) stream: String,
+    /// At least one.
+    pub(crate) topics: Vec<String>,
+    pub(crate) schema: Schema,
+    pub(crate) batch_length: NonZeroUsize,
+}
+
+impl ConnectorFile {
+    /// Reads the file at `path`, with the overrides among `variables`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn load(
+        path: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Finding>> {
+        let text = std::fs::read_to_string(path).map_err(|why| {
+            let message = format!("cannot be read: {why}");
+            vec![Finding { place: Place::File, path: String::new(), message }]
+        })?;
+        Self::parse(path, &text, variables)
+    }
+
+    fn parse(
+        path: &Path,
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Finding>> {
+        let (mut file, lines) = place::read(text)?;
+        let key = file.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let overrides = if key.is_empty() {
+            Overrides::default()
+        } else {
+            environment::apply(&mut file, &key, variables)
+        };
+        let mut check = Check { lines, overrides, findings: Vec::new(), warnings: Vec::new() };
+        let checked = check.file(path, &file, key);
+        // In the order of the file, so that it can be mended from top to bottom.
+        check.findings.sort_by_key(|finding| match &finding.place {
+            Place::Line(line) => *line,
+            Place::File => 0,
+            Place::Environment(_) => usize::MAX,
+        });
+        if check.findings.is_empty() {
+            Ok(Self { warnings: check.warnings, overrides: check.overrides.len(), ..checked })
+        } else {
+            Err(check.findings)
+        }
+    }
+}
+
+/// The variables of the environment that are text.
+pub(crate) fn environment_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+struct Check {
+    lines: Lines,
+    overrides: Overrides,
+    findings: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+impl Check {
+    fn place(&self, path: &str) -> Place {
+        if let Some(variable) = self.overrides.variable(path) {
+            return Place::Environment(variable.to_owned());
+        }
+        // A nested key can also be given flat in the file.
+        let flat = || {
+            let nested = path.strip_prefix("plugin_config.")?;
+            self.lines.exactly(&format!("plugin_config.{}", environment::flat(nested)))
+        };
+        let line = self.lines.exactly(path).or_else(flat).or_else(|| self.lines.of(path));
+        line.map_or(Place::File, Place::Line)
+    }
+
+    fn wrong(&mut self, path: &str, message: impl Into<String>) {
+        let finding = Finding { place: self.place(path), path: path.to_owned(), message: message.into() };
+        self.findings.push(finding);
+    }
+
+    fn warn(&mut self, path: &str, message: impl Into<String>) {
+        let finding = Finding { place: self.place(path), path: path.to_owned(), message: message.into() };
+        self.warnings.push(finding);
+    }
+
+    fn file(&mut self, path: &Path, file: &Map<String, Value>, key: String) -> ConnectorFile {
+        match file.get("type") {
+            None => self.wrong("type", "is required and not given: write type = \"sink\""),
+            Some(Value::String(kind)) if kind == "sink" => {}
+            Some(other) => self.wrong("type", format!("{other} is not \"sink\": this is a sink")),
+        }
+        self.required_text(file, "key", "key", "a name for the connector, such as \"http\"");
+        let plugin = self.required_text(
+            file,
+            "path",
+            "path",
+            "the plugin, such as \"target/release/libiggy_connector_http_sink\"",
+        );
+        let enabled = self.typed(file, "enabled", true, Value::as_bool, "neither true nor false");
+        self.typed(file, "version", 0, Value::as_u64, "not a whole number from 0");
+        self.typed(file, "name", String::new(), |value| value.as_str().map(str::to_owned), "not text");
+        if file.get("verbose").is_some_and(|value| !value.is_boolean()) {
+            self.wrong("verbose", format!("{} is neither true nor false", file["verbose"]));
+        }
+        if file.contains_key("transforms") {
+            self.warn(
+                "transforms",
+                "are applied by the Iggy runtime alone: `run` sends messages as they are",
+            );
+        }
+        let streams = self.streams(file);
+        self.unknown("", file, &KEYS);
+
+        let plugin_config = file.get("plugin_config").cloned().unwrap_or(Value::Null);
+        match Config::from_json(&plugin_config) {
+            Ok(config) => config.warnings.iter().for_each(|warning| self.warn("plugin_config", warning)),
+            Err(problems) => problems.iter().for_each(|problem| self.wrong(&problem.path, &problem.message)),
+        }
+        ConnectorFile {
+            path: path.to_owned(),
+            key,
+            enabled,
+            plugin: plugin.into(),
+            streams,
+            plugin_config,
+            warnings: Vec::new(),
+            overrides: 0,
+        }
+    }
+
+    fn streams(&mut self, file: &Map<String, Value>) -> Vec<StreamConfig> {
+        let entries = match file.get("streams") {
+            Some(Value::Array(entries)) if !entries.is_empty() => entries,
+            None => {
+                self.wrong(
+                    "streams",
+                    "are required and not given: write [[streams]] with stream, topics and schema",
+                );
+                return Vec::new();
+            }
+            Some(Value::Array(_)) => {
+                self.wrong("streams", "is empty: write [[streams]] with stream, topics and schema");
+                return Vec::new();
+            }
+            Some(_) => {
+                self.wrong("streams", "is no list of tables: write [[streams]], in two brackets");
+                return Vec::new();
+            }
+        };
+        let mut streams = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            let path = format!("streams[{index}]");
+            match entry {
+                Value::Object(entry) => streams.push(self.stream(&path, entry)),
+                other => {
+                    self.wrong(&path, format!("{other} is no table: write [[streams]] with one line a key"));
+                }
+            }
+        }
+        streams
+    }
+
+    fn stream(&mut self, path: &str, entry: &Map<String, Value>) -> StreamConfig {
+        let stream = self.required_text(entry, &format!("{path}.stream"), "stream", "the name of a stream");
+        let topics = self.topics(&format!("{path}.topics"), entry.get("topics"));
+        let schema = self.schema(&format!("{path}.schema"), entry.get("schema"));
+
+        let batch_length = entry.get("batch_length").map_or(Some(BATCH_LENGTH), |length| {
+            let length = length.as_u64().and_then(|length| u32::try_from(length).ok())?;
+            NonZeroUsize::new(length as usize)
+        });
+        if batch_length.is_none() {
+            let message = format!("{} is not a whole number from 1 to {}", entry["batch_length"], u32::MAX);
+            self.wrong(&format!("{path}.batch_length"), message);
+        }
+        if let Some(interval) = entry.get("poll_interval") {
+            let duration = interval.as_str().ok_or("it is not text".to_owned());
+            if let Err(why) = duration
+                .and_then(|text| humantime::parse_duration(text).map(drop).map_err(|why| why.to_string()))
+            {
+                let message = format!("{interval} is not a duration ({why}): write one such as \"5ms\"");
+                self.wrong(&format!("{path}.poll_interval"), message);
+            }
+        }
+        if entry.get("consumer_group").is_some_and(|group| group.as_str().is_none_or(str::is_empty)) {
+            let message = format!(
+                "{} is not the name of a group: put one in quotes, or leave the key out",
+                entry["consumer_group"]
+            );
+            self.wrong(&format!("{path}.consumer_group"), message);
+        }
+        self.unknown(path, entry, &STREAM_KEYS);
+        StreamConfig { stream, topics, schema, batch_length: batch_length.unwrap_or(BATCH_LENGTH) }
+    }
+
+    fn topics(&mut self, path: &str, value: Option<&Value>) -> Vec<String> {
+        let hint = "write a list of names, such as [\"orders\"]";
+        match value {
+            None => self.wrong(path, format!("are required and not given: {hint}")),
+            Some(Value::Array(topics)) if !topics.is_empty() => {
+                let names = topics.iter().map(|topic| topic.as_str().filter(|name| !name.is_empty()));
+                if let Some(names) = names.map(|name| name.map(str::to_owned)).collect() {
+                    return names;
+                }
+                self.wrong(path, format!("{} are not all names: {hint}", Value::from(topics.clone())));
+            }
+            Some(other) => self.wrong(path, format!("{other} names no topic: {hint}")),
+        }
+        Vec::new()
+    }
+
+    fn schema(&mut self, path: &str, value: Option<&Value>) -> Schema {
+        let Some(value) = value else {
+            self.warn(path, "is not given, which the Iggy runtime requires: json is taken");
+            return Schema::Json;
+        };
+        let name = value.as_str().unwrap_or_default();
+        name.parse().unwrap_or_else(|_| {
+            let near =
+                nearest(name, &SCHEMAS).map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+            let known = SCHEMAS.join("\", \"");
+            self.wrong(path, format!("{value} is not a schema: write one of \"{known}\"{near}"));
+            Schema::Json
+        })
+    }
+
+    /// Text that must be given; empty where there is a mistake.
+    fn required_text(&mut self, table: &Map<String, Value>, path: &str, key: &str, hint: &str) -> String {
+        match table.get(key) {
+            Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
+            None => self.wrong(path, format!("is required and not given: write {hint}")),
+            Some(other) => self.wrong(path, format!("{other} does not do: write {hint}")),
+        }
+        String::new()
+    }
+
+    /// A key that the runtime requires, but that has no bearing here.
+    fn typed<T>(
+        &mut self,
+        table: &Map<String, Value>,
+        key: &str,
+        default: T,
+        read: impl FnOnce(&Value) -> Option<T>,
+        wrong: &str,
+    ) -> T {
+        let Some(value) = table.get(key) else {
+            self.warn(key, "is not given, which the Iggy runtime requires");
+            return default;
+        };
+        read(value).unwrap_or_else(|| {
+            self.wrong(key, format!("{value} is {wrong}"));
+            default
+        })
+    }
+
+    fn unknown(&mut self, path: &str, table: &Map<String, Value>, known: &[&str]) {
+        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            let remedy = nearest(key, known)
+                .map_or("remove it; keys of the sink stand under [plugin_config]".to_owned(), |near| {
+                    format!("did you mean `{near}`?")
+                });
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            self.wrong(&path, format!("unknown key: {remedy}"));
+        }
+    }
+}
+
+fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
+    let wrong = wrong.to_ascii_lowercase();
+    known
+        .iter()
+        .map(|key| (strsim::jaro_winkler(&wrong, key), *key))
+        .filter(|(likeness, _)| *likeness > NEAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! The one connector of this process: where its plugin lies, how it is opened, its log on stderr.
+#![allow(unsafe_code)]
+
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    env, io, iter,
+    path::{Path, PathBuf, absolute},
+    sync::OnceLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata, host::Plugin};
+use serde_json::Value;
+
+use crate::report::{self, Failure};
+
+const ID: u32 = 1;
+const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+const INFO: u8 = 2;
+
+/// A plugin with its connector open. Closed when dropped, at the latest.
+#[derive(Debug)]
+pub(crate) struct OpenPlugin {
+    plugin: Plugin,
+    open: bool,
+}
+
+impl OpenPlugin {
+    /// Loads the library and opens a connector with the JSON of `[plugin_config]`.
+    ///
+    /// # Errors
+    /// The library cannot be loaded, or does not open.
+    pub(crate) fn open(path: &Path, config: &Value) -> Result<Self, Failure> {
+        let plugin = Plugin::load(path).map_err(|why| Failure::Other(why.to_string()))?;
+        match plugin.open(ID, &config.to_string(), write_log) {
+            0 => Ok(Self { plugin, open: true }),
+            code => Err(Failure::Other(format!(
+                "{} did not open the connector (code {code}): the reason is in its log above",
+                plugin.path().display()
+            ))),
+        }
+    }
+
+    /// 0 when every message of the batch is settled well.
+    pub(crate) fn consume(
+        &self,
+        topic: &TopicMetadata,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> i32 {
+        self.plugin.consume(ID, topic, metadata, messages)
+    }
+
+    /// # Errors
+    /// The plugin says that it did not close.
+    pub(crate) fn close(mut self) -> Result<(), Failure> {
+        self.open = false;
+        match self.plugin.close(ID) {
+            0 => Ok(()),
+            code => Err(Failure::Other(format!("the plugin did not close (code {code})"))),
+        }
+    }
+
+    /// The file and the version it reports.
+    pub(crate) fn identity(&self) -> (String, String) {
+        (self.plugin.path().display().to_string(), self.plugin.version())
+    }
+}
+
+impl Drop for OpenPlugin {
+    fn drop(&mut self) {
+        if self.open {
+            self.plugin.close(ID);
+        }
+    }
+}
+
+/// Where the plugin lies when nobody says: beside the executable, or where cargo builds it. Where it lies in
+/// several places it is the newest: `cargo run` leaves an older one beside the executable as it is.
+///
+/// # Errors
+/// It is in none of these places; the message names them.
+pub(crate) fn built() -> Result<PathBuf, Failure> {
+    let name = format!("{}iggy_connector_http_sink{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let mut places = near_executable(&executable()?, &name);
+    places.sort_by_key(|place| Reverse(place.metadata().and_then(|file| file.modified()).ok()));
+    first(places)
+}
+
+/// The plugin that a connector file names: relative to the current folder, then to the file, then by its name beside
+/// the executable.
+///
+/// # Errors
+/// It is in none of these places; the message names them.
+pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
+    let mut path = path.to_owned();
+    if !path
+        .extension()
+        .is_some_and(|extension| ["so", "dylib", "dll"].iter().any(|known| extension == *known))
+    {
+        path.as_mut_os_string().push(env::consts::DLL_SUFFIX);
+    }
+    let mut places = vec![absolute(&path).unwrap_or_else(|_| path.clone())];
+    if let Some(folder) = file.parent().filter(|_| path.is_relative()) {
+        places.push(absolute(folder.join(&path)).unwrap_or_else(|_| folder.join(&path)));
+    }
+    if let Some(name) = path.file_name() {
+        places.extend(near_executable(&executable()?, &name.to_string_lossy()));
+    }
+    places.dedup();
+    first(places)
+}
+
+fn executable() -> Result<PathBuf, Failure> {
+    env::current_exe()
+        .map_err(|why| Failure::Other(format!("the place of this executable is not known: {why}")))
+}
+
+/// `name` beside the executable, in `deps/` beside it, and in `deps/` of the folder above.
+fn near_executable(executable: &Path, name: &str) -> Vec<PathBuf> {
+    let folder = executable.parent().unwrap_or(Path::new("."));
+    let above = folder.parent().unwrap_or(folder);
+    [folder.join(name), folder.join("deps").join(name), above.join("deps").join(name)].into()
+}
+
+fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
+    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
+        let places: String =
+            places.iter().flat_map(|place| ["\n  ".to_owned(), place.display().to_string()]).collect();
+        Failure::Other(format!(
+            "the plugin is in none of these places:{places}\nbuild it with `cargo build --release`, or name it with --plugin"
+        ))
+    })
+}
+
+/// Takes a log event: `LEVEL target: message` on stderr, from the level in `RUST_LOG` on.
+extern "C" fn write_log(
+    level: u8,
+    target: *const u8,
+    target_len: usize,
+    message: *const u8,
+    message_len: usize,
+) {
+    static LEAST: OnceLock<u8> = OnceLock::new();
+    if level < *LEAST.get_or_init(|| least_level(env::var("RUST_LOG").ok().as_deref())) {
+        return;
+    }
+    // SAFETY: the ABI has each pointer and length describe bytes that live during this call.
+    let (target, message) = unsafe { (text(target, target_len), text(message, message_len)) };
+    let name = LEVELS.get(usize::from(level)).unwrap_or(&"ERROR");
+    report::note(&format!("{name} {target}: {message}"));
+}
+
+/// # Safety
+/// `start` must be null or point to `len` bytes that live as long as the answer is used.
+unsafe fn text<'a>(start: *const u8, len: usize) -> Cow<'a, str> {
+    if start.is_null() || len == 0 {
+        return "".into();
+    }
+    // SAFETY: not null, and the caller vouches for the length.
+    String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+/// The level that `RUST_LOG` names for everything; what it says of single modules is for the plugin.
+fn least_level(filter: Option<&str>) -> u8 {
+    let names = || (0..).zip(LEVELS).chain(iter::once((u8::MAX, "OFF")));
+    filter
+        .into_iter()
+        .flat_map(|filter| filter.split(','))
+        .find_map(|word| names().find(|(_, name)| word.trim().eq_ignore_ascii_case(name)))
+        .map_or(INFO, |(level, _)| level)
+}
+
+/// The current time in microseconds since the Unix epoch.
+///
+/// # Errors
+/// The clock stands before 1970.
+pub(crate) fn now_micros() -> Result<u64, Failure> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other);
+    since
+        .and_then(|since| u64::try_from(since.as_micros()).map_err(io::Error::other))
+        .map_err(|why| Failure::Other(format!("the clock cannot be used: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_starts_at_the_level_asked_for() {
+        for (filter, least) in [
+            (None, INFO),
+            (Some("debug"), 1),
+            (Some("hyper=trace,WARN"), 3),
+            (Some("off"), u8::MAX),
+            (Some("nonsense"), INFO),
+        ] {
+            assert_eq!(least_level(filter), least, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_plugin_is_told_with_every_place() {
+        let places = near_executable(Path::new("/nowhere/debug/program"), "lib.so");
+        let error = first(places).unwrap_err().to_string();
+        for place in ["/nowhere/debug/lib.so", "/nowhere/debug/deps/lib.so", "/nowhere/deps/lib.so"] {
+            assert!(error.contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_found_beside_its_connector_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join(format!("sink-1.2{}", env::consts::DLL_SUFFIX));
+        std::fs::write(&library, "").unwrap();
+        let file = folder.path().join("connector.toml");
+        assert_eq!(named(Path::new("sink-1.2"), &file).unwrap(), library);
+        let error = named(Path::new("other"), &file).unwrap_err().to_string();
+        assert!(error.contains(&folder.path().join("other").display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn the_plugin_of_this_build_is_found() {
+        let path = built().unwrap();
+        assert!(path.parent().unwrap().ends_with("deps"), "{}", path.display());
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person at a terminal sees: progress, tables, log lines, complaints.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It was called in a way that cannot work.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The bar on the terminal, if there is one: lines for stderr go above it.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// A progress bar on stderr for as long as it lives; without a terminal it shows nothing.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+/// What a bar counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Messages,
+    Bytes,
+}
+
+impl Progress {
+    /// Towards `total`; without one, only counting.
+    pub(crate) fn start(total: Option<u64>, unit: Unit) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = match (total.is_some(), unit) {
+            (true, Unit::Messages) => "{bar:20} {human_pos}/{human_len} messages, {per_sec}, {eta} left",
+            (true, Unit::Bytes) => "{bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+            (false, Unit::Messages) => "{spinner} {human_pos} messages, {per_sec}",
+            (false, Unit::Bytes) => "{spinner} {bytes}, {bytes_per_sec}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        Self { bar }
+    }
+
+    pub(crate) fn set(&self, position: u64) {
+        self.bar.set_position(position);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Writes a line to stderr without tearing the progress bar.
+pub(crate) fn note(line: &str) {
+    // A closed stderr is no reason to stop the work.
+    let write = || drop(writeln!(std::io::stderr(), "{line}"));
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) if !bar.is_hidden() => bar.suspend(write),
+        _ => write(),
+    }
+}
+
+/// Writes a line to stdout.
+///
+/// # Errors
+/// Stdout is closed.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|why| Failure::Other(format!("writing to stdout: {why}")))
+}
+
+/// A table of names and values.
+pub(crate) fn table(rows: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    for (name, value) in rows {
+        table.add_row([*name, value]);
+    }
+    if let Some(values) = table.column_mut(1) {
+        values.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// Digits in groups of three: `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How many a second; none in no time.
+pub(crate) fn rate(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn no_time_gives_no_rate() {
+        assert!(rate(5, Duration::ZERO).abs() < f64::EPSILON);
+        assert!((rate(5, Duration::from_secs(2)) - 2.5).abs() < f64::EPSILON);
+    }
+}

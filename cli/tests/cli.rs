@@ -1,0 +1,271 @@
+//! The program as a user calls it, with the plugin that was built beside it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{fs, path::Path, process::Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Endpoint, Finished, connector, plugin, program, start};
+
+fn json(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|why| panic!("{why}: {finished:?}"))
+}
+
+/// Runs the connector file in `folder` with `text` as its input.
+fn run(folder: &Path, text: &[u8]) -> Finished {
+    let input = folder.join("input.ndjson");
+    fs::write(&input, text).unwrap();
+    let mut command = program(&["run", "--json", "--plugin"]);
+    command.arg(plugin()).arg("--input").arg(input).arg(folder.join("connector.toml"));
+    start(command.stdin(Stdio::null())).finish()
+}
+
+fn numbers(count: usize) -> String {
+    (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn the_demo_delivers_in_every_mode() {
+    for (mode, messages, requests) in
+        [("nd_json", 10_000, 10), ("json_array", 10_500, 11), ("individual", 300, 300), ("raw", 300, 300)]
+    {
+        let messages_text = messages.to_string();
+        let mut command =
+            program(&["demo", "--json", "--mode", mode, "--messages", &messages_text, "--plugin"]);
+        let finished = start(command.arg(plugin())).finish();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let result = json(&finished);
+        assert_eq!(result["mode"], mode);
+        assert_eq!(result["messages"], messages);
+        assert_eq!(result["requests"], requests);
+        assert!(result["exactly_once"] == true && result["byte_for_byte"] == true, "{result}");
+    }
+}
+
+#[test]
+fn the_demo_shows_a_table() {
+    let finished = start(program(&["demo", "--messages", "2000", "--plugin"]).arg(plugin())).finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for word in ["messages", "2,000", "each order exactly once", "byte for byte", "yes"] {
+        assert!(finished.stdout.contains(word), "{finished:?}");
+    }
+    assert!(finished.stderr.contains("INFO iggy_connector_http_sink"), "{finished:?}");
+}
+
+#[test]
+fn ten_mistakes_are_ten_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    fs::write(
+        &file,
+        r#"type = "source"
+key = "bad"
+enabled = "yes"
+versoin = 0
+version = 1
+name = "x"
+path = ""
+
+[[streams]]
+stream = "s"
+topics = []
+schema = "jsno"
+batch_length = 0
+
+[plugin_config]
+url = "ftp://example.com"
+timeout = "soon"
+batch_moed = "raw"
+
+[plugin_config.headers]
+"X Bad" = "1"
+"#,
+    )
+    .unwrap();
+    let finished = start(program(&["check"]).arg(&file)).finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let expected = [
+        (1, "type"),
+        (3, "enabled"),
+        (4, "versoin"),
+        (7, "path"),
+        (11, "streams[0].topics"),
+        (12, "streams[0].schema"),
+        (13, "streams[0].batch_length"),
+        (16, "plugin_config.url"),
+        (17, "plugin_config.timeout"),
+        (18, "plugin_config.batch_moed"),
+        (21, "plugin_config.headers.X Bad"),
+    ];
+    let told: Vec<&str> = finished.stdout.lines().collect();
+    assert_eq!(told.len(), expected.len(), "{finished:?}");
+    for (told, (line, path)) in told.iter().zip(expected) {
+        let start = format!("{}:{line}: {path}: ", file.display());
+        assert!(told.starts_with(&start), "{told} does not start with {start}");
+    }
+
+    let finished = start(program(&["check", "--json"]).arg(&file)).finish();
+    assert_eq!(finished.code, Some(1));
+    let result = json(&finished);
+    assert_eq!(result["valid"], false);
+    assert_eq!(result["problems"].as_array().map(Vec::len), Some(expected.len()));
+    assert_eq!(result["problems"][2]["line"], 4);
+}
+
+#[test]
+fn a_valid_file_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), "http://localhost:1/", "");
+    let finished = start(program(&["check"]).arg(&file)).finish();
+    assert_eq!((finished.code, finished.stdout.trim()), (Some(0), &*format!("{}: valid", file.display())));
+
+    let variable = "IGGY_CONNECTORS_SINK_TEST_PLUGIN_CONFIG_TIMEOUT";
+    let finished = start(program(&["check"]).arg(&file).env(variable, "never")).finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.contains("plugin_config.timeout: ") && finished.stdout.contains(variable));
+
+    let disabled = "IGGY_CONNECTORS_SINK_TEST_ENABLED";
+    let finished = start(program(&["check"]).arg(&file).env(disabled, "false")).finish();
+    assert!(finished.code == Some(0) && finished.stdout.contains("not enabled"), "{finished:?}");
+
+    fs::write(&file, "type = \"sink\"\nkey =\n").unwrap();
+    let finished = start(program(&["check"]).arg(&file)).finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.starts_with(&format!("{}:2: ", file.display())), "{finished:?}");
+}
+
+#[test]
+fn a_file_is_sent_line_by_line() {
+    let endpoint = Endpoint::start(|_, _| "200 OK");
+    let folder = tempfile::tempdir().unwrap();
+    connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\ninclude_metadata = false\n");
+    let finished = run(folder.path(), format!("\r\n{}\n{{\"last\":1.0}}", numbers(25)).as_bytes());
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let result = json(&finished);
+    assert_eq!((&result["messages"], &result["batches"]), (&26.into(), &3.into()));
+    assert_eq!((&result["empty_lines"], &result["complete"]), (&2.into(), &true.into()));
+    assert_eq!(endpoint.bodies().concat(), format!("{}{{\"last\":1.0}}\n", numbers(25)));
+}
+
+#[test]
+fn stdin_is_sent_with_the_variables_of_the_runtime() {
+    let endpoint = Endpoint::start(|_, _| "200 OK");
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), "http://127.0.0.1:1/", "");
+    let mut command = program(&["run", "--json", "--input", "-", "--plugin"]);
+    command.arg(plugin()).arg(file).stdin(Stdio::piped());
+    command.env("IGGY_CONNECTORS_SINK_TEST_PLUGIN_CONFIG_URL", endpoint.url());
+    command.env("IGGY_CONNECTORS_SINK_TEST_PLUGIN_CONFIG_BATCH_MODE", "json_array");
+    let mut running = start(&mut command);
+    running.write(numbers(3).as_bytes());
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let body: Value = serde_json::from_str(&endpoint.bodies().concat()).unwrap();
+    assert_eq!(body[2]["payload"]["n"], 2);
+    let metadata = &body[2]["metadata"];
+    assert_eq!((&metadata["iggy_stream"], &metadata["iggy_topic"]), (&"s".into(), &"t".into()));
+    assert_eq!((&metadata["iggy_offset"], &metadata["iggy_partition_id"]), (&2.into(), &0.into()));
+}
+
+#[test]
+fn what_fails_is_named() {
+    // The second batch is refused, and so is what the sink makes of it.
+    let endpoint =
+        Endpoint::start(|_, body| if body.contains("{\"n\":1") { "403 Forbidden" } else { "200 OK" });
+    let folder = tempfile::tempdir().unwrap();
+    connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\ninclude_metadata = false\n");
+    let text = numbers(30).replace("{\"n\":1}\n", "{\"m\":1}\n");
+    let finished = run(folder.path(), text.as_bytes());
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let result = json(&finished);
+    assert_eq!((&result["batches"], &result["failed_batches"]), (&3.into(), &1.into()));
+    let failed = &result["failed"][0];
+    assert_eq!((&failed["first_offset"], &failed["last_offset"]), (&10.into(), &19.into()));
+    assert_eq!((&failed["first_line"], &failed["last_line"]), (&11.into(), &20.into()));
+    assert!(finished.stderr.contains("ERROR iggy_connector_http_sink"), "{finished:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_down_fails_everything() {
+    let endpoint = Endpoint::start(|_, _| "503 Service Unavailable");
+    let folder = tempfile::tempdir().unwrap();
+    connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\n");
+    let finished = run(folder.path(), numbers(20).as_bytes());
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let failed = &json(&finished)["failed"];
+    assert_eq!(failed.as_array().map(Vec::len), Some(1));
+    assert_eq!((&failed[0]["first_offset"], &failed[0]["last_offset"]), (&0.into(), &19.into()));
+}
+
+#[test]
+fn input_from_iggy_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), "http://localhost:1/", "");
+    let finished = start(program(&["run"]).arg(file)).finish();
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("--input"), "{finished:?}");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), "http://localhost:1/", "");
+    let finished = start(program(&["run", "--input", "no/such/input"]).arg(&file)).finish();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("no/such/input"), "{finished:?}");
+    let finished = start(program(&["run", "--input", "-"]).arg(&file).stdin(Stdio::null())).finish();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("no_such_plugin"), "{finished:?}");
+    let finished = start(&mut program(&["check", "no/such/file"])).finish();
+    assert!(finished.code == Some(1) && finished.stdout.contains("no/such/file"), "{finished:?}");
+}
+
+#[test]
+fn every_help_has_an_example() {
+    for command in ["demo", "run", "check"] {
+        let finished = start(&mut program(&[command, "--help"])).finish();
+        assert!(finished.code == Some(0) && finished.stdout.contains("Example:"), "{finished:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_settles_the_batch_and_tells_where_to_go_on() {
+    for signal in ["INT", "TERM"] {
+        let endpoint = Endpoint::start(|_, _| "200 OK");
+        let folder = tempfile::tempdir().unwrap();
+        let file = connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\n");
+        let mut command = program(&["run", "--json", "--input", "-", "--plugin"]);
+        let mut running = start(command.arg(plugin()).arg(file).stdin(Stdio::piped()));
+        // More input may always come: nothing but the signal ends this run.
+        running.write(numbers(20).as_bytes());
+        endpoint.wait_for_requests(2);
+        running.signal(signal);
+        let finished = running.finish_with_open_input();
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        let result = json(&finished);
+        assert_eq!((&result["messages"], &result["resume_at_line"]), (&20.into(), &21.into()));
+        assert_eq!((&result["failed_batches"], &result["complete"]), (&0.into(), &false.into()));
+        assert!(finished.stderr.contains("resume at line 21"), "{finished:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    // The first request is never answered.
+    let endpoint = Endpoint::start(|_, _| "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), &endpoint.url(), "");
+    let mut command = program(&["run", "--input", "-", "--plugin"]);
+    let mut running = start(command.arg(plugin()).arg(file).stdin(Stdio::piped()));
+    running.write(b"{}\n");
+    endpoint.wait_for_requests(1);
+    running.signal("INT");
+    running.wait_for_stderr("stopping");
+    running.signal("INT");
+    assert_eq!(running.finish_with_open_input().code, Some(130));
+}
