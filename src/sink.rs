@@ -93,9 +93,10 @@ impl HttpSink {
         let _turn = if unordered { None } else { Some(open.turns.take(batch).await) };
         open.delivery.refresh();
 
-        // Each lane is encoded here and delivered on the connector's thread, a few bodies behind.
+        // Each lane is encoded here and delivered on the connector's thread, one large body or many small
+        // ones behind.
         let side_by_side = if unordered { open.config.concurrency.max().get() } else { 1 };
-        let ahead = if open.config.body.mode.batches() { side_by_side } else { side_by_side.max(32) * 2 };
+        let ahead = if open.config.body.mode.batches() { 1 } else { side_by_side.max(32) * 2 };
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &open.config)
             .into_iter()
             .map(|lane| {

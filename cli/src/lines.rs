@@ -53,6 +53,8 @@ impl Stopper {
 pub(crate) struct Input {
     events: Receiver<Event>,
     stopper: Stopper,
+    /// A carriage return before the end of a line belongs to the line.
+    carriage_returns: bool,
     buffer: Vec<u8>,
     /// Where the current batch begins in the buffer, and how many bytes it takes.
     base: usize,
@@ -91,6 +93,7 @@ impl Input {
         Self {
             events,
             stopper,
+            carriage_returns: false,
             buffer: Vec::new(),
             base: 0,
             taken: 0,
@@ -100,6 +103,11 @@ impl Input {
             empty_lines: 0,
             bytes: 0,
         }
+    }
+
+    /// Lets only LF end a line: for bytes, of which none is to be lost.
+    pub(crate) fn with_carriage_returns(self) -> Self {
+        Self { carriage_returns: true, ..self }
     }
 
     pub(crate) fn stopper(&self) -> Stopper {
@@ -134,7 +142,8 @@ impl Input {
                 };
                 seen += 1;
                 let line = &rest[line_start..end];
-                let len = line.strip_suffix(b"\r").unwrap_or(line).len();
+                let ending = usize::from(!self.carriage_returns && line.ends_with(b"\r"));
+                let len = line.len() - ending;
                 if len == 0 {
                     empty += 1;
                 } else {
@@ -233,6 +242,14 @@ mod tests {
             assert_eq!(lines(text), [b"a".to_vec(), b"bc".to_vec()], "{text:?}");
         }
         assert!(lines(b"").is_empty() && lines(b"\n").is_empty());
+    }
+
+    #[test]
+    fn carriage_returns_can_belong_to_lines() {
+        let mut input = Input::new(&b"a\r\n\r\n\nb\r"[..]).with_carriage_returns();
+        assert!(input.advance(10).expect("memory can be read"));
+        assert_eq!(input.lines().collect::<Vec<_>>(), [&b"a\r"[..], b"\r", b"b\r"]);
+        assert_eq!(input.empty_lines(), 1);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{
     time::Instant,
 };
 
-use clap::Args;
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+use clap::{Args, ValueEnum};
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 use crate::{
     check,
@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// Where messages come from, one a line; - is stdin
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// What a line is [default: what the schema in the connector file says]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The plugin [default: the one that the connector file names]
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
@@ -38,6 +41,27 @@ pub(crate) struct Arguments {
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A JSON value
+    Json,
+    /// Text
+    Text,
+    /// Bytes; a carriage return at the end is one of them
+    Raw,
+}
+
+impl Format {
+    fn schema(self) -> Schema {
+        match self {
+            Self::Json => Schema::Json,
+            Self::Text => Schema::Text,
+            Self::Raw => Schema::Raw,
+        }
+    }
 }
 
 /// Runs the command; whether everything was settled well.
@@ -52,8 +76,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
                 .to_owned(),
         ));
     };
-    let file = load(&arguments.config)?;
-    let (input, size) = open_input(source)?;
+    let mut file = load(&arguments.config)?;
+    let schema = line_schema(&file, arguments.format)?;
+    if let Some(stream) = file.streams.first_mut() {
+        stream.schema = schema;
+    }
+    let (mut input, size) = open_input(source)?;
+    if schema == Schema::Raw {
+        input = input.with_carriage_returns();
+    }
     let path = match &arguments.plugin {
         Some(path) => path.clone(),
         None => host::named(&file.plugin, &file.path)?,
@@ -92,6 +123,20 @@ fn load(path: &Path) -> Result<ConnectorFile, Failure> {
     Ok(file)
 }
 
+/// How the plugin is to read the payloads.
+fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Result<Schema, Failure> {
+    let configured = file.streams.first().map_or(Schema::Json, |stream| stream.schema);
+    match (format, configured) {
+        (Some(format), _) => Ok(format.schema()),
+        (None, Schema::Json | Schema::Text | Schema::Raw) => Ok(configured),
+        (None, Schema::Proto | Schema::FlatBuffer | Schema::Avro) => Err(Failure::Usage(format!(
+            "{} has the schema {configured}, which does not come in lines: say what they are with --format json, \
+             text or raw",
+            file.path.display()
+        ))),
+    }
+}
+
 /// The input, and its size in bytes where it has one.
 fn open_input(source: &Path) -> Result<(Input, Option<u64>), Failure> {
     if source == Path::new("-") {
@@ -119,8 +164,6 @@ fn stream(
     let topic = TopicMetadata { stream: stream.stream.clone(), topic: topic.clone() };
     let mut outcome = Outcome::default();
     let start = Instant::now();
-    // Tells the messages of this run from those of another, which have the same offsets.
-    let run = host::now_micros()?;
     let progress = Progress::start(size, Unit::Bytes);
     let broken = loop {
         let first_line = input.lines_read() + 1;
@@ -130,7 +173,7 @@ fn stream(
             Err(why) => break Some(why),
         }
         let first = outcome.messages;
-        let code = consume(&plugin, &topic, stream, &input, first, run)?;
+        let code = consume(&plugin, &topic, stream, &input, first)?;
         outcome.add(first_line..=input.lines_read(), input.lines().len() as u64, code);
         progress.set(input.bytes());
     };
@@ -155,13 +198,12 @@ fn consume(
     stream: &StreamConfig,
     input: &Input,
     first: u64,
-    run: u64,
 ) -> Result<i32, Failure> {
     let now = host::now_micros()?;
     let messages: Vec<BorrowedMessage<'_>> = (first..)
         .zip(input.lines())
         .map(|(offset, payload)| BorrowedMessage {
-            id: u128::from(run) << 64 | u128::from(offset),
+            id: message_id(offset, payload),
             offset,
             checksum: 0,
             timestamp: now,
@@ -175,6 +217,29 @@ fn consume(
     Ok(plugin.consume(topic, &metadata, &messages))
 }
 
+/// The same for the same message at the same offset, so that an endpoint knows what is sent once more after a failed
+/// run; another for other input, so that it does not take that for a repetition.
+fn message_id(offset: u64, payload: &[u8]) -> u128 {
+    // Odd and without a pattern in its bits: the fraction of the golden ratio.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * u128::from(SPREAD);
+        // Both halves, so that every bit of the word has a say in every bit of the hash.
+        #[expect(clippy::cast_possible_truncation)]
+        let folded = (product >> 64) as u64 ^ product as u64;
+        folded.wrapping_add(SPREAD)
+    };
+    let (words, rest) = payload.as_chunks::<8>();
+    let mut hash = mix(0, payload.len() as u64);
+    for word in words {
+        hash = mix(hash, u64::from_le_bytes(*word));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    hash = mix(hash, u64::from_le_bytes(last));
+    u128::from(hash) << 64 | u128::from(offset)
+}
+
 fn resume_hint(line: u64, config: &Path, source: &Path) -> String {
     let source = source.display();
     let config = config.display();
@@ -184,5 +249,23 @@ fn resume_hint(line: u64, config: &Path, source: &Path) -> String {
         format!(
             "stopped: resume at line {line}: tail -n +{line} {source} | iggy-http-sink run {config} --input -"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_stable_and_tell_messages_apart() {
+        assert_eq!(message_id(3, b"{\"n\":1}"), message_id(3, b"{\"n\":1}"));
+        let payloads: Vec<Vec<u8>> = (0..20_000_u32).map(|n| format!("{{\"n\":{n}}}").into()).collect();
+        let zeros = (0..40).map(|length| vec![0; length]);
+        let ids: HashSet<u128> =
+            payloads.iter().cloned().chain(zeros).map(|payload| message_id(7, &payload)).collect();
+        assert_eq!(ids.len(), 20_040);
+        assert_ne!(message_id(1, b"x"), message_id(2, b"x"));
     }
 }

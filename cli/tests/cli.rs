@@ -4,9 +4,17 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Endpoint, Finished, connector, plugin, program, start};
 
@@ -171,6 +179,35 @@ fn stdin_is_sent_with_the_variables_of_the_runtime() {
 }
 
 #[test]
+fn lines_are_read_in_the_format_asked_for() {
+    let endpoint = Endpoint::start(|_, _| "200 OK");
+    let folder = tempfile::tempdir().unwrap();
+    let keys = "batch_mode = \"json_array\"\ninclude_metadata = false\n";
+    let file = connector(folder.path(), &endpoint.url(), keys);
+    let input = folder.path().join("input");
+    fs::write(&input, "two \"words\"\r\n").unwrap();
+    let run = |format: &[&str]| {
+        let mut command = program(&["run", "--plugin"]);
+        command.arg(plugin()).arg(&file).arg("--input").arg(&input).args(format);
+        start(&mut command).finish()
+    };
+    for format in ["text", "raw"] {
+        let finished = run(&["--format", format]);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    }
+    let raw = r#"[{"data":"dHdvICJ3b3JkcyIN","iggy_payload_encoding":"base64"}]"#;
+    assert_eq!(endpoint.bodies(), [r#"["two \"words\""]"#, raw]);
+    // By the connector file it is JSON.
+    assert_eq!(run(&[]).code, Some(1));
+
+    let avro = fs::read_to_string(&file).unwrap().replace("schema = \"json\"", "schema = \"avro\"");
+    fs::write(&file, avro).unwrap();
+    let finished = run(&[]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("--format"), "{finished:?}");
+}
+
+#[test]
 fn what_fails_is_named() {
     // The second batch is refused, and so is what the sink makes of it.
     let endpoint =
@@ -268,4 +305,69 @@ fn a_second_interrupt_ends_at_once() {
     running.wait_for_stderr("stopping");
     running.signal("INT");
     assert_eq!(running.finish_with_open_input().code, Some(130));
+}
+
+#[test]
+fn a_proxy_in_the_environment_is_not_asked_for_loopback() {
+    let refused = "http://127.0.0.1:9";
+    let mut command = program(&["demo", "--messages", "1000", "--plugin"]);
+    command.arg(plugin()).env("HTTP_PROXY", refused).env("http_proxy", refused).env("ALL_PROXY", refused);
+    let finished = start(command.env_remove("NO_PROXY").env_remove("no_proxy")).finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+#[test]
+fn dead_letters_are_listed_shown_replayed_and_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let letters = folder.path().join("letters");
+    let away = Arc::new(AtomicBool::new(true));
+    let endpoint = Endpoint::start({
+        let away = Arc::clone(&away);
+        move |_, body| {
+            if away.load(SeqCst) && body.contains("\"n\":1}") { "404 Not Found" } else { "200 OK" }
+        }
+    });
+    connector(
+        folder.path(),
+        &endpoint.url(),
+        &format!("\n[plugin_config.dead_letter]\npath = '{}'\n", letters.display()),
+    );
+    let sent = run(folder.path(), numbers(3).as_bytes());
+    assert_eq!(sent.code, Some(0), "a dead letter is settled: {sent:?}");
+    let path = letters.to_str().unwrap();
+    let act =
+        |arguments: &[&str]| start(&mut program(&[&["dead-letters", path], arguments].concat())).finish();
+
+    let listed = act(&["list"]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    for word in ["1:0", "waiting", "rejected", "404", "s/t/0@1", "1 dead letters, 0 of them replayed"] {
+        assert!(listed.stdout.contains(word), "{word}: {listed:?}");
+    }
+    assert!(act(&["list", "--reason", "too_large"]).stdout.starts_with("0 dead letters"));
+    let shown = json(&act(&["show", "1:0"]));
+    assert_eq!(
+        (&shown["place"], &shown["replayed"], &shown["offset"]),
+        (&json!("1:0"), &json!(false), &json!(1))
+    );
+    assert_eq!(shown["payload"], json!({ "n": 1 }));
+    assert_eq!(act(&["show", "1:7"]).code, Some(1));
+
+    let config = folder.path().join("connector.toml");
+    let replay = || act(&["replay", "--json", "--config", config.to_str().unwrap()]);
+    let result = |finished: &Finished| {
+        let result = json(finished);
+        ["delivered", "failed", "replayed_before"].map(|key| result[key].as_u64().unwrap())
+    };
+    let failed = replay();
+    assert_eq!((failed.code, result(&failed)), (Some(1), [0, 1, 0]), "{failed:?}");
+    away.store(false, SeqCst);
+    let delivered = replay();
+    assert_eq!((delivered.code, result(&delivered)), (Some(0), [1, 0, 0]), "{delivered:?}");
+    let again = replay();
+    assert_eq!((again.code, result(&again)), (Some(0), [0, 0, 1]), "{again:?}");
+
+    let purged = act(&["purge"]);
+    assert!(purged.code == Some(0) && purged.stdout.contains("1 letters"), "{purged:?}");
+    assert!(act(&["list"]).stdout.starts_with("0 dead letters"));
+    assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(1));
 }

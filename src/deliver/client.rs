@@ -10,13 +10,14 @@ use std::{
 };
 
 use reqwest::{
-    Request, Response,
+    Request, Response, Url,
     redirect::{Action, Attempt, Policy},
 };
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use reqwest_tracing::TracingMiddleware;
 use tower_layer::Layer;
 use tower_service::Service;
+use url::Host;
 
 use super::fault::chain;
 use crate::config::ClientConfig;
@@ -32,14 +33,16 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// A client for `url`.
+    ///
     /// # Errors
     /// The TLS roots of the system cannot be used.
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, String> {
+    pub(super) fn new(config: &ClientConfig, url: &Url) -> Result<Self, String> {
         // Another sink of this process may have installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connections = Connections::default();
         let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
             .timeout(config.timeout)
             .connect_timeout(config.connect_timeout)
@@ -50,9 +53,13 @@ impl Client {
             .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
             .referer(false)
             .connector_layer(connections.clone())
-            .tls_danger_accept_invalid_certs(config.accept_invalid_certs)
-            .build()
-            .map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
+            .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
+        if is_loopback(url) {
+            // A proxy that the environment names would look for the endpoint on itself.
+            client = client.no_proxy();
+        }
+        let client =
+            client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
         Ok(Self { inner: ClientBuilder::new(client).with(TracingMiddleware::default()).build(), connections })
     }
 
@@ -64,6 +71,15 @@ impl Client {
     /// attempt went over a connection that was there already.
     pub(super) fn connections(&self) -> u64 {
         self.connections.begun.load(Relaxed)
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

@@ -135,8 +135,14 @@ impl Gate {
                         *paused_until = None;
                     }
                 }
-                // Its one attempt is due, whatever the endpoint would like.
-                Err(Ended::Deadline) if !tried => return Ok(()),
+                // With the deadline its one attempt is due, whatever the endpoint would like.
+                Err(Ended::Deadline) if !tried => {
+                    return if patience.ended(true).await == Ended::Deadline {
+                        Ok(())
+                    } else {
+                        Err(Refused::Closed)
+                    };
+                }
                 Err(Ended::Deadline) => return Err(Refused::Deadline),
                 Err(Ended::Closed) => return Err(Refused::Closed),
             }
@@ -211,10 +217,13 @@ impl Pass<'_> {
         }
         let change = {
             let mut breaker = lock(&gate.breaker);
-            // An endpoint that says when to come back is alive, and so is one that refuses for good.
-            if class.is_transient() && asked.is_none() {
+            if class == Class::Stale {
+                // Nothing was heard of the endpoint. Dropping the pass makes room for another probe.
+                Change::None
+            } else if class.is_transient() && asked.is_none() {
                 breaker.failed(self.probe, now)
             } else {
+                // An endpoint that says when to come back is alive, and so is one that refuses for good.
                 breaker.succeeded(self.probe)
             }
         };
@@ -224,7 +233,7 @@ impl Pass<'_> {
             Change::Opened => warn!("{} keeps failing: requests wait until it is back", gate.label),
             Change::Closed => info!("{} is back", gate.label),
         }
-        self.probe = false;
+        self.probe &= class == Class::Stale;
         gate.breaker_changed.notify_waiters();
     }
 }

@@ -60,7 +60,7 @@ impl Delivery {
         let template = RequestTemplate::new(config)?;
         let label = template.label();
         Ok(Self {
-            client: Client::new(&config.client)?,
+            client: Client::new(&config.client, &template.url())?,
             classifier: Classifier::new(config),
             backoff: Backoff::new(&config.retry),
             max_retries: config.retry.max_retries,

@@ -36,11 +36,7 @@ impl Patience {
 
     /// Waits; where that would end beyond the deadline or the close, it does not even begin.
     pub(super) async fn wait_until(&mut self, end: Instant) -> Result<(), Ended> {
-        let now = Instant::now();
-        if end <= now {
-            return Ok(());
-        }
-        if end > self.deadline {
+        if end > self.deadline && end > Instant::now() {
             return Err(Ended::Deadline);
         }
         self.wait_beyond(end).await
@@ -48,7 +44,8 @@ impl Patience {
 
     /// Waits; the deadline does not matter, only the close.
     pub(super) async fn wait_beyond(&mut self, end: Instant) -> Result<(), Ended> {
-        loop {
+        // The timer takes a millisecond even for no time at all.
+        while end > Instant::now() {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
             if self.closing.borrow_and_update().is_some_and(|closed| end > closed) {
                 return Err(Ended::Closed);
@@ -58,6 +55,7 @@ impl Patience {
                 changed = self.closing.changed() => if changed.is_err() { return Err(Ended::Closed) },
             }
         }
+        Ok(())
     }
 
     /// Returns when it is over: by the close or, if it `counts`, by the deadline.

@@ -93,6 +93,10 @@ impl RequestTemplate {
         request
     }
 
+    pub(super) fn url(&self) -> Url {
+        self.current().url.clone()
+    }
+
     /// The endpoint for the log: without user, password and query, which may hold secrets.
     pub(super) fn label(&self) -> String {
         let mut url = self.current().url.clone();

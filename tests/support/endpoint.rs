@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -37,6 +37,23 @@ pub enum Door {
     Stall,
 }
 
+/// A request and what answered it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub request: Request,
+    /// The status of the answer; `None` where there was none, or none that reads as HTTP.
+    pub status: Option<u16>,
+    /// When the answer began to be sent; `None` where it did not so far.
+    pub answered: Option<Instant>,
+}
+
+impl Exchange {
+    /// Whether the endpoint took what is in the request.
+    pub fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
 /// An endpoint that runs until it is dropped.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -48,6 +65,8 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 struct Shared {
     requests: Mutex<Vec<Arc<Request>>>,
+    /// By the index of the request.
+    answers: Mutex<BTreeMap<usize, (Option<u16>, Instant)>>,
     arrived: Condvar,
     accepted: AtomicUsize,
     in_flight: AtomicUsize,
@@ -113,6 +132,18 @@ impl Endpoint {
     /// All that arrived so far in full, in order, whatever became of them.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.requests).iter().map(|request| Request::clone(request)).collect()
+    }
+
+    /// The same with what was answered.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        let requests = self.requests();
+        let answers = lock(&self.shared.answers);
+        let exchange = |request: Request| {
+            let answer = answers.get(&request.index).copied();
+            let (status, answered) = answer.map_or((None, None), |(status, at)| (status, Some(at)));
+            Exchange { request, status, answered }
+        };
+        requests.into_iter().map(exchange).collect()
     }
 
     /// Connections accepted so far.
@@ -230,6 +261,8 @@ impl Shared {
             let request = self.record(request);
             let answer = script(&request);
             self.pause(answer.delay);
+            // Before a client can act on it.
+            lock(&self.answers).insert(request.index, (answer.announces(), Instant::now()));
             // A client that has its answer may send its next request before this thread goes on.
             let _in_flight = matches!(answer.end, End::Stall(_)).then_some(in_flight);
             answer.write(stream, request.method == "HEAD")?;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // the log callback takes pointers
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -29,6 +30,41 @@ extern "C" fn log(level: u8, _target: *const u8, _target_len: usize, message: *c
 pub fn logged(words: &str) -> Vec<String> {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     log.iter().filter(|line| line.contains(words)).cloned().collect()
+}
+
+/// The messages of a stream that were named as failed.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// All of them.
+    pub count: usize,
+    /// Those whose offsets are listed, with the reason, the status and the words behind it.
+    pub reasons: BTreeMap<u64, String>,
+}
+
+/// What the log says about failed messages of a stream, which must be a test's own.
+///
+/// # Panics
+/// A message is named twice.
+pub fn failures(stream: &str) -> Failures {
+    let mut failures = Failures::default();
+    for line in logged(&format!(" of stream {stream}, topic ")) {
+        let Some((count, rest)) = line.strip_prefix("ERROR ").and_then(|line| line.split_once(" message"))
+        else {
+            continue;
+        };
+        let (_, rest) = rest.split_once(", offsets ").expect("a failure names its offsets");
+        let (offsets, reason) = rest.split_once(" failed: ").expect("a failure names its reason");
+        failures.count += count.parse::<usize>().expect("a failure names its number");
+        for range in offsets.split(", ").filter(|range| !range.starts_with("and ")) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let [first, last] = [first, last].map(|offset| offset.parse::<u64>().expect("a number"));
+            for offset in first..=last {
+                let before = failures.reasons.insert(offset, reason.to_owned());
+                assert_eq!(before, None, "offset {offset} of {stream} failed twice");
+            }
+        }
+    }
+    failures
 }
 
 /// The plugin that was built together with this test.

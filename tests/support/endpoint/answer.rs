@@ -130,6 +130,18 @@ impl Answer {
         self
     }
 
+    /// The last status that it gives the client to read, if any.
+    pub(super) fn announces(&self) -> Option<u16> {
+        match &self.content {
+            Content::Nothing => None,
+            Content::Http { status, .. } => Some(*status),
+            Content::Raw(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                text.rsplit("HTTP/1.1 ").next().filter(|rest| rest.len() < text.len())?.get(..3)?.parse().ok()
+            }
+        }
+    }
+
     /// Writes the answer, as far as it goes; to a HEAD the head alone.
     pub(super) fn write(&self, mut to: impl Write, head_only: bool) -> io::Result<()> {
         let limit = match self.end {
