@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -16,13 +19,22 @@ use support::{
 
 const MODES: [&str; 4] = ["individual", "nd_json", "json_array", "raw"];
 
-/// The lines of a recording, or none where it is not there.
-fn recorded(name: &str) -> Vec<Value> {
-    let path = format!("{}/fixtures/abi/{name}", env!("CARGO_MANIFEST_DIR"));
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: {path} is not there");
-        return Vec::new();
-    };
+/// The folders with recordings: the copy that belongs to the tests and, where the contract lies beside
+/// this repository, the original of it.
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (there, absent): (Vec<_>, Vec<_>) = [root.join("fixtures/abi"), root.join("../shared/abi")]
+        .into_iter()
+        .partition(|folder| folder.is_dir());
+    for folder in absent {
+        println!("skipped: the recordings of {} are not there", folder.display());
+    }
+    there
+}
+
+/// The lines of a recording.
+fn recorded(folder: &Path, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -30,8 +42,8 @@ fn bytes(value: &Value) -> Vec<u8> {
     STANDARD.decode(value.as_str().unwrap()).unwrap()
 }
 
-fn vectors() -> BTreeMap<String, Value> {
-    recorded("vectors.jsonl")
+fn vectors(folder: &Path) -> BTreeMap<String, Value> {
+    recorded(folder, "vectors.jsonl")
         .into_iter()
         .map(|vector| (vector["name"].as_str().unwrap().to_owned(), vector))
         .collect()
@@ -74,8 +86,14 @@ fn as_values(body: &[u8]) -> Result<Vec<Value>, Vec<u8>> {
 
 #[test]
 fn recorded_batches_become_the_recorded_requests() {
-    let vectors = vectors();
-    for recording in recorded("requests.jsonl") {
+    for folder in folders() {
+        replay_all(&folder);
+    }
+}
+
+fn replay_all(folder: &Path) {
+    let vectors = vectors(folder);
+    for recording in recorded(folder, "requests.jsonl") {
         let mode = recording["batch_mode"].as_str().unwrap();
         let include_metadata = recording["include_metadata"].as_bool().unwrap();
         let what = format!("{} in mode {mode}, metadata {include_metadata}", recording["vector"]);
@@ -98,7 +116,7 @@ fn recorded_batches_become_the_recorded_requests() {
 /// sent, with the bytes of their payloads as they came, and the call tells whether there were others.
 #[test]
 fn payload_bytes_are_kept_and_undecodable_payloads_do_not_hold_the_others_back() {
-    for (name, vector) in vectors() {
+    for (name, vector) in folders().iter().flat_map(|folder| vectors(folder)) {
         let messages = vector["messages"].as_array().unwrap();
         let readable: Vec<&Value> =
             messages.iter().filter(|message| message["decoded"].get("error").is_none()).collect();
@@ -124,11 +142,12 @@ fn payload_bytes_are_kept_and_undecodable_payloads_do_not_hold_the_others_back()
 #[test]
 fn every_recording_is_replayed_in_every_mode() {
     let mut modes: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for recording in recorded("requests.jsonl") {
+    let folder = &folders()[0];
+    for recording in recorded(folder, "requests.jsonl") {
         let name = recording["vector"].as_str().unwrap().to_owned();
         modes.entry(name).or_default().push(recording["batch_mode"].as_str().unwrap().to_owned());
     }
-    for (name, vector) in vectors() {
+    for (name, vector) in vectors(folder) {
         if vector["connector_drops_undecodable"] == true {
             continue;
         }

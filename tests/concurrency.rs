@@ -284,9 +284,9 @@ fn a_dead_endpoint_delays_only_its_own_connector() {
 #[test]
 fn messages_of_many_calls_are_each_settled_once() {
     let endpoint = Endpoint::start(|request| {
-        Answer::status(if number(request) % 7 == 0 && request.header("x-retry-count").is_none() {
+        Answer::status(if number(request).is_multiple_of(7) && request.header("x-retry-count").is_none() {
             503
-        } else if number(request) % 11 == 0 {
+        } else if number(request).is_multiple_of(11) {
             404
         } else {
             200

@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::{Duration, Instant},
 };
 
 use iggy_connector_http_sink::dead_letter::{Folder, Record, Replay};
@@ -170,6 +171,23 @@ fn a_dead_endpoint_leaves_every_message_in_the_dead_letters() {
         && record.status.is_none()
         && record.attempts == 2));
     assert!(records[0].answer.to_lowercase().contains("refused"), "{}", records[0].answer);
+}
+
+#[test]
+fn a_dead_endpoint_holds_a_batch_no_longer_than_the_deadline_while_the_breaker_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = json!({
+        "max_retry_duration": "300ms",
+        "circuit_breaker": { "failure_threshold": 5, "cool_down": "50ms" },
+    });
+    let sink = Sink::open(&config(&refused_url(), folder.path(), more));
+    let began = Instant::now();
+    assert_eq!(sink.consume(&Batch::numbered(200)), 0);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let records = records(folder.path());
+    assert_eq!(records.len(), 200);
+    let open = records.iter().filter(|record| record.reason == "circuit_open").count();
+    assert!(open > 100, "{open} of 200 were not tried while the breaker was open");
 }
 
 #[test]

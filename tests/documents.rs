@@ -8,18 +8,17 @@ use serde_json::Value;
 
 /// `config.toml` with every commented key switched on.
 fn everything_on() -> toml::Table {
-    let text: String = include_str!("../config.toml")
-        .lines()
-        .map(|line| {
-            let key = line.strip_prefix("# ").filter(|rest| {
-                let name = rest.split(" = ").next().unwrap();
-                rest.starts_with("[plugin_config.")
-                    || (rest.contains(" = ")
-                        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
-            });
-            format!("{}\n", key.unwrap_or(line))
-        })
-        .collect();
+    let mut text = String::new();
+    for line in include_str!("../config.toml").lines() {
+        let key = line.strip_prefix("# ").filter(|rest| {
+            let name = rest.split(" = ").next().unwrap();
+            rest.starts_with("[plugin_config.")
+                || (rest.contains(" = ")
+                    && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
+        });
+        text.push_str(key.unwrap_or(line));
+        text.push('\n');
+    }
     toml::from_str(&text).unwrap()
 }
 

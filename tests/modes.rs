@@ -297,17 +297,26 @@ fn a_secret_in_a_file_is_read_again_when_the_file_changes() {
 }
 
 #[test]
-fn bad_configurations_do_not_open_and_tell_every_problem() {
-    let stream = "ftp://surely-not-a-scheme.invalid";
-    let code = Sink::try_open(&json!({ "url": stream, "timeout": "x", "methud": "GET" })).unwrap_err();
-    assert_eq!(code, 1);
-    let told = support::plugin::logged("surely-not-a-scheme");
-    assert!(
-        told.iter().any(|line| ["plugin_config.url", "plugin_config.timeout", "plugin_config.methud"]
-            .iter()
-            .all(|key| line.contains(key))),
-        "{told:?}"
-    );
+fn a_bad_configuration_does_not_open_and_every_problem_of_it_is_told() {
+    let wrong = json!({
+        "url": "ftp://surely-not-a-scheme.invalid",
+        "method": "FETCH",
+        "timeout": "x",
+        "batch_mode": "nd-json",
+        "max_retries": -1,
+        "success_status_codes": [99],
+        "retry_backoff_multiplier": 0,
+        "headers": { "a b": "c" },
+        "include_metadata": 1,
+        "verbose_loging": true,
+    });
+    assert_eq!(Sink::try_open(&wrong).unwrap_err(), 1);
+    let told = support::plugin::logged("surely-not-a-scheme").concat();
+    assert!(told.contains("ERROR") && told.contains("10 problems"), "{told}");
+    for key in wrong.as_object().unwrap().keys() {
+        assert!(told.contains(&format!("plugin_config.{key}")), "{key}: {told}");
+    }
+    assert!(told.contains("did you mean `verbose_logging`?"), "{told}");
     assert_eq!(Sink::try_open(&Value::Null).unwrap_err(), 1, "no configuration at all");
 }
 

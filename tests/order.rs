@@ -318,7 +318,7 @@ impl Script {
     }
 
     fn is_poison(&self, seed: u64, n: u64) -> bool {
-        self.poison_one_in != u64::MAX && dice(seed, 50_000 + n) % self.poison_one_in == 0
+        self.poison_one_in != u64::MAX && dice(seed, 50_000 + n).is_multiple_of(self.poison_one_in)
     }
 
     fn answer(&self, request: &Request) -> Answer {

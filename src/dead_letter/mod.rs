@@ -1,7 +1,7 @@
 //! Dead letters: messages that cannot be delivered, kept with the reason until they are replayed.
 //!
 //! A folder holds segments `dead-letters-000001.ndjson`, one [`Record`] a line, written by one
-//! [`Store`]. Anyone can read them as a [`Folder`]. What a replay delivered stands beside each segment in
+//! connector. Anyone can read them as a [`Folder`]. What a replay delivered stands beside each segment in
 //! `dead-letters-000001.replayed`, so a segment itself is only ever appended to.
 
 mod folder;
