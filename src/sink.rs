@@ -94,14 +94,17 @@ impl HttpSink {
         open.delivery.refresh();
 
         // Each lane is encoded here and delivered on the connector's thread, one large body or many small
-        // ones behind.
+        // ones behind. Without an order more may be under way than there are slots: those that wait for a
+        // retry hold none, and must not hold the others up.
         let side_by_side = if unordered { open.config.concurrency.max().get() } else { 1 };
-        let ahead = if open.config.body.mode.batches() { 1 } else { side_by_side.max(32) * 2 };
+        let (ahead, spare) =
+            if open.config.body.mode.batches() { (1, 4) } else { (side_by_side.max(32) * 2, 64) };
+        let under_way = if unordered { (side_by_side * 2).max(spare) } else { 1 };
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &open.config)
             .into_iter()
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(ahead);
-                let work = work(open.delivery.clone(), queued, patience.clone(), side_by_side);
+                let work = work(open.delivery.clone(), queued, patience.clone(), under_way);
                 let working = open.executor.spawn(work);
                 async move {
                     let refused = encode(open, Bodies::of(batch, lane, &open.config.body), bodies).await;
@@ -147,13 +150,13 @@ async fn work(
     delivery: Arc<Delivery>,
     mut bodies: mpsc::Receiver<Body>,
     patience: Patience,
-    side_by_side: usize,
+    at_once: usize,
 ) -> Vec<Settled> {
     let mut settled = Vec::new();
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(body) = bodies.recv(), if under_way.len() < side_by_side => {
+            Some(body) = bodies.recv(), if under_way.len() < at_once => {
                 under_way.push(delivery.deliver(body, &patience));
             }
             Some(outcomes) = under_way.next() => settled.extend(outcomes),

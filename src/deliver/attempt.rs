@@ -39,12 +39,12 @@ pub(super) async fn attempt(
     client: &Client,
     classifier: &Classifier,
     request: Request,
+    fresh: bool,
     keep: usize,
     keep_success: usize,
 ) -> Attempt {
-    let connections = client.connections();
-    let outcome = client.execute(request).await;
-    let class = classifier.classify(&outcome, client.connections() == connections);
+    let (outcome, reused) = client.execute(request, fresh).await;
+    let class = classifier.classify(&outcome, reused);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
         Ok(response) => {

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -28,8 +28,11 @@ const MAX_REDIRECTS: usize = 10;
 /// Sends requests. Each is one attempt, in a span of its own.
 #[derive(Debug)]
 pub(super) struct Client {
-    inner: ClientWithMiddleware,
+    pooled: ClientWithMiddleware,
+    /// Makes a connection for each request.
+    fresh: ClientWithMiddleware,
     connections: Connections,
+    under_way: AtomicUsize,
 }
 
 impl Client {
@@ -42,35 +45,43 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connections = Connections::default();
         let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-        let mut client = reqwest::Client::builder()
-            .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
-            .timeout(config.timeout)
-            .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(config.max_connections)
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .tcp_keepalive(keepalive)
-            .tcp_nodelay(true)
-            .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
-            .referer(false)
-            .connector_layer(connections.clone())
-            .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
-        if is_loopback(url) {
-            // A proxy that the environment names would look for the endpoint on itself.
-            client = client.no_proxy();
+        let client = |idle: usize| {
+            let mut client = reqwest::Client::builder()
+                .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
+                .timeout(config.timeout)
+                .connect_timeout(config.connect_timeout)
+                .pool_max_idle_per_host(idle)
+                .pool_idle_timeout(config.pool_idle_timeout)
+                .tcp_keepalive(keepalive)
+                .tcp_nodelay(true)
+                .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
+                .referer(false)
+                .connector_layer(connections.clone())
+                .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
+            if is_loopback(url) {
+                // A proxy that the environment names would look for the endpoint on itself.
+                client = client.no_proxy();
+            }
+            let client =
+                client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
+            Ok::<_, String>(ClientBuilder::new(client).with(TracingMiddleware::default()).build())
+        };
+        let (pooled, fresh) = (client(config.max_connections)?, client(0)?);
+        Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
+    }
+
+    /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
+    /// one that was there before: nobody tells, so that it is only sure of one that no other request
+    /// can have made or given back meanwhile.
+    pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
+        let under_way = UnderWay::new(&self.under_way);
+        if fresh {
+            return (self.fresh.execute(request).await, false);
         }
-        let client =
-            client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
-        Ok(Self { inner: ClientBuilder::new(client).with(TracingMiddleware::default()).build(), connections })
-    }
-
-    pub(super) async fn execute(&self, request: Request) -> Result<Response, Error> {
-        self.inner.execute(request).await
-    }
-
-    /// How many connections were begun so far. When it is the same after an attempt as before, the
-    /// attempt went over a connection that was there already.
-    pub(super) fn connections(&self) -> u64 {
-        self.connections.begun.load(Relaxed)
+        let begun = self.connections.begun.load(Relaxed);
+        let outcome = self.pooled.execute(request).await;
+        let reused = !under_way.is_alone() || self.connections.begun.load(Relaxed) == begun;
+        (outcome, reused)
     }
 }
 
@@ -97,6 +108,26 @@ fn follow(attempt: Attempt<'_>) -> Action {
         attempt.error("too many redirects")
     } else {
         attempt.follow()
+    }
+}
+
+/// A request on its way.
+struct UnderWay<'c>(&'c AtomicUsize, usize);
+
+impl<'c> UnderWay<'c> {
+    fn new(count: &'c AtomicUsize) -> Self {
+        Self(count, count.fetch_add(1, Relaxed))
+    }
+
+    /// Whether there was no other when it began, nor is there now.
+    fn is_alone(&self) -> bool {
+        self.1 == 0 && self.0.load(Relaxed) == 1
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -90,7 +90,7 @@ impl Delivery {
     /// What it answered, or why it did not.
     pub(crate) async fn health_check(&self, method: Method) -> Result<StatusCode, String> {
         let request = self.template.probe(method.into());
-        let attempt = attempt(&self.client, &self.classifier, request, send::SHOWN, 0).await;
+        let attempt = attempt(&self.client, &self.classifier, request, false, send::SHOWN, 0).await;
         match attempt.ended {
             Ok(answer) if attempt.class == Class::Success => Ok(answer.status),
             Ok(answer) => {

@@ -43,6 +43,10 @@ struct Tries {
     spent: u32,
     /// Waits for a held status, for the backoff alone.
     held: u32,
+    /// Whether an attempt reached the endpoint, as far as can be told.
+    counts: bool,
+    /// Whether the last one met a connection that the server had closed: the next goes over a new one.
+    stale: bool,
     last: Option<Result<Answer, Fault>>,
 }
 
@@ -53,7 +57,8 @@ impl Delivery {
         let mut tries = Tries::default();
         loop {
             let again = tries.attempts > 0;
-            let pass = match self.gate.enter(&mut patience, again, body.len(), body.bytes.len()).await {
+            let pass = match self.gate.enter(&mut patience, tries.counts, body.len(), body.bytes.len()).await
+            {
                 Ok(pass) => pass,
                 Err(refused) => {
                     return Sent::Failed(tries.failure(match refused {
@@ -79,7 +84,7 @@ impl Delivery {
                 // Once closed, an attempt is not even begun.
                 biased;
                 () = patience.closed() => return Sent::Failed(tries.failure(Reason::Closed)),
-                attempt = attempt(&self.client, &self.classifier, request, self.max_response_bytes, if self.verbose { SHOWN } else { 0 }) => attempt,
+                attempt = attempt(&self.client, &self.classifier, request, tries.stale, self.max_response_bytes, if self.verbose { SHOWN } else { 0 }) => attempt,
             };
             if self.verbose {
                 debug!("{}: {}", self.label, shown(&ended));
@@ -90,6 +95,8 @@ impl Delivery {
                 .map(|asked| self.backoff.asked(asked));
             pass.ended(class, asked);
             tries.attempts += 1;
+            tries.stale = class == Class::Stale;
+            tries.counts |= !tries.stale;
             tries.last = Some(ended);
             let wait = match class {
                 Class::Success => return Sent::Delivered,
@@ -122,7 +129,9 @@ impl Delivery {
             }
             match patience.wait_until(Instant::now() + wait).await {
                 // With the deadline over no retry begins, not even one without a wait.
-                Ok(()) if patience.over() => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
+                Ok(()) if tries.counts && patience.over() => {
+                    return Sent::Failed(tries.failure(Reason::DeadlineExceeded));
+                }
                 Ok(()) => {}
                 Err(Ended::Deadline) => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
                 Err(Ended::Closed) => return Sent::Failed(tries.failure(Reason::Closed)),
