@@ -6,7 +6,10 @@ use std::{
     cmp::Reverse,
     env, io, iter,
     path::{Path, PathBuf, absolute},
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -23,7 +26,29 @@ const INFO: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct OpenPlugin {
     plugin: Plugin,
-    open: bool,
+    closer: Closer,
+}
+
+/// Closes the connector, once, from any thread. A batch that is on its way gets the connector's `close_timeout`.
+#[derive(Debug, Clone)]
+pub(crate) struct Closer {
+    plugin: Plugin,
+    asked: Arc<AtomicBool>,
+    code: Arc<OnceLock<i32>>,
+}
+
+impl Closer {
+    /// Returns when the connector is closed, whoever closes it.
+    ///
+    /// # Errors
+    /// The plugin says that it did not close.
+    pub(crate) fn close(&self) -> Result<(), Failure> {
+        self.asked.store(true, Ordering::SeqCst);
+        match self.code.get_or_init(|| self.plugin.close(ID)) {
+            0 => Ok(()),
+            code => Err(Failure::Other(format!("the plugin did not close (code {code})"))),
+        }
+    }
 }
 
 impl OpenPlugin {
@@ -34,7 +59,10 @@ impl OpenPlugin {
     pub(crate) fn open(path: &Path, config: &Value) -> Result<Self, Failure> {
         let plugin = Plugin::load(path).map_err(|why| Failure::Other(why.to_string()))?;
         match plugin.open(ID, &config.to_string(), write_log) {
-            0 => Ok(Self { plugin, open: true }),
+            0 => Ok(Self {
+                closer: Closer { plugin: plugin.clone(), asked: Arc::default(), code: Arc::default() },
+                plugin,
+            }),
             code => Err(Failure::Other(format!(
                 "{} did not open the connector (code {code}): the reason is in its log above",
                 plugin.path().display()
@@ -42,7 +70,7 @@ impl OpenPlugin {
         }
     }
 
-    /// 0 when every message of the batch is settled well.
+    /// 0 when every message of the batch is settled well; -1 where nothing was taken, because it is closed.
     pub(crate) fn consume(
         &self,
         topic: &TopicMetadata,
@@ -52,14 +80,20 @@ impl OpenPlugin {
         self.plugin.consume(ID, topic, metadata, messages)
     }
 
+    /// Whether it is closed, or being closed, already.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closer.asked.load(Ordering::SeqCst)
+    }
+
+    /// What closes it before it is dropped.
+    pub(crate) fn closer(&self) -> Closer {
+        self.closer.clone()
+    }
+
     /// # Errors
     /// The plugin says that it did not close.
-    pub(crate) fn close(mut self) -> Result<(), Failure> {
-        self.open = false;
-        match self.plugin.close(ID) {
-            0 => Ok(()),
-            code => Err(Failure::Other(format!("the plugin did not close (code {code})"))),
-        }
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        self.closer.close()
     }
 
     /// The file and the version it reports.
@@ -70,9 +104,8 @@ impl OpenPlugin {
 
 impl Drop for OpenPlugin {
     fn drop(&mut self) {
-        if self.open {
-            self.plugin.close(ID);
-        }
+        // Whoever wants to know how it went has closed it before.
+        let _ = self.closer.close();
     }
 }
 

@@ -21,8 +21,10 @@ pub(crate) fn at_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::spawn(move || {
         runtime.block_on(async {
             signals.next().await;
-            report::note("stopping: the batch on its way is finished; once more ends at once");
-            stop();
+            report::note(
+                "stopping: the batch on its way is finished, within close_timeout; once more ends at once",
+            );
+            thread::spawn(stop);
             signals.next().await;
             process::exit(INTERRUPTED);
         });

@@ -64,6 +64,9 @@ impl Format {
     }
 }
 
+/// What consume returns when an interrupt closed the connector just before.
+const CLOSED: i32 = -1;
+
 /// Runs the command; whether everything was settled well.
 ///
 /// # Errors
@@ -90,9 +93,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
         None => host::named(&file.plugin, &file.path)?,
     };
     let plugin = OpenPlugin::open(&path, &file.plugin_config)?;
-    let stopper = input.stopper();
-    interrupt::at_first(move || stopper.stop())
-        .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
+    let (stopper, closer) = (input.stopper(), plugin.closer());
+    let stop = move || {
+        stopper.stop();
+        // The batch on its way ends within close_timeout, even where the endpoint is away for longer. How it
+        // went is told by whoever reports.
+        let _ = closer.close();
+    };
+    interrupt::at_first(stop).map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
     let outcome = stream(&file, plugin, input, size)?;
     report::say(&if arguments.json { outcome.as_json() } else { outcome.as_table() })?;
     if let Some(line) = outcome.resume_at {
@@ -174,6 +182,10 @@ fn stream(
         }
         let first = outcome.messages;
         let code = consume(&plugin, &topic, stream, &input, first)?;
+        if code == CLOSED && plugin.is_closed() {
+            outcome.resume_at = Some(first_line);
+            break None;
+        }
         outcome.add(first_line..=input.lines_read(), input.lines().len() as u64, code);
         progress.set(input.bytes());
     };
@@ -187,7 +199,9 @@ fn stream(
     if let Err(why) = closed {
         outcome.errors.push(why.to_string());
     }
-    outcome.resume_at = (!input.is_complete()).then(|| input.lines_read() + 1);
+    if outcome.resume_at.is_none() && !input.is_complete() {
+        outcome.resume_at = Some(input.lines_read() + 1);
+    }
     Ok(outcome)
 }
 

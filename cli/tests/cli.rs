@@ -292,6 +292,25 @@ fn an_interrupt_settles_the_batch_and_tells_where_to_go_on() {
 
 #[cfg(unix)]
 #[test]
+fn an_interrupt_waits_for_an_endpoint_that_is_away_no_longer_than_close_timeout() {
+    // No request is ever answered.
+    let endpoint = Endpoint::start(|_, _| "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector(folder.path(), &endpoint.url(), "close_timeout = \"200ms\"\ntimeout = \"1h\"\n");
+    let mut command = program(&["run", "--json", "--input", "-", "--plugin"]);
+    let mut running = start(command.arg(plugin()).arg(file).stdin(Stdio::piped()));
+    running.write(numbers(10).as_bytes());
+    endpoint.wait_for_requests(1);
+    running.signal("INT");
+    let finished = running.finish_with_open_input();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let result = json(&finished);
+    assert_eq!((&result["failed_batches"], &result["resume_at_line"]), (&1.into(), &11.into()), "{result}");
+    assert!(finished.stderr.contains("closed"), "{finished:?}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_second_interrupt_ends_at_once() {
     // The first request is never answered.
     let endpoint = Endpoint::start(|_, _| "");
