@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{
-    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig, checked_url,
-    reader::Reader,
+    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig,
+    reader::Reader, url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;

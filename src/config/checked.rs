@@ -1,0 +1,256 @@
+//! A configuration once it is checked: values that every later stage can trust.
+
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use reqwest::header::HeaderName;
+use strum::{Display, EnumString, VariantNames};
+
+use super::{KeyTemplate, Text};
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where requests go.
+    pub endpoint: EndpointConfig,
+    /// What bodies look like.
+    pub body: BodyConfig,
+    /// Which answers count as delivered.
+    pub success_status_codes: BTreeSet<u16>,
+    /// When and how often a request is sent again.
+    pub retry: RetryConfig,
+    /// How connections are made and kept.
+    pub client: ClientConfig,
+    /// How many requests are under way at once.
+    pub concurrency: Concurrency,
+    /// What is kept in order.
+    pub ordering: Ordering,
+    /// When requests to a failing endpoint stop.
+    pub circuit_breaker: CircuitBreakerConfig,
+    /// How much may be sent a second.
+    pub rate_limit: RateLimitConfig,
+    /// Where messages go that cannot be delivered, if anywhere.
+    pub dead_letter: Option<DeadLetterConfig>,
+    /// The most bytes kept of an answer, for the log.
+    pub max_response_bytes: usize,
+    /// The method of the request that `open` sends first, if it does.
+    pub health_check: Option<Method>,
+    /// How long `close` may take.
+    pub close_timeout: Duration,
+    /// Whether each request and answer is logged at debug.
+    pub verbose_logging: bool,
+    /// What is allowed but deserves a word at every open.
+    pub warnings: Vec<String>,
+}
+
+/// Where requests go, and with what.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// An `http` or `https` URL.
+    pub url: Text,
+    /// The method of each request.
+    pub method: Method,
+    /// Headers of each request, `Content-Type` among them where it is configured.
+    pub headers: Vec<(HeaderName, Text)>,
+    /// The header that holds the same key for the same messages, however often they are sent.
+    pub idempotency_header: Option<HeaderName>,
+    /// The header that tells how often a request was sent before.
+    pub retry_count_header: Option<HeaderName>,
+}
+
+/// What bodies look like.
+#[derive(Debug, Clone)]
+pub struct BodyConfig {
+    /// How messages become bodies.
+    pub mode: BatchMode,
+    /// Whether each payload comes in an envelope with `metadata`.
+    pub include_metadata: bool,
+    /// Whether the envelope holds `iggy_checksum`.
+    pub include_checksum: bool,
+    /// Whether the envelope holds `iggy_origin_timestamp`.
+    pub include_origin_timestamp: bool,
+    /// The most bytes of one body; `usize::MAX` where there is no limit.
+    pub max_bytes: usize,
+    /// The most messages of one body, if there is a limit.
+    pub max_messages: Option<NonZeroUsize>,
+}
+
+/// When and how often a request is sent again.
+#[derive(Debug, Clone)]
+pub struct RetryConfig {
+    /// Retries of one request beyond its first attempt.
+    pub max_retries: u32,
+    /// The wait before the first retry; at most [`max_delay`](Self::max_delay).
+    pub delay: Duration,
+    /// What each further wait is multiplied by; at least 1.
+    pub multiplier: u32,
+    /// The longest wait between two attempts.
+    pub max_delay: Duration,
+    /// How waits are spread.
+    pub jitter: Jitter,
+    /// How long after its acceptance by `consume` a message may still be waited for.
+    pub max_duration: Duration,
+    /// The most a server may ask for with `Retry-After`.
+    pub max_retry_after: Duration,
+    /// The answers that are worth another attempt.
+    pub status_codes: BTreeSet<u16>,
+    /// The answers that are waited out until the deadline, whatever [`max_retries`](Self::max_retries) says.
+    pub hold_status_codes: BTreeSet<u16>,
+    /// The answers that say that some message of a body is bad, but not which.
+    pub isolate_status_codes: BTreeSet<u16>,
+}
+
+/// How many requests are under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// Always so many, as far as there are lanes for them.
+    Fixed(NonZeroUsize),
+    /// As many as the endpoint takes well.
+    Adaptive {
+        /// Never more than this.
+        max: NonZeroUsize,
+    },
+}
+
+impl Concurrency {
+    /// The most requests that can be under way.
+    pub fn max(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(max) | Self::Adaptive { max } => max,
+        }
+    }
+}
+
+/// What is kept in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordering {
+    /// The messages of each partition.
+    Partition,
+    /// The messages with the same key.
+    Key(KeyTemplate),
+    /// Nothing.
+    None,
+}
+
+/// When requests to a failing endpoint stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreakerConfig {
+    /// Transient failures in a row that open it; 0: it never opens.
+    pub failure_threshold: u32,
+    /// How long it stays open before a probe.
+    pub cool_down: Duration,
+}
+
+/// How much may be sent a second; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RateLimitConfig {
+    /// Requests, repetitions included.
+    pub requests_per_second: Option<f64>,
+    /// Messages.
+    pub messages_per_second: Option<f64>,
+    /// Bytes of bodies.
+    pub bytes_per_second: Option<f64>,
+}
+
+/// Where messages go that cannot be delivered.
+#[derive(Debug, Clone)]
+pub enum DeadLetterConfig {
+    /// Into NDJSON files in this folder.
+    Path {
+        /// The folder.
+        path: PathBuf,
+        /// The most bytes of all files together.
+        max_bytes: u64,
+        /// The size at which a file is ended and the next begun.
+        segment_bytes: u64,
+    },
+    /// To another endpoint, as NDJSON.
+    Url(Text),
+}
+
+/// How waits between attempts are spread, so that senders do not come back all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Jitter {
+    /// Anywhere from zero to the full wait.
+    Full,
+    /// Anywhere from half of `retry_delay` to the full wait.
+    Bounded,
+    /// The full wait.
+    None,
+}
+
+/// How connections are made and kept.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The time one attempt may take, from connecting to the end of the answer.
+    pub timeout: Duration,
+    /// The time connecting may take.
+    pub connect_timeout: Duration,
+    /// Idle connections kept for each host.
+    pub max_connections: usize,
+    /// How long a connection is kept without use.
+    pub pool_idle_timeout: Duration,
+    /// The interval of TCP keepalive probes; zero turns them off.
+    pub tcp_keepalive: Duration,
+    /// Whether redirects are followed.
+    pub follow_redirects: bool,
+    /// Whether certificates go unchecked.
+    pub accept_invalid_certs: bool,
+}
+
+/// A request method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are those of RFC 9110")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl From<Method> for reqwest::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::GET,
+            Method::Head => Self::HEAD,
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Patch => Self::PATCH,
+            Method::Delete => Self::DELETE,
+        }
+    }
+}
+
+/// How messages become bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum BatchMode {
+    /// One envelope a request.
+    Individual,
+    /// One envelope a line.
+    #[strum(to_string = "nd_json", serialize = "ndjson")]
+    NdJson,
+    /// One array of envelopes a request.
+    JsonArray,
+    /// One payload a request, as it is.
+    Raw,
+}
+
+impl BatchMode {
+    /// The media type of the bodies.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Individual | Self::JsonArray => "application/json",
+            Self::NdJson => "application/x-ndjson",
+            Self::Raw => "application/octet-stream",
+        }
+    }
+
+    /// Whether a body can hold more than one message.
+    pub fn batches(self) -> bool {
+        matches!(self, Self::NdJson | Self::JsonArray)
+    }
+}

@@ -1,0 +1,63 @@
+//! The flat keys of bodies, retries and connections.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use super::{BatchMode, BodyConfig, ClientConfig, Jitter, RetryConfig, reader::Reader};
+
+pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
+    let max_bytes = keys.size("max_payload_size_bytes", 10_485_760);
+    BodyConfig {
+        mode: keys.choice("batch_mode", BatchMode::Individual),
+        include_metadata: keys.boolean("include_metadata", true),
+        include_checksum: keys.boolean("include_checksum", false),
+        include_origin_timestamp: keys.boolean("include_origin_timestamp", false),
+        max_bytes: match max_bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        },
+        max_messages: NonZeroUsize::new(keys.integer("max_batch_messages", 0..=usize::MAX, 0)),
+    }
+}
+
+pub(super) fn read_retry(keys: &mut Reader<'_>) -> RetryConfig {
+    let retry = RetryConfig {
+        max_retries: keys.integer("max_retries", 0..=u32::MAX, 3),
+        delay: keys.duration("retry_delay", Duration::from_secs(1)),
+        multiplier: keys.integer("retry_backoff_multiplier", 1..=u32::MAX, 2),
+        max_delay: keys.duration("max_retry_delay", Duration::from_secs(30)),
+        jitter: keys.choice("retry_jitter", Jitter::Full),
+        max_duration: keys.duration("max_retry_duration", Duration::from_mins(5)),
+        max_retry_after: keys.duration("max_retry_after", Duration::from_mins(5)),
+        status_codes: keys.status_codes("retry_status_codes", true, &retryable_by_default()),
+        hold_status_codes: keys.status_codes("hold_status_codes", true, &[]),
+        isolate_status_codes: keys.status_codes("isolate_status_codes", true, &[400, 422]),
+    };
+    if retry.delay > retry.max_delay {
+        keys.problem(
+            "retry_delay",
+            format!(
+                "{} is above max_retry_delay, {}: lower it, or raise max_retry_delay",
+                humantime::format_duration(retry.delay),
+                humantime::format_duration(retry.max_delay)
+            ),
+        );
+    }
+    retry
+}
+
+/// 408, 425, 429 and every 5xx but 501 and 505, which no repetition can mend (RFC 9110, 15.6).
+fn retryable_by_default() -> Vec<u16> {
+    [408, 425, 429].into_iter().chain((500..=599).filter(|code| ![501, 505].contains(code))).collect()
+}
+
+pub(super) fn read_client(keys: &mut Reader<'_>) -> ClientConfig {
+    ClientConfig {
+        timeout: keys.positive_duration("timeout", Duration::from_secs(30)),
+        connect_timeout: keys.positive_duration("connect_timeout", Duration::from_secs(10)),
+        max_connections: keys.integer("max_connections", 0..=usize::MAX, 10),
+        pool_idle_timeout: keys.duration("pool_idle_timeout", Duration::from_secs(90)),
+        tcp_keepalive: keys.duration("tcp_keepalive", Duration::from_secs(30)),
+        follow_redirects: keys.boolean("follow_redirects", false),
+        accept_invalid_certs: keys.boolean("tls_danger_accept_invalid_certs", false),
+    }
+}
