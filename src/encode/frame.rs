@@ -1,6 +1,7 @@
 //! The modes: which messages share a body, and what stands between them.
 
 use bytes::Bytes;
+use memchr::memchr2;
 
 use super::{
     body::{Body, Frame, Record},
@@ -98,10 +99,10 @@ impl<'b> Bodies<'b> {
             }
             BatchMode::NdJson => self.envelope.write(message, &mut self.bytes).map(|()| {
                 // JSON text has no line breaks but insignificant ones: in strings they are escaped.
-                for byte in &mut self.bytes[start..] {
-                    if matches!(byte, b'\n' | b'\r') {
-                        *byte = b' ';
-                    }
+                let mut rest = &mut self.bytes[start..];
+                while let Some(at) = memchr2(b'\n', b'\r', rest) {
+                    rest[at] = b' ';
+                    rest = &mut rest[at + 1..];
                 }
                 self.bytes.push(b'\n');
             }),
