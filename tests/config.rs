@@ -286,6 +286,23 @@ fn a_credential_in_a_header_is_not_repeated() {
 }
 
 #[test]
+fn what_a_secret_resolves_to_is_not_repeated_in_a_problem() {
+    let secret = env!("CARGO_PKG_NAME");
+    let reference = json!("${env:CARGO_PKG_NAME}");
+    for key in
+        ["url", "timeout", "method", "concurrency", "max_payload_size_bytes", "ordering", "max_retries"]
+    {
+        let found = problems(&with(key, reference.clone()));
+        assert!(!format!("{found:?}").contains(secret), "{key}: {found:?}");
+        assert_eq!(found[0].0, format!("plugin_config.{key}"));
+    }
+    let found = problems(&json!({ "url": "${env:CARGO_PKG_NAME}://x" }));
+    assert!(!format!("{found:?}").contains(secret), "{found:?}");
+    let found = problems(&with("headers", json!({ "Authorization": "Bearer hunter2 ${" })));
+    assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+}
+
+#[test]
 fn environment_overrides_of_headers_arrive_as_flat_keys() {
     let config = accepted(&json!({
         "url": "http://localhost/",

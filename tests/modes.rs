@@ -277,6 +277,29 @@ fn a_health_check_decides_whether_the_sink_opens() {
 }
 
 #[test]
+fn secrets_in_a_url_are_sent_and_not_logged() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "t0p-s3cret").unwrap();
+    let endpoint = Endpoint::answering(404);
+    let url = format!(
+        "{}/${{file:{}}}?key=quer1ed",
+        endpoint.url().replace("//", "//me:passw0rd@"),
+        file.path().display()
+    );
+    let sink = Sink::open(&json!({ "url": url, "verbose_logging": true, "max_retries": 0 }));
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("secret-url")), 1);
+    assert_eq!(endpoint.requests()[0].path, "/in/t0p-s3cret?key=quer1ed");
+    assert_eq!(sink.close(), 0);
+    assert!(
+        !support::plugin::logged(&file.path().display().to_string()).is_empty(),
+        "the name of the secret is"
+    );
+    for secret in ["t0p-s3cret", "quer1ed", "passw0rd"] {
+        assert_eq!(support::plugin::logged(secret), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_secret_in_a_file_is_read_again_when_the_file_changes() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "first\n").unwrap();

@@ -27,7 +27,7 @@ pub use problem::{Problem, Problems};
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
-pub(crate) use url::endpoint_url;
+pub(crate) use url::{endpoint_url, shown_url};
 
 /// The table that the keys stand in, as the first part of every path.
 const TABLE: &str = "plugin_config";

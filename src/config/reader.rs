@@ -20,31 +20,45 @@ pub(super) struct Reader<'p> {
     path: String,
     left: Map<String, Value>,
     known: Vec<&'static str>,
+    /// What references were resolved to, with the text as configured, which problems show in its place.
+    secrets: Vec<(&'static str, String, Text)>,
     problems: &'p RefCell<Vec<Problem>>,
 }
 
 impl<'p> Reader<'p> {
     pub(super) fn new(path: &str, table: Map<String, Value>, problems: &'p RefCell<Vec<Problem>>) -> Self {
-        Self { path: path.to_owned(), left: table, known: Vec::new(), problems }
+        Self { path: path.to_owned(), left: table, known: Vec::new(), secrets: Vec::new(), problems }
     }
 
     /// Writes down that `key` is wrong.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
-        self.problems
-            .borrow_mut()
-            .push(Problem { path: format!("{}.{key}", self.path), message: message.into() });
+        let mut message = message.into();
+        for (_, resolved, configured) in self.secrets.iter().filter(|(secret, ..)| *secret == key) {
+            let escaped = Value::String(resolved.clone()).to_string();
+            for shown in [escaped.trim_matches('"'), resolved].into_iter().filter(|shown| !shown.is_empty()) {
+                message = message.replace(shown, &configured.to_string());
+            }
+        }
+        self.problems.borrow_mut().push(Problem { path: format!("{}.{key}", self.path), message });
     }
 
     /// Takes a key's value, with references to secrets resolved; `null` counts as not given.
     fn take(&mut self, key: &'static str) -> Option<Value> {
         match self.take_unresolved(key)? {
-            Value::String(configured) => match Text::parse(&configured).and_then(|text| text.resolve()) {
-                Ok(resolved) => Some(Value::String(resolved)),
-                Err(why) => {
-                    self.problem(key, why);
-                    None
+            Value::String(configured) => {
+                match Text::parse(&configured).and_then(|text| Ok((text.resolve()?, text))) {
+                    Ok((resolved, text)) => {
+                        if text.is_secret() {
+                            self.secrets.push((key, resolved.clone(), text));
+                        }
+                        Some(Value::String(resolved))
+                    }
+                    Err(why) => {
+                        self.problem(key, why);
+                        None
+                    }
                 }
-            },
+            }
             value => Some(value),
         }
     }

@@ -31,9 +31,10 @@ impl Text {
         let mut rest = configured;
         while let Some(start) = rest.find("${") {
             let (literal, reference) = rest.split_at(start);
-            let end = reference.find('}').ok_or_else(|| {
-                format!("\"{configured}\" has a \"${{\" without its \"}}\": write ${{env:NAME}} or ${{file:/path}}")
-            })?;
+            let end = reference.find('}').ok_or(
+                // The text is not shown: it may be a credential.
+                "a \"${\" stands without its \"}\": write ${env:NAME} or ${file:/path}",
+            )?;
             let name = &reference[2..end];
             if !literal.is_empty() {
                 parts.push(Part::Literal(literal.to_owned()));

@@ -10,8 +10,17 @@ pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
 /// # Errors
 /// What is wrong with a URL, with the URL as configured.
 pub(super) fn checked_url(text: &Text) -> Result<(), String> {
-    let url = endpoint_url(&text.resolve()?);
-    url.map(drop).map_err(|why| format!("\"{}\" {why}", without_userinfo(&text.to_string())))
+    let Err(why) = endpoint_url(&text.resolve()?) else { return Ok(()) };
+    // What is wrong with it may be part of a secret.
+    let why = if text.is_secret() { "does not resolve to an http or https URL".to_owned() } else { why };
+    Err(format!("\"{}\" {why}", without_userinfo(&text.to_string())))
+}
+
+/// An endpoint as it may be shown: without user, password and query, and with secrets by their names.
+pub(crate) fn shown_url(text: &Text) -> String {
+    let configured = text.to_string();
+    let end = configured.find(['?', '#']).unwrap_or(configured.len());
+    without_userinfo(&configured[..end])
 }
 
 /// A URL as configured, with user and password replaced by `***`: it can be written in a log.

@@ -9,7 +9,7 @@ use reqwest::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value},
+    config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value, shown_url},
     encode::Body,
 };
 
@@ -97,15 +97,9 @@ impl RequestTemplate {
         self.current().url.clone()
     }
 
-    /// The endpoint for the log: without user, password and query, which may hold secrets.
+    /// The endpoint as it may be shown.
     pub(super) fn label(&self) -> String {
-        let mut url = self.current().url.clone();
-        // Both fail only for URLs without a host, which http and https do not have.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        url.set_fragment(None);
-        url.into()
+        shown_url(&self.endpoint.url)
     }
 
     fn current(&self) -> Arc<Rendered> {
