@@ -104,9 +104,7 @@ impl Message<'_> {
             Headers::Decoded(headers) => headers.map(std::borrow::Cow::Borrowed),
         })
     }
-}
 
-impl Message<'_> {
     /// The headers as they cross the ABI; empty where it has none.
     pub fn encoded_headers(&self) -> std::borrow::Cow<'_, [u8]> {
         match self.headers {

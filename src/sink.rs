@@ -1,13 +1,13 @@
 //! The sink: what the runtime opens, feeds and closes, and the whole way of a batch.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
 use serde::Deserialize;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tracing::{error, info, warn};
@@ -19,19 +19,26 @@ use crate::{
     encode::{Bodies, Body, Encoded, Refusal},
     executor::Executor,
     plan,
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome, settle},
+    settle::{self, Account, DeadLetters, Failure, Ledger, Outcome},
     telemetry::Counters,
     turns::Turns,
 };
 
-/// How much longer than `close_timeout` a close waits for requests that were cut off to be settled.
-const SETTLE_GRACE: Duration = Duration::from_secs(1);
+/// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
+const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
 /// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
 /// at once.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(transparent)]
 pub struct HttpSinkConfig(serde_json::Value);
+
+impl fmt::Debug for HttpSinkConfig {
+    /// It may hold credentials as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpSinkConfig(…)")
+    }
+}
 
 impl From<serde_json::Value> for HttpSinkConfig {
     fn from(config: serde_json::Value) -> Self {
@@ -44,7 +51,9 @@ impl From<serde_json::Value> for HttpSinkConfig {
 pub struct HttpSink {
     id: u32,
     config: HttpSinkConfig,
-    /// Set once close begins: when it must be over.
+    /// Set once close begins: when requests on their way are cut off.
+    cut_off: watch::Sender<Option<Instant>>,
+    /// Set once close begins: when dead letters on their way are cut off.
     closing: watch::Sender<Option<Instant>>,
     /// `None` before open and after close.
     open: Option<Open>,
@@ -64,33 +73,38 @@ struct Open {
 impl HttpSink {
     /// A sink that is not open yet.
     pub fn new(id: u32, config: HttpSinkConfig) -> Self {
-        Self { id, config, closing: watch::Sender::new(None), open: None }
+        Self { id, config, cut_off: watch::Sender::new(None), closing: watch::Sender::new(None), open: None }
     }
 
     /// The whole way of a batch: every message of it ends delivered, as a dead letter, or failed.
     async fn process(&self, batch: &Batch<'_>) -> Result<(), Error> {
-        let account = self.account(batch).await?;
         let open = self.open()?;
-        let sums =
-            settle(batch, account, open.dead_letters.as_ref(), open.delivery.label(), &open.executor).await;
-        open.counters.settled(sums);
-        if sums.failed == 0 {
-            return Ok(());
+        let account = self.account(batch, open.dead_letters.as_ref()).await?;
+        settle::report(batch, &account);
+        open.counters.settled(&account);
+        match account.failed() {
+            0 => Ok(()),
+            failed => {
+                Err(Error::HttpRequestFailed(format!("{failed} of {} messages failed", batch.messages.len())))
+            }
         }
-        Err(Error::HttpRequestFailed(format!("{} of {} messages failed", sums.failed, batch.messages.len())))
     }
 
     fn open(&self) -> Result<&Open, Error> {
         self.open.as_ref().ok_or_else(|| Error::InitError("consume was called before open".to_owned()))
     }
 
-    /// The way of a batch until it is known what became of each message: plan, encode, deliver.
-    pub(crate) async fn account(&self, batch: &Batch<'_>) -> Result<Account, Error> {
+    /// Plans, encodes and delivers a batch, and settles each message as soon as its outcome is known.
+    pub(crate) async fn account(
+        &self,
+        batch: &Batch<'_>,
+        dead_letters: Option<&DeadLetters>,
+    ) -> Result<Account, Error> {
         let open = self.open()?;
-        let mut ledger = Ledger::of(batch);
-        let patience = Patience::from_now(open.config.retry.max_duration, self.closing.subscribe());
+        let patience = Patience::from_now(open.config.retry.max_duration, self.cut_off.subscribe());
         let unordered = open.config.ordering == Ordering::None;
         let _turn = if unordered { None } else { Some(open.turns.take(batch).await) };
+        let mut ledger = Ledger::of(batch, dead_letters, open.delivery.label());
         open.delivery.refresh();
 
         // Each lane is encoded here and delivered on the connector's thread, one large body or many small
@@ -100,11 +114,12 @@ impl HttpSink {
         let (ahead, spare) =
             if open.config.body.mode.batches() { (1, 4) } else { (side_by_side.max(32) * 2, 64) };
         let under_way = if unordered { (side_by_side * 2).max(spare) } else { 1 };
+        let (decided, mut decisions) = mpsc::channel(64);
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &open.config)
             .into_iter()
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(ahead);
-                let work = work(open.delivery.clone(), queued, patience.clone(), under_way);
+                let work = work(open.delivery.clone(), queued, patience.clone(), under_way, decided.clone());
                 let working = open.executor.spawn(work);
                 async move {
                     let refused = encode(open, Bodies::of(batch, lane, &open.config.body), bodies).await;
@@ -112,23 +127,43 @@ impl HttpSink {
                 }
             })
             .collect();
-        while let Some((refused, delivered)) = lanes.next().await {
-            for (message, refusal) in refused {
-                ledger.settle(vec![message], Outcome::Failed(Failure::from(refusal)));
-            }
-            match delivered {
-                Ok(settled) => {
-                    for (messages, outcome) in settled {
-                        ledger.settle(messages, outcome);
+        drop(decided);
+        loop {
+            tokio::select! {
+                Some(first) = decisions.recv() => {
+                    // What else is known by now is settled with it: dead letters share one sync to disk.
+                    let mut known: Vec<Decision> = vec![first];
+                    while let Ok(more) = decisions.try_recv() {
+                        known.push(more);
+                    }
+                    let settled = known.iter_mut().flat_map(|decision| std::mem::take(&mut decision.settled));
+                    ledger.settle(settled.collect(), &open.executor).await;
+                    // Dropping them tells the lanes that they can go on.
+                    drop(known);
+                }
+                Some((refused, worked)) = lanes.next() => {
+                    let refused = refused.into_iter().map(|(message, refusal)| {
+                        (vec![message], Outcome::Failed(Failure::from(refusal)))
+                    });
+                    ledger.settle(refused.collect(), &open.executor).await;
+                    if let Err(why) = worked {
+                        // The ledger knows the messages that have no outcome now.
+                        error!("connector {}: delivery stopped: {why}", self.id);
                     }
                 }
-                // The ledger knows the messages that have no outcome now.
-                Err(why) => error!("connector {}: delivery stopped: {why}", self.id),
+                else => break,
             }
         }
-
-        Ok(ledger.close())
+        Ok(ledger.close(&open.executor).await)
     }
+}
+
+/// Outcomes that are known, and a lane that waits until they are settled.
+#[derive(Debug)]
+struct Decision {
+    settled: Vec<Settled>,
+    /// Dropped when they are settled.
+    _waiting: oneshot::Sender<()>,
 }
 
 /// Encodes a lane, body by body, as fast as they are taken. Returns the messages that are in none.
@@ -145,24 +180,45 @@ async fn encode(open: &Open, mut lane: Bodies<'_>, bodies: mpsc::Sender<Body>) -
     refused
 }
 
-/// Delivers the bodies of a lane, so many at once, whatever becomes of those before.
+/// Delivers the bodies of a lane, so many at once, whatever becomes of those before. In order, a failed
+/// one is settled before the next begins.
 async fn work(
     delivery: Arc<Delivery>,
     mut bodies: mpsc::Receiver<Body>,
     patience: Patience,
     at_once: usize,
-) -> Vec<Settled> {
-    let mut settled = Vec::new();
+    decided: mpsc::Sender<Decision>,
+) {
     let mut under_way = FuturesUnordered::new();
+    let mut delivered: Vec<Settled> = Vec::new();
     loop {
         tokio::select! {
             Some(body) = bodies.recv(), if under_way.len() < at_once => {
                 under_way.push(delivery.deliver(body, &patience));
             }
-            Some(outcomes) = under_way.next() => settled.extend(outcomes),
-            else => return settled,
+            Some(outcomes) = under_way.next() => {
+                let bad = outcomes.iter().any(|(_, outcome)| *outcome != Outcome::Delivered);
+                delivered.extend(outcomes);
+                if bad {
+                    let settled = decide(&decided, std::mem::take(&mut delivered)).await;
+                    if at_once == 1 {
+                        // It ends when the other end is dropped.
+                        let _ = settled.await;
+                    }
+                }
+            }
+            else => break,
         }
     }
+    decide(&decided, delivered).await;
+}
+
+/// Hands outcomes over to be settled; what is returned ends when they are.
+async fn decide(decided: &mpsc::Sender<Decision>, settled: Vec<Settled>) -> oneshot::Receiver<()> {
+    let (waiting, ended) = oneshot::channel();
+    // When nobody settles any more, the call is over, and nothing is left to be told.
+    let _ = decided.send(Decision { settled, _waiting: waiting }).await;
+    ended
 }
 
 #[async_trait]
@@ -185,8 +241,9 @@ impl Sink for HttpSink {
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
         if let Some(method) = config.health_check {
             let checked = delivery.clone();
+            let patience = Patience::from_now(config.retry.max_duration, self.cut_off.subscribe());
             let status = executor
-                .spawn(async move { checked.health_check(method).await })
+                .spawn(async move { checked.health_check(method, patience).await })
                 .await
                 .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?
                 .map_err(|why| Error::Connection(format!("health check failed: {why}")))?;
@@ -228,8 +285,11 @@ impl Sink for HttpSink {
 
     fn begin_close(&self) -> Duration {
         let timeout = self.open.as_ref().map_or(Duration::ZERO, |open| open.config.close_timeout);
-        self.closing.send_replace(Some(Instant::now() + timeout));
-        timeout + SETTLE_GRACE
+        let settling = (timeout / SETTLING.0).min(SETTLING.1);
+        let now = Instant::now();
+        self.cut_off.send_replace(Some(now + timeout - settling));
+        self.closing.send_replace(Some(now + timeout - settling / 4));
+        timeout
     }
 
     async fn close(&mut self) -> Result<(), Error> {

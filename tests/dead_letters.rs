@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -52,7 +52,7 @@ fn records(folder: &Path) -> Vec<Record> {
 }
 
 fn replay(folder: &Path, config: &Value) -> Replay {
-    Folder::open(folder).unwrap().replay(config, |_| true, |_| {}).unwrap()
+    Folder::open(folder).unwrap().replay(config, |_| true, |_| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
 /// How often each `n` of [`Batch::numbered`] stands in bodies that were taken.
@@ -288,7 +288,7 @@ fn a_full_folder_makes_messages_fail_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::answering(404);
     let mut config = config(&endpoint.url(), folder.path(), json!({}));
-    config["dead_letter"]["max_bytes"] = json!(1000);
+    config["dead_letter"]["max_bytes"] = json!(700);
     let sink = Sink::open(&config);
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream("still-room")), 0);
     assert_eq!(sink.consume(&Batch::numbered(9).from_stream("no-room")), 1);
@@ -299,7 +299,7 @@ fn a_full_folder_makes_messages_fail_and_says_so() {
         "{errors:?}"
     );
     assert!(
-        logged("max_bytes is 1000").iter().any(|line| line.starts_with("ERROR")),
+        logged("max_bytes is 700").iter().any(|line| line.starts_with("ERROR")),
         "{:?}",
         logged("max_bytes")
     );
@@ -307,14 +307,63 @@ fn a_full_folder_makes_messages_fail_and_says_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_makes_messages_fail_and_leaves_no_half_record() {
+fn a_full_disk_makes_messages_fail_and_loses_no_later_one() {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/dev/full", folder.path().join("dead-letters-000001.ndjson")).unwrap();
     let endpoint = Endpoint::answering(404);
     let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    let segments: Vec<_> =
+        (1..=20).map(|n| folder.path().join(format!("dead-letters-{n:06}.ndjson"))).collect();
+    for segment in &segments {
+        std::os::unix::fs::symlink("/dev/full", segment).unwrap();
+    }
     assert_eq!(sink.consume(&Batch::numbered(2).from_stream("full-disk")), 1);
     assert!(logged("stream full-disk").iter().any(|line| line.starts_with("ERROR 2 messages")));
-    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("full-disk-2")), 0, "a new file is begun");
+    for segment in &segments {
+        std::fs::remove_file(segment).unwrap();
+    }
+    assert_eq!(sink.consume(&Batch::numbered(3).from_stream("room-again")), 0);
+    assert_eq!(records(folder.path()).len(), 3);
+}
+
+#[test]
+fn marks_of_letters_that_are_gone_do_not_pass_for_marks_of_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(true));
+    let endpoint = Endpoint::start({
+        let away = away.clone();
+        move |_| Answer::status(if away.load(SeqCst) { 404 } else { 200 })
+    });
+    let config = config(&endpoint.url(), folder.path(), json!({}));
+    let sink = Sink::open(&config);
+    assert_eq!(sink.consume(&Batch::numbered(1)), 0);
+    away.store(false, SeqCst);
+    assert_eq!(replay(folder.path(), &config).delivered, 1);
+    // By hand, and without the marks beside it.
+    std::fs::remove_file(folder.path().join("dead-letters-000001.ndjson")).unwrap();
+    away.store(true, SeqCst);
+    assert_eq!(sink.consume(&Batch::numbered(1).from_offset(7)), 0);
+    away.store(false, SeqCst);
+    assert_eq!(replay(folder.path(), &config), Replay { delivered: 1, ..Replay::default() });
+}
+
+#[test]
+fn a_failed_message_is_a_dead_letter_before_the_next_one_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let endpoint = Endpoint::start({
+        let seen = seen.clone();
+        move |request| {
+            if holds(request, 0) {
+                return Answer::status(404);
+            }
+            seen.store(records(&path).len(), SeqCst);
+            Answer::status(200)
+        }
+    });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    assert_eq!(sink.consume(&Batch::numbered(2)), 0);
+    assert_eq!(seen.load(SeqCst), 1, "when the second arrived");
 }
 
 #[test]
@@ -344,7 +393,8 @@ fn a_folder_that_cannot_be_used_fails_open() {
 fn dead_letters_can_go_to_another_endpoint() {
     let letters = Endpoint::sequence(vec![Answer::status(503), Answer::status(200)]);
     let endpoint = Endpoint::start(|_| Answer::status(422).body("no"));
-    let mut config = config(&endpoint.url(), Path::new("unused"), json!({}));
+    let whole = json!({ "batch_mode": "nd_json", "isolate_status_codes": [], "max_payload_size_bytes": 40 });
+    let mut config = config(&endpoint.url(), Path::new("unused"), whole);
     config["dead_letter"] = json!({ "url": letters.url() });
     let sink = Sink::open(&config);
     assert_eq!(sink.consume(&Batch::numbered(3)), 0);
@@ -358,6 +408,38 @@ fn dead_letters_can_go_to_another_endpoint() {
         .map(|line| serde_json::from_slice::<Record>(line).unwrap().offset)
         .collect();
     assert_eq!(offsets, [0, 1, 2]);
+    // Other letters have another key, and one over the limit of bodies is a letter all the same.
+    let oversize = Batch::of(Schema::Text, ["x".repeat(100)]);
+    assert_eq!(sink.consume(&oversize), 0);
+    assert_eq!(sink.consume(&Batch::numbered(3).from_offset(10)), 0);
+    let requests = letters.requests();
+    assert_eq!(requests.len(), 4);
+    let keys: std::collections::BTreeSet<_> =
+        requests.iter().map(|request| request.header("idempotency-key")).collect();
+    assert_eq!(keys.len(), 3, "one for the first and its repetition");
+}
+
+#[test]
+fn what_a_close_cuts_off_still_reaches_the_other_endpoint() {
+    let letters = Endpoint::answering(200);
+    let endpoint = Endpoint::start(|_| Answer::stall());
+    let mut config = config(&endpoint.url(), Path::new("unused"), json!({ "close_timeout": "1s" }));
+    config["dead_letter"] = json!({ "url": letters.url() });
+    let sink = Sink::open(&config);
+    let id = sink.id;
+    let consuming = std::thread::spawn(move || (sink.consume(&Batch::numbered(2)), sink));
+    endpoint.wait_for_requests(1, Duration::from_secs(10));
+    assert_eq!(support::plugin::plugin().close(id), 0);
+    assert_eq!(consuming.join().unwrap().0, 0);
+    let letters: Vec<Record> = letters
+        .requests()
+        .iter()
+        .flat_map(|request| request.body.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(&line).unwrap())
+        .collect();
+    let sent: Vec<(u64, u32)> = letters.iter().map(|letter| (letter.offset, letter.attempts)).collect();
+    assert_eq!(sent, [(0, 1), (1, 0)], "the first may have arrived, the second cannot");
 }
 
 #[test]

@@ -368,7 +368,8 @@ fn close_gives_messages_on_their_way_their_time_and_then_settles_them() {
     endpoint.wait_for_requests(1, Duration::from_secs(10));
     let began = Instant::now();
     assert_eq!(support::plugin::plugin().close(id), 0);
-    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    // A part of the time is kept for settling what is cut off.
+    assert!(began.elapsed() >= Duration::from_millis(140), "{:?}", began.elapsed());
     let (_sink, code) = consuming.join().unwrap();
     assert_eq!(code, 1);
     let errors = logged("stream closed-on-the-way");

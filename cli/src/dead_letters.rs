@@ -1,6 +1,13 @@
 //! `dead-letters`: what could not be delivered, to look at, to send again and to clear away.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
 use clap::{Args, Subcommand};
 use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place, Replay};
@@ -9,6 +16,7 @@ use serde_json::json;
 use crate::{
     check,
     connector_file::{ConnectorFile, environment_variables},
+    interrupt,
     report::{self, Failure, Progress, Unit},
 };
 
@@ -162,11 +170,18 @@ fn show(folder: &Folder, place: Place, at: impl Fn(std::io::Error) -> Failure) -
 fn replay(folder: &Folder, config: &Path, selection: &Selection, as_json: bool) -> Result<bool, Failure> {
     let connector = ConnectorFile::load(config, environment_variables())
         .map_err(|problems| Failure::Other(check::lines(&problems, config)))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    interrupt::at_first(move || asked.store(true, SeqCst))
+        .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
     let progress = Progress::start(None, Unit::Messages);
     let result = folder.replay(
         &connector.plugin_config,
         |entry| selection.takes(entry),
-        |replay| progress.set((replay.delivered + replay.failed) as u64),
+        |replay| {
+            progress.set((replay.delivered + replay.failed) as u64);
+            if stop.load(SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
     );
     drop(progress);
     let Replay { delivered, failed, replayed_before, unreadable } =
@@ -188,7 +203,7 @@ fn replay(folder: &Folder, config: &Path, selection: &Selection, as_json: bool) 
         ];
         report::say(&report::table(&rows.map(|(name, count)| (name, report::grouped(count as u64)))))?;
     }
-    Ok(failed == 0 && unreadable == 0)
+    Ok(failed == 0 && unreadable == 0 && !stop.load(SeqCst))
 }
 
 fn line(entry: &Entry) -> String {

@@ -56,7 +56,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Individual => "individual",
             Self::NdJson => "nd_json",

@@ -80,6 +80,11 @@ impl OpenPlugin {
         self.plugin.consume(ID, topic, metadata, messages)
     }
 
+    /// As [`consume`](Self::consume), with everything in its wire form already.
+    pub(crate) fn consume_encoded(&self, topic: &[u8], metadata: &[u8], messages: &[u8]) -> i32 {
+        self.plugin.consume_encoded(ID, topic, metadata, messages)
+    }
+
     /// Whether it is closed, or being closed, already.
     pub(crate) fn is_closed(&self) -> bool {
         self.closer.asked.load(Ordering::SeqCst)
@@ -145,7 +150,11 @@ pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
     first(places)
 }
 
-fn executable() -> Result<PathBuf, Failure> {
+/// This program.
+///
+/// # Errors
+/// The system does not say where it lies.
+pub(crate) fn executable() -> Result<PathBuf, Failure> {
     env::current_exe()
         .map_err(|why| Failure::Other(format!("the place of this executable is not known: {why}")))
 }

@@ -1,11 +1,17 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], and [`run`]
-//! with its [`lines`] and [`outcome`], and [`dead_letters`]. They share the way to the plugin ([`host`]), the [`connector_file`] with the
-//! [`place`] of each key and the overrides of the [`environment`], and what people see ([`report`]).
+//! with its [`lines`] and [`outcome`], [`dead_letters`], and [`bench`] with the [`bench_worker`] it starts, the [`load`] for
+//! that, the [`counter`] at its other end and the [`bench_report`]. They share the way to the plugin ([`host`]), the
+//! [`connector_file`] with the [`place`] of each key and the overrides of the [`environment`], and what people see
+//! ([`report`]).
 
+mod bench;
+mod bench_report;
+mod bench_worker;
 mod check;
 mod connector_file;
+mod counter;
 mod dead_letters;
 mod demo;
 mod endpoint;
@@ -13,6 +19,7 @@ mod environment;
 mod host;
 mod interrupt;
 mod lines;
+mod load;
 mod outcome;
 mod place;
 mod report;
@@ -44,6 +51,10 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     DeadLetters(dead_letters::Arguments),
+    Bench(bench::Arguments),
+    /// Measures one plugin in a process of its own, for `bench`
+    #[command(hide = true)]
+    BenchWorker,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +63,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchWorker => bench_worker::run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -101,6 +101,16 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
     table.to_string()
 }
 
+/// A table with a header; every column but the first holds figures.
+pub(crate) fn figures(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
 /// Digits in groups of three: `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

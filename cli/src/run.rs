@@ -109,7 +109,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(outcome.good())
 }
 
-fn load(path: &Path) -> Result<ConnectorFile, Failure> {
+/// The connector file, its warnings told.
+///
+/// # Errors
+/// It has mistakes; the message lists them.
+pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
     let file = ConnectorFile::load(path, environment_variables()).map_err(|problems| {
         let count = problems.len();
         let plural = if count == 1 { "" } else { "s" };

@@ -1,11 +1,11 @@
 //! A configuration once it is checked: values that every later stage can trust.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{KeyTemplate, Text};
+use super::{KeyTemplate, Text, shown_url};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct Config {
 }
 
 /// Where requests go, and with what.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EndpointConfig {
     /// An `http` or `https` URL.
     pub url: Text,
@@ -55,6 +55,22 @@ pub struct EndpointConfig {
     pub idempotency_header: Option<HeaderName>,
     /// The header that tells how often a request was sent before.
     pub retry_count_header: Option<HeaderName>,
+}
+
+impl fmt::Debug for EndpointConfig {
+    /// Values of headers and parts of a URL may be credentials: they are shown only where they name a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers = self.headers.iter().map(|(name, value)| {
+            (name, if value.is_secret() { value.to_string() } else { "***".to_owned() })
+        });
+        f.debug_struct("EndpointConfig")
+            .field("url", &shown_url(&self.url))
+            .field("method", &self.method)
+            .field("headers", &headers.collect::<Vec<_>>())
+            .field("idempotency_header", &self.idempotency_header)
+            .field("retry_count_header", &self.retry_count_header)
+            .finish()
+    }
 }
 
 /// What bodies look like.

@@ -97,13 +97,17 @@ pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig
     let path = table.optional_string("path").map(PathBuf::from);
     let url = table.optional_text("url", checked_url);
     let max_bytes = table.size("max_bytes", GIB);
+    let max_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
     let segment_bytes = table.size("segment_bytes", 64 * MIB);
+    if segment_bytes == 0 {
+        table.problem("segment_bytes", "0 leaves no room for a letter: write a size such as \"64 MiB\"");
+    }
     let letters = match (path, url) {
         (Some(path), None) => {
             if path.as_os_str().is_empty() {
                 table.problem("path", "is empty: write the folder for dead letters");
             }
-            Some(DeadLetterConfig::Path { path, max_bytes, segment_bytes: segment_bytes.max(1) })
+            Some(DeadLetterConfig::Path { path, max_bytes, segment_bytes })
         }
         (None, Some(url)) => Some(DeadLetterConfig::Url(url)),
         (Some(_), Some(_)) => {

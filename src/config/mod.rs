@@ -92,6 +92,13 @@ impl Config {
                     .to_owned(),
             );
         }
+        if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
+            warnings.push(
+                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
+                 and messages are given up as fast as they come"
+                    .to_owned(),
+            );
+        }
         if matches!(method, Method::Get | Method::Head) {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }

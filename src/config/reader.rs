@@ -196,10 +196,12 @@ impl<'p> Reader<'p> {
     /// A table with keys of its own, together with the flat keys `{key}_…` that override them. `None`
     /// where there is neither. To be asked for after all flat keys of this table.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'p>> {
+        let named = self.left.get(key).is_some_and(|value| !value.is_null());
         let FreeTable { entries, overrides } = self.free_table(key);
+        let given = named || !overrides.is_empty();
         let mut table: Map<String, Value> = entries.into_iter().collect();
         table.extend(overrides);
-        (!table.is_empty()).then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems))
+        given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems))
     }
 
     /// A string that must be given and that passes `check`. It keeps its references, so that a

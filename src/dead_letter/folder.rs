@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt::{self, Write as _},
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
@@ -10,6 +10,9 @@ use std::{
 };
 
 use super::{Record, names};
+
+/// All marks are as long as the longest, so that a part of one is none.
+const MARK_DIGITS: usize = 20;
 
 /// A folder of dead letters, for reading beside the connector that writes to it.
 #[derive(Debug, Clone)]
@@ -104,8 +107,12 @@ impl Folder {
             Err(why) if why.kind() == ErrorKind::NotFound => String::new(),
             Err(why) => return Err(why),
         };
-        // A mark without its line end was cut off, and could be the start of another number.
-        Ok(marks.split_inclusive('\n').filter_map(|mark| mark.strip_suffix('\n')?.parse().ok()).collect())
+        // A mark that a crash cut off has fewer digits, whatever was written behind it.
+        Ok(marks
+            .lines()
+            .filter(|mark| mark.len() == MARK_DIGITS)
+            .filter_map(|mark| mark.parse().ok())
+            .collect())
     }
 
     /// Marks letters as delivered. When it returns `Ok`, no later replay sends them again.
@@ -115,11 +122,11 @@ impl Folder {
     pub(super) fn mark(&self, places: &[Place], _replaying: &Replaying) -> io::Result<()> {
         let segments: BTreeSet<u64> = places.iter().map(|place| place.segment).collect();
         for segment in segments {
-            // A mark that a crash cut off must not be joined to the next.
+            // The line break keeps a mark that a crash cut off apart from these.
             let mut marks = "\n".to_owned();
             for place in places.iter().filter(|place| place.segment == segment) {
-                marks.push_str(&place.byte.to_string());
-                marks.push('\n');
+                // Writing to a string does not fail.
+                let _ = writeln!(marks, "{:0MARK_DIGITS$}", place.byte);
             }
             let mut file =
                 OpenOptions::new().create(true).append(true).open(names::replayed(&self.path, segment))?;
@@ -163,11 +170,13 @@ impl Folder {
             if all || open == 0 {
                 let path = names::segment(&self.path, segment);
                 purged.bytes += fs::metadata(&path)?.len();
-                fs::remove_file(path)?;
+                // The marks go first: a crash in between means that letters are sent again, not that new
+                // ones pass for replayed.
                 match fs::remove_file(names::replayed(&self.path, segment)) {
                     Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                     _ => {}
                 }
+                fs::remove_file(path)?;
                 purged.segments += 1;
                 purged.records += records;
             }
@@ -179,15 +188,27 @@ impl Folder {
 
 /// The right to replay; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Replaying(#[expect(dead_code, reason = "held for its lock")] File);
+pub(super) struct Replaying(#[expect(dead_code, reason = "held for its lock")] Lock);
+
+/// A locked file.
+#[derive(Debug)]
+pub(super) struct Lock(File);
 
 /// The locked file, or `None` while somebody else holds it.
-fn lock(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(why)) => Err(why),
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked while a child process that is just being started still has
+        // the file open, too. Where this fails, closing is what is left.
+        let _ = self.0.unlock();
     }
 }
 

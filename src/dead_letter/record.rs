@@ -12,9 +12,6 @@ use crate::{
     settle::Failure,
 };
 
-/// How much of an answer a record keeps, in bytes.
-const ANSWER_LIMIT: usize = 4096;
-
 /// A message that could not be delivered, with the reason and everything that sending it again needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -87,7 +84,7 @@ impl Record {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             reason: failure.reason.to_string(),
             status: failure.status,
-            answer: failure.detail[..failure.detail.floor_char_boundary(ANSWER_LIMIT)].to_owned(),
+            answer: failure.detail.clone(),
             attempts: failure.attempts,
             url: url.to_owned(),
             stream: batch.stream.to_owned(),

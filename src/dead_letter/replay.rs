@@ -1,5 +1,7 @@
 //! Sends dead letters again, through the same pipeline, and marks those that were delivered.
 
+use std::ops::ControlFlow;
+
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
 use serde_json::Value;
 
@@ -7,7 +9,7 @@ use super::{Entry, Folder, Place, Record};
 use crate::{batch::Batch, sink::HttpSink};
 
 /// How many letters go in one batch at most.
-const BATCH: usize = 500;
+const BATCH: usize = 100;
 
 /// What became of the letters of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +70,7 @@ impl Together {
 impl Folder {
     /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest
     /// first, and marks what is delivered: a second replay sends it no more. Blocks until all have an
-    /// outcome; `progress` is told after each batch.
+    /// outcome, or `progress`, which is told after each batch, says to stop.
     ///
     /// A crash between the delivery of a batch and its marks makes the next replay send that batch
     /// again, with the same idempotency keys.
@@ -79,22 +81,21 @@ impl Folder {
         &self,
         plugin_config: &Value,
         mut wanted: impl FnMut(&Entry) -> bool,
-        mut progress: impl FnMut(&Replay),
+        mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
         let mut sink = HttpSink::new(0, without_dead_letters(plugin_config).into());
         get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
         let mut replay = Replay::default();
         let mut together = Together::default();
-        let mut stopped = None;
-        let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<()> {
+        let (mut stopped, mut interrupted) = (None, false);
+        let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<ControlFlow<()>> {
             let letters = std::mem::take(&mut together.letters);
             let delivered = deliver(&sink, &letters);
             replay.delivered += delivered.len();
             replay.failed += letters.len() - delivered.len();
             self.mark(&delivered, &replaying)?;
-            progress(replay);
-            Ok(())
+            Ok(progress(replay))
         };
         self.for_each(|entry| {
             if entry.replayed {
@@ -104,19 +105,24 @@ impl Folder {
                     Err(_) => replay.unreadable += 1,
                     Ok(record) => {
                         if !together.takes(&record) {
-                            stopped = send(&mut together, &mut replay).err();
+                            match send(&mut together, &mut replay) {
+                                Ok(ControlFlow::Continue(())) => {}
+                                Ok(ControlFlow::Break(())) => interrupted = true,
+                                Err(why) => stopped = Some(why),
+                            }
                         }
                         together.letters.push((entry.place, record));
                     }
                 }
             }
-            stopped.is_none()
+            stopped.is_none() && !interrupted
         })?;
         if let Some(why) = stopped {
             return Err(why.into());
         }
-        if !together.letters.is_empty() {
-            send(&mut together, &mut replay)?;
+        if !together.letters.is_empty() && !interrupted {
+            // It was the last batch, so there is nothing left to stop.
+            let _ = send(&mut together, &mut replay)?;
         }
         // It logs how it went; there is nothing else that could fail.
         let _ = get_runtime().block_on(sink.close());
@@ -146,7 +152,7 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     let current_offset = messages.last().map_or(0, |message| message.offset);
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
-    let Ok(account) = get_runtime().block_on(sink.account(&batch)) else { return Vec::new() };
+    let Ok(account) = get_runtime().block_on(sink.account(&batch, None)) else { return Vec::new() };
     let mut delivered = vec![true; messages.len()];
     for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {
         delivered[*message] = false;

@@ -1,14 +1,17 @@
 //! Appends dead letters to a folder, durably.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
 
-use super::names;
+use super::{
+    folder::{Lock, lock},
+    names,
+};
 
 /// The one writer of a folder. What [`Store::append`] returned `Ok` for is on disk.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(crate) struct Store {
     bytes: u64,
     last: Segment,
     /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
-    _lock: File,
+    _lock: Lock,
 }
 
 #[derive(Debug)]
@@ -38,17 +41,10 @@ impl Store {
     /// It cannot be written to, or another process or connector writes to it.
     pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let lock = OpenOptions::new().create(true).append(true).open(folder.join(names::LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(
-                    ErrorKind::ResourceBusy,
-                    "another connector or process writes dead letters there: give each its own path",
-                ));
-            }
-            Err(TryLockError::Error(why)) => return Err(why),
-        }
+        let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
+            let message = "another connector or process writes dead letters there: give each its own path";
+            io::Error::new(ErrorKind::ResourceBusy, message)
+        })?;
         let mut store = Self {
             folder: folder.to_owned(),
             max_bytes,
@@ -86,8 +82,8 @@ impl Store {
         if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes {
             self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
         }
-        let before = self.last.bytes;
         if let Err(why) = self.write(lines) {
+            let before = self.last.bytes;
             // Half a line must not stay: the next record would be joined to it.
             if let Some(file) = self.last.file.take()
                 && let Err(also) = file.set_len(before).and_then(|()| file.sync_data())
@@ -110,7 +106,15 @@ impl Store {
             // Whoever purged the folder by hand took the file with it.
             Some(file) if path.exists() => file,
             slot => {
+                if !path.exists() {
+                    // Marks of letters that are gone must not pass for marks of the new ones.
+                    match fs::remove_file(names::replayed(&self.folder, self.last.number)) {
+                        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                        _ => {}
+                    }
+                }
                 let file = OpenOptions::new().create(true).append(true).open(&path)?;
+                self.last.bytes = file.metadata()?.len();
                 // The name of a new file is durable only with its folder.
                 File::open(&self.folder)?.sync_all()?;
                 slot.insert(file)

@@ -9,6 +9,7 @@ use super::{
     classify::{Class, Classifier},
     client::Client,
     fault::{Fault, chain},
+    patience::Patience,
     retry_after::retry_after,
 };
 
@@ -33,38 +34,53 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// Sends `request` once and reads its answer. Of a success no more than `keep_success` bytes are kept,
-/// of any other answer `keep`.
+/// How much of an answer is kept, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    pub(super) of_success: usize,
+    pub(super) of_others: usize,
+}
+
+/// Sends `request` once and reads its answer. `None` when it was cut off before there was one.
 pub(super) async fn attempt(
     client: &Client,
     classifier: &Classifier,
     request: Request,
     fresh: bool,
-    keep: usize,
-    keep_success: usize,
-) -> Attempt {
-    let (outcome, reused) = client.execute(request, fresh).await;
+    keep: Keep,
+    mut cut_off: Patience,
+) -> Option<Attempt> {
+    let (outcome, reused) = tokio::select! {
+        // Once closed, an attempt is not even begun.
+        biased;
+        () = cut_off.closed() => return None,
+        outcome = client.execute(request, fresh) => outcome,
+    };
     let class = classifier.classify(&outcome, reused);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
         Ok(response) => {
             let status = response.status();
             let retry_after = retry_after(response.headers(), SystemTime::now());
-            let keep = if class == Class::Success { keep_success } else { keep };
-            Ok(Answer { status, excerpt: read(response, keep).await, retry_after })
+            let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
+            Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
         }
     };
-    Attempt { class, ended }
+    Some(Attempt { class, ended })
 }
 
 /// Reads an answer's body as far as is worth it, and keeps its start.
 ///
 /// The status has been received, so what happens to the body changes nothing for the messages.
-async fn read(mut response: Response, keep: usize) -> String {
+async fn read(mut response: Response, keep: usize, mut cut_off: Patience) -> String {
     let mut kept = Vec::new();
     let mut drained = 0;
     loop {
-        match response.chunk().await {
+        let chunk = tokio::select! {
+            chunk = response.chunk() => chunk,
+            () = cut_off.closed() => break,
+        };
+        match chunk {
             Ok(Some(chunk)) => {
                 let more = chunk.len().min(keep - kept.len());
                 kept.extend_from_slice(&chunk[..more]);

@@ -6,6 +6,10 @@ use reqwest_retry::{Jitter as PolicyJitter, RetryDecision, RetryPolicy, policies
 
 use crate::config::{Jitter, RetryConfig};
 
+/// The shortest wait that is not counted against `max_retries`: without an end to their number, such
+/// waits must have a length.
+const UNCOUNTED: Duration = Duration::from_millis(10);
+
 /// Exponential backoff with the configured bounds and jitter.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
@@ -43,7 +47,12 @@ impl Backoff {
     /// The wait that a server asked for, within the cap. One that asks for none gets the first wait,
     /// or a confused server would be asked again without a pause.
     pub(super) fn asked(&self, retry_after: Duration) -> Duration {
-        if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after)
+        if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after).max(UNCOUNTED)
+    }
+
+    /// The wait before the next attempt at a held answer, after so many waits before.
+    pub(super) fn held(&self, waits: u32) -> Duration {
+        self.wait(waits).max(UNCOUNTED)
     }
 }
 

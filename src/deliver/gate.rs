@@ -91,17 +91,9 @@ impl Gate {
     ) -> Result<Pass<'_>, Refused> {
         let mut placed = false;
         loop {
-            self.paused(patience, tried).await?;
-            self.closed_breaker(patience).await?;
-            if !placed {
-                placed = true;
-                let place = self.place(messages, bytes);
-                match if tried { patience.wait_until(place).await } else { patience.wait_beyond(place).await }
-                {
-                    Ok(()) => {}
-                    Err(Ended::Deadline) => return Err(Refused::Deadline),
-                    Err(Ended::Closed) => return Err(Refused::Closed),
-                }
+            if self.paused(patience, tried).await? | self.closed_breaker(patience).await? {
+                // Its place in time has passed without it.
+                placed = false;
             }
             let slot = tokio::select! {
                 biased;
@@ -111,10 +103,27 @@ impl Gate {
                 }),
                 slot = self.slots.take() => slot,
             };
-            // The wait for a slot can have been long; between here and the request there is none.
+            // The wait for a slot can have been long; from here to the request there is none.
             let now = Instant::now();
             if (tried || !patience.over()) && self.pause().is_some_and(|until| until > now) {
                 continue;
+            }
+            if !placed {
+                placed = true;
+                let place = self.place(messages, bytes, now);
+                if place > now {
+                    drop(slot);
+                    let waited = if tried {
+                        patience.wait_until(place).await
+                    } else {
+                        patience.wait_beyond(place).await
+                    };
+                    match waited {
+                        Ok(()) => continue,
+                        Err(Ended::Deadline) => return Err(Refused::Deadline),
+                        Err(Ended::Closed) => return Err(Refused::Closed),
+                    }
+                }
             }
             let probe = match lock(&self.breaker).admit(now) {
                 Admission::Go => false,
@@ -125,11 +134,13 @@ impl Gate {
         }
     }
 
-    /// Waits out a pause that the endpoint asked for.
-    async fn paused(&self, patience: &mut Patience, tried: bool) -> Result<(), Refused> {
+    /// Waits out a pause that the endpoint asked for; whether there was one.
+    async fn paused(&self, patience: &mut Patience, tried: bool) -> Result<bool, Refused> {
+        let mut waited = false;
         while let Some(until) = self.pause() {
             match patience.wait_until(until).await {
                 Ok(()) => {
+                    waited = true;
                     let mut paused_until = lock(&self.paused_until);
                     if *paused_until == Some(until) {
                         *paused_until = None;
@@ -137,8 +148,9 @@ impl Gate {
                 }
                 // With the deadline its one attempt is due, whatever the endpoint would like.
                 Err(Ended::Deadline) if !tried => {
+                    waited |= !patience.over();
                     return if patience.ended(true).await == Ended::Deadline {
-                        Ok(())
+                        Ok(waited)
                     } else {
                         Err(Refused::Closed)
                     };
@@ -147,16 +159,17 @@ impl Gate {
                 Err(Ended::Closed) => return Err(Refused::Closed),
             }
         }
-        Ok(())
+        Ok(waited)
     }
 
-    /// Waits until the breaker lets somebody through.
-    async fn closed_breaker(&self, patience: &mut Patience) -> Result<(), Refused> {
+    /// Waits until the breaker lets somebody through; whether that took a wait.
+    async fn closed_breaker(&self, patience: &mut Patience) -> Result<bool, Refused> {
+        let mut waited_for_it = false;
         loop {
             // Asked for before the look at the breaker, so that no change in between is missed.
             let changed = self.breaker_changed.notified();
             let not_before = match lock(&self.breaker).look(Instant::now()) {
-                Admission::Go | Admission::Probe => return Ok(()),
+                Admission::Go | Admission::Probe => return Ok(waited_for_it),
                 Admission::NotBefore(until) => Some(until),
                 Admission::AfterProbe => None,
             };
@@ -172,6 +185,7 @@ impl Gate {
                     () = changed => Ok(()),
                 }
             };
+            waited_for_it = true;
             match waited {
                 Ok(()) => {}
                 Err(Ended::Deadline) => return Err(Refused::BreakerOpen),
@@ -185,8 +199,7 @@ impl Gate {
     }
 
     /// The time at which so much may go.
-    fn place(&self, messages: usize, bytes: usize) -> Instant {
-        let now = Instant::now();
+    fn place(&self, messages: usize, bytes: usize, now: Instant) -> Instant {
         let mut rate = lock(&self.rate);
         let Rate { requests, messages: by_messages, bytes: by_bytes } = &mut *rate;
         [(requests, 1), (by_messages, messages), (by_bytes, bytes)]
@@ -220,7 +233,10 @@ impl Pass<'_> {
             if class == Class::Stale {
                 // Nothing was heard of the endpoint. Dropping the pass makes room for another probe.
                 Change::None
-            } else if class.is_transient() && asked.is_none() {
+            } else if class.is_transient() && (asked.is_none() || self.probe)
+                || class == Class::Hold && self.probe
+            {
+                // A probe that is put off has not found the endpoint back.
                 breaker.failed(self.probe, now)
             } else {
                 // An endpoint that says when to come back is alive, and so is one that refuses for good.

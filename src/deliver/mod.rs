@@ -27,8 +27,14 @@ use std::sync::{Arc, Mutex};
 use reqwest::StatusCode;
 
 use self::{
-    attempt::attempt, backoff::Backoff, classify::Class, classify::Classifier, client::Client, gate::Gate,
-    request::RequestTemplate, size::LearnedSize,
+    attempt::{Keep, attempt},
+    backoff::Backoff,
+    classify::Class,
+    classify::Classifier,
+    client::Client,
+    gate::Gate,
+    request::RequestTemplate,
+    size::LearnedSize,
 };
 pub(crate) use self::{parts::Settled, patience::Patience};
 use crate::{
@@ -88,9 +94,15 @@ impl Delivery {
     ///
     /// # Errors
     /// What it answered, or why it did not.
-    pub(crate) async fn health_check(&self, method: Method) -> Result<StatusCode, String> {
+    pub(crate) async fn health_check(
+        &self,
+        method: Method,
+        patience: Patience,
+    ) -> Result<StatusCode, String> {
         let request = self.template.probe(method.into());
-        let attempt = attempt(&self.client, &self.classifier, request, false, send::SHOWN, 0).await;
+        let keep = Keep { of_success: 0, of_others: send::SHOWN };
+        let attempt = attempt(&self.client, &self.classifier, request, false, keep, patience).await;
+        let Some(attempt) = attempt else { return Err(format!("{}: closed meanwhile", self.label)) };
         match attempt.ended {
             Ok(answer) if attempt.class == Class::Success => Ok(answer.status),
             Ok(answer) => {

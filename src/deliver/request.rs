@@ -1,6 +1,9 @@
 //! What all requests of a connector have in common, and what each has of its own.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    fmt,
+    sync::{Arc, RwLock},
+};
 
 use reqwest::{
     Body as RequestBody, Method, Request, Url,
@@ -21,11 +24,17 @@ pub(super) struct RequestTemplate {
     current: RwLock<Arc<Rendered>>,
 }
 
-#[derive(Debug)]
 struct Rendered {
     url: Url,
     headers: HeaderMap,
     stamps: Vec<FileStamp>,
+}
+
+impl fmt::Debug for Rendered {
+    /// Without the URL, which has its secrets in place; headers hide theirs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendered").field("headers", &self.headers).finish_non_exhaustive()
+    }
 }
 
 impl RequestTemplate {

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{
     Delivery,
-    attempt::{Answer, Attempt, attempt},
+    attempt::{Answer, Attempt, Keep, attempt},
     classify::Class,
     fault::Fault,
     gate::Refused,
@@ -21,6 +21,9 @@ use crate::{
 
 /// How much of an answer a line of the log shows, in bytes.
 pub(super) const SHOWN: usize = 200;
+
+/// How much of an answer is kept with a message that it refused, in bytes.
+const ANSWER_LIMIT: usize = 4096;
 
 /// How sending a body ended.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ struct Tries {
     counts: bool,
     /// Whether the last one met a connection that the server had closed: the next goes over a new one.
     stale: bool,
+    /// Whether the endpoint closes new connections too.
+    resets: bool,
     last: Option<Result<Answer, Fault>>,
 }
 
@@ -80,12 +85,17 @@ impl Delivery {
                 );
             }
             let probe = pass.probe;
-            let Attempt { class, ended } = tokio::select! {
-                // Once closed, an attempt is not even begun.
-                biased;
-                () = patience.closed() => return Sent::Failed(tries.failure(Reason::Closed)),
-                attempt = attempt(&self.client, &self.classifier, request, tries.stale, self.max_response_bytes, if self.verbose { SHOWN } else { 0 }) => attempt,
+            let keep =
+                Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
+            tries.attempts += 1;
+            let attempt =
+                attempt(&self.client, &self.classifier, request, tries.stale, keep, patience.clone());
+            let Some(Attempt { class, ended }) = attempt.await else {
+                return Sent::Failed(tries.cut_off());
             };
+            // A connection that is new and closed all the same was not closed for its age.
+            tries.resets |= tries.stale && class == Class::Retry && ended.is_err();
+            let class = if class == Class::Stale && tries.resets { Class::Retry } else { class };
             if self.verbose {
                 debug!("{}: {}", self.label, shown(&ended));
             }
@@ -94,7 +104,6 @@ impl Delivery {
                 .filter(|_| class.is_transient() || class == Class::Hold)
                 .map(|asked| self.backoff.asked(asked));
             pass.ended(class, asked);
-            tries.attempts += 1;
             tries.stale = class == Class::Stale;
             tries.counts |= !tries.stale;
             tries.last = Some(ended);
@@ -112,7 +121,7 @@ impl Delivery {
                 Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
                 Class::Hold => {
                     tries.held += 1;
-                    Some(self.backoff.wait(tries.held - 1))
+                    Some(self.backoff.held(tries.held - 1))
                 }
                 Class::Retry | Class::Throttled | Class::TimedOut => {
                     (tries.spent < self.max_retries).then(|| {
@@ -141,9 +150,19 @@ impl Delivery {
 }
 
 impl Tries {
+    /// The close of the connector ended the attempt that was on its way.
+    fn cut_off(self) -> Failure {
+        let detail = "cut off by the close of the connector: it may have arrived".to_owned();
+        Failure { reason: Reason::Closed, status: None, detail, attempts: self.attempts }
+    }
+
     fn failure(self, reason: Reason) -> Failure {
         let (status, detail) = match self.last {
-            Some(Ok(answer)) => (Some(answer.status.as_u16()), answer.excerpt),
+            Some(Ok(mut answer)) => {
+                // It is kept for each message until the batch is settled, and nobody reads more of it.
+                answer.excerpt.truncate(answer.excerpt.floor_char_boundary(ANSWER_LIMIT));
+                (Some(answer.status.as_u16()), answer.excerpt)
+            }
             Some(Err(fault)) => (None, fault.to_string()),
             None => (None, String::new()),
         };

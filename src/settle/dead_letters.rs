@@ -10,7 +10,7 @@ use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadat
 use tokio::{sync::watch, time::Instant};
 use tracing::error;
 
-use super::{Failure, Outcome, Sums};
+use super::{Failure, Outcome};
 use crate::{
     batch::Batch,
     config::{
@@ -67,6 +67,9 @@ impl DeadLetters {
                     body: BodyConfig {
                         mode: BatchMode::NdJson,
                         include_metadata: false,
+                        // A record is larger than its message, which may have been too large already.
+                        max_bytes: usize::MAX,
+                        max_messages: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
@@ -87,7 +90,6 @@ impl DeadLetters {
         batch: &Batch<'_>,
         undelivered: Vec<Undelivered>,
         url: &str,
-        sums: &mut Sums,
         executor: &Executor,
     ) -> Vec<Undelivered> {
         let lines: Vec<(usize, Vec<u8>)> = undelivered
@@ -97,25 +99,15 @@ impl DeadLetters {
                 (message, line(&Record::new(batch, &batch.messages[message], failure, url)))
             })
             .collect();
-        let unkept: HashSet<usize> = match self {
-            Self::Folder(store) => {
-                let all: Vec<u8> = lines.iter().flat_map(|(_, line)| line.iter().copied()).collect();
-                match store.lock().unwrap_or_else(PoisonError::into_inner).append(&all) {
-                    Ok(()) => HashSet::new(),
-                    Err(why) => {
-                        report(&why);
-                        lines.into_iter().map(|(message, _)| message).collect()
-                    }
-                }
-            }
-            Self::Endpoint(endpoint) => endpoint.send(lines, executor).await,
+        let unkept = match self {
+            Self::Folder(store) => write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines),
+            Self::Endpoint(endpoint) => endpoint.send(&lines, executor).await,
         };
         let mut failed = Vec::new();
         for (messages, failure) in undelivered {
             let (lost, kept): (Vec<usize>, Vec<usize>) =
                 messages.into_iter().partition(|message| unkept.contains(message));
             if !kept.is_empty() {
-                sums.dead_lettered += kept.len();
                 super::kept(batch, &kept, &failure);
             }
             if !lost.is_empty() {
@@ -124,6 +116,22 @@ impl DeadLetters {
         }
         failed
     }
+}
+
+/// Writes all lines with one sync to disk, or, where they do not all fit, as many as do. Returns the
+/// messages of the others.
+fn write(store: &mut Store, lines: &[(usize, Vec<u8>)]) -> HashSet<usize> {
+    let all: Vec<u8> = lines.iter().map(|(_, line)| line.as_slice()).collect::<Vec<_>>().concat();
+    let why = match store.append(&all) {
+        Ok(()) => return HashSet::new(),
+        Err(why) => why,
+    };
+    let fits = |(_, line): &&(usize, Vec<u8>)| {
+        why.kind() == io::ErrorKind::StorageFull && store.append(line).is_ok()
+    };
+    let kept = lines.iter().take_while(fits).count();
+    report(&why);
+    lines[kept..].iter().map(|(message, _)| *message).collect()
 }
 
 fn report(why: &io::Error) {
@@ -139,13 +147,15 @@ fn line(record: &Record) -> Vec<u8> {
 
 impl Endpoint {
     /// Sends records; returns the messages whose records did not arrive.
-    async fn send(&self, lines: Vec<(usize, Vec<u8>)>, executor: &Executor) -> HashSet<usize> {
+    async fn send(&self, lines: &[(usize, Vec<u8>)], executor: &Executor) -> HashSet<usize> {
+        self.delivery.refresh();
         let topic = TopicMetadata { stream: "dead_letters".to_owned(), topic: String::new() };
         let metadata = MessagesMetadata { partition_id: 0, current_offset: 0, schema: Schema::Json };
         let records: Vec<BorrowedMessage<'_>> = (0..)
-            .zip(&lines)
+            .zip(lines)
             .map(|(offset, (_, line))| BorrowedMessage {
-                id: 0,
+                // It makes the idempotency key that of these very records.
+                id: digest(line),
                 offset,
                 checksum: 0,
                 timestamp: 0,
@@ -155,27 +165,38 @@ impl Endpoint {
             })
             .collect();
         let batch = Batch::borrowed(&topic, &metadata, &records);
-        let mut arrived = vec![false; lines.len()];
+        let mut unkept: HashSet<usize> = lines.iter().map(|(message, _)| *message).collect();
         let patience = Patience::from_now(self.config.retry.max_duration, self.closing.clone());
         let mut bodies = Bodies::of(&batch, Lane::All(lines.len()), &self.config.body);
         while let Some(encoded) = bodies.next_within(self.delivery.body_limit()) {
-            let Encoded::Body(body) = encoded else { continue };
+            let body = match encoded {
+                Encoded::Body(body) => body,
+                Encoded::Refused(_, refusal) => {
+                    report(&io::Error::other(refusal.to_string()));
+                    continue;
+                }
+            };
             let (delivery, patience) = (self.delivery.clone(), patience.clone());
             let settled = executor.spawn(async move { delivery.deliver(body, &patience).await }).await;
-            for (messages, outcome) in settled.unwrap_or_default() {
+            for (records, outcome) in settled.unwrap_or_default() {
                 match outcome {
-                    Outcome::Delivered => messages.into_iter().for_each(|message| arrived[message] = true),
+                    Outcome::Delivered => {
+                        for record in records {
+                            unkept.remove(&lines[record].0);
+                        }
+                    }
                     Outcome::Failed(failure) => {
                         report(&io::Error::other(format!("{}: {failure}", self.delivery.label())));
                     }
                 }
             }
         }
-        lines
-            .into_iter()
-            .zip(arrived)
-            .filter(|(_, arrived)| !arrived)
-            .map(|((message, _), _)| message)
-            .collect()
+        unkept
     }
+}
+
+/// The start of a SHA-256.
+fn digest(line: &[u8]) -> u128 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, line);
+    digest.as_ref().iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte))
 }

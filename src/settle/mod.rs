@@ -12,38 +12,13 @@ pub(crate) use self::{
     ledger::{Account, Ledger},
     outcome::{Failure, Outcome, Reason, excerpt},
 };
-use crate::{batch::Batch, executor::Executor};
+use crate::batch::Batch;
 
-/// The sums of a batch, all of whose messages are settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) delivered: usize,
-    pub(crate) dead_lettered: usize,
-    pub(crate) failed: usize,
-}
-
-/// Settles a batch: what was not delivered goes to the dead letters, where there are any; what cannot
-/// go there has failed. Each such message is named in the log.
-pub(crate) async fn settle(
-    batch: &Batch<'_>,
-    account: Account,
-    dead_letters: Option<&DeadLetters>,
-    url: &str,
-    executor: &Executor,
-) -> Sums {
-    let mut sums = Sums { delivered: account.delivered, dead_lettered: 0, failed: 0 };
-    if account.undelivered.is_empty() {
-        return sums;
+/// Names every message that failed in the log: someone must act.
+pub(crate) fn report(batch: &Batch<'_>, account: &Account) {
+    for (messages, failure) in &account.undelivered {
+        error!("{} failed: {failure}", named(batch, messages));
     }
-    let unkept = match dead_letters {
-        None => account.undelivered,
-        Some(letters) => letters.keep(batch, account.undelivered, url, &mut sums, executor).await,
-    };
-    for (messages, failure) in unkept {
-        sums.failed += messages.len();
-        error!("{} failed: {failure}", named(batch, &messages));
-    }
-    sums
 }
 
 /// Writes down that messages are dead letters now: nothing is lost.

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::settle::Sums;
+use crate::settle::Account;
 
 /// Counts up from open to close.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ impl Counters {
     }
 
     /// A batch is settled.
-    pub(crate) fn settled(&self, sums: Sums) {
-        self.delivered.fetch_add(sums.delivered as u64, Relaxed);
-        self.dead_lettered.fetch_add(sums.dead_lettered as u64, Relaxed);
-        self.failed.fetch_add(sums.failed as u64, Relaxed);
+    pub(crate) fn settled(&self, account: &Account) {
+        self.delivered.fetch_add(account.delivered as u64, Relaxed);
+        self.dead_lettered.fetch_add(account.dead_lettered as u64, Relaxed);
+        self.failed.fetch_add(account.failed() as u64, Relaxed);
     }
 }
 
