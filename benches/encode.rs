@@ -78,8 +78,8 @@ fn main() {
     let line = |mode: &str, schema: &str, time: Duration| {
         let nanos = time.as_secs_f64() * 1e9;
         let per_message = nanos / BATCH as f64;
-        let copies = time.as_secs_f64() / copied.as_secs_f64();
-        println!("{mode:<12} {schema:<6} {per_message:>12.0} {:>10.2} {copies:>12.1}", size as f64 / nanos);
+        let ratio = time.as_secs_f64() / copied.as_secs_f64();
+        println!("{mode:<12} {schema:<6} {per_message:>12.0} {:>10.2} {ratio:>12.1}", size as f64 / nanos);
     };
     line("(copy)", "", copied);
     for mode in ["nd_json", "json_array", "individual", "raw"] {
