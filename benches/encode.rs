@@ -15,7 +15,7 @@ use std::{
 use iggy_connector_http_sink::{
     batch::Batch,
     config::Config,
-    encode::{Bodies, Encoded},
+    encode::{Bodies, Buffers, Encoded},
     plan::Lane,
 };
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
@@ -35,8 +35,8 @@ fn best(mut round: impl FnMut()) -> Duration {
     timed.min().unwrap_or_default()
 }
 
-fn encode(batch: &Batch<'_>, config: &Config) -> usize {
-    let mut bodies = Bodies::of(batch, Lane::All(batch.messages.len()), &config.body);
+fn encode(batch: &Batch<'_>, config: &Config, buffers: &Buffers) -> usize {
+    let mut bodies = Bodies::of(batch, Lane::All(batch.messages.len()), &config.body, buffers);
     let mut bytes = 0;
     while let Some(encoded) = bodies.next_within(usize::MAX) {
         match encoded {
@@ -87,9 +87,10 @@ fn main() {
             let config = Config::from_json(&json!({ "url": "http://localhost/", "batch_mode": mode }));
             let config = config.expect("a configuration");
             let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema };
+            let buffers = Buffers::default();
             let time = best(|| {
                 let batch = Batch::borrowed(&topic, &metadata, &messages);
-                black_box(encode(&batch, &config));
+                black_box(encode(&batch, &config, &buffers));
             });
             line(mode, &schema.to_string(), time);
         }

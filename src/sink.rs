@@ -13,10 +13,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    batch::{Batch, written_payload},
+    batch::{Batch, Written},
     config::{Config, Ordering},
     deliver::{Delivery, Patience, Settled},
-    encode::{Bodies, Body, Encoded, Refusal},
+    encode::{Bodies, Body, Buffers, Encoded, Refusal},
     executor::Executor,
     plan,
     settle::{self, Account, DeadLetters, Failure, Ledger, Outcome},
@@ -63,6 +63,7 @@ pub struct HttpSink {
 #[derive(Debug)]
 struct Open {
     config: Config,
+    buffers: Buffers,
     delivery: Arc<Delivery>,
     counters: Arc<Counters>,
     turns: Turns,
@@ -122,7 +123,8 @@ impl HttpSink {
                 let work = work(open.delivery.clone(), queued, patience.clone(), under_way, decided.clone());
                 let working = open.executor.spawn(work);
                 async move {
-                    let refused = encode(open, Bodies::of(batch, lane, &open.config.body), bodies).await;
+                    let refused =
+                        encode(open, Bodies::of(batch, lane, &open.config.body, &open.buffers), bodies).await;
                     (refused, working.await)
                 }
             })
@@ -256,8 +258,15 @@ impl Sink for HttpSink {
             delivery.label(),
             config.body.mode
         );
-        self.open =
-            Some(Open { config, delivery, counters, turns: Turns::default(), dead_letters, executor });
+        self.open = Some(Open {
+            config,
+            buffers: Buffers::default(),
+            delivery,
+            counters,
+            turns: Turns::default(),
+            dead_letters,
+            executor,
+        });
         Ok(())
     }
 
@@ -267,11 +276,15 @@ impl Sink for HttpSink {
         metadata: MessagesMetadata,
         messages: Vec<ConsumedMessage>,
     ) -> Result<(), Error> {
-        let written = messages
-            .into_iter()
-            .map(|message| written_payload(&message.payload).map(|(schema, bytes)| (message, schema, bytes)))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.process(&Batch::decoded(topic, &metadata, &written)).await
+        self.open()?;
+        let written = messages.into_iter().map(Written::of).collect::<Result<Vec<_>, _>>()?;
+        let mut result = Ok(());
+        for alike in written.chunk_by(|one, next| one.schema() == next.schema()) {
+            let metadata = MessagesMetadata { schema: alike[0].schema(), ..metadata };
+            let messages: Vec<_> = alike.iter().map(Written::borrowed).collect();
+            result = result.and(self.process(&Batch::borrowed(topic, &metadata, &messages)).await);
+        }
+        result
     }
 
     async fn consume_borrowed(

@@ -110,13 +110,7 @@ impl<M> HeaderField<M> {
     /// replaced), raw bytes as a Rust byte string (`b"\0\xff"`), `<malformed int32>` for bytes that are not of
     /// their kind.
     pub fn to_string_value(&self) -> String {
-        let number = match self.kind {
-            HeaderKind::Raw => return format!("{:?}", self.value),
-            HeaderKind::String => return String::from_utf8_lossy(&self.value).into_owned(),
-            HeaderKind::Bool => self.value.first().map(|byte| (*byte != 0).to_string()),
-            _ => self.number_text(),
-        };
-        number.unwrap_or_else(|| format!("<malformed {}>", self.kind))
+        Text { kind: self.kind, bytes: &self.value }.to_string()
     }
 
     fn bytes_of(&self, kind: HeaderKind) -> Result<&[u8], HeaderError> {
@@ -125,6 +119,29 @@ impl<M> HeaderField<M> {
         } else {
             Err(HeaderError::Kind { expected: kind, found: self.kind })
         }
+    }
+}
+
+/// A field as text; see [`HeaderField::to_string_value`].
+pub(crate) struct Text<'b> {
+    pub(crate) kind: HeaderKind,
+    pub(crate) bytes: &'b [u8],
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.bytes) {
+            (HeaderKind::Raw, bytes) => write!(f, "{:?}", Bytes::copy_from_slice(bytes)),
+            (HeaderKind::String, bytes) => f.write_str(&String::from_utf8_lossy(bytes)),
+            (HeaderKind::Bool, [first, ..]) => write!(f, "{}", *first != 0),
+            _ => self.number(f),
+        }
+    }
+}
+
+impl Text<'_> {
+    fn malformed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<malformed {}>", self.kind)
     }
 }
 
@@ -145,10 +162,16 @@ macro_rules! numbers {
                 }
             )*
 
-            fn number_text(&self) -> Option<String> {
+        }
+
+        impl Text<'_> {
+            fn number(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.kind {
-                    $(HeaderKind::$kind => self.$accessor().ok().map(|number| number.to_string()),)*
-                    HeaderKind::Raw | HeaderKind::String | HeaderKind::Bool => None,
+                    $(HeaderKind::$kind => match self.bytes.try_into().map($type::from_le_bytes) {
+                        Ok(number) => write!(f, "{number}"),
+                        Err(_) => self.malformed(f),
+                    },)*
+                    HeaderKind::Raw | HeaderKind::String | HeaderKind::Bool => self.malformed(f),
                 }
             }
         }

@@ -1,8 +1,13 @@
 //! The headers of a message on the wire.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use crate::{Error, HeaderKey, HeaderValue};
+use base64::Engine;
+use serde::Deserialize;
+
+use crate::header::Text;
+use crate::{Error, HeaderKey, HeaderKind, HeaderValue};
 
 /// The wire form of a message's headers: empty for none.
 #[allow(clippy::missing_panics_doc)] // it does not
@@ -22,9 +27,82 @@ pub fn decode_headers(bytes: &[u8]) -> Result<Option<BTreeMap<HeaderKey, HeaderV
     if bytes.is_empty() {
         return Ok(None);
     }
-    postcard::from_bytes(bytes)
-        .map(Some)
-        .map_err(|error| Error::InvalidRecordValue(format!("headers: {error}")))
+    postcard::from_bytes(bytes).map(Some).map_err(unreadable)
+}
+
+/// The headers of a message, read one by one where they lie; in the order they are stored in.
+#[derive(Debug, Clone)]
+pub struct BorrowedHeaders<'a> {
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> BorrowedHeaders<'a> {
+    /// The headers in these bytes; none in none.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRecordValue`] if the bytes do not even say how many headers there are.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Error> {
+        if bytes.is_empty() {
+            return Ok(Self { left: 0, rest: bytes });
+        }
+        let (left, rest) = postcard::take_from_bytes(bytes).map_err(unreadable)?;
+        Ok(Self { left, rest })
+    }
+
+    /// Whether there are no more.
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl<'a> Iterator for BorrowedHeaders<'a> {
+    type Item = Result<(BorrowedField<'a>, BorrowedField<'a>), Error>;
+
+    /// A key and its value. Nothing comes after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(match postcard::take_from_bytes(self.rest) {
+            Ok((header, rest)) => {
+                self.rest = rest;
+                Ok(header)
+            }
+            Err(error) => {
+                self.left = 0;
+                Err(unreadable(error))
+            }
+        })
+    }
+}
+
+/// A header field as it lies on the wire: its kind, and its bytes as base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct BorrowedField<'a> {
+    kind: HeaderKind,
+    #[serde(rename = "value")]
+    base64: &'a str,
+}
+
+impl BorrowedField<'_> {
+    /// What its bytes mean.
+    pub fn kind(&self) -> HeaderKind {
+        self.kind
+    }
+
+    /// Appends its bytes to `buffer`; shown, the field reads as
+    /// [`to_string_value`](crate::HeaderField::to_string_value) says.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRecordValue`] if they are not base64.
+    pub fn decode_into<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<impl fmt::Display + use<'b>, Error> {
+        let start = buffer.len();
+        base64_text::BASE64.decode_vec(self.base64, buffer).map_err(unreadable)?;
+        Ok(Text { kind: self.kind, bytes: &buffer[start..] })
+    }
+}
+
+fn unreadable(why: impl fmt::Display) -> Error {
+    Error::InvalidRecordValue(format!("headers: {why}"))
 }
 
 /// Bytes as standard base64 text; padding may be missing when read.
@@ -38,7 +116,7 @@ pub(crate) mod base64_text {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    const BASE64: GeneralPurpose = GeneralPurpose::new(
+    pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
@@ -63,5 +141,61 @@ pub(crate) mod base64_text {
         }
 
         deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(encoded: &[u8]) -> Result<Vec<(String, String)>, Error> {
+        let mut buffer = Vec::new();
+        let mut text = |field: BorrowedField<'_>| {
+            buffer.clear();
+            field.decode_into(&mut buffer).map(|text| text.to_string())
+        };
+        BorrowedHeaders::read(encoded)?
+            .map(|header| header.and_then(|(key, value)| Ok((text(key)?, text(value)?))))
+            .collect()
+    }
+
+    #[test]
+    fn read_where_they_lie_they_are_those_that_are_decoded() {
+        let key = |name: &str| HeaderKey::try_from(name).expect("a key");
+        let headers = BTreeMap::from([
+            (key("raw"), HeaderValue::try_from(&b"\0\xff'\"\n"[..]).expect("a value")),
+            (key("text"), HeaderValue::try_from("zażółć").expect("a value")),
+            (key("yes"), HeaderValue::from(true)),
+            (key("i8"), HeaderValue::from(-1_i8)),
+            (key("i128"), HeaderValue::from(i128::MIN)),
+            (key("u128"), HeaderValue::from(u128::MAX)),
+            (key("f32"), HeaderValue::from(-0.5_f32)),
+            (key("f64"), HeaderValue::from(f64::NAN)),
+            (HeaderKey::from(7_u16), HeaderValue::from(8_u64)),
+        ]);
+        let decoded: Vec<(String, String)> =
+            headers.iter().map(|(key, value)| (key.to_string_value(), value.to_string_value())).collect();
+        let encoded = encode_headers(&headers);
+        assert_eq!(texts(&encoded).expect("headers"), decoded);
+        assert!(texts(b"").expect("none").is_empty());
+    }
+
+    #[test]
+    fn malformed_fields_are_shown_and_bytes_that_are_no_headers_are_not() {
+        // One header: a key of kind 5, int32, without bytes, and a value of kind 1, text that is not UTF-8.
+        assert_eq!(
+            texts(b"\x01\x05\x00\x01\x04/w==").expect("headers"),
+            [("<malformed int32>".to_owned(), "\u{fffd}".to_owned())]
+        );
+        for wrong in [
+            &b"\x01"[..],
+            b"\x02\x01\x00\x01\x00",
+            b"\x01\x0f\x00\x01\x00",
+            b"\x01\x01\x01!\x01\x00",
+            b"\xff",
+        ] {
+            texts(wrong).expect_err("these are no headers");
+            decode_headers(wrong).expect_err("these are no headers");
+        }
     }
 }

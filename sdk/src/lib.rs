@@ -78,7 +78,7 @@ pub use error::Error;
 pub use executor::get_runtime;
 pub use header::{HeaderField, HeaderKey, HeaderValue, KeyMarker, ValueMarker};
 pub use header_kind::{HeaderError, HeaderKind};
-pub use header_wire::{decode_headers, encode_headers};
+pub use header_wire::{BorrowedField, BorrowedHeaders, decode_headers, encode_headers};
 pub use log::LogCallback;
 pub use message::{
     BorrowedMessage, BorrowedMessages, ConsumedMessage, MessagesMetadata, RawMessage, RawMessages,

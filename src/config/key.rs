@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use iggy_connector_sdk::BorrowedMessage;
 use serde_json::Value;
 
-use crate::batch::{Batch, Message};
+use crate::batch::Batch;
 
 /// Text with placeholders: `{stream}`, `{topic}`, `{partition}`, `{header:name}` and
 /// `{payload:/json/pointer}` (RFC 6901).
@@ -65,7 +66,7 @@ impl KeyTemplate {
 
     /// The key of a message. What a message does not have is empty in it, so that all messages
     /// without are kept in order among themselves.
-    pub(crate) fn key(&self, batch: &Batch<'_>, message: &Message<'_>) -> String {
+    pub(crate) fn key(&self, batch: &Batch<'_>, message: &BorrowedMessage<'_>) -> String {
         let mut key = String::new();
         let mut payload: Option<Option<Value>> = None;
         for part in &self.parts {
@@ -76,7 +77,7 @@ impl KeyTemplate {
                 // Writing to a string does not fail.
                 Part::Partition => drop(write!(key, "{}", batch.partition_id)),
                 Part::Header(name) => {
-                    if let Ok(Some(headers)) = message.headers()
+                    if let Ok(Some(headers)) = message.decode_headers()
                         && let Some((_, value)) =
                             headers.iter().find(|(key, _)| key.to_string_value() == *name)
                     {
@@ -102,7 +103,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use iggy_connector_sdk::{
-        BorrowedMessage, HeaderKey, HeaderValue, MessagesMetadata, Schema, TopicMetadata, encode_headers,
+        HeaderKey, HeaderValue, MessagesMetadata, Schema, TopicMetadata, encode_headers,
     };
 
     use super::*;

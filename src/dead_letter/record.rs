@@ -7,10 +7,7 @@ use iggy_connector_sdk::{BorrowedMessage, HeaderKind, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{
-    batch::{Batch, Message},
-    settle::Failure,
-};
+use crate::{batch::Batch, settle::Failure};
 
 /// A message that could not be delivered, with the reason and everything that sending it again needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,8 +67,13 @@ pub enum PayloadEncoding {
 }
 
 impl Record {
-    pub(crate) fn new(batch: &Batch<'_>, message: &Message<'_>, failure: &Failure, url: &str) -> Self {
-        let headers = message.headers().ok().flatten();
+    pub(crate) fn new(
+        batch: &Batch<'_>,
+        message: &BorrowedMessage<'_>,
+        failure: &Failure,
+        url: &str,
+    ) -> Self {
+        let headers = message.decode_headers().ok().flatten();
         let text = headers.iter().flat_map(|headers| headers.iter()).map(|(key, value)| {
             let text = match value.kind() {
                 HeaderKind::Raw => STANDARD.encode(value.as_bytes()),
@@ -79,7 +81,7 @@ impl Record {
             };
             (key.to_string_value(), text)
         });
-        let (payload_encoding, payload) = written(message);
+        let (payload_encoding, payload) = written(batch.schema, message.payload);
         Self {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             reason: failure.reason.to_string(),
@@ -96,8 +98,8 @@ impl Record {
             origin_timestamp: message.origin_timestamp,
             checksum: message.checksum,
             headers: text.collect(),
-            headers_encoded: STANDARD.encode(message.encoded_headers()),
-            schema: message.schema,
+            headers_encoded: STANDARD.encode(message.headers),
+            schema: batch.schema,
             payload_encoding,
             payload,
         }
@@ -152,10 +154,10 @@ impl Record {
 }
 
 /// A payload in the form that people read best and that keeps its bytes.
-fn written(message: &Message<'_>) -> (PayloadEncoding, Box<RawValue>) {
-    let text = std::str::from_utf8(message.payload).ok();
+fn written(schema: Schema, payload: &[u8]) -> (PayloadEncoding, Box<RawValue>) {
+    let text = std::str::from_utf8(payload).ok();
     // A record is a line, and a line break in JSON text can only stand between values.
-    let json = text.filter(|text| message.schema == Schema::Json && !text.contains(['\n', '\r']));
+    let json = text.filter(|text| schema == Schema::Json && !text.contains(['\n', '\r']));
     // What is between values at the ends would not come back.
     let json = json.filter(|text| text.trim_ascii().len() == text.len());
     if let Some(json) = json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
@@ -163,7 +165,7 @@ fn written(message: &Message<'_>) -> (PayloadEncoding, Box<RawValue>) {
     }
     let (encoding, string) = match text {
         Some(text) => (PayloadEncoding::Text, Cow::Borrowed(text)),
-        None => (PayloadEncoding::Base64, Cow::Owned(STANDARD.encode(message.payload))),
+        None => (PayloadEncoding::Base64, Cow::Owned(STANDARD.encode(payload))),
     };
     let string = serde_json::value::to_raw_value(&string).expect("a string is written to memory");
     (encoding, string)

@@ -1,20 +1,22 @@
 //! One message as JSON: `{"metadata":{…},"payload":…}`, or the payload alone.
 
-use std::io::Write;
+use std::fmt::Write;
 
-use iggy_connector_sdk::HeaderKind;
+use iggy_connector_sdk::{BorrowedField, BorrowedHeaders, BorrowedMessage, Error, HeaderKind, Schema};
 
-use super::payload::{HEADER_ENCODING, Refusal, write_base64_object, write_json, write_string};
-use crate::{
-    batch::{Batch, Message},
-    config::BodyConfig,
+use super::{
+    payload::{HEADER_ENCODING, Refusal, write_base64_object, write_json},
+    text::write_string,
 };
+use crate::{batch::Batch, config::BodyConfig};
 
 /// Writes the envelopes of one batch. What its messages have in common is written once.
 pub(super) struct Envelope<'c> {
     config: &'c BodyConfig,
+    schema: Schema,
     /// `"iggy_stream":"…","iggy_topic":"…","iggy_partition_id":…`
     origin: Vec<u8>,
+    headers: HeaderWriter,
 }
 
 impl<'c> Envelope<'c> {
@@ -26,7 +28,7 @@ impl<'c> Envelope<'c> {
         write_string(batch.topic, &mut origin);
         origin.extend_from_slice(b",\"iggy_partition_id\":");
         write_number(batch.partition_id.into(), &mut origin);
-        Self { config, origin }
+        Self { config, schema: batch.schema, origin, headers: HeaderWriter::default() }
     }
 
     /// Room for one envelope beside its payload, where headers are few.
@@ -35,9 +37,9 @@ impl<'c> Envelope<'c> {
     }
 
     /// Writes one message. After a refusal, `out` may end in the middle of it.
-    pub(super) fn write(&self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(super) fn write(&mut self, message: &BorrowedMessage<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
         if !self.config.include_metadata {
-            return write_json(message, out);
+            return write_json(self.schema, message.payload, out);
         }
         out.extend_from_slice(b"{\"metadata\":{\"iggy_id\":\"");
         write_id(message.id, out);
@@ -55,34 +57,60 @@ impl<'c> Envelope<'c> {
             out.extend_from_slice(b",\"iggy_origin_timestamp\":");
             write_number(message.origin_timestamp, out);
         }
-        write_headers(message, out)?;
+        if !message.headers.is_empty() {
+            self.headers
+                .write(message.headers, out)
+                .map_err(|why| Refusal::Undecodable(format!("the headers cannot be read: {why}")))?;
+        }
         out.extend_from_slice(b"},\"payload\":");
-        write_json(message, out)?;
+        write_json(self.schema, message.payload, out)?;
         out.push(b'}');
         Ok(())
     }
 }
 
-fn write_headers(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
-    let headers = message
-        .headers()
-        .map_err(|why| Refusal::Undecodable(format!("the headers cannot be read: {why}")))?;
-    let Some(headers) = headers.filter(|headers| !headers.is_empty()) else {
-        return Ok(());
-    };
-    out.extend_from_slice(b",\"iggy_headers\":");
-    for (index, (key, value)) in headers.iter().enumerate() {
-        out.push(if index == 0 { b'{' } else { b',' });
-        write_string(&key.to_string_value(), out);
-        out.push(b':');
-        if value.kind() == HeaderKind::Raw {
-            write_base64_object(value.as_bytes(), HEADER_ENCODING, out);
-        } else {
-            write_string(&value.to_string_value(), out);
+/// Writes headers, with memory that is used for all of a batch.
+#[derive(Default)]
+struct HeaderWriter {
+    bytes: Vec<u8>,
+    text: String,
+}
+
+impl HeaderWriter {
+    fn write(&mut self, encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let headers = BorrowedHeaders::read(encoded)?;
+        if headers.is_empty() {
+            return Ok(());
         }
+        out.extend_from_slice(b",\"iggy_headers\":");
+        let mut mark = b'{';
+        for header in headers {
+            let (key, value) = header?;
+            out.push(mark);
+            mark = b',';
+            self.write_text(&key, out)?;
+            out.push(b':');
+            if value.kind() == HeaderKind::Raw {
+                self.bytes.clear();
+                value.decode_into(&mut self.bytes)?;
+                write_base64_object(&self.bytes, HEADER_ENCODING, out);
+            } else {
+                self.write_text(&value, out)?;
+            }
+        }
+        out.push(b'}');
+        Ok(())
     }
-    out.push(b'}');
-    Ok(())
+
+    fn write_text(&mut self, field: &BorrowedField<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.bytes.clear();
+        let field = field.decode_into(&mut self.bytes)?;
+        self.text.clear();
+        // Writing to a string does not fail.
+        let _ = write!(self.text, "{field}");
+        write_string(&self.text, out);
+        Ok(())
+    }
 }
 
 /// 32 hex digits, lower case.
@@ -97,5 +125,5 @@ fn write_id(id: u128, out: &mut Vec<u8>) {
 }
 
 fn write_number(number: u64, out: &mut Vec<u8>) {
-    write!(out, "{number}").expect("a number is written to memory");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -1,15 +1,16 @@
 //! The modes: which messages share a body, and what stands between them.
 
-use bytes::Bytes;
+use iggy_connector_sdk::BorrowedMessage;
 use memchr::memchr2;
 
 use super::{
     body::{Body, Frame, Record},
+    buffers::Buffers,
     envelope::Envelope,
     payload::{Refusal, write_raw},
 };
 use crate::{
-    batch::{Batch, Message},
+    batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::Lane,
 };
@@ -27,6 +28,7 @@ pub enum Encoded {
 /// comes out exactly once: in a body or refused.
 pub struct Bodies<'b> {
     batch: &'b Batch<'b>,
+    buffers: &'b Buffers,
     config: &'b BodyConfig,
     lane: Lane,
     frame: Frame,
@@ -39,11 +41,21 @@ pub struct Bodies<'b> {
 
 impl<'b> Bodies<'b> {
     /// The bodies of the messages of `batch` that are in `lane`.
-    pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig) -> Self {
+    pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig, buffers: &'b Buffers) -> Self {
         let envelope = Envelope::of(batch, config);
         let origin = format!("{}\0{}\0{}\0", batch.stream, batch.topic, batch.partition_id);
         let frame = Frame { mode: config.mode, origin: origin.into() };
-        Self { batch, config, lane, frame, envelope, next: 0, bytes: Vec::new(), records: Vec::new() }
+        Self {
+            batch,
+            buffers,
+            config,
+            lane,
+            frame,
+            envelope,
+            next: 0,
+            bytes: Vec::new(),
+            records: Vec::new(),
+        }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
@@ -88,11 +100,11 @@ impl<'b> Bodies<'b> {
     }
 
     /// Writes one message behind what is there, with what frames it.
-    fn append(&mut self, message: &Message<'_>) -> Result<(), Refusal> {
+    fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.bytes.len();
         match self.config.mode {
             BatchMode::Individual => self.envelope.write(message, &mut self.bytes),
-            BatchMode::Raw => write_raw(message, &mut self.bytes),
+            BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.bytes),
             BatchMode::JsonArray => {
                 self.bytes.push(if self.records.is_empty() { b'[' } else { b',' });
                 self.envelope.write(message, &mut self.bytes)
@@ -120,15 +132,17 @@ impl<'b> Bodies<'b> {
 
     /// Room for the next body: what is left of the lane, within the limits.
     fn reserve(&mut self, limit: usize) {
-        let mut bytes: usize = 0;
+        let (mut bytes, mut messages): (usize, usize) = (0, 0);
         for place in self.next..self.next.saturating_add(self.max_messages()) {
             let Some(message) = self.lane.get(place).map(|index| &self.batch.messages[index]) else { break };
             bytes = bytes.saturating_add(message.payload.len() + self.envelope.size_hint());
+            messages += 1;
             if bytes >= limit {
                 break;
             }
         }
-        self.bytes.reserve_exact(bytes.min(limit));
+        self.bytes = self.buffers.take(bytes.min(limit));
+        self.records.reserve_exact(messages);
     }
 
     /// The body as far as it was written, if there is anything in it.
@@ -137,7 +151,7 @@ impl<'b> Bodies<'b> {
             return None;
         }
         self.bytes.extend_from_slice(self.closing());
-        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+        let bytes = self.buffers.lend(std::mem::take(&mut self.bytes));
         Some(Encoded::Body(Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.records))))
     }
 }

@@ -1,10 +1,13 @@
 //! From messages to bodies: each payload is checked once and copied once.
 
 mod body;
+mod buffers;
 mod envelope;
 mod frame;
 mod payload;
+mod text;
 
 pub use body::Body;
+pub use buffers::Buffers;
 pub use frame::{Bodies, Encoded};
 pub use payload::Refusal;

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{Payload, Schema};
 use serde_json::value::RawValue;
 
-use crate::batch::Message;
+use super::text::write_string;
 
 /// Why a message cannot become part of any body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,30 +34,30 @@ impl fmt::Display for Refusal {
 }
 
 /// Writes a payload as it is, after a look whether its schema can read it.
-pub(super) fn write_raw(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
-    match message.schema {
-        Schema::Json => out.extend_from_slice(checked_json(message.payload)?.as_bytes()),
-        Schema::Text => out.extend_from_slice(checked_text(message.payload)?.as_bytes()),
-        Schema::Proto => match proto_any(message.payload) {
+pub(super) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match schema {
+        Schema::Json => out.extend_from_slice(checked_json(payload)?.as_bytes()),
+        Schema::Text => out.extend_from_slice(checked_text(payload)?.as_bytes()),
+        Schema::Proto => match proto_any(payload) {
             Some(any) => out.extend_from_slice(&any),
-            None => out.extend_from_slice(message.payload),
+            None => out.extend_from_slice(payload),
         },
-        Schema::Raw | Schema::FlatBuffer | Schema::Avro => out.extend_from_slice(message.payload),
+        Schema::Raw | Schema::FlatBuffer | Schema::Avro => out.extend_from_slice(payload),
     }
     Ok(())
 }
 
 /// Writes a payload as JSON text.
-pub(super) fn write_json(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
-    match message.schema {
-        Schema::Json => out.extend_from_slice(checked_json(message.payload)?.as_bytes()),
-        Schema::Text => write_string(checked_text(message.payload)?, out),
-        Schema::Proto => match proto_any(message.payload) {
+pub(super) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match schema {
+        Schema::Json => out.extend_from_slice(checked_json(payload)?.as_bytes()),
+        Schema::Text => write_string(checked_text(payload)?, out),
+        Schema::Proto => match proto_any(payload) {
             Some(any) => out.extend_from_slice(&any),
-            None => write_base64_object(message.payload, PAYLOAD_ENCODING, out),
+            None => write_base64_object(payload, PAYLOAD_ENCODING, out),
         },
         Schema::Raw | Schema::FlatBuffer | Schema::Avro => {
-            write_base64_object(message.payload, PAYLOAD_ENCODING, out);
+            write_base64_object(payload, PAYLOAD_ENCODING, out);
         }
     }
     Ok(())
@@ -77,11 +77,6 @@ pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"");
     out.extend_from_slice(key);
     out.extend_from_slice(b"\":\"base64\"}");
-}
-
-/// A JSON string, escaped where RFC 8259 asks for it.
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a string is written to memory");
 }
 
 /// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.

@@ -18,7 +18,7 @@ use crate::{
     },
     dead_letter::{Record, Store},
     deliver::{Delivery, Patience},
-    encode::{Bodies, Encoded},
+    encode::{Bodies, Buffers, Encoded},
     executor::Executor,
     plan::Lane,
     telemetry::Counters,
@@ -35,6 +35,7 @@ pub(crate) enum DeadLetters {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     config: Config,
+    buffers: Buffers,
     delivery: Arc<Delivery>,
     closing: watch::Receiver<Option<Instant>>,
 }
@@ -79,7 +80,12 @@ impl DeadLetters {
                 };
                 let delivery = Delivery::new(&config, Arc::<Counters>::default())
                     .map_err(|why| format!("dead_letter.url: {why}"))?;
-                Ok(Self::Endpoint(Box::new(Endpoint { config, delivery: Arc::new(delivery), closing })))
+                Ok(Self::Endpoint(Box::new(Endpoint {
+                    config,
+                    buffers: Buffers::default(),
+                    delivery: Arc::new(delivery),
+                    closing,
+                })))
             }
         }
     }
@@ -167,7 +173,7 @@ impl Endpoint {
         let batch = Batch::borrowed(&topic, &metadata, &records);
         let mut unkept: HashSet<usize> = lines.iter().map(|(message, _)| *message).collect();
         let patience = Patience::from_now(self.config.retry.max_duration, self.closing.clone());
-        let mut bodies = Bodies::of(&batch, Lane::All(lines.len()), &self.config.body);
+        let mut bodies = Bodies::of(&batch, Lane::All(lines.len()), &self.config.body, &self.buffers);
         while let Some(encoded) = bodies.next_within(self.delivery.body_limit()) {
             let body = match encoded {
                 Encoded::Body(body) => body,

@@ -1,0 +1,94 @@
+//! Text as a JSON string, escaped where RFC 8259 asks for it and nowhere else.
+
+/// How many bytes are looked at in one step.
+const STEP: usize = 8;
+
+/// Writes `text` as a JSON string.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    let text = text.as_bytes();
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut written = 0;
+    loop {
+        let at = special(text, written);
+        out.extend_from_slice(&text[written..at]);
+        let Some(&byte) = text.get(at) else { break };
+        write_escape(byte, out);
+        written = at + 1;
+    }
+    out.push(b'"');
+}
+
+/// The place of the first byte from `at` on that a JSON string cannot hold as it is: a quote, a backslash
+/// or a control character. The length of the text if there is none.
+fn special(text: &[u8], mut at: usize) -> usize {
+    while let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<STEP>) {
+        let found = specials(u64::from_le_bytes(*bytes));
+        if found != 0 {
+            return at + (found.trailing_zeros() / u8::BITS) as usize;
+        }
+        at += STEP;
+    }
+    let rest = &text[at..];
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
+
+/// The top bit of the first byte, the lowest, that is special; 0 if none is. Bits above that one mean nothing: what a
+/// subtraction borrows goes that way.
+fn specials(bytes: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
+    let quote = below(bytes ^ (ONES * 0x22), 1);
+    let backslash = below(bytes ^ (ONES * 0x5c), 1);
+    (below(bytes, 0x20) | quote | backslash) & TOPS
+}
+
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        0x0c => b'f',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let (high, low) = (DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]);
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        write_string(text, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn every_character_below_the_second_block_reads_back_at_every_place() {
+        for character in (0..0x180).filter_map(char::from_u32) {
+            for before in 0..=STEP {
+                for after in [0, 1, STEP] {
+                    let text = format!("{}{character}{}", "ż".repeat(before), "x".repeat(after));
+                    let json = written(&text);
+                    assert_eq!(json, serde_json::to_string(&text).expect("JSON"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn special_characters_next_to_each_other_are_all_escaped() {
+        let text = "\"\"\\\\\n\u{1}\u{1f} \u{7f}\u{80}!\"#[\\]\u{2028}";
+        assert_eq!(written(&text.repeat(9)), serde_json::to_string(&text.repeat(9)).expect("JSON"));
+        assert_eq!(written(""), "\"\"");
+    }
+}
