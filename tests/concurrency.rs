@@ -64,12 +64,16 @@ fn a_fixed_number_of_requests_is_reached_and_never_exceeded() {
             let endpoint = Endpoint::start(answering_after(2 * LATENCY));
             let more = json!({
                 "batch_mode": mode, "max_batch_messages": 1, "concurrency": concurrency, "ordering": "none",
-                "max_connections": 16,
             });
             let sink = Sink::open(&config(&endpoint.url(), more));
             assert_eq!(sink.consume(&Batch::numbered(10 * concurrency)), 0, "{mode}");
             assert_eq!(endpoint.requests().len() as u64, 10 * concurrency, "{mode}");
             assert_eq!(endpoint.max_in_flight() as u64, concurrency, "{mode}");
+            assert!(
+                endpoint.connections() as u64 <= concurrency,
+                "{mode}: {} connections",
+                endpoint.connections()
+            );
         }
     }
 }
@@ -157,7 +161,7 @@ fn keys_go_side_by_side_and_each_alone() {
 #[test]
 fn single_messages_side_by_side_hide_the_latency_of_the_endpoint() {
     let endpoint = Endpoint::start(answering_after(LATENCY));
-    let more = json!({ "concurrency": 64, "ordering": "none", "max_connections": 64 });
+    let more = json!({ "concurrency": 64, "ordering": "none" });
     let sink = Sink::open(&config(&endpoint.url(), more));
     assert_eq!(sink.consume(&Batch::numbered(200)), 0);
     // One after the other there are less than 100 a second. Other tests run beside this one, so that not

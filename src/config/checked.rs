@@ -202,7 +202,7 @@ pub struct ClientConfig {
     pub timeout: Duration,
     /// The time connecting may take.
     pub connect_timeout: Duration,
-    /// Idle connections kept for each host.
+    /// Idle connections kept for each host; unless given, as many as there can be requests under way, at least 10.
     pub max_connections: usize,
     /// How long a connection is kept without use.
     pub pool_idle_timeout: Duration,

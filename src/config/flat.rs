@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::{BatchMode, BodyConfig, ClientConfig, Jitter, RetryConfig, reader::Reader};
+use super::{BatchMode, BodyConfig, ClientConfig, Concurrency, Jitter, RetryConfig, reader::Reader};
 
 pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
     let max_bytes = keys.size("max_payload_size_bytes", 10_485_760);
@@ -50,11 +50,13 @@ fn retryable_by_default() -> Vec<u16> {
     [408, 425, 429].into_iter().chain((500..=599).filter(|code| ![501, 505].contains(code))).collect()
 }
 
-pub(super) fn read_client(keys: &mut Reader<'_>) -> ClientConfig {
+pub(super) fn read_client(keys: &mut Reader<'_>, concurrency: Concurrency) -> ClientConfig {
+    // With fewer than there are requests under way, those in excess would connect anew each time.
+    let max_connections = concurrency.max().get().max(10);
     ClientConfig {
         timeout: keys.positive_duration("timeout", Duration::from_secs(30)),
         connect_timeout: keys.positive_duration("connect_timeout", Duration::from_secs(10)),
-        max_connections: keys.integer("max_connections", 0..=usize::MAX, 10),
+        max_connections: keys.integer("max_connections", 0..=usize::MAX, max_connections),
         pool_idle_timeout: keys.duration("pool_idle_timeout", Duration::from_secs(90)),
         tcp_keepalive: keys.duration("tcp_keepalive", Duration::from_secs(30)),
         follow_redirects: keys.boolean("follow_redirects", false),

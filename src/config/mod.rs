@@ -69,14 +69,14 @@ impl Config {
         let body = flat::read_body(&mut keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let retry = flat::read_retry(&mut keys);
-        let client = flat::read_client(&mut keys);
+        let concurrency = delivery::read_concurrency(&mut keys);
+        let client = flat::read_client(&mut keys, concurrency);
         let max_response_bytes =
             usize::try_from(keys.size("max_response_bytes", 65536)).unwrap_or(usize::MAX);
         let health_check_enabled = keys.boolean("health_check_enabled", false);
         let health_check_method = keys.choice("health_check_method", Method::Head);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
-        let concurrency = delivery::read_concurrency(&mut keys);
         let ordering = delivery::read_ordering(&mut keys);
         let idempotency_header = headers::read_name(&mut keys, "idempotency_header", "Idempotency-Key");
         let retry_count_header = headers::read_name(&mut keys, "retry_count_header", "X-Retry-Count");
