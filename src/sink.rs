@@ -27,6 +27,11 @@ use crate::{
 /// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
 const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
+/// How many bodies are handed over to be delivered at once, as long as they are small: in bytes, no more than that by
+/// more than one body.
+const MOST_IN_SET: usize = 32;
+const LARGEST_SET: usize = 64 * 1024;
+
 /// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
 /// at once.
 #[derive(Deserialize)]
@@ -108,18 +113,19 @@ impl HttpSink {
         let mut ledger = Ledger::of(batch, dead_letters, open.delivery.label());
         open.delivery.refresh();
 
-        // Each lane is encoded here and delivered on the connector's thread, one large body or many small
-        // ones behind. Without an order more may be under way than there are slots: those that wait for a
-        // retry hold none, and must not hold the others up.
-        let side_by_side = if unordered { open.config.concurrency.max().get() } else { 1 };
-        let (ahead, spare) =
-            if open.config.body.mode.batches() { (1, 4) } else { (side_by_side.max(32) * 2, 64) };
-        let under_way = if unordered { (side_by_side * 2).max(spare) } else { 1 };
+        // Each lane is encoded here and delivered on the connector's thread. Without an order more may be under way
+        // than there are slots: those that wait for a retry hold none, and must not hold the others up.
+        let under_way = if unordered {
+            let spare = if open.config.body.mode.batches() { 4 } else { 64 };
+            (open.config.concurrency.max().get() * 2).max(spare)
+        } else {
+            1
+        };
         let (decided, mut decisions) = mpsc::channel(64);
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &open.config)
             .into_iter()
             .map(|lane| {
-                let (bodies, queued) = mpsc::channel(ahead);
+                let (bodies, queued) = mpsc::channel(1);
                 let work = work(open.delivery.clone(), queued, patience.clone(), under_way, decided.clone());
                 let working = open.executor.spawn(work);
                 async move {
@@ -168,16 +174,29 @@ struct Decision {
     _waiting: oneshot::Sender<()>,
 }
 
-/// Encodes a lane, body by body, as fast as they are taken. Returns the messages that are in none.
-async fn encode(open: &Open, mut lane: Bodies<'_>, bodies: mpsc::Sender<Body>) -> Vec<(usize, Refusal)> {
+/// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages that
+/// are in none.
+async fn encode(open: &Open, mut lane: Bodies<'_>, sets: mpsc::Sender<Vec<Body>>) -> Vec<(usize, Refusal)> {
     let mut refused = Vec::new();
+    let mut most = 1;
     // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
-    while let Ok(place) = bodies.reserve().await {
-        match lane.next_within(open.delivery.body_limit()) {
-            Some(Encoded::Body(body)) => place.send(body),
-            Some(Encoded::Refused(message, refusal)) => refused.push((message, refusal)),
-            None => break,
+    while let Ok(place) = sets.reserve().await {
+        // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
+        let mut set = Vec::with_capacity(most);
+        let mut bytes = 0;
+        while set.len() < most && bytes < LARGEST_SET {
+            match lane.next_within(open.delivery.body_limit()) {
+                Some(Encoded::Body(body)) => {
+                    bytes += body.bytes.len();
+                    set.push(body);
+                }
+                Some(Encoded::Refused(message, refusal)) => refused.push((message, refusal)),
+                None if set.is_empty() => return refused,
+                None => break,
+            }
         }
+        place.send(set);
+        most = (most * 2).min(MOST_IN_SET);
     }
     refused
 }
@@ -186,18 +205,20 @@ async fn encode(open: &Open, mut lane: Bodies<'_>, bodies: mpsc::Sender<Body>) -
 /// one is settled before the next begins.
 async fn work(
     delivery: Arc<Delivery>,
-    mut bodies: mpsc::Receiver<Body>,
+    mut sets: mpsc::Receiver<Vec<Body>>,
     patience: Patience,
     at_once: usize,
     decided: mpsc::Sender<Decision>,
 ) {
     let mut under_way = FuturesUnordered::new();
     let mut delivered: Vec<Settled> = Vec::new();
+    let mut bodies = Vec::new().into_iter();
     loop {
+        under_way.extend(
+            bodies.by_ref().take(at_once - under_way.len()).map(|body| delivery.deliver(body, &patience)),
+        );
         tokio::select! {
-            Some(body) = bodies.recv(), if under_way.len() < at_once => {
-                under_way.push(delivery.deliver(body, &patience));
-            }
+            Some(set) = sets.recv(), if under_way.len() < at_once => bodies = set.into_iter(),
             Some(outcomes) = under_way.next() => {
                 let bad = outcomes.iter().any(|(_, outcome)| *outcome != Outcome::Delivered);
                 delivered.extend(outcomes);

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::sync::{Once, PoisonError, RwLock};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
@@ -69,9 +69,19 @@ pub(crate) fn install(callback: LogCallback) {
             .filter(|directives| !directives.trim().is_empty())
             .and_then(|directives| EnvFilter::try_new(directives).ok())
             .unwrap_or_else(|| EnvFilter::new("info"));
+        let layers = Registry::default().with(CallbackLayer { callback: None }).with(EventsOnly).with(filter);
         // Fails if the program this crate is linked into has a subscriber: then its log is the one to use.
-        let _ = Registry::default().with(CallbackLayer { callback: None }).with(filter).try_init();
+        let _ = layers.try_init();
     });
+}
+
+/// Turns spans off: the callback takes events alone, so each would be made for nobody.
+struct EventsOnly;
+
+impl<S: Subscriber> Layer<S> for EventsOnly {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.is_event()
+    }
 }
 
 /// Collects an event: its message, then its fields in their order.

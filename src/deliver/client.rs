@@ -17,6 +17,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use reqwest_tracing::TracingMiddleware;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::{Level, span_enabled};
 use url::Host;
 
 use super::fault::chain;
@@ -25,12 +26,12 @@ use crate::config::ClientConfig;
 /// As many hops as browsers and reqwest itself follow at most.
 const MAX_REDIRECTS: usize = 10;
 
-/// Sends requests. Each is one attempt, in a span of its own.
+/// Sends requests. Each is one attempt, in a span of its own where somebody listens.
 #[derive(Debug)]
 pub(super) struct Client {
-    pooled: ClientWithMiddleware,
+    pooled: Traced,
     /// Makes a connection for each request.
-    fresh: ClientWithMiddleware,
+    fresh: Traced,
     connections: Connections,
     under_way: AtomicUsize,
 }
@@ -64,7 +65,7 @@ impl Client {
             }
             let client =
                 client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
-            Ok::<_, String>(ClientBuilder::new(client).with(TracingMiddleware::default()).build())
+            Ok::<_, String>(Traced::new(client))
         };
         let (pooled, fresh) = (client(config.max_connections)?, client(0)?);
         Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
@@ -82,6 +83,30 @@ impl Client {
         let outcome = self.pooled.execute(request).await;
         let reused = !under_way.is_alone() || self.connections.begun.load(Relaxed) == begun;
         (outcome, reused)
+    }
+}
+
+/// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
+/// tenth of a small request.
+#[derive(Debug)]
+struct Traced {
+    silent: reqwest::Client,
+    traced: ClientWithMiddleware,
+}
+
+impl Traced {
+    fn new(client: reqwest::Client) -> Self {
+        let traced = ClientBuilder::new(client.clone()).with(TracingMiddleware::default()).build();
+        Self { silent: client, traced }
+    }
+
+    async fn execute(&self, request: Request) -> Result<Response, Error> {
+        // As the middleware names it.
+        if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
+            self.traced.execute(request).await
+        } else {
+            self.silent.execute(request).await.map_err(Error::Reqwest)
+        }
     }
 }
 
@@ -168,5 +193,75 @@ where
     fn call(&mut self, target: T) -> Self::Future {
         self.begun.fetch_add(1, Relaxed);
         Box::pin(self.connector.call(target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing::{
+        Event, Metadata, Subscriber,
+        field::{Field, Visit},
+        span,
+    };
+
+    use super::*;
+
+    /// Listens to spans of requests, and notes the names of the fields that are recorded in them later.
+    #[derive(Default)]
+    struct Listener {
+        spans: Arc<Mutex<Vec<&'static str>>>,
+        recorded: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    struct Names<'l>(&'l Mutex<Vec<&'static str>>);
+
+    impl Visit for Names<'_> {
+        fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
+            self.0.lock().expect("nobody panics").push(field.name());
+        }
+    }
+
+    impl Subscriber for Listener {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_span() && metadata.target().starts_with("reqwest_tracing")
+        }
+
+        fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+            self.spans.lock().expect("nobody panics").push(attributes.metadata().name());
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, values: &span::Record<'_>) {
+            values.record(&mut Names(&self.recorded));
+        }
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_request_is_a_span_where_somebody_listens() {
+        let listener = Listener::default();
+        let (spans, recorded) = (listener.spans.clone(), listener.recorded.clone());
+        tracing::subscriber::with_default(listener, || {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let client = Traced::new(reqwest::Client::builder().no_proxy().build().expect("a client"));
+            // Nobody listens there: it is the port that is never given out.
+            let url = Url::parse("http://127.0.0.1:0/").expect("a URL");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let outcome = runtime
+                .expect("a runtime")
+                .block_on(client.execute(Request::new(reqwest::Method::POST, url)));
+            outcome.expect_err("there is no endpoint");
+        });
+        assert_eq!(*spans.lock().expect("nobody panics"), ["HTTP request"]);
+        assert!(recorded.lock().expect("nobody panics").contains(&"otel.status_code"));
     }
 }
