@@ -1,14 +1,23 @@
-//! What encoding a message costs in each mode, beside a copy of the same bytes: orders as JSON, text and raw.
+//! What a message costs on its way into a body: decoding a batch, looking whether a payload is JSON, and encoding in each
+//! mode, beside a copy of the same bytes.
 //!
 //! ```sh
-//! cargo bench --bench encode
+//! cargo bench --bench encode                  # times
+//! cargo bench --bench encode -- instructions  # instructions, held to benches/instructions.toml; needs valgrind
+//! cargo bench --bench encode -- update        # writes that file anew
 //! ```
 //!
-//! The times depend on the machine; the ratio to the copy, and the instructions that callgrind counts
-//! (`valgrind --tool=callgrind`), hardly do.
+//! Times depend on the machine and on what else it does. Instructions hardly do, so that it is they that a change is
+//! held to.
+
+mod load;
 
 use std::{
+    collections::BTreeMap,
+    fmt::Write,
     hint::black_box,
+    path::Path,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -18,40 +27,34 @@ use iggy_connector_http_sink::{
     encode::{Bodies, Buffers, Encoded},
     plan::Lane,
 };
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use iggy_connector_sdk::{
+    BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata, host::encode_batch,
+};
 use serde_json::json;
 
-const BATCH: usize = 1000;
 /// Each figure is the best of so many rounds: noise only ever adds.
 const ROUNDS: usize = 30;
+/// Counted for so many rounds and for twice as many: the difference has no start-up in it.
+const COUNTED_ROUNDS: u64 = 5;
+/// What a count may be off by: compilers differ.
+const TOLERANCE: f64 = 0.10;
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
 
-fn best(mut round: impl FnMut()) -> Duration {
-    round();
-    let timed = (0..ROUNDS).map(|_| {
-        let began = Instant::now();
-        round();
-        began.elapsed()
-    });
-    timed.min().unwrap_or_default()
+/// One thing to measure, and how many messages one round of it is.
+struct Case {
+    name: String,
+    messages: usize,
+    bytes: usize,
+    round: Box<dyn FnMut()>,
 }
 
-fn encode(batch: &Batch<'_>, config: &Config, buffers: &Buffers) -> usize {
-    let mut bodies = Bodies::of(batch, Lane::All(batch.messages.len()), &config.body, buffers);
-    let mut bytes = 0;
-    while let Some(encoded) = bodies.next_within(usize::MAX) {
-        match encoded {
-            Encoded::Body(body) => bytes += black_box(body).bytes.len(),
-            Encoded::Refused(message, why) => panic!("message {message}: {why}"),
-        }
-    }
-    bytes
-}
-
-fn main() {
-    let orders: Vec<&[u8]> =
-        include_bytes!("../fixtures/orders.ndjson").split(|byte| *byte == b'\n').take(BATCH).collect();
-    let messages: Vec<BorrowedMessage<'_>> = (0..)
-        .zip(&orders)
+/// All cases with payloads of `size` bytes.
+fn cases(size: usize) -> Vec<Case> {
+    let messages = (256 * 1024 / size).clamp(16, 1000);
+    let bytes = messages * size;
+    let payloads: &'static [Vec<u8>] = load::payloads(messages, size).leak();
+    let borrowed: &'static [BorrowedMessage<'static>] = (0..)
+        .zip(payloads)
         .map(|(offset, payload)| BorrowedMessage {
             id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef + u128::from(offset),
             offset,
@@ -61,38 +64,163 @@ fn main() {
             headers: b"",
             payload,
         })
-        .collect();
-    let size: usize = orders.iter().map(|order| order.len()).sum();
-    let topic = TopicMetadata { stream: "orders".to_owned(), topic: "created".to_owned() };
-
-    let mut copy = Vec::with_capacity(size);
-    let copied = best(|| {
-        copy.clear();
-        for order in &orders {
-            copy.extend_from_slice(black_box(order));
-        }
-        black_box(&copy);
-    });
-    println!("{BATCH} orders of {} bytes on average", size / BATCH);
-    println!("{:<12} {:<6} {:>12} {:>10} {:>12}", "mode", "schema", "ns/message", "GB/s", "copies");
-    let line = |mode: &str, schema: &str, time: Duration| {
-        let nanos = time.as_secs_f64() * 1e9;
-        let per_message = nanos / BATCH as f64;
-        let ratio = time.as_secs_f64() / copied.as_secs_f64();
-        println!("{mode:<12} {schema:<6} {per_message:>12.0} {:>10.2} {ratio:>12.1}", size as f64 / nanos);
+        .collect::<Vec<_>>()
+        .leak();
+    let case = |name: String, round: Box<dyn FnMut()>| Case {
+        name: format!("{name} {size}"),
+        messages,
+        bytes,
+        round,
     };
-    line("(copy)", "", copied);
+
+    let mut copied = Vec::with_capacity(bytes);
+    let copy = move || {
+        copied.clear();
+        for payload in payloads {
+            copied.extend_from_slice(black_box(payload));
+        }
+        black_box(&copied);
+    };
+    let encoded = encode_batch(Schema::Json, borrowed);
+    let decode = move || {
+        let batch: BorrowedMessages<'_> = postcard::from_bytes(black_box(&encoded)).expect("a batch");
+        black_box(batch.messages.len());
+    };
+    let mut cases =
+        vec![case("copy".to_owned(), Box::new(copy)), case("decode".to_owned(), Box::new(decode))];
     for mode in ["nd_json", "json_array", "individual", "raw"] {
         for schema in [Schema::Json, Schema::Text, Schema::Raw] {
             let config = Config::from_json(&json!({ "url": "http://localhost/", "batch_mode": mode }));
-            let config = config.expect("a configuration");
+            let (config, buffers) = (config.expect("a configuration"), Buffers::default());
+            let topic = TopicMetadata { stream: "orders".to_owned(), topic: "created".to_owned() };
             let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema };
-            let buffers = Buffers::default();
-            let time = best(|| {
-                let batch = Batch::borrowed(&topic, &metadata, &messages);
-                black_box(encode(&batch, &config, &buffers));
-            });
-            line(mode, &schema.to_string(), time);
+            let encode = move || encode(&Batch::borrowed(&topic, &metadata, borrowed), &config, &buffers);
+            cases.push(case(format!("{mode} {schema}"), Box::new(encode)));
         }
     }
+    cases
+}
+
+fn encode(batch: &Batch<'_>, config: &Config, buffers: &Buffers) {
+    let mut bodies = Bodies::of(batch, Lane::All(batch.messages.len()), &config.body, buffers);
+    while let Some(encoded) = bodies.next_within(usize::MAX) {
+        match encoded {
+            Encoded::Body(body) => drop(black_box(body)),
+            Encoded::Refused(message, why) => panic!("message {message}: {why}"),
+        }
+    }
+}
+
+fn all_cases() -> Vec<Case> {
+    [64, 1024, 16 * 1024].into_iter().flat_map(cases).collect()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => times(),
+        ["instructions"] => return held_to_the_file(),
+        ["update"] => std::fs::write(FILE, written(&counts())).expect("the file can be written"),
+        ["rounds", name, rounds] => run(name, rounds.parse().expect("a number")),
+        _ => {
+            eprintln!("the words are: instructions, update, or none");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn times() {
+    println!("{:<24} {:>12} {:>10} {:>12}", "case", "ns/message", "GB/s", "copies");
+    for size in [64, 1024, 16 * 1024] {
+        let mut of_copy = Duration::MAX;
+        for mut case in cases(size) {
+            let time = best(&mut case.round);
+            if case.name.starts_with("copy ") {
+                of_copy = time;
+            }
+            let (nanos, copies) = (time.as_secs_f64() * 1e9, time.as_secs_f64() / of_copy.as_secs_f64());
+            let (each, speed) = (nanos / case.messages as f64, case.bytes as f64 / nanos);
+            println!("{:<24} {each:>12.0} {speed:>10.2} {copies:>12.1}", case.name);
+        }
+    }
+}
+
+fn best(round: &mut dyn FnMut()) -> Duration {
+    round();
+    let timed = (0..ROUNDS).map(|_| {
+        let began = Instant::now();
+        round();
+        began.elapsed()
+    });
+    timed.min().unwrap_or_default()
+}
+
+/// What valgrind counts.
+fn run(name: &str, rounds: u64) {
+    let mut case = all_cases().into_iter().find(|case| case.name == name).expect("a case of this name");
+    (0..rounds).for_each(|_| (case.round)());
+}
+
+/// Instructions a message, by case.
+fn counts() -> BTreeMap<String, u64> {
+    let count = |case: &Case| {
+        let [some, more] =
+            [COUNTED_ROUNDS, 2 * COUNTED_ROUNDS].map(|rounds| instructions(&case.name, rounds));
+        (case.name.clone(), (more - some) / (COUNTED_ROUNDS * case.messages as u64))
+    };
+    all_cases().iter().map(count).collect()
+}
+
+fn instructions(name: &str, rounds: u64) -> u64 {
+    let this = std::env::current_exe().expect("a program knows where it lies");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(this)
+        .args(["rounds", name, &rounds.to_string()])
+        .output()
+        .expect("valgrind is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    collected.and_then(|(_, count)| count.trim().parse().ok()).expect("callgrind says how many there were")
+}
+
+fn held_to_the_file() -> ExitCode {
+    let file = std::fs::read_to_string(Path::new(FILE)).expect("the file is there");
+    let before: BTreeMap<String, u64> = toml::from_str(&file).expect("the file has a count for each case");
+    let now = counts();
+    let mut slower = 0;
+    println!("{:<24} {:>12} {:>12} {:>8}", "instructions a message", "in the file", "now", "ratio");
+    for (name, &count) in &now {
+        let Some(&old) = before.get(name) else {
+            println!("{name:<24} {:>12} {count:>12}", "none");
+            slower += 1;
+            continue;
+        };
+        let ratio = count as f64 / old as f64;
+        // A few instructions more or less are nobody's doing.
+        let verdict = if count > old + 8 && ratio > 1.0 + TOLERANCE {
+            slower += 1;
+            "  slower"
+        } else if old > count + 8 && ratio < 1.0 - TOLERANCE {
+            "  faster: write it down with `cargo bench --bench encode -- update`"
+        } else {
+            ""
+        };
+        println!("{name:<24} {old:>12} {count:>12} {ratio:>8.2}{verdict}");
+    }
+    if slower > 0 {
+        println!("{slower} cases are slower than in {FILE}, or not in it");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn written(counts: &BTreeMap<String, u64>) -> String {
+    let mut text = "# Instructions a message, by mode, schema and bytes of payload: `cargo bench --bench encode -- update`\n".to_owned();
+    for (name, count) in counts {
+        let _ = writeln!(text, "\"{name}\" = {count}");
+    }
+    text
 }

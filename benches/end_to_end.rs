@@ -8,6 +8,7 @@
 //! Both take turns, and each figure is the median of its runs, so that the ratio means something on a busy machine.
 #![allow(clippy::unwrap_used)]
 
+mod load;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -104,20 +105,6 @@ fn received(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<usize> {
     stream.read(buffer).ok().filter(|received| *received > 0)
 }
 
-/// Orders of [`SIZE`] bytes.
-fn payloads(count: usize) -> Vec<Vec<u8>> {
-    let lines = include_str!("../fixtures/orders.ndjson").lines().cycle();
-    let order = |line: &str, number: usize| {
-        let mut order = format!("{{\"number\":{number},\"order\":{line},\"note\":\"");
-        order.truncate(order.len().min(SIZE - 2));
-        let room = SIZE - 2 - order.len();
-        order.extend(std::iter::repeat_n('x', room));
-        order + "\"}"
-    };
-    let short = lines.filter(|line| line.len() < SIZE - 64);
-    (0..).zip(short).map(|(number, line)| order(line, number).into_bytes()).take(count).collect()
-}
-
 /// Messages a second through the plugin.
 fn through_the_plugin(sink: &Sink, batches: &[Vec<u8>], rounds: usize) -> f64 {
     let topic = encode_topic(&TopicMetadata { stream: "stream".to_owned(), topic: "topic".to_owned() });
@@ -168,7 +155,8 @@ fn main() {
         [("nd_json", 1, 8, 20), ("json_array", 1, 8, 20), ("individual", 1, 2, 5), ("individual", 16, 2, 10)]
     {
         let in_batches = mode != "individual";
-        let batches: Vec<Vec<u8>> = payloads(batches * BATCH).chunks(BATCH).map(encoded).collect();
+        let batches: Vec<Vec<u8>> =
+            load::payloads(batches * BATCH, SIZE).chunks(BATCH).map(encoded).collect();
         let keep = if in_batches { batches.len() } else { batches.len() * BATCH };
         let endpoint = Endpoint::start(keep);
         let mut config: Value = json!({ "url": endpoint.url(), "batch_mode": mode, "concurrency": at_once });

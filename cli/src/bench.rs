@@ -123,13 +123,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(failed == 0)
 }
 
+/// The value of `batch_mode` that every HTTP sink of Iggy knows: some call it `ndjson` alone.
+fn key(mode: Mode) -> &'static str {
+    match mode {
+        Mode::NdJson => "ndjson",
+        other => other.name(),
+    }
+}
+
 /// What both sides are asked to do; the plugin is the one of this build.
 fn job(arguments: &Arguments) -> Result<Job, Failure> {
     let plugin = host::built()?;
     let (mut keys, schema, batch) = match &arguments.config {
         None => {
             let mode = arguments.mode.unwrap_or(Mode::NdJson);
-            (keys(json!({ "batch_mode": mode.name() })), Schema::Json, BATCH)
+            (keys(json!({ "batch_mode": key(mode) })), Schema::Json, BATCH)
         }
         Some(path) => {
             if arguments.mode.is_some() {
@@ -272,13 +280,13 @@ mod tests {
         assert_eq!(job_of(&[]).messages, 200_000);
         assert_eq!(job_of(&["--mode", "raw"]).messages, 50_000);
         assert_eq!(job_of(&["--mode", "raw", "--messages", "7"]).messages, 7);
-        assert_eq!(job_of(&[]).config, json!({ "batch_mode": "nd_json" }));
+        assert_eq!(job_of(&[]).config, json!({ "batch_mode": "ndjson" }));
     }
 
     #[test]
     fn requests_go_side_by_side_only_out_of_order() {
         let config = job_of(&["--concurrency", "4"]).config;
-        assert_eq!(config, json!({ "batch_mode": "nd_json", "concurrency": 4, "ordering": "none" }));
+        assert_eq!(config, json!({ "batch_mode": "ndjson", "concurrency": 4, "ordering": "none" }));
         let config = job_of(&["--concurrency", "adaptive"]).config;
         assert_eq!(config["concurrency"], "adaptive");
         assert!(concurrency("0").is_err() && concurrency("many").is_err());

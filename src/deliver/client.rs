@@ -57,6 +57,8 @@ impl Client {
                 .tcp_nodelay(true)
                 .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
                 .referer(false)
+                // Retries are made in one place, where they are counted.
+                .retry(reqwest::retry::never())
                 .connector_layer(connections.clone())
                 .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
             if is_loopback(url) {
