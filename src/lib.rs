@@ -6,12 +6,14 @@
 //!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> reqwest
 //! ```
 //!
-//! Each stage takes what the stage before made and none calls back. [`sink`] shows the whole way;
-//! the modules follow in its order.
+//! Each stage takes what the stage before made and none calls back. [`sink`] is what the runtime calls, and
+//! `pipeline` shows the whole way; the modules follow in its order.
 
 pub mod sink;
 
 pub mod config;
+
+mod pipeline;
 
 pub mod batch;
 

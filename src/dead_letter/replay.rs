@@ -1,6 +1,6 @@
 //! Sends dead letters again, through the same pipeline, and marks those that were delivered.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
 use serde_json::Value;
@@ -152,7 +152,9 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     let current_offset = messages.last().map_or(0, |message| message.offset);
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
-    let Ok(account) = get_runtime().block_on(sink.account(&batch, None)) else { return Vec::new() };
+    let Ok(pipeline) = sink.pipeline() else { return Vec::new() };
+    let patience = pipeline.patience(Duration::ZERO);
+    let account = get_runtime().block_on(pipeline.account(&batch, patience, None));
     let mut delivered = vec![true; messages.len()];
     for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {
         delivered[*message] = false;
