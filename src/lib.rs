@@ -1,7 +1,7 @@
 //! Delivers Apache Iggy messages to HTTP endpoints: a sink plugin of the Iggy connectors runtime.
 //!
 //! ```text
-//! FFI bytes -> batch -> plan -> encode -> deliver -> settle -> (delivered | dead letter | failed)
+//! FFI bytes -> batch -> [spool -> drain] -> plan -> encode -> deliver -> settle -> (delivered | dead letter | failed)
 //!                                            |
 //!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> reqwest
 //! ```

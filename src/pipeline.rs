@@ -17,7 +17,7 @@ use crate::{
     encode::{Bodies, Body, Buffers, Encoded, Refusal},
     executor::Executor,
     plan,
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome},
+    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
 };
@@ -93,16 +93,41 @@ impl Pipeline {
         Patience::from_now(left, self.closing.requests.clone())
     }
 
+    /// Whether close has begun, or nobody is left to begin it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.requests.borrow().is_some() || self.closing.requests.has_changed().is_err()
+    }
+
+    /// Returns when close begins.
+    pub(crate) async fn closing(&self) {
+        // An error means that nobody is left to begin it, which is as much.
+        let _ = self.closing.requests.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Settles a batch that does not even begin its way.
+    pub(crate) async fn give_up(
+        &self,
+        batch: &Batch<'_>,
+        failure: Failure,
+        dead_letters: Option<&DeadLetters>,
+    ) -> Account {
+        let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), None);
+        let all = (0..batch.messages.len()).collect();
+        ledger.settle(vec![(all, Outcome::Failed(failure))], &self.executor).await;
+        ledger.close(&self.executor).await
+    }
+
     /// Plans, encodes and delivers a batch, and settles each message as soon as its outcome is known.
     pub(crate) async fn account(
         &self,
         batch: &Batch<'_>,
         patience: Patience,
         dead_letters: Option<&DeadLetters>,
+        progress: Option<&dyn Progress>,
     ) -> Account {
         let unordered = self.config.ordering == Ordering::None;
         let _turn = if unordered { None } else { Some(self.turns.take(batch).await) };
-        let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label());
+        let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), progress);
         self.delivery.refresh();
 
         // Each lane is encoded here and delivered on the connector's thread. Without an order more may be under way
@@ -113,16 +138,18 @@ impl Pipeline {
         } else {
             1
         };
+        let settled = |message| progress.is_some_and(|progress| progress.is_settled(message));
         let (decided, mut decisions) = mpsc::channel(64);
-        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config)
+        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, settled)
             .into_iter()
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(1);
+                let patience = patience.clone();
                 let work = work(self.delivery.clone(), queued, patience.clone(), under_way, decided.clone());
                 let working = self.executor.spawn(work);
                 async move {
-                    let refused =
-                        self.encode(Bodies::of(batch, lane, &self.config.body, &self.buffers), bodies).await;
+                    let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
+                    let refused = self.encode(lane, bodies, &patience).await;
                     (refused, working.await)
                 }
             })
@@ -159,11 +186,20 @@ impl Pipeline {
 
     /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages that
     /// are in none.
-    async fn encode(&self, mut lane: Bodies<'_>, sets: mpsc::Sender<Vec<Body>>) -> Vec<(usize, Refusal)> {
+    async fn encode(
+        &self,
+        mut lane: Bodies<'_>,
+        sets: mpsc::Sender<Vec<Body>>,
+        patience: &Patience,
+    ) -> Vec<(usize, Refusal)> {
         let mut refused = Vec::new();
         let mut most = 1;
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
         while let Ok(place) = sets.reserve().await {
+            if patience.stops() {
+                // What is kept is encoded again, and these with it, so that bodies come out the same.
+                return Vec::new();
+            }
             // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
             let mut set = Vec::with_capacity(most);
             let mut bytes = 0;

@@ -17,31 +17,46 @@ pub enum Lane {
     /// The first so many: the whole batch.
     All(usize),
     /// These, ascending.
-    Some(Vec<usize>),
+    Some(Vec<Place>),
+}
+
+/// A place in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The index of the message that has it.
+    pub message: usize,
+    /// Whether the message before it in the lane is settled: then it begins a body, as it did when that one was sent, so
+    /// that the same messages go out together again.
+    pub begins: bool,
 }
 
 impl Lane {
-    /// The index of the message at this place of the lane.
-    pub fn get(&self, place: usize) -> Option<usize> {
+    /// Place number `place` of the lane.
+    pub fn get(&self, place: usize) -> Option<Place> {
         match self {
-            Self::All(messages) => (place < *messages).then_some(place),
-            Self::Some(messages) => messages.get(place).copied(),
+            Self::All(messages) => (place < *messages).then_some(Place { message: place, begins: false }),
+            Self::Some(places) => places.get(place).copied(),
         }
     }
 }
 
-/// The lanes of a batch.
+/// The lanes of the messages of a batch that are not settled yet.
 ///
 /// A batch is of one topic, and the partition of each of its messages is not told; so what keeps
 /// partitions in order is one lane for all. By key there is one lane for each key where a request
 /// holds one message; where it holds many, keys share as many lanes as there can be requests at once.
-pub fn lanes(batch: &Batch<'_>, config: &Config) -> Vec<Lane> {
-    let messages = &batch.messages;
-    let Ordering::Key(template) = &config.ordering else { return vec![Lane::All(messages.len())] };
+pub fn lanes(batch: &Batch<'_>, config: &Config, settled: impl Fn(usize) -> bool) -> Vec<Lane> {
+    let messages = batch.messages.len();
+    let Ordering::Key(template) = &config.ordering else {
+        if (0..messages).any(&settled) {
+            return vec![Lane::Some(unsettled(0..messages, settled))];
+        }
+        return vec![Lane::All(messages)];
+    };
     let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
     let mut lanes: Vec<Vec<usize>> = Vec::new();
     let mut lane_of: HashMap<Key, usize> = HashMap::new();
-    for (index, message) in messages.iter().enumerate() {
+    for (index, message) in batch.messages.iter().enumerate() {
         let key = template.key(batch, message);
         let key = match shards {
             None => Key::Whole(key),
@@ -53,7 +68,21 @@ pub fn lanes(batch: &Batch<'_>, config: &Config) -> Vec<Lane> {
         });
         lanes[lane].push(index);
     }
-    lanes.into_iter().map(Lane::Some).collect()
+    lanes.into_iter().map(|lane| Lane::Some(unsettled(lane, &settled))).collect()
+}
+
+fn unsettled(lane: impl IntoIterator<Item = usize>, settled: impl Fn(usize) -> bool) -> Vec<Place> {
+    let mut begins = false;
+    let mut places = Vec::new();
+    for message in lane {
+        if settled(message) {
+            begins = true;
+        } else {
+            places.push(Place { message, begins });
+            begins = false;
+        }
+    }
+    places
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -97,10 +126,10 @@ mod tests {
             })
             .collect();
         let batch = Batch::borrowed(&topic, &metadata, &messages);
-        let lanes = lanes(&batch, &config);
+        let lanes = lanes(&batch, &config, |_| false);
         lanes
             .iter()
-            .map(|lane| (0..).map_while(|place| lane.get(place)).map(|index| values[index]).collect())
+            .map(|lane| (0..).map_while(|place| lane.get(place)).map(|place| values[place.message]).collect())
             .collect()
     }
 
@@ -126,5 +155,12 @@ mod tests {
         for key in 0..100 {
             assert_eq!(lanes.iter().filter(|lane| lane.contains(&key)).count(), 1, "{key}");
         }
+    }
+
+    #[test]
+    fn settled_messages_are_left_out_and_what_follows_them_begins_a_body() {
+        let places = unsettled(10..17, |message| [10, 12, 13].contains(&message));
+        let places: Vec<(usize, bool)> = places.iter().map(|place| (place.message, place.begins)).collect();
+        assert_eq!(places, [(11, true), (14, true), (15, false), (16, false)]);
     }
 }

@@ -66,7 +66,7 @@ impl HttpSink {
     async fn process(&self, batch: &Batch<'_>) -> Result<(), Error> {
         let pipeline = self.pipeline()?;
         let patience = pipeline.patience(Duration::ZERO);
-        let account = pipeline.account(batch, patience, pipeline.dead_letters.as_ref()).await;
+        let account = pipeline.account(batch, patience, pipeline.dead_letters.as_ref(), None).await;
         settle::report(batch, &account);
         pipeline.counters.settled(&account);
         match account.failed() {

@@ -49,7 +49,7 @@ fn documented_defaults_are_the_true_ones() {
     let mut config = plugin_config(&everything_on());
     let keys = config.as_object_mut().unwrap();
     // These have no default, or one that a shorter example stands for.
-    for example in ["headers", "rate_limit", "dead_letter", "ordering_key", "retry_status_codes"] {
+    for example in ["headers", "rate_limit", "dead_letter", "spool", "ordering_key", "retry_status_codes"] {
         assert!(keys.remove(example).is_some(), "{example}");
     }
     let written = Config::from_json(&config).unwrap();

@@ -28,6 +28,8 @@ pub struct Config {
     pub circuit_breaker: CircuitBreakerConfig,
     /// How much may be sent a second.
     pub rate_limit: RateLimitConfig,
+    /// Where batches are kept until they are delivered; without it, consume waits for their delivery.
+    pub spool: Option<SpoolConfig>,
     /// Where messages go that cannot be delivered, if anywhere.
     pub dead_letter: Option<DeadLetterConfig>,
     /// The most bytes kept of an answer, for the log.
@@ -181,6 +183,29 @@ pub enum DeadLetterConfig {
     },
     /// To another endpoint, as NDJSON.
     Url(Text),
+}
+
+/// Where batches are kept until they are delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// The folder; of this connector alone.
+    pub path: PathBuf,
+    /// The most bytes on disk.
+    pub max_bytes: u64,
+    /// What becomes of a batch for which there is no room.
+    pub when_full: WhenFull,
+    /// How long a batch may be on its way to the disk after consume returned; `None`: consume waits for it.
+    pub sync: Option<Duration>,
+}
+
+/// What becomes of a batch for which a spool has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum WhenFull {
+    /// It waits.
+    Block,
+    /// It goes to the dead letters.
+    DeadLetter,
 }
 
 /// How waits between attempts are spread, so that senders do not come back all at once.

@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{
-    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig,
-    reader::Reader, url::checked_url,
+    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig, SpoolConfig,
+    WhenFull, reader::Reader, url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;
@@ -90,6 +90,41 @@ pub(super) fn read_rate_limit(keys: &mut Reader<'_>) -> RateLimitConfig {
         table.finish(&[]);
     }
     limit
+}
+
+pub(super) fn read_spool(keys: &mut Reader<'_>) -> Option<SpoolConfig> {
+    let mut table = keys.table("spool")?;
+    let path = match table.optional_string("path") {
+        Some(path) if path.is_empty() => {
+            table.problem("path", "is empty: write the folder for the spool");
+            None
+        }
+        Some(path) => Some(PathBuf::from(path)),
+        None => {
+            table.problem("path", "is not given: write a folder on a disk that outlives a restart");
+            None
+        }
+    };
+    let max_bytes = table.size("max_bytes", GIB);
+    if max_bytes < MIB {
+        table.problem("max_bytes", "leaves no room for batches: write 1 MiB or more");
+    }
+    let when_full = table.choice("when_full", WhenFull::Block);
+    let sync = match table.optional_string("sync").as_deref() {
+        None | Some("batch") => None,
+        Some(text) => match humantime::parse_duration(text) {
+            Ok(interval) if !interval.is_zero() => Some(interval),
+            _ => {
+                table.problem(
+                    "sync",
+                    format!("\"{text}\" is neither \"batch\" nor a duration such as \"100ms\""),
+                );
+                None
+            }
+        },
+    };
+    table.finish(&[]);
+    Some(SpoolConfig { path: path?, max_bytes, when_full, sync })
 }
 
 pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig> {

@@ -19,14 +19,17 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
     }
 }
 
-pub(super) fn read_retry(keys: &mut Reader<'_>) -> RetryConfig {
+/// With a spool, waiting costs the caller nothing, so that more of it is worth while.
+pub(super) fn read_retry(keys: &mut Reader<'_>, spooled: bool) -> RetryConfig {
+    let (max_retries, max_duration) =
+        if spooled { (u32::MAX, Duration::from_hours(12)) } else { (3, Duration::from_mins(5)) };
     let retry = RetryConfig {
-        max_retries: keys.integer("max_retries", 0..=u32::MAX, 3),
+        max_retries: keys.integer("max_retries", 0..=u32::MAX, max_retries),
         delay: keys.duration("retry_delay", Duration::from_secs(1)),
         multiplier: keys.integer("retry_backoff_multiplier", 1..=u32::MAX, 2),
         max_delay: keys.duration("max_retry_delay", Duration::from_secs(30)),
         jitter: keys.choice("retry_jitter", Jitter::Full),
-        max_duration: keys.duration("max_retry_duration", Duration::from_mins(5)),
+        max_duration: keys.duration("max_retry_duration", max_duration),
         max_retry_after: keys.duration("max_retry_after", Duration::from_mins(5)),
         status_codes: keys.status_codes("retry_status_codes", true, &retryable_by_default()),
         hold_status_codes: keys.status_codes("hold_status_codes", true, &[]),

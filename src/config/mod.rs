@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    EndpointConfig, Jitter, Method, Ordering, RateLimitConfig, RetryConfig,
+    EndpointConfig, Jitter, Method, Ordering, RateLimitConfig, RetryConfig, SpoolConfig, WhenFull,
 };
 pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
@@ -68,7 +68,8 @@ impl Config {
         let method = keys.choice("method", Method::Post);
         let body = flat::read_body(&mut keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
-        let retry = flat::read_retry(&mut keys);
+        let spool = delivery::read_spool(&mut keys);
+        let retry = flat::read_retry(&mut keys, spool.is_some());
         let concurrency = delivery::read_concurrency(&mut keys);
         let client = flat::read_client(&mut keys, concurrency);
         let max_response_bytes =
@@ -83,6 +84,14 @@ impl Config {
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
+        if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
+            && dead_letter.is_none()
+        {
+            keys.problem(
+                "spool.when_full",
+                "is dead_letter, and there is no [dead_letter] to put them in: add one",
+            );
+        }
         let headers = headers::read(&mut keys);
         let known = keys.finish(IGNORED);
 
@@ -96,6 +105,13 @@ impl Config {
             warnings.push(
                 "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
                  and messages are given up as fast as they come"
+                    .to_owned(),
+            );
+        }
+        if spool.is_some() && dead_letter.is_none() {
+            warnings.push(
+                "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
+                 it is only logged as failed"
                     .to_owned(),
             );
         }
@@ -113,6 +129,7 @@ impl Config {
             circuit_breaker,
             rate_limit,
             dead_letter,
+            spool,
             max_response_bytes,
             health_check: health_check_enabled.then_some(health_check_method),
             close_timeout,

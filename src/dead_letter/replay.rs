@@ -84,7 +84,7 @@ impl Folder {
         mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
-        let mut sink = HttpSink::new(0, without_dead_letters(plugin_config).into());
+        let mut sink = HttpSink::new(0, for_letters(plugin_config).into());
         get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
         let mut replay = Replay::default();
         let mut together = Together::default();
@@ -154,7 +154,7 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     let batch = Batch::borrowed(&topic, &metadata, &messages);
     let Ok(pipeline) = sink.pipeline() else { return Vec::new() };
     let patience = pipeline.patience(Duration::ZERO);
-    let account = get_runtime().block_on(pipeline.account(&batch, patience, None));
+    let account = get_runtime().block_on(pipeline.account(&batch, patience, None, None));
     let mut delivered = vec![true; messages.len()];
     for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {
         delivered[*message] = false;
@@ -162,11 +162,16 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     readable.iter().zip(delivered).filter(|(_, delivered)| *delivered).map(|((place, _), _)| *place).collect()
 }
 
-/// The configuration without a place for dead letters: what fails again stays where it is.
-fn without_dead_letters(plugin_config: &Value) -> Value {
+/// The configuration without a place for dead letters, since what fails again stays where it is, and without a spool,
+/// which is that of a connector at work.
+fn for_letters(plugin_config: &Value) -> Value {
     let mut config = plugin_config.clone();
     if let Some(keys) = config.as_object_mut() {
-        keys.retain(|key, _| key != "dead_letter" && !key.starts_with("dead_letter_"));
+        for table in ["dead_letter", "spool"] {
+            keys.retain(|key, _| {
+                key.strip_prefix(table).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('_'))
+            });
+        }
     }
     config
 }

@@ -12,6 +12,8 @@ const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 pub(crate) struct Patience {
     deadline: Instant,
     closing: watch::Receiver<Option<Instant>>,
+    /// Whether the messages are kept elsewhere, so that with a close no wait makes sense any more.
+    kept: bool,
 }
 
 /// What ended it.
@@ -26,7 +28,18 @@ pub(super) enum Ended {
 impl Patience {
     /// For messages accepted now.
     pub(crate) fn from_now(max_duration: Duration, closing: watch::Receiver<Option<Instant>>) -> Self {
-        Self { deadline: Instant::now() + max_duration.min(FOR_EVER), closing }
+        Self { deadline: Instant::now() + max_duration.min(FOR_EVER), closing, kept: false }
+    }
+
+    /// For messages that a close does not lose: it ends all waits at once, and leaves its time to requests that are on
+    /// their way.
+    pub(crate) fn of_kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    /// Whether nothing more should begin: the messages are kept, and the connector is being closed.
+    pub(crate) fn stops(&self) -> bool {
+        self.kept && self.closing.borrow().is_some()
     }
 
     /// Whether the deadline is over.
@@ -47,7 +60,8 @@ impl Patience {
         // The timer takes a millisecond even for no time at all.
         while end > Instant::now() {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
-            if self.closing.borrow_and_update().is_some_and(|closed| end > closed) {
+            let kept = self.kept;
+            if self.closing.borrow_and_update().is_some_and(|closed| kept || end > closed) {
                 return Err(Ended::Closed);
             }
             tokio::select! {
@@ -63,10 +77,20 @@ impl Patience {
         let deadline = self.deadline;
         tokio::select! {
             biased;
-            () = self.closed() => Ended::Closed,
+            () = self.stopped() => Ended::Closed,
             () = async {
                 if deadline_counts { tokio::time::sleep_until(deadline).await } else { future::pending().await }
             } => Ended::Deadline,
+        }
+    }
+
+    /// Returns when waiting for something makes no sense any more.
+    async fn stopped(&mut self) {
+        if self.kept {
+            // An error means that nobody is left to close it, which is as much.
+            let _ = self.closing.wait_for(Option::is_some).await;
+        } else {
+            self.closed().await;
         }
     }
 

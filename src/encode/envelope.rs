@@ -36,8 +36,13 @@ impl<'c> Envelope<'c> {
         if self.config.include_metadata { 256 + self.origin.len() } else { 2 }
     }
 
-    /// Writes one message. After a refusal, `out` may end in the middle of it.
-    pub(super) fn write(&mut self, message: &BorrowedMessage<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// Writes one message. Returns whether that is surely a single line. After a refusal, `out` may end in the middle of
+    /// it.
+    pub(super) fn write(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Refusal> {
         if !self.config.include_metadata {
             return write_json(self.schema, message.payload, out);
         }
@@ -63,9 +68,9 @@ impl<'c> Envelope<'c> {
                 .map_err(|why| Refusal::Undecodable(format!("the headers cannot be read: {why}")))?;
         }
         out.extend_from_slice(b"},\"payload\":");
-        write_json(self.schema, message.payload, out)?;
+        let one_line = write_json(self.schema, message.payload, out)?;
         out.push(b'}');
-        Ok(())
+        Ok(one_line)
     }
 }
 

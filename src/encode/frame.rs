@@ -12,7 +12,7 @@ use super::{
 use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
-    plan::Lane,
+    plan::{Lane, Place},
 };
 
 /// What becomes of messages in encoding.
@@ -62,12 +62,12 @@ impl<'b> Bodies<'b> {
     /// `limit` bytes too, which is lower than the configured one where the endpoint takes less.
     pub fn next_within(&mut self, limit: usize) -> Option<Encoded> {
         let (batch, limit) = (self.batch, limit.min(self.config.max_bytes));
-        while let Some(index) = self.lane.get(self.next) {
+        while let Some(Place { message: index, begins }) = self.lane.get(self.next) {
             let message = &batch.messages[index];
             if self.records.is_empty() {
                 self.reserve(limit);
-            } else if self.records.last().is_some_and(|last| last.offset >= message.offset) {
-                // Offsets grow within a partition: this is another one, and a body is of one alone.
+            } else if begins || self.records.last().is_some_and(|last| last.offset >= message.offset) {
+                // Offsets grow within a partition: where they do not, this is another one, and a body is of one alone.
                 break;
             }
             let start = self.bytes.len();
@@ -103,21 +103,24 @@ impl<'b> Bodies<'b> {
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.bytes.len();
         match self.config.mode {
-            BatchMode::Individual => self.envelope.write(message, &mut self.bytes),
+            BatchMode::Individual => self.envelope.write(message, &mut self.bytes).map(drop),
             BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.bytes),
             BatchMode::JsonArray => {
                 self.bytes.push(if self.records.is_empty() { b'[' } else { b',' });
-                self.envelope.write(message, &mut self.bytes)
+                self.envelope.write(message, &mut self.bytes).map(drop)
             }
-            BatchMode::NdJson => self.envelope.write(message, &mut self.bytes).map(|()| {
-                // JSON text has no line breaks but insignificant ones: in strings they are escaped.
-                let mut rest = &mut self.bytes[start..];
-                while let Some(at) = memchr2(b'\n', b'\r', rest) {
-                    rest[at] = b' ';
-                    rest = &mut rest[at + 1..];
+            BatchMode::NdJson => {
+                if !self.envelope.write(message, &mut self.bytes)? {
+                    // JSON text has no line breaks but insignificant ones: in strings they are escaped.
+                    let mut rest = &mut self.bytes[start..];
+                    while let Some(at) = memchr2(b'\n', b'\r', rest) {
+                        rest[at] = b' ';
+                        rest = &mut rest[at + 1..];
+                    }
                 }
                 self.bytes.push(b'\n');
-            }),
+                Ok(())
+            }
         }
     }
 
@@ -134,7 +137,9 @@ impl<'b> Bodies<'b> {
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         for place in self.next..self.next.saturating_add(self.max_messages()) {
-            let Some(message) = self.lane.get(place).map(|index| &self.batch.messages[index]) else { break };
+            let Some(message) = self.lane.get(place).map(|place| &self.batch.messages[place.message]) else {
+                break;
+            };
             bytes = bytes.saturating_add(message.payload.len() + self.envelope.size_hint());
             messages += 1;
             if bytes >= limit {

@@ -4,6 +4,7 @@ mod body;
 mod buffers;
 mod envelope;
 mod frame;
+mod json;
 mod payload;
 mod text;
 

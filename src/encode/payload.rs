@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{Payload, Schema};
 use serde_json::value::RawValue;
 
-use super::text::write_string;
+use super::{json::is_json_line, text::write_string};
 
 /// Why a message cannot become part of any body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl fmt::Display for Refusal {
 /// Writes a payload as it is, after a look whether its schema can read it.
 pub(super) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     match schema {
-        Schema::Json => out.extend_from_slice(checked_json(payload)?.as_bytes()),
+        Schema::Json => out.extend_from_slice(checked_json(payload)?.text.as_bytes()),
         Schema::Text => out.extend_from_slice(checked_text(payload)?.as_bytes()),
         Schema::Proto => match proto_any(payload) {
             Some(any) => out.extend_from_slice(&any),
@@ -47,12 +47,17 @@ pub(super) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Re
     Ok(())
 }
 
-/// Writes a payload as JSON text.
-pub(super) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+/// Writes a payload as JSON text. Returns whether that is surely a single line.
+pub(super) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
     match schema {
-        Schema::Json => out.extend_from_slice(checked_json(payload)?.as_bytes()),
+        Schema::Json => {
+            let Json { text, one_line } = checked_json(payload)?;
+            out.extend_from_slice(text.as_bytes());
+            return Ok(one_line);
+        }
         Schema::Text => write_string(checked_text(payload)?, out),
         Schema::Proto => match proto_any(payload) {
+            // It was written anew just now.
             Some(any) => out.extend_from_slice(&any),
             None => write_base64_object(payload, PAYLOAD_ENCODING, out),
         },
@@ -60,7 +65,7 @@ pub(super) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> R
             write_base64_object(payload, PAYLOAD_ENCODING, out);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 const PAYLOAD_ENCODING: &[u8] = b"iggy_payload_encoding";
@@ -79,12 +84,23 @@ pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":\"base64\"}");
 }
 
+/// A payload that is JSON.
+struct Json<'p> {
+    text: &'p str,
+    /// Whether it surely has no line breaks.
+    one_line: bool,
+}
+
 /// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.
-fn checked_json(payload: &[u8]) -> Result<&str, Refusal> {
+fn checked_json(payload: &[u8]) -> Result<Json<'_>, Refusal> {
     let text = utf8(payload, "JSON")?;
-    serde_json::from_str::<&RawValue>(text)
-        .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
-    Ok(text)
+    let one_line = is_json_line(text);
+    if !one_line {
+        // Slower, but sure, and it knows what is wrong.
+        serde_json::from_str::<&RawValue>(text)
+            .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
+    }
+    Ok(Json { text, one_line })
 }
 
 fn checked_text(payload: &[u8]) -> Result<&str, Refusal> {

@@ -1,5 +1,7 @@
 //! Keeps account of every message of a batch until each has its outcome.
 
+use std::{collections::HashSet, fmt};
+
 use super::{DeadLetters, Failure, Outcome, Reason};
 use crate::{batch::Batch, deliver::Settled, executor::Executor};
 
@@ -10,8 +12,19 @@ pub(crate) struct Ledger<'b> {
     batch: &'b Batch<'b>,
     dead_letters: Option<&'b DeadLetters>,
     url: &'b str,
+    progress: Option<&'b dyn Progress>,
     known: Vec<bool>,
     account: Account,
+}
+
+/// Where it is written down which messages of a batch have their outcome, if they are kept until then: what is left
+/// without one is delivered later.
+pub(crate) trait Progress: fmt::Debug + Sync {
+    /// Whether a message, an index into the batch, had its outcome before.
+    fn is_settled(&self, message: usize) -> bool;
+
+    /// These messages have their outcome.
+    fn settled(&self, messages: &[usize]);
 }
 
 /// What became of the messages of a batch, as indexes into it.
@@ -21,8 +34,10 @@ pub(crate) struct Account {
     pub(crate) delivered: usize,
     /// How many are dead letters now.
     pub(crate) dead_lettered: usize,
-    /// All others, with the reason.
+    /// Those that are neither, with the reason.
     pub(crate) undelivered: Vec<(Vec<usize>, Failure)>,
+    /// How many have no outcome yet, and are kept.
+    pub(crate) left: usize,
 }
 
 impl Account {
@@ -33,9 +48,17 @@ impl Account {
 }
 
 impl<'b> Ledger<'b> {
-    pub(crate) fn of(batch: &'b Batch<'b>, dead_letters: Option<&'b DeadLetters>, url: &'b str) -> Self {
-        let known = vec![false; batch.messages.len()];
-        Self { batch, dead_letters, url, known, account: Account::default() }
+    pub(crate) fn of(
+        batch: &'b Batch<'b>,
+        dead_letters: Option<&'b DeadLetters>,
+        url: &'b str,
+        progress: Option<&'b dyn Progress>,
+    ) -> Self {
+        let known = match progress {
+            None => vec![false; batch.messages.len()],
+            Some(progress) => (0..batch.messages.len()).map(|message| progress.is_settled(message)).collect(),
+        };
+        Self { batch, dead_letters, url, progress, known, account: Account::default() }
     }
 
     /// Settles messages by their outcome: what was not delivered goes to the dead letters, where there
@@ -47,25 +70,54 @@ impl<'b> Ledger<'b> {
                 self.known[message] = true;
             }
             match outcome {
-                Outcome::Delivered => self.account.delivered += messages.len(),
+                Outcome::Delivered => {
+                    self.account.delivered += messages.len();
+                    self.written_down(&messages);
+                }
                 Outcome::Failed(failure) => together(&mut undelivered, messages, failure),
             }
         }
         if undelivered.is_empty() {
             return;
         }
-        let unkept = match self.dead_letters {
-            None => undelivered,
-            Some(letters) => {
-                let messages: usize = undelivered.iter().map(|(messages, _)| messages.len()).sum();
-                let unkept = letters.keep(self.batch, undelivered, self.url, executor).await;
-                let lost: usize = unkept.iter().map(|(messages, _)| messages.len()).sum();
-                self.account.dead_lettered += messages - lost;
-                unkept
+        let Some(letters) = self.dead_letters else {
+            for (messages, failure) in undelivered {
+                if self.progress.is_some() && failure.reason == Reason::Closed {
+                    self.account.left += messages.len();
+                } else {
+                    self.written_down(&messages);
+                    together(&mut self.account.undelivered, messages, failure);
+                }
             }
+            return;
         };
+        if self.progress.is_some() {
+            // The close of the connector is no reason to give up what is kept.
+            undelivered.retain(|(messages, failure)| {
+                let closed = failure.reason == Reason::Closed;
+                self.account.left += if closed { messages.len() } else { 0 };
+                !closed
+            });
+        }
+        let messages: Vec<usize> = undelivered.iter().flat_map(|(messages, _)| messages).copied().collect();
+        let unkept = letters.keep(self.batch, undelivered, self.url, executor).await;
+        let lost: HashSet<usize> = unkept.iter().flat_map(|(messages, _)| messages).copied().collect();
+        self.account.dead_lettered += messages.len() - lost.len();
+        self.written_down(
+            &messages.into_iter().filter(|message| !lost.contains(message)).collect::<Vec<_>>(),
+        );
         for (messages, failure) in unkept {
-            together(&mut self.account.undelivered, messages, failure);
+            if self.progress.is_some() {
+                self.account.left += messages.len();
+            } else {
+                together(&mut self.account.undelivered, messages, failure);
+            }
+        }
+    }
+
+    fn written_down(&self, messages: &[usize]) {
+        if let Some(progress) = self.progress.filter(|_| !messages.is_empty()) {
+            progress.settled(messages);
         }
     }
 
@@ -73,7 +125,9 @@ impl<'b> Ledger<'b> {
     pub(crate) async fn close(mut self, executor: &Executor) -> Account {
         let unknown = |(message, known): (usize, &bool)| (!known).then_some(message);
         let forgotten: Vec<usize> = self.known.iter().enumerate().filter_map(unknown).collect();
-        if !forgotten.is_empty() {
+        if self.progress.is_some() {
+            self.account.left += forgotten.len();
+        } else if !forgotten.is_empty() {
             let detail = "the sink stopped before it knew what became of them".to_owned();
             let failure = Failure { reason: Reason::Internal, status: None, detail, attempts: 0 };
             self.settle(vec![(forgotten, Outcome::Failed(failure))], executor).await;
@@ -111,7 +165,7 @@ mod tests {
         });
         let batch = Batch::borrowed(&topic, &metadata, &messages);
         let executor = Executor::start("test".to_owned()).expect("a thread");
-        let mut ledger = Ledger::of(&batch, None, "http://localhost/");
+        let mut ledger = Ledger::of(&batch, None, "http://localhost/", None);
         ledger.settle(vec![(vec![1], Outcome::Delivered)], &executor).await;
         let account = ledger.close(&executor).await;
         assert_eq!((account.delivered, account.dead_lettered, account.failed()), (1, 0, 2));

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 pub(crate) use self::{
     dead_letters::DeadLetters,
-    ledger::{Account, Ledger},
+    ledger::{Account, Ledger, Progress},
     outcome::{Failure, Outcome, Reason, excerpt},
 };
 use crate::batch::Batch;

@@ -45,6 +45,8 @@ pub(crate) enum Reason {
     CircuitOpen,
     /// The connector was closed while it was on its way.
     Closed,
+    /// The spool had no room for it.
+    NotStored,
     /// The sink itself failed.
     Internal,
 }

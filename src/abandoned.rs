@@ -1,0 +1,73 @@
+//! Finds a spool that a configuration has lost while messages were in it: nobody would deliver them.
+//!
+//! A configuration without `[spool]` does not say where the spool was. This process remembers it, for a connector that is
+//! opened again; and the folder for dead letters, if there is one, over a restart.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tracing::warn;
+
+use crate::{
+    config::{Config, DeadLetterConfig},
+    spool,
+};
+
+/// Names the spool of the connector whose dead letters are in the same folder.
+const MARK: &str = "spool-of-this-connector";
+
+static SPOOLS: Mutex<Option<HashMap<u32, PathBuf>>> = Mutex::new(None);
+
+/// Notes which spool a connector has.
+pub(crate) fn remember(id: u32, config: &Config) {
+    let Some(spool) = &config.spool else { return };
+    let path = std::path::absolute(&spool.path).unwrap_or_else(|_| spool.path.clone());
+    if let Some(mark) = mark(config)
+        && let Err(why) = fs::write(&mark, path.as_os_str().as_encoded_bytes())
+    {
+        warn!("{} cannot be written: {why}", mark.display());
+    }
+    lock().get_or_insert_default().insert(id, path);
+}
+
+/// # Errors
+/// This connector had another spool before, and there are messages in it.
+pub(crate) fn check(id: u32, config: &Config) -> Result<(), String> {
+    let before = lock().as_ref().and_then(|spools| spools.get(&id).cloned());
+    let marked = mark(config).and_then(|mark| fs::read_to_string(mark).ok()).map(PathBuf::from);
+    let now = config.spool.as_ref().map(|spool| spool.path.as_path());
+    for path in before.into_iter().chain(marked) {
+        if !now.is_some_and(|now| is_same(now, &path)) && spool::holds_messages(&path) {
+            return Err(format!(
+                "this connector had the spool {path}, which still holds messages, and plugin_config.spool.path {now}: \
+                 set it to that folder until they are delivered (`iggy-http-sink spool {path} status` shows them), or move \
+                 the folder away to give them up",
+                path = path.display(),
+                now = now.map_or("is not given now".to_owned(), |now| format!("is {} now", now.display())),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn mark(config: &Config) -> Option<PathBuf> {
+    match &config.dead_letter {
+        Some(DeadLetterConfig::Path { path, .. }) => Some(path.join(MARK)),
+        _ => None,
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<HashMap<u32, PathBuf>>> {
+    SPOOLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
