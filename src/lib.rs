@@ -15,6 +15,8 @@ pub mod config;
 
 pub mod batch;
 
+pub mod spool;
+
 pub mod plan;
 
 pub mod encode;
