@@ -17,6 +17,8 @@ mod pipeline;
 
 pub mod batch;
 
+pub mod spool;
+
 pub mod plan;
 
 pub mod encode;

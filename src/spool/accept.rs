@@ -1,0 +1,201 @@
+//! The way in: a batch is stored when [`Spool::accept`] returns.
+
+use std::{
+    mem,
+    sync::{MutexGuard, PoisonError},
+};
+
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+
+use super::{
+    LaneKey, Spool, SpoolError, SyncMode, WhenFull,
+    record::Draft,
+    state::{Pending, State, Written},
+    store::{Shared, lock},
+    window::Identity,
+};
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// So many messages were stored.
+    pub stored: usize,
+    /// So many were there already.
+    pub repeats: usize,
+}
+
+impl Spool {
+    /// Stores a batch, but for the messages that are or were there already, and waits until that is
+    /// durable. Batches of several topics that come at the same time share one sync; those of one topic
+    /// take turns.
+    ///
+    /// # Errors
+    /// None of the batch is stored: there is no space, the system failed, or the connector closes.
+    pub fn accept(
+        &self,
+        topic: &TopicMetadata,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<Accepted, SpoolError> {
+        if messages.is_empty() {
+            return Ok(Accepted::default());
+        }
+        let key = LaneKey::of(topic, metadata.partition_id);
+        let mut identities = Identity::of_all(metadata.partition_id, messages);
+        let turn = lock(&self.turns).entry(key.topic_key()).or_default().clone();
+        // Held until the batch is stored: the same messages in another call are repeats only then.
+        let _turn = lock(&turn);
+        let repeats = self.shared.lock().windows.repeats(&key.topic_key(), &identities);
+        let mut kept = Vec::new();
+        if !repeats.is_empty() {
+            let is_new = |index: usize| repeats.binary_search(&index).is_err();
+            kept.extend((0..messages.len()).filter(|index| is_new(*index)).map(|index| messages[index]));
+            let mut index = 0..;
+            identities.retain(|_| index.next().is_some_and(is_new));
+        }
+        let new = if repeats.is_empty() { messages } else { &kept };
+        let accepted = Accepted { stored: new.len(), repeats: repeats.len() };
+        if new.is_empty() {
+            return Ok(accepted);
+        }
+        let buffer = self.shared.buffer();
+        let draft = Draft::batch(&key, metadata, new, buffer).ok_or_else(|| SpoolError::TooLarge {
+            needed: new.iter().map(|message| (message.headers.len() + message.payload.len()) as u64).sum(),
+            max: u64::from(u32::MAX),
+        })?;
+        self.shared.store(key, draft, identities)?;
+        Ok(accepted)
+    }
+}
+
+impl Shared {
+    /// Hands a record to whoever writes next, or writes it and those of others.
+    fn store(&self, lane: LaneKey, draft: Draft, identities: Vec<Identity>) -> Result<(), SpoolError> {
+        let mut state = self.room_for(draft.bytes.len() as u64)?;
+        let ticket = state.tickets;
+        state.tickets += 1;
+        state.queued_bytes += draft.bytes.len() as u64;
+        state.queue.push(Pending { ticket, lane, draft, identities });
+        loop {
+            if let Some(outcome) = state.outcomes.remove(&ticket) {
+                return outcome;
+            }
+            state = if state.committing { self.wait(state) } else { self.commit(state) };
+        }
+    }
+
+    /// Waits for space.
+    fn room_for(&self, needed: u64) -> Result<MutexGuard<'_, State>, SpoolError> {
+        let max = self.max_bytes;
+        let mut state = self.lock();
+        loop {
+            if state.closing {
+                return Err(SpoolError::Closing);
+            }
+            let needed = needed + state.overhead();
+            if needed > max {
+                return Err(SpoolError::TooLarge { needed, max });
+            }
+            let used = state.bytes + state.queued_bytes;
+            if used + needed <= max {
+                return Ok(state);
+            }
+            if !state.committing {
+                state.committing = true;
+                let freed = self.make_room(&mut state);
+                state.committing = false;
+                self.changed.notify_all();
+                if freed? {
+                    continue;
+                }
+                if self.when_full == WhenFull::DeadLetter {
+                    return Err(SpoolError::Full { used, max, needed });
+                }
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Writes all records that wait, and makes them durable. Each gets its outcome.
+    fn commit<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.committing = true;
+        let mut group = mem::take(&mut state.queue);
+        let bytes = mem::take(&mut state.queued_bytes);
+        let mut outcome = self.write(&mut state, &mut group, bytes);
+        if self.sync == SyncMode::Batch
+            && let Ok(written) = outcome
+        {
+            drop(state);
+            let synced = self.sync(&written);
+            state = self.lock();
+            outcome = match synced {
+                Ok(()) => {
+                    state.is_durable(written.active.number);
+                    Ok(written)
+                }
+                Err(why) => {
+                    state.cut(&written.active, written.from);
+                    Err(why)
+                }
+            };
+        }
+        if let Ok(written) = &outcome {
+            for (pending, place) in group.iter().zip(&written.places) {
+                state.add(pending, written.active.number, *place);
+            }
+            self.news.send_modify(|news| *news += 1);
+        }
+        let outcome = outcome.map(|_| ());
+        for pending in group {
+            state.outcomes.insert(pending.ticket, outcome.clone());
+            self.give_back(pending.draft.bytes);
+        }
+        state.committing = false;
+        self.delete_settled(&mut state);
+        self.unsynced.notify_one();
+        self.changed.notify_all();
+        state
+    }
+
+    fn write(&self, state: &mut State, group: &mut [Pending], bytes: u64) -> Result<Written, SpoolError> {
+        state.make_active(&*self.files, self.segment_bytes, bytes)?;
+        for pending in group.iter_mut() {
+            let lane = state.lanes.entry(pending.lane.clone()).or_default();
+            pending.draft.header.sequence = lane.next;
+            lane.next += 1;
+        }
+        let mut drafts: Vec<&mut Draft> = group.iter_mut().map(|pending| &mut pending.draft).collect();
+        state.append(&*self.files, &mut drafts)
+    }
+
+    /// Makes records durable, and the name of their file.
+    pub(super) fn sync(&self, written: &Written) -> Result<(), SpoolError> {
+        let synced = written
+            .active
+            .file
+            .sync()
+            .and_then(|()| if written.active.durable { Ok(()) } else { self.files.sync_names() });
+        synced
+            .map_err(SpoolError::io(format!("the spool {} cannot be synced", self.files.path("").display())))
+    }
+
+    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes in a record that is stored.
+    fn add(&mut self, pending: &Pending, segment: u64, place: u64) {
+        let header = &pending.draft.header;
+        let lane = self.lanes.entry(pending.lane.clone()).or_default();
+        lane.insert(header.sequence, segment, place);
+        lane.messages += u64::from(header.messages);
+        lane.bytes += header.length();
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.live += 1;
+            segment.live_bytes += header.length();
+        }
+        self.windows.remember(&pending.lane.topic_key(), pending.identities.iter().copied());
+    }
+}

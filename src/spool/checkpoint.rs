@@ -1,0 +1,146 @@
+//! What a segment begins with: all that the segments before it told, so that they can be deleted.
+
+use std::{collections::HashMap, ops::Range};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    LaneKey,
+    format::{Header, Kind},
+    lanes::Lane,
+    window::{Identity, Windows},
+};
+
+/// The state of a spool at one moment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Checkpoint<'c> {
+    #[serde(borrow)]
+    pub(super) lanes: Vec<LaneState<'c>>,
+    #[serde(borrow)]
+    pub(super) windows: Vec<WindowState<'c>>,
+}
+
+/// A lane.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LaneState<'c> {
+    stream: &'c str,
+    topic: &'c str,
+    partition: u32,
+    /// The sequence of the next record.
+    pub(super) next: u64,
+    /// The ranges of sequences before `next` that are not settled.
+    pub(super) unsettled: Vec<(u64, u64)>,
+    /// The ranges of settled messages of those that are partly settled.
+    pub(super) partly: Vec<(u64, Vec<(u64, u64)>)>,
+}
+
+/// The messages of a topic that were stored last.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WindowState<'c> {
+    stream: &'c str,
+    topic: &'c str,
+    /// So many with this label, one behind the other.
+    labels: Vec<(u32, u32)>,
+    #[serde(with = "Digests")]
+    digests: Vec<u8>,
+}
+
+/// Digests as one run of bytes.
+struct Digests;
+
+impl Digests {
+    fn serialize<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    fn deserialize<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(<[u8]>::to_vec)
+    }
+}
+
+impl LaneState<'_> {
+    pub(super) fn key(&self) -> LaneKey {
+        LaneKey::new(self.stream, self.topic, self.partition)
+    }
+
+    /// The ranges of sequences that are settled.
+    pub(super) fn settled(&self) -> Vec<Range<u64>> {
+        let mut settled = Vec::new();
+        let mut from = 1;
+        for &(first, last) in &self.unsettled {
+            settled.push(from..first);
+            from = last.saturating_add(1);
+        }
+        settled.push(from..self.next);
+        settled.retain(|range| !range.is_empty());
+        settled
+    }
+}
+
+impl WindowState<'_> {
+    /// Puts the messages back.
+    pub(super) fn restore(&self, windows: &mut Windows) {
+        let labels =
+            self.labels.iter().flat_map(|&(label, count)| std::iter::repeat_n(label, count as usize));
+        let (digests, _) = self.digests.as_chunks::<8>();
+        let identities = digests
+            .iter()
+            .zip(labels)
+            .map(|(digest, partition)| Identity { digest: u64::from_le_bytes(*digest), partition });
+        windows.remember(&(self.stream.into(), self.topic.into()), identities);
+    }
+}
+
+/// The record of a checkpoint for a place.
+pub(super) fn record(
+    lanes: &HashMap<LaneKey, Lane>,
+    windows: &Windows,
+    segment: u64,
+    position: u64,
+) -> Option<Vec<u8>> {
+    let checkpoint = Checkpoint {
+        lanes: lanes.iter().map(|(key, lane)| lane_state(key, lane)).collect(),
+        windows: windows
+            .iter()
+            .map(|(topic, window)| {
+                let mut labels: Vec<(u32, u32)> = Vec::new();
+                let mut digests = Vec::new();
+                for identity in window.iter() {
+                    digests.extend_from_slice(&identity.digest.to_le_bytes());
+                    match labels.last_mut() {
+                        Some((label, count)) if *label == identity.partition => *count += 1,
+                        _ => labels.push((identity.partition, 1)),
+                    }
+                }
+                WindowState { stream: &topic.0, topic: &topic.1, labels, digests }
+            })
+            .collect(),
+    };
+    let body = postcard::to_stdvec(&checkpoint).ok()?;
+    let header = Header::of(Kind::Checkpoint, &body)?;
+    let mut record = header.bytes(segment, position).to_vec();
+    record.extend_from_slice(&body);
+    Some(record)
+}
+
+fn lane_state<'c>(key: &'c LaneKey, lane: &Lane) -> LaneState<'c> {
+    let mut unsettled: Vec<(u64, u64)> = Vec::new();
+    for (first, last) in lane.unsettled() {
+        match unsettled.last_mut() {
+            Some(before) if before.1 + 1 == first => before.1 = last,
+            _ => unsettled.push((first, last)),
+        }
+    }
+    LaneState {
+        stream: key.stream(),
+        topic: key.topic(),
+        partition: key.partition(),
+        next: lane.next,
+        unsettled,
+        partly: lane
+            .partly
+            .iter()
+            .map(|(sequence, messages)| (*sequence, messages.iter().collect()))
+            .collect(),
+    }
+}

@@ -1,0 +1,118 @@
+//! What is done about bytes that are no records: they are set aside, once.
+
+use std::{fmt, io, path::PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    LaneKey,
+    files::{Files, SegmentFile},
+    format::{Header, Kind, PREFIX, segment_name},
+};
+
+/// A damaged piece of a spool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The file it was in.
+    pub file: PathBuf,
+    /// Where it began there.
+    pub position: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether it was the end of the file. A crash in the middle of a write leaves that, and then nothing
+    /// is lost that was acknowledged.
+    pub tail: bool,
+    /// The record that it was, where its header could be read.
+    pub record: Option<String>,
+    /// Where its bytes were put; `None` where that failed, or nothing was changed.
+    pub kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.tail { "at the end of" } else { "in" };
+        write!(
+            f,
+            "{} bytes from {} on {place} {} are damaged",
+            self.bytes,
+            self.position,
+            self.file.display()
+        )?;
+        if let Some(record) = &self.record {
+            write!(f, " ({record})")?;
+        }
+        match &self.kept {
+            Some(kept) => write!(f, " and were put into {}", kept.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A piece that was found, before anything is done about it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) segment: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) tail: bool,
+    pub(super) record: Option<(LaneKey, u64)>,
+}
+
+impl Piece {
+    /// What is told of it.
+    pub(super) fn report(&self, files: &dyn Files, kept: Option<PathBuf>) -> Damage {
+        Damage {
+            file: files.path(&segment_name(self.segment)),
+            position: self.from,
+            bytes: self.to - self.from,
+            tail: self.tail,
+            record: self.record.as_ref().map(|(lane, sequence)| format!("record {sequence} of {lane}")),
+            kept,
+        }
+    }
+
+    /// Copies it to the folder of damaged pieces, and takes it out of its segment, so that nobody comes
+    /// upon it again. A copy that cannot be written is no reason to keep the connector from opening.
+    pub(super) fn set_aside(
+        &self,
+        files: &dyn Files,
+        file: &dyn SegmentFile,
+        limit: u64,
+    ) -> io::Result<Damage> {
+        let kept = self.copy(files, file, limit).ok();
+        if self.tail {
+            file.truncate(self.from)?;
+        } else if self.to - self.from >= PREFIX as u64
+            && let Ok(body) = u32::try_from(self.to - self.from - PREFIX as u64)
+            && let Some(header) = Header::of(Kind::Gap, &[])
+        {
+            let header = Header { body, ..header };
+            file.write_at(self.from, &header.bytes(self.segment, self.from))?;
+        }
+        Ok(self.report(files, kept))
+    }
+
+    fn copy(&self, files: &dyn Files, file: &dyn SegmentFile, limit: u64) -> io::Result<PathBuf> {
+        let folder = files.damaged()?;
+        let mut bytes = vec![0; usize::try_from((self.to - self.from).min(limit)).unwrap_or(0)];
+        let read = file.read_at(self.from, &mut bytes)?;
+        bytes.truncate(read);
+        // The oldest give way: the folder must not grow without an end.
+        let mut pieces = folder.list()?;
+        let mut held: u64 = pieces.iter().map(|(_, length)| length).sum::<u64>() + bytes.len() as u64;
+        pieces.reverse();
+        while held > limit
+            && let Some((name, length)) = pieces.pop()
+        {
+            folder.delete(&name)?;
+            held -= length;
+        }
+        let name = format!("{:012}-{:010}.damaged", self.segment, self.from);
+        // It may be there from an attempt before.
+        let _ = folder.delete(&name);
+        let copy = folder.create(&name)?;
+        copy.write_at(0, &bytes)?;
+        copy.sync()?;
+        Ok(folder.path(&name))
+    }
+}

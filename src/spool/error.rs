@@ -1,0 +1,76 @@
+//! What can go wrong with a spool.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use thiserror::Error;
+
+/// Why a spool did not do what it was asked to. Nothing that ended with one of these counts as stored.
+#[derive(Debug, Clone, Error)]
+pub enum SpoolError {
+    /// Somebody else has the folder open.
+    #[error("the spool {} is in use{}: one connector and process at a time; give each its own spool.path",
+        path.display(), process.map(|id| format!(" by process {id}")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process that has it, where it is known.
+        process: Option<u32>,
+    },
+    /// The folder was written by a release with another format.
+    #[error("{} has format version {version}, and this release reads version {known}: \
+        deliver what it holds with the release that wrote it, or move it away", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The version that is known here.
+        known: u32,
+    },
+    /// `max_bytes` are in use, and with `when_full = "dead_letter"` nobody waits.
+    #[error(
+        "the spool is full: {used} of spool.max_bytes = {max} bytes are in use, and {needed} more are needed"
+    )]
+    Full {
+        /// The bytes on disk.
+        used: u64,
+        /// What they can be at most.
+        max: u64,
+        /// What the batch takes.
+        needed: u64,
+    },
+    /// The batch does not fit even into an empty spool.
+    #[error(
+        "a batch of {needed} bytes never fits into a spool of spool.max_bytes = {max}: \
+        raise it, or lower batch_length"
+    )]
+    TooLarge {
+        /// What the batch takes.
+        needed: u64,
+        /// What there is at most.
+        max: u64,
+    },
+    /// The spool was closed while the batch waited for space.
+    #[error("the connector is closing, and the spool is full")]
+    Closing,
+    /// The system failed.
+    #[error("{doing}: {why}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        #[source]
+        why: Arc<io::Error>,
+    },
+    /// A record that was read does not hold what its checksum promised.
+    #[error("a record of the spool cannot be decoded: {0}")]
+    Undecodable(String),
+}
+
+impl SpoolError {
+    /// Gives an error of the system the words that say what was tried.
+    pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |why| Self::Io { doing, why: Arc::new(why) }
+    }
+}

@@ -1,0 +1,198 @@
+//! The files under a spool, behind a trait so that tests can make every operation fail.
+
+use std::{
+    fmt::Debug,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Seek, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+/// The file that the owner of a folder holds locked.
+const LOCK: &str = "lock";
+/// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
+const LOCK_ATTEMPTS: (u32, Duration) = (20, Duration::from_millis(10));
+
+/// A folder with files in it.
+pub(super) trait Files: Debug + Send + Sync {
+    /// Makes a file that is not there yet.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Opens a file to read it, and to write to it where that is allowed.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
+    /// The names of the files and their lengths.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Removes a file.
+    fn delete(&self, name: &str) -> io::Result<()>;
+    /// Makes the names of new files durable.
+    fn sync_names(&self) -> io::Result<()>;
+    /// Where a file is, for people.
+    fn path(&self, name: &str) -> PathBuf;
+    /// The folder of damaged pieces.
+    fn damaged(&self) -> io::Result<Arc<dyn Files>>;
+}
+
+/// An open file.
+pub(super) trait SegmentFile: Debug + Send + Sync {
+    /// Reads as much as there is, at most what fits.
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of it.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts it.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    /// How long it is.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub(super) struct Disk {
+    folder: PathBuf,
+}
+
+impl Disk {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+}
+
+impl Files for Disk {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let path = self.folder.join(name);
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).open(path)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let path = self.folder.join(name);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(why) if matches!(why.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                Ok(Arc::new(File::open(path)?))
+            }
+            opened => Ok(Arc::new(opened?)),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => {
+                    files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+                }
+                // Gone meanwhile.
+                Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.folder.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn damaged(&self) -> io::Result<Arc<dyn Files>> {
+        let folder = self.folder.join("damaged");
+        fs::create_dir_all(&folder)?;
+        Ok(Arc::new(Self { folder }))
+    }
+}
+
+impl SegmentFile for File {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while read < into.len() {
+            match FileExt::read_at(self, &mut into[read..], position + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, position)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+/// The right to write to a folder; the system takes it back when the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// The lock, or the process that holds it.
+    pub(super) fn take(folder: &Path) -> io::Result<Result<Self, Option<u32>>> {
+        let path = folder.join(LOCK);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let (attempts, pause) = LOCK_ATTEMPTS;
+        for attempt in 1..=attempts {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempt < attempts => thread::sleep(pause),
+                Err(TryLockError::WouldBlock) => return Ok(Err(holder(&mut file))),
+                Err(TryLockError::Error(why)) => return Err(why),
+            }
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", process::id())?;
+        Ok(Ok(Self(file)))
+    }
+
+    /// Whether somebody holds the lock, and who.
+    pub(super) fn held(folder: &Path) -> io::Result<Option<Option<u32>>> {
+        let mut file = match File::open(folder.join(LOCK)) {
+            Ok(file) => file,
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(why),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| None),
+            Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
+            Err(TryLockError::Error(why)) => Err(why),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked while a child process that is just being started still has
+        // the file open, too. Where this fails, closing is what is left.
+        let _ = self.0.unlock();
+    }
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

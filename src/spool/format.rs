@@ -1,0 +1,247 @@
+//! The bytes of a segment: a head, then records one behind the other.
+//!
+//! ```text
+//! segment  magic 8 | version 4 | checksum of both 4 | record …
+//! record   marker 4 | kind 1 | flags 1 | lengths of stream 2 and topic 2 | reserved 2 | partition 4
+//!          | sequence 8 | messages 4 | length of the body 4 | checksum of the names 4
+//!          | checksum of the body 4 | checksum of all before 4 | stream | topic | body
+//! ```
+//!
+//! Numbers are little-endian, checksums CRC-32. That of the header also covers the number of the segment
+//! and the place in it: after damage the next record is looked for by its marker, and a payload that
+//! holds the bytes of a record, from whichever spool, must not pass for one.
+
+use crc32fast::Hasher;
+
+use super::LaneKey;
+
+/// The version of the format.
+pub(super) const VERSION: u32 = 1;
+/// The length of the head of a segment.
+pub(super) const HEAD: u64 = 16;
+/// The length of the fixed part of a record's header.
+pub(super) const PREFIX: usize = 44;
+/// Where a record begins. Two of these bytes are in no UTF-8 text.
+pub(super) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
+
+const MAGIC: [u8; 8] = *b"IGGYSPL\n";
+/// The record stood elsewhere before: its messages are not new.
+const MOVED: u8 = 1;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Messages.
+    Batch = 1,
+    /// Which messages of a batch are settled.
+    Progress = 2,
+    /// All that segments before this one told.
+    Checkpoint = 3,
+    /// Bytes that were damaged, passed over.
+    Gap = 4,
+}
+
+/// The fixed part of a record's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    pub(super) moved: bool,
+    pub(super) stream: u16,
+    pub(super) topic: u16,
+    pub(super) partition: u32,
+    pub(super) sequence: u64,
+    pub(super) messages: u32,
+    pub(super) body: u32,
+    pub(super) names_checksum: u32,
+    pub(super) body_checksum: u32,
+}
+
+impl Header {
+    /// Of a record that belongs to no lane.
+    pub(super) fn of(kind: Kind, body: &[u8]) -> Option<Self> {
+        Some(Self {
+            kind,
+            moved: false,
+            stream: 0,
+            topic: 0,
+            partition: 0,
+            sequence: 0,
+            messages: 0,
+            body: u32::try_from(body.len()).ok()?,
+            names_checksum: crc32fast::hash(&[]),
+            body_checksum: crc32fast::hash(body),
+        })
+    }
+
+    /// The length of the names behind the fixed part.
+    pub(super) fn names(&self) -> usize {
+        usize::from(self.stream) + usize::from(self.topic)
+    }
+
+    /// The length of the whole header.
+    pub(super) fn head(&self) -> usize {
+        PREFIX + self.names()
+    }
+
+    /// The length of the whole record.
+    pub(super) fn length(&self) -> u64 {
+        self.head() as u64 + u64::from(self.body)
+    }
+
+    /// The bytes of the fixed part of a record at this place.
+    pub(super) fn bytes(&self, segment: u64, position: u64) -> [u8; PREFIX] {
+        let mut bytes = [0; PREFIX];
+        bytes[..4].copy_from_slice(&MARKER);
+        bytes[4] = self.kind as u8;
+        bytes[5] = if self.moved { MOVED } else { 0 };
+        bytes[6..8].copy_from_slice(&self.stream.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.partition.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.messages.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.body.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.names_checksum.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.body_checksum.to_le_bytes());
+        let checksum = header_checksum(&bytes, segment, position);
+        bytes[40..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the fixed part of a record at this place; `None` if it is none.
+    pub(super) fn parse(bytes: &[u8], segment: u64, position: u64) -> Option<Self> {
+        let bytes: &[u8; PREFIX] = bytes.get(..PREFIX)?.try_into().ok()?;
+        if bytes[..4] != MARKER || number(bytes, 40) != header_checksum(bytes, segment, position) {
+            return None;
+        }
+        let kind = match bytes[4] {
+            1 => Kind::Batch,
+            2 => Kind::Progress,
+            3 => Kind::Checkpoint,
+            4 => Kind::Gap,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            moved: bytes[5] & MOVED != 0,
+            stream: u16::from_le_bytes([bytes[6], bytes[7]]),
+            topic: u16::from_le_bytes([bytes[8], bytes[9]]),
+            partition: number(bytes, 12),
+            sequence: u64::from(number(bytes, 16)) | u64::from(number(bytes, 20)) << 32,
+            messages: number(bytes, 24),
+            body: number(bytes, 28),
+            names_checksum: number(bytes, 32),
+            body_checksum: number(bytes, 36),
+        })
+    }
+
+    /// The lane that a record belongs to, by the names behind its fixed part.
+    pub(super) fn lane(&self, names: &[u8]) -> Option<LaneKey> {
+        let (stream, topic) = names.split_at_checked(usize::from(self.stream))?;
+        Some(LaneKey::new(str::from_utf8(stream).ok()?, str::from_utf8(topic).ok()?, self.partition))
+    }
+}
+
+fn number(bytes: &[u8; PREFIX], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn header_checksum(bytes: &[u8; PREFIX], segment: u64, position: u64) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&segment.to_le_bytes());
+    hasher.update(&position.to_le_bytes());
+    hasher.update(&bytes[..PREFIX - 4]);
+    hasher.finalize()
+}
+
+/// The head of a segment.
+pub(super) fn head() -> [u8; 16] {
+    head_of(VERSION)
+}
+
+fn head_of(version: u32) -> [u8; 16] {
+    let mut head = [0; 16];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..12].copy_from_slice(&version.to_le_bytes());
+    let checksum = crc32fast::hash(&head[..12]);
+    head[12..].copy_from_slice(&checksum.to_le_bytes());
+    head
+}
+
+/// What the head of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    Known,
+    OtherVersion(u32),
+    Damaged,
+}
+
+impl Head {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let Some(bytes) = bytes.first_chunk::<16>() else { return Self::Damaged };
+        let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        if *bytes != head_of(version) {
+            Self::Damaged
+        } else if version == VERSION {
+            Self::Known
+        } else {
+            Self::OtherVersion(version)
+        }
+    }
+}
+
+/// The name of a segment.
+pub(super) fn segment_name(number: u64) -> String {
+    format!("{number:012}.log")
+}
+
+/// The number of a segment by its name.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".log")?.parse().ok()
+}
+
+#[cfg(test)]
+pub(super) fn head_of_version(version: u32) -> [u8; 16] {
+    head_of(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_holds_at_its_place_alone_and_with_every_bit() {
+        let header = Header {
+            kind: Kind::Batch,
+            moved: true,
+            stream: 300,
+            topic: 2,
+            partition: 70_000,
+            sequence: 1 << 40 | 5,
+            messages: 9,
+            body: 1 << 20,
+            names_checksum: 1,
+            body_checksum: 2,
+        };
+        let bytes = header.bytes(3, 1000);
+        assert_eq!(Header::parse(&bytes, 3, 1000), Some(header));
+        assert_eq!(Header::parse(&bytes, 3, 1001), None);
+        assert_eq!(Header::parse(&bytes, 4, 1000), None);
+        assert_eq!(Header::parse(&bytes[..43], 3, 1000), None);
+        for bit in 0..PREFIX * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::parse(&flipped, 3, 1000), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_head_is_not_taken_for_another_version() {
+        assert_eq!(Head::parse(&head()), Head::Known);
+        assert_eq!(Head::parse(&head_of(2)), Head::OtherVersion(2));
+        for bit in 0..128 {
+            let mut flipped = head();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Head::parse(&flipped), Head::Damaged, "bit {bit}");
+        }
+    }
+}

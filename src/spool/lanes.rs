@@ -1,0 +1,224 @@
+//! What is unsettled, lane by lane. Nothing here is kept for each record, only for runs of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use iggy_connector_sdk::TopicMetadata;
+
+use super::{ranges::Ranges, window::Topic};
+
+/// A stream, a topic and a partition of it: what is kept in order, and goes on whatever other lanes do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey {
+    stream: Arc<str>,
+    topic: Arc<str>,
+    partition: u32,
+}
+
+impl LaneKey {
+    /// The lane of a partition.
+    pub fn new(stream: &str, topic: &str, partition: u32) -> Self {
+        Self { stream: stream.into(), topic: topic.into(), partition }
+    }
+
+    /// The lane that batches of a topic with this label belong to.
+    pub fn of(topic: &TopicMetadata, partition: u32) -> Self {
+        Self::new(&topic.stream, &topic.topic, partition)
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition that the batches are labelled with.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    pub(super) fn topic_key(&self) -> Topic {
+        (self.stream.clone(), self.topic.clone())
+    }
+}
+
+impl fmt::Display for LaneKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {}, topic {}, partition {}", self.stream, self.topic, self.partition)
+    }
+}
+
+/// The unsettled records of a lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The sequence of the next record. No sequence is ever used twice, not even that of a record whose
+    /// write failed: its bytes may still be somewhere.
+    pub(super) next: u64,
+    /// Runs of unsettled records, by the first sequence of each.
+    runs: BTreeMap<u64, Run>,
+    /// The settled messages of records that are not settled as a whole.
+    pub(super) partly: BTreeMap<u64, Ranges>,
+    /// The records that were handed out, or are partly settled.
+    pub(super) known: HashMap<u64, Known>,
+    /// How many messages are unsettled.
+    pub(super) messages: u64,
+    /// The bytes of the unsettled records.
+    pub(super) bytes: u64,
+}
+
+/// Records with sequences that follow each other, all in one segment in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) last: u64,
+    pub(super) segment: u64,
+    /// The place of the first, or one before it.
+    pub(super) position: u64,
+}
+
+/// What is known of a record since it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) segment: u64,
+    /// Where it ends.
+    pub(super) end: u64,
+    pub(super) length: u64,
+    pub(super) messages: u32,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            next: 1,
+            runs: BTreeMap::new(),
+            partly: BTreeMap::new(),
+            known: HashMap::new(),
+            messages: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl Lane {
+    /// The first unsettled record behind `after`: its sequence, its segment, and a place at or before it.
+    pub(super) fn first_after(&self, after: u64) -> Option<(u64, Run)> {
+        let wanted = after.saturating_add(1);
+        match self.runs.range(..=wanted).next_back() {
+            Some((_, run)) if run.last >= wanted => Some((wanted, *run)),
+            _ => self.runs.range(wanted..).next().map(|(first, run)| (*first, *run)),
+        }
+    }
+
+    /// The run of an unsettled record.
+    pub(super) fn run(&self, sequence: u64) -> Option<Run> {
+        self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
+    }
+
+    /// Whether nothing is unsettled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Adds an unsettled record.
+    pub(super) fn insert(&mut self, sequence: u64, segment: u64, position: u64) {
+        self.next = self.next.max(sequence + 1);
+        if let Some((_, run)) = self.runs.range_mut(..sequence).next_back()
+            && run.last + 1 == sequence
+            && run.segment == segment
+        {
+            run.last = sequence;
+        } else {
+            self.runs.insert(sequence, Run { last: sequence, segment, position });
+        }
+    }
+
+    /// Takes out a record. Returns the segment that it was in; `None` if it was settled before.
+    pub(super) fn remove(&mut self, sequence: u64) -> Option<u64> {
+        let (&first, &run) = self.runs.range(..=sequence).next_back()?;
+        if run.last < sequence {
+            return None;
+        }
+        let behind = self.known.get(&sequence).filter(|known| known.segment == run.segment);
+        let position = behind.map_or(run.position, |known| known.end);
+        self.runs.remove(&first);
+        if first < sequence {
+            self.runs.insert(first, Run { last: sequence - 1, ..run });
+        }
+        if sequence < run.last {
+            self.runs.insert(sequence + 1, Run { position, ..run });
+        }
+        self.partly.remove(&sequence);
+        self.known.remove(&sequence);
+        Some(run.segment)
+    }
+
+    /// A record has another place now.
+    pub(super) fn relocate(&mut self, sequence: u64, known: &Known) {
+        let (partly, read) = (self.partly.remove(&sequence), self.known.contains_key(&sequence));
+        self.remove(sequence);
+        self.insert(sequence, known.segment, known.end - known.length);
+        if let Some(partly) = partly {
+            self.partly.insert(sequence, partly);
+        }
+        if read {
+            self.known.insert(sequence, *known);
+        }
+    }
+
+    /// The unsettled records of a segment are no more.
+    pub(super) fn lose(&mut self, segment: u64) {
+        let lost: Vec<u64> =
+            self.runs.iter().filter(|(_, run)| run.segment == segment).map(|(first, _)| *first).collect();
+        for first in lost {
+            let Some(run) = self.runs.remove(&first) else { continue };
+            self.partly.retain(|sequence, _| !(first..=run.last).contains(sequence));
+            self.known.retain(|sequence, _| !(first..=run.last).contains(sequence));
+        }
+        if self.runs.is_empty() {
+            (self.messages, self.bytes) = (0, 0);
+        }
+    }
+
+    /// The unsettled sequences, first and last of each range.
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.runs.iter().map(|(first, run)| (*first, run.last))
+    }
+
+    /// How many runs there are.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_split_and_found() {
+        let mut lane = Lane::default();
+        for sequence in 1..=10 {
+            lane.insert(sequence, 1, sequence * 100);
+        }
+        for sequence in 11..=12 {
+            lane.insert(sequence, 2, sequence * 100);
+        }
+        assert_eq!((lane.runs(), lane.next), (2, 13));
+        lane.known.insert(5, Known { segment: 1, end: 600, length: 100, messages: 1 });
+        assert_eq!(lane.remove(5), Some(1));
+        assert_eq!(lane.remove(5), None);
+        assert_eq!(lane.first_after(0), Some((1, Run { last: 4, segment: 1, position: 100 })));
+        assert_eq!(lane.first_after(4), Some((6, Run { last: 10, segment: 1, position: 600 })));
+        assert_eq!(lane.first_after(10), Some((11, Run { last: 12, segment: 2, position: 1100 })));
+        assert_eq!(lane.first_after(12), None);
+        assert_eq!(lane.remove(1), Some(1));
+        assert_eq!(lane.remove(12), Some(2));
+        assert_eq!(lane.unsettled().collect::<Vec<_>>(), [(2, 4), (6, 10), (11, 11)]);
+    }
+}

@@ -1,0 +1,44 @@
+//! The durable queue between consume and delivery: what consume returned `Ok` for survives a crash.
+//!
+//! A folder holds segments `000000000001.log`, appended to by one owner, who holds `lock`. A segment begins
+//! with a checkpoint, all that segments before it told; then follow batches, and the progress of their
+//! delivery. A segment is deleted when nothing in it is unsettled.
+//!
+//! ```text
+//! accept -> repeats left out -> encoded -> [queue] -> one write, one sync for all that wait -> lane
+//! lane -> next -> delivered … -> settle -> progress -> segment deleted
+//! ```
+//!
+//! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
+//! runs of unsettled records, and for the messages that were stored last what tells them apart, so that
+//! they are not stored again.
+
+mod accept;
+mod checkpoint;
+mod damage;
+mod error;
+mod files;
+mod format;
+mod lanes;
+mod ranges;
+mod read;
+mod record;
+mod recover;
+mod settle;
+mod space;
+mod state;
+mod status;
+mod store;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod window;
+
+pub use accept::Accepted;
+pub use damage::Damage;
+pub use error::SpoolError;
+pub use lanes::LaneKey;
+pub use record::{Record, Stored};
+pub use status::{LaneStatus, Status, holds_messages, status};
+pub use store::{Options, Recovery, Spool, SyncMode, Usage, WhenFull};

@@ -1,0 +1,179 @@
+//! Reads the records of a lane, one after the other.
+
+use std::{mem, sync::Arc};
+
+use tracing::error;
+
+use super::{
+    LaneKey, Record, Spool, SpoolError,
+    damage::Piece,
+    files::SegmentFile,
+    format::{Kind, segment_name},
+    lanes::{Known, Run},
+    ranges::Ranges,
+    store::{Shared, lock},
+    walk::{Found, Place, Walker},
+};
+
+/// Where a lane is read.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    walker: Walker,
+    file: Option<(u64, Arc<dyn SegmentFile>)>,
+    /// The record that was read last.
+    sequence: u64,
+}
+
+/// The record that is wanted, and where to look for it.
+#[derive(Debug)]
+struct Wanted {
+    sequence: u64,
+    run: Run,
+    /// How far the segment goes.
+    end: u64,
+}
+
+impl Spool {
+    /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
+    /// all. `None` if there is none yet.
+    ///
+    /// A record that was damaged since it was stored is told in the log, set aside and passed over.
+    ///
+    /// # Errors
+    /// The record cannot be read now.
+    pub fn next(&self, lane: &LaneKey, after: u64) -> Result<Option<Record>, SpoolError> {
+        let reader = lock(&self.readers).entry(lane.clone()).or_default().clone();
+        let mut reader = lock(&reader);
+        let shared = &*self.shared;
+        loop {
+            let Some(wanted) = reader.find(shared, lane, after)? else {
+                *reader = Reader::default();
+                return Ok(None);
+            };
+            let mut body = Vec::new();
+            match reader.read(shared, lane, &wanted, &mut body)? {
+                Ok(place) => {
+                    if let Some(settled) = shared.known(lane, &wanted, place) {
+                        let (lane, sequence) = (lane.clone(), wanted.sequence);
+                        return Ok(Some(Record { lane, sequence, settled, body }));
+                    }
+                    // Settled, or moved, while it was read.
+                }
+                Err(pieces) => {
+                    if let Some((_, file)) = &reader.file {
+                        shared.lose(lane, &wanted, &**file, &pieces);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// What to read, and the file it is in.
+    fn find(&mut self, shared: &Shared, lane: &LaneKey, after: u64) -> Result<Option<Wanted>, SpoolError> {
+        let state = shared.lock();
+        let Some((sequence, run)) = state.lanes.get(lane).and_then(|lane| lane.first_after(after)) else {
+            return Ok(None);
+        };
+        let end = state.segments.get(&run.segment).map_or(0, |segment| segment.length);
+        if self.file.as_ref().is_none_or(|(number, _)| *number != run.segment) {
+            // Opened before anybody can delete it.
+            let name = segment_name(run.segment);
+            let file = shared.files.open(&name).map_err(failed(shared, run.segment))?;
+            self.file = Some((run.segment, file));
+        }
+        Ok(Some(Wanted { sequence, run, end }))
+    }
+
+    /// Reads a record; or the damaged pieces that were found in place of it.
+    fn read(
+        &mut self,
+        shared: &Shared,
+        lane: &LaneKey,
+        wanted: &Wanted,
+        body: &mut Vec<u8>,
+    ) -> Result<Result<Place, Vec<Piece>>, SpoolError> {
+        let Some((_, file)) = &self.file else { return Ok(Err(Vec::new())) };
+        let Run { segment, position, .. } = wanted.run;
+        let here = self.walker.position();
+        // It most likely stands behind the one that was read last. If not, because one of them was moved,
+        // the search begins anew.
+        let behind = self.walker.segment() == segment && self.sequence < wanted.sequence && here >= position;
+        let starts = if behind { [Some(here), Some(position)] } else { [None, Some(position)] };
+        let mut pieces = Vec::new();
+        for start in starts.into_iter().flatten() {
+            pieces.clear();
+            self.walker.go(segment, start, wanted.end);
+            while let Some(found) = self.walker.next(&**file, None).map_err(failed(shared, segment))? {
+                match found {
+                    Found::Record(place) if is_wanted(place, &self.walker, lane, wanted.sequence) => {
+                        self.walker.body(&**file, place, body).map_err(failed(shared, segment))?;
+                        if crc32fast::hash(body) == place.header.body_checksum {
+                            self.sequence = wanted.sequence;
+                            return Ok(Ok(place));
+                        }
+                        let record = Some((lane.clone(), wanted.sequence));
+                        let (from, to) = (place.position, place.end());
+                        return Ok(Err(vec![Piece { segment, from, to, tail: false, record }]));
+                    }
+                    Found::Record(_) => {}
+                    Found::Damaged { from, to, record } => {
+                        pieces.push(Piece { segment, from, to, tail: false, record });
+                    }
+                }
+            }
+        }
+        Ok(Err(mem::take(&mut pieces)))
+    }
+}
+
+fn is_wanted(place: Place, walker: &Walker, lane: &LaneKey, sequence: u64) -> bool {
+    let header = place.header;
+    let (stream, topic) = (lane.stream().as_bytes(), lane.topic().as_bytes());
+    header.kind == Kind::Batch
+        && header.sequence == sequence
+        && header.partition == lane.partition()
+        && usize::from(header.stream) == stream.len()
+        && walker.names().strip_prefix(stream) == Some(topic)
+}
+
+fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> SpoolError {
+    let path = shared.files.path(&segment_name(segment));
+    SpoolError::io(format!("{} cannot be read", path.display()))
+}
+
+impl Shared {
+    /// Notes what is known of a record now that it was read, and tells which of its messages are settled;
+    /// `None` if it is not there any more.
+    fn known(&self, lane: &LaneKey, wanted: &Wanted, place: Place) -> Option<Ranges> {
+        let mut state = self.lock();
+        let lane = state.lanes.get_mut(lane)?;
+        let run = lane.run(wanted.sequence)?;
+        let known = Known {
+            segment: wanted.run.segment,
+            end: place.end(),
+            length: place.header.length(),
+            messages: place.header.messages,
+        };
+        if run.segment == known.segment || !lane.known.contains_key(&wanted.sequence) {
+            lane.known.insert(wanted.sequence, known);
+        }
+        Some(lane.partly.get(&wanted.sequence).cloned().unwrap_or_default())
+    }
+
+    /// Gives up a record that cannot be found or read.
+    fn lose(&self, lane: &LaneKey, wanted: &Wanted, file: &dyn SegmentFile, pieces: &[Piece]) {
+        let mut state = self.lock();
+        let run = state.lanes.get(lane).and_then(|lane| lane.run(wanted.sequence));
+        if run.is_none_or(|run| run.segment != wanted.run.segment) {
+            return;
+        }
+        error!("record {} of {lane} is damaged and passed over: its messages are lost", wanted.sequence);
+        let length =
+            pieces.iter().find(|piece| piece.record.is_some()).map_or(0, |piece| piece.to - piece.from);
+        state.remove(lane, wanted.sequence, length);
+        drop(state);
+        self.set_aside(file, pieces);
+    }
+}

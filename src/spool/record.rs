@@ -1,0 +1,173 @@
+//! A batch as a record, and back.
+
+use iggy_connector_sdk::{BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata};
+use serde::Serialize;
+
+use super::{
+    LaneKey, SpoolError,
+    format::{Header, Kind, PREFIX},
+    ranges::Ranges,
+};
+
+/// What a message takes at most besides its headers and payload: an id of 19 bytes, four numbers of 10,
+/// two lengths of 5.
+const MESSAGE_OVERHEAD: usize = 72;
+
+/// A batch that is in the spool.
+#[derive(Debug)]
+pub struct Record {
+    /// The lane it belongs to.
+    pub lane: LaneKey,
+    /// Its place in the lane: a later batch has a greater one. The first has 1.
+    pub sequence: u64,
+    pub(super) settled: Ranges,
+    pub(super) body: Vec<u8>,
+}
+
+/// A [`Record`] that was read; its messages borrow from it.
+#[derive(Debug)]
+pub struct Stored<'r> {
+    /// The topic.
+    pub topic: TopicMetadata,
+    /// What the runtime said about the batch.
+    pub metadata: MessagesMetadata,
+    /// Its messages, those that are settled already included.
+    pub messages: Vec<BorrowedMessage<'r>>,
+}
+
+impl Record {
+    /// The batch, borrowed from the bytes of the record.
+    ///
+    /// # Errors
+    /// [`SpoolError::Undecodable`]; the checksum was right, so another release wrote it.
+    pub fn decode(&self) -> Result<Stored<'_>, SpoolError> {
+        let (metadata, messages) = decode(&self.body)?;
+        let topic =
+            TopicMetadata { stream: self.lane.stream().to_owned(), topic: self.lane.topic().to_owned() };
+        Ok(Stored { topic, metadata, messages })
+    }
+
+    /// Whether a message of the batch is settled already.
+    pub fn is_settled(&self, message: u32) -> bool {
+        self.settled.contains(u64::from(message))
+    }
+
+    /// How many messages of the batch are settled already.
+    pub fn settled(&self) -> u64 {
+        self.settled.count()
+    }
+}
+
+/// The body of a record as a batch.
+pub(super) fn decode(body: &[u8]) -> Result<(MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
+    let undecodable = |why: postcard::Error| SpoolError::Undecodable(why.to_string());
+    let (metadata, rest): (MessagesMetadata, _) = postcard::take_from_bytes(body).map_err(undecodable)?;
+    let batch: BorrowedMessages<'_> = postcard::from_bytes(rest).map_err(undecodable)?;
+    Ok((metadata, batch.messages))
+}
+
+/// A record that is ready but for its place.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) header: Header,
+    /// Room for the fixed part of the header, and all that follows it.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Draft {
+    /// Encodes a batch into `bytes`; `None` if it is larger than a record can be.
+    pub(super) fn batch(
+        lane: &LaneKey,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+        bytes: Vec<u8>,
+    ) -> Option<Self> {
+        #[derive(Serialize)]
+        struct Batch<'b, 'm> {
+            schema: Schema,
+            messages: &'b [BorrowedMessage<'m>],
+        }
+        let payload: usize =
+            messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
+        let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
+        let body = (metadata, Batch { schema: metadata.schema, messages });
+        let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
+        draft.header.messages = u32::try_from(messages.len()).ok()?;
+        Some(draft)
+    }
+
+    /// Encodes which messages of a record are settled; no ranges stand for all of them.
+    pub(super) fn progress(
+        lane: &LaneKey,
+        sequence: u64,
+        settled: &[(u32, u32)],
+        bytes: Vec<u8>,
+    ) -> Option<Self> {
+        let mut draft = Self::new(Kind::Progress, lane, &settled, settled.len() * 10, bytes)?;
+        draft.header.sequence = sequence;
+        Some(draft)
+    }
+
+    /// A record that was read, for another place.
+    pub(super) fn moved(header: Header, names: &[u8], body: &[u8]) -> Self {
+        let bytes = [&[0; PREFIX], names, body].concat();
+        Self { header: Header { moved: true, ..header }, bytes }
+    }
+
+    fn new(
+        kind: Kind,
+        lane: &LaneKey,
+        body: &impl Serialize,
+        room: usize,
+        mut bytes: Vec<u8>,
+    ) -> Option<Self> {
+        let head = PREFIX + lane.stream().len() + lane.topic().len();
+        bytes.clear();
+        bytes.reserve(head + room);
+        bytes.resize(PREFIX, 0);
+        bytes.extend_from_slice(lane.stream().as_bytes());
+        bytes.extend_from_slice(lane.topic().as_bytes());
+        let bytes = postcard::serialize_with_flavor(body, Append(bytes)).ok()?;
+        let header = Header {
+            stream: u16::try_from(lane.stream().len()).ok()?,
+            topic: u16::try_from(lane.topic().len()).ok()?,
+            partition: lane.partition(),
+            names_checksum: crc32fast::hash(&bytes[PREFIX..head]),
+            ..Header::of(kind, &bytes[head..])?
+        };
+        Some(Self { header, bytes })
+    }
+
+    /// The record for a place.
+    pub(super) fn seal(&mut self, segment: u64, position: u64) -> &[u8] {
+        self.bytes[..PREFIX].copy_from_slice(&self.header.bytes(segment, position));
+        &self.bytes
+    }
+}
+
+/// Which messages a progress record says are settled: first and last of each range, or `None` for all.
+pub(super) fn decode_progress(body: &[u8]) -> Option<Option<Vec<(u32, u32)>>> {
+    let ranges: Vec<(u32, u32)> = postcard::from_bytes(body).ok()?;
+    Some((!ranges.is_empty()).then_some(ranges))
+}
+
+/// Writes behind what is there.
+struct Append(Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append {
+    type Output = Vec<u8>;
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}

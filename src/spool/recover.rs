@@ -1,0 +1,290 @@
+//! Reads what is on disk into memory, first what is settled, then what is not.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io::ErrorKind,
+    sync::Arc,
+};
+
+use super::{
+    LaneKey, SpoolError,
+    checkpoint::Checkpoint,
+    damage::{Damage, Piece},
+    files::{Files, SegmentFile},
+    format::{self, HEAD, Head, Kind, VERSION, segment_name, segment_number},
+    lanes::{Known, Lane},
+    ranges::Ranges,
+    record::{decode, decode_progress},
+    walk::{Found, Place, Walker},
+    window::{Identity, Windows},
+};
+
+/// What is known of a segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) length: u64,
+    /// How many of its records are unsettled.
+    pub(super) live: u64,
+    /// Their bytes.
+    pub(super) live_bytes: u64,
+}
+
+/// What a spool holds.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) lanes: HashMap<LaneKey, Lane>,
+    pub(super) windows: Windows,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    pub(super) damages: Vec<Damage>,
+}
+
+/// What is done about damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mend {
+    /// It is passed over.
+    No,
+    /// It is set aside, and at most so many bytes of it are kept.
+    Within(u64),
+}
+
+struct Recovery<'f> {
+    files: &'f dyn Files,
+    mend: Mend,
+    settled: HashMap<LaneKey, Ranges>,
+    partly: HashMap<LaneKey, BTreeMap<u64, Ranges>>,
+    /// Records that cannot be read, by segment and position.
+    unreadable: HashSet<(u64, u64)>,
+    found: Recovered,
+}
+
+/// Reads a spool.
+pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result<Recovered, SpoolError> {
+    let listed =
+        files.list().map_err(SpoolError::io(format!("{} cannot be read", files.path("").display())))?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|(name, _)| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let mut recovery = Recovery {
+        files,
+        mend,
+        settled: HashMap::new(),
+        partly: HashMap::new(),
+        unreadable: HashSet::new(),
+        found: Recovered { lanes: HashMap::new(), windows, segments: BTreeMap::new(), damages: Vec::new() },
+    };
+    // Identities come from the newest checkpoint and the records behind it alone: it has those before.
+    let mut base = 0;
+    for &number in numbers.iter().rev() {
+        if recovery.has_checkpoint(number)? {
+            base = number;
+            break;
+        }
+    }
+    for &number in &numbers {
+        recovery.read_settled(number, base)?;
+    }
+    let segments: Vec<(u64, u64)> =
+        recovery.found.segments.iter().map(|(number, segment)| (*number, segment.length)).collect();
+    for (number, length) in segments {
+        recovery.read_unsettled(number, length)?;
+    }
+    Ok(recovery.found)
+}
+
+impl Recovery<'_> {
+    fn open(&self, number: u64) -> Result<Option<(Arc<dyn SegmentFile>, u64)>, SpoolError> {
+        let opened = self.files.open(&segment_name(number)).and_then(|file| {
+            let length = file.length()?;
+            Ok((file, length))
+        });
+        match opened {
+            Ok(opened) => Ok(Some(opened)),
+            // The owner has deleted it since it was listed.
+            Err(why) if why.kind() == ErrorKind::NotFound && self.mend == Mend::No => Ok(None),
+            Err(why) => Err(self.failed(number)(why)),
+        }
+    }
+
+    fn failed(&self, number: u64) -> impl FnOnce(std::io::Error) -> SpoolError {
+        SpoolError::io(format!("{} cannot be read", self.files.path(&segment_name(number)).display()))
+    }
+
+    fn has_checkpoint(&self, number: u64) -> Result<bool, SpoolError> {
+        let Some((file, length)) = self.open(number)? else { return Ok(false) };
+        let mut body = Vec::new();
+        let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
+        Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
+            && postcard::from_bytes::<Checkpoint<'_>>(&body).is_ok())
+    }
+
+    /// Takes in what a segment tells of settled records and of identities, and mends it.
+    fn read_settled(&mut self, number: u64, base: u64) -> Result<(), SpoolError> {
+        let Some((file, length)) = self.open(number)? else { return Ok(()) };
+        let mut head = [0; 16];
+        let read = file.read_at(0, &mut head).map_err(self.failed(number))?;
+        let damaged_head = match Head::parse(&head[..read]) {
+            Head::Known => false,
+            Head::OtherVersion(version) => {
+                let path = self.files.path(&segment_name(number));
+                return Err(SpoolError::Version { path, version, known: VERSION });
+            }
+            Head::Damaged => true,
+        };
+        let mut pieces = Vec::new();
+        let mut walker = Walker::new(number, length);
+        let mut body = Vec::new();
+        while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
+            match found {
+                Found::Record(place) => self.read_record(place, &walker, &body, base),
+                Found::Damaged { from, to, record } => {
+                    self.unreadable.insert((number, from));
+                    pieces.push(Piece { segment: number, from, to, tail: to == length, record });
+                }
+            }
+        }
+        let end = pieces.last().filter(|piece| piece.tail).map_or(length, |piece| piece.from);
+        if damaged_head {
+            // One that holds nothing more was being made when the process or the machine stopped.
+            let tail = end <= HEAD;
+            let to = if tail { length } else { HEAD };
+            if tail {
+                pieces.clear();
+            }
+            pieces.insert(0, Piece { segment: number, from: 0, to, tail, record: None });
+        }
+        let gone = damaged_head && end <= HEAD;
+        self.report(number, &*file, pieces, damaged_head && !gone)?;
+        if !gone {
+            self.found.segments.insert(number, Segment { length: end, ..Segment::default() });
+        } else if self.mend != Mend::No {
+            let name = segment_name(number);
+            self.files.delete(&name).map_err(SpoolError::io(format!("{name} cannot be removed")))?;
+        }
+        Ok(())
+    }
+
+    fn report(
+        &mut self,
+        number: u64,
+        file: &dyn SegmentFile,
+        pieces: Vec<Piece>,
+        new_head: bool,
+    ) -> Result<(), SpoolError> {
+        let Mend::Within(limit) = self.mend else {
+            self.found.damages.extend(pieces.iter().map(|piece| piece.report(self.files, None)));
+            return Ok(());
+        };
+        let mended = (|| {
+            for piece in pieces.iter().filter(|piece| piece.to > piece.from) {
+                self.found.damages.push(piece.set_aside(self.files, file, limit)?);
+            }
+            if new_head {
+                file.write_at(0, &format::head())?;
+            }
+            // What is taken for stored from now on must be: the last process may have had no time to sync.
+            file.sync()
+        })();
+        let path = self.files.path(&segment_name(number));
+        mended.map_err(SpoolError::io(format!("{} cannot be mended", path.display())))
+    }
+
+    fn read_record(&mut self, place: Place, walker: &Walker, body: &[u8], base: u64) {
+        let header = place.header;
+        match header.kind {
+            Kind::Batch => {
+                let Some(key) = header.lane(walker.names()) else { return };
+                if walker.segment() >= base
+                    && !header.moved
+                    && let Ok((metadata, messages)) = decode(body)
+                {
+                    let identities = Identity::of_all(metadata.partition_id, &messages);
+                    self.found.windows.remember(&key.topic_key(), identities);
+                }
+                let lane = self.found.lanes.entry(key).or_default();
+                lane.next = lane.next.max(header.sequence + 1);
+            }
+            Kind::Progress => {
+                let Some(key) = header.lane(walker.names()) else { return };
+                let lane = self.found.lanes.entry(key.clone()).or_default();
+                lane.next = lane.next.max(header.sequence + 1);
+                match decode_progress(body) {
+                    Some(None) => {
+                        self.settled.entry(key).or_default().insert(header.sequence, header.sequence);
+                    }
+                    Some(Some(ranges)) => {
+                        let partly = self.partly.entry(key).or_default().entry(header.sequence).or_default();
+                        partly
+                            .extend(ranges.iter().map(|(first, last)| (u64::from(*first), u64::from(*last))));
+                    }
+                    None => {}
+                }
+            }
+            Kind::Checkpoint => {
+                if let Ok(checkpoint) = postcard::from_bytes::<Checkpoint<'_>>(body) {
+                    self.read_checkpoint(&checkpoint, walker.segment() == base);
+                }
+            }
+            Kind::Gap => {}
+        }
+    }
+
+    fn read_checkpoint(&mut self, checkpoint: &Checkpoint<'_>, is_base: bool) {
+        for state in &checkpoint.lanes {
+            let key = state.key();
+            let settled = self.settled.entry(key.clone()).or_default();
+            settled.extend(state.settled().into_iter().map(|range| (range.start, range.end - 1)));
+            for (sequence, messages) in &state.partly {
+                let partly = self.partly.entry(key.clone()).or_default().entry(*sequence).or_default();
+                partly.extend(messages.iter().copied());
+            }
+            let lane = self.found.lanes.entry(key).or_default();
+            lane.next = lane.next.max(state.next);
+        }
+        if is_base {
+            for window in &checkpoint.windows {
+                window.restore(&mut self.found.windows);
+            }
+        }
+    }
+
+    /// Takes in the records of a segment that are not settled.
+    fn read_unsettled(&mut self, number: u64, length: u64) -> Result<(), SpoolError> {
+        let Some((file, _)) = self.open(number)? else { return Ok(()) };
+        let mut walker = Walker::new(number, length);
+        while let Some(found) = walker.next(&*file, None).map_err(self.failed(number))? {
+            let Found::Record(place) = found else { continue };
+            let header = place.header;
+            if header.kind != Kind::Batch || self.unreadable.contains(&(number, place.position)) {
+                continue;
+            }
+            let Some(key) = header.lane(walker.names()) else { continue };
+            let sequence = header.sequence;
+            if self.settled.get(&key).is_some_and(|settled| settled.contains(sequence)) {
+                continue;
+            }
+            let partly = self.partly.get_mut(&key).and_then(|partly| partly.remove(&sequence));
+            let done = partly.as_ref().map_or(0, Ranges::count);
+            let lane = self.found.lanes.entry(key).or_default();
+            // A record that was moved can be there twice; a whole one, if only its last progress was lost.
+            if lane.run(sequence).is_some() || done >= u64::from(header.messages) {
+                continue;
+            }
+            lane.insert(sequence, number, place.position);
+            if let Some(partly) = partly {
+                lane.partly.insert(sequence, partly);
+                let known = Known {
+                    segment: number,
+                    end: place.end(),
+                    length: header.length(),
+                    messages: header.messages,
+                };
+                lane.known.insert(sequence, known);
+            }
+            lane.messages += u64::from(header.messages) - done;
+            lane.bytes += header.length();
+            let segment = self.found.segments.entry(number).or_default();
+            segment.live += 1;
+            segment.live_bytes += header.length();
+        }
+        Ok(())
+    }
+}

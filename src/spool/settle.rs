@@ -1,0 +1,105 @@
+//! The way out: what was delivered is written down.
+
+use super::{LaneKey, Spool, SpoolError, record::Draft, state::State, store::Shared};
+
+impl Spool {
+    /// Settles messages of a record, by their index: nobody gets them again. Records and messages can be
+    /// settled in any order, and more than once. What was settled survives a crash of the process, and
+    /// that of the machine with the next batch that is stored.
+    ///
+    /// # Errors
+    /// It could not be written: the messages are settled until a crash, after which they may be delivered
+    /// again.
+    pub fn settle(&self, lane: &LaneKey, sequence: u64, messages: &[u32]) -> Result<(), SpoolError> {
+        self.settle_some(lane, sequence, Some(messages))
+    }
+
+    /// Settles all messages of a record, as [`settle`](Self::settle) does.
+    ///
+    /// # Errors
+    /// That of [`settle`](Self::settle).
+    pub fn settle_all(&self, lane: &LaneKey, sequence: u64) -> Result<(), SpoolError> {
+        self.settle_some(lane, sequence, None)
+    }
+
+    fn settle_some(&self, lane: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Result<(), SpoolError> {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        let is_known = |state: &State| {
+            let lane = state.lanes.get(lane);
+            lane.is_none_or(|lane| lane.run(sequence).is_none() || lane.known.contains_key(&sequence))
+        };
+        if !is_known(&state) {
+            // Settled without having been read: how many messages it has is on disk.
+            drop(state);
+            self.next(lane, sequence.saturating_sub(1))?;
+            state = shared.lock();
+        }
+        let progress = state.settle(lane, sequence, messages);
+        let Some(progress) = progress else { return Ok(()) };
+        let written = shared.write_progress(&mut state, lane, sequence, &progress);
+        shared.delete_settled(&mut state);
+        // Whoever waits for space looks whether there is some now.
+        shared.changed.notify_all();
+        shared.unsynced.notify_one();
+        written
+    }
+}
+
+impl Shared {
+    fn write_progress(
+        &self,
+        state: &mut State,
+        lane: &LaneKey,
+        sequence: u64,
+        progress: &[(u32, u32)],
+    ) -> Result<(), SpoolError> {
+        let Some(mut draft) = Draft::progress(lane, sequence, progress, Vec::new()) else { return Ok(()) };
+        if !state.committing {
+            state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64)?;
+        } else if state.active.is_none() {
+            // A segment cannot begin now; the one that does next has this in its checkpoint.
+            return Ok(());
+        }
+        state.append(&*self.files, &mut [&mut draft]).map(|_| ())
+    }
+}
+
+impl State {
+    /// Settles messages of a record in memory. Returns what is new in that, as ranges; none for the whole
+    /// record.
+    fn settle(&mut self, key: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Option<Vec<(u32, u32)>> {
+        let lane = self.lanes.get_mut(key)?;
+        lane.run(sequence)?;
+        let known = *lane.known.get(&sequence)?;
+        let total = u64::from(known.messages);
+        let partly = lane.partly.entry(sequence).or_default();
+        let before = partly.count();
+        let mut progress: Vec<(u32, u32)> = Vec::new();
+        match messages {
+            None => partly.extend(total.checked_sub(1).map(|last| (0, last))),
+            Some(messages) => {
+                for &message in messages {
+                    if message >= known.messages || partly.contains(u64::from(message)) {
+                        continue;
+                    }
+                    partly.insert(u64::from(message), u64::from(message));
+                    match progress.last_mut() {
+                        Some((_, last)) if *last + 1 == message => *last = message,
+                        _ => progress.push((message, message)),
+                    }
+                }
+            }
+        }
+        let settled = partly.count();
+        lane.messages = lane.messages.saturating_sub(settled - before);
+        if settled >= total {
+            self.remove(key, sequence, known.length);
+            return Some(Vec::new());
+        }
+        if settled == 0 {
+            lane.partly.remove(&sequence);
+        }
+        (!progress.is_empty()).then_some(progress)
+    }
+}

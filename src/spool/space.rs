@@ -1,0 +1,216 @@
+//! Gives space back: deletes segments that are settled, and empties those that a few records keep alive.
+
+use std::io;
+
+use tracing::error;
+
+use super::{
+    LaneKey, SpoolError,
+    damage::Piece,
+    files::SegmentFile,
+    format::{Kind, PREFIX, segment_name},
+    lanes::Known,
+    record::Draft,
+    state::{Active, State},
+    store::Shared,
+    walk::{Found, Walker},
+};
+
+/// A segment is emptied for the sake of its garbage from this part of it on: one in so many.
+const WORTH: u64 = 4;
+/// The room that an encoded lane and what is around it takes in a checkpoint.
+const LANE_BYTES: u64 = 64;
+
+impl State {
+    /// What a new segment takes besides its records, about.
+    pub(super) fn overhead(&self) -> u64 {
+        let names: usize = self.lanes.keys().map(|lane| lane.stream().len() + lane.topic().len()).sum();
+        let lanes = self.lanes.len() as u64 * LANE_BYTES + names as u64;
+        PREFIX as u64 * 2 + self.windows.held() as u64 * 8 + lanes
+    }
+
+    /// The active segment and its checkpoint survive a crash.
+    pub(super) fn is_durable(&mut self, number: u64) {
+        if let Some(active) = self.active.as_mut().filter(|active| active.number == number) {
+            active.durable = true;
+        }
+    }
+
+    /// Appends no more to a segment.
+    pub(super) fn leave(&mut self, number: u64) {
+        if let Some(active) = self.active.take_if(|active| active.number == number)
+            && std::mem::take(&mut self.dirty)
+        {
+            self.unsynced.push(active.file);
+        }
+    }
+
+    fn settled_segments(&self) -> Vec<u64> {
+        let active = self.active.as_ref().map(|active| active.number);
+        let settled = self
+            .segments
+            .iter()
+            .filter(|(number, segment)| segment.live == 0 && active.is_none_or(|active| **number < active));
+        settled.map(|(number, _)| *number).collect()
+    }
+}
+
+impl Shared {
+    /// Deletes the segments before the active one in which nothing is unsettled, if what they told
+    /// survives a crash without them. Space on disk, so an error is no more than told.
+    pub(super) fn delete_settled(&self, state: &mut State) {
+        if state.committing {
+            return;
+        }
+        let settled = state.settled_segments();
+        let Some(active) = state.active.clone() else { return };
+        if settled.is_empty() {
+            return;
+        }
+        if !active.durable {
+            let synced = active.file.sync().and_then(|()| self.files.sync_names());
+            if synced.is_err() {
+                // Whoever stores something gets the error.
+                return;
+            }
+            state.is_durable(active.number);
+        }
+        for number in settled {
+            let name = segment_name(number);
+            match self.files.delete(&name) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                    error!("{} cannot be deleted: {why}", self.files.path(&name).display());
+                    return;
+                }
+                _ => {}
+            }
+            if let Some(segment) = state.segments.remove(&number) {
+                state.bytes = state.bytes.saturating_sub(segment.length);
+            }
+        }
+    }
+
+    /// Frees what can be freed while somebody waits for space, who has set `committing`. Returns whether
+    /// that was something.
+    pub(super) fn make_room(&self, state: &mut State) -> Result<bool, SpoolError> {
+        let before = state.bytes;
+        if state.active.is_none() {
+            state.begin_segment(&*self.files)?;
+        }
+        let active = state.active.as_ref().map(|active| (active.number, active.begin));
+        let garbage = |number: u64, length: u64, live: u64| {
+            // What the next segment begins with as well is nothing won.
+            let begin = active.filter(|(active, _)| *active == number).map_or(0, |(_, begin)| begin);
+            length.saturating_sub(live + begin)
+        };
+        let worst = state
+            .segments
+            .iter()
+            .map(|(number, segment)| {
+                (garbage(*number, segment.length, segment.live_bytes), *number, *segment)
+            })
+            .filter(|(garbage, _, segment)| segment.live == 0 || *garbage >= segment.length / WORTH)
+            .filter(|(garbage, ..)| *garbage > 0)
+            .max_by_key(|(garbage, ..)| *garbage);
+        let Some((_, number, segment)) = worst else { return Ok(false) };
+        if active.is_some_and(|(active, _)| active == number) {
+            state.begin_segment(&*self.files)?;
+        }
+        if segment.live > 0 {
+            self.empty(state, number)?;
+        }
+        state.committing = false;
+        self.delete_settled(state);
+        state.committing = true;
+        Ok(state.bytes < before)
+    }
+
+    /// Writes the unsettled records of a segment once more, behind all others.
+    fn empty(&self, state: &mut State, number: u64) -> Result<(), SpoolError> {
+        let name = segment_name(number);
+        let failed = || SpoolError::io(format!("{} cannot be read", self.files.path(&name).display()));
+        let length = state.segments.get(&number).map_or(0, |segment| segment.length);
+        let file = self.files.open(&name).map_err(failed())?;
+        let mut walker = Walker::new(number, length);
+        let mut moved: Vec<Moved> = Vec::new();
+        let mut targets: Vec<Active> = Vec::new();
+        let mut body = Vec::new();
+        let mut pieces = Vec::new();
+        while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(failed())? {
+            let place = match found {
+                Found::Record(place) if place.header.kind == Kind::Batch => place,
+                Found::Record(_) => continue,
+                Found::Damaged { from, to, record } => {
+                    pieces.push(Piece { segment: number, from, to, tail: to == length, record });
+                    continue;
+                }
+            };
+            let Some(lane) = place.header.lane(walker.names()) else { continue };
+            let sequence = place.header.sequence;
+            let run = state.lanes.get(&lane).and_then(|lane| lane.run(sequence));
+            if run.is_none_or(|run| run.segment != number) {
+                continue;
+            }
+            let mut draft = Draft::moved(place.header, walker.names(), &body);
+            state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64)?;
+            let written = state.append(&*self.files, &mut [&mut draft])?;
+            let (segment, end) = (written.active.number, written.active.length);
+            let known = Known { segment, end, length: end - written.from, messages: place.header.messages };
+            moved.push(Moved { lane, sequence, known });
+            if targets.last().is_none_or(|target| target.number != segment) {
+                targets.push(written.active);
+            }
+        }
+        // All of them, before the segment they come from is deleted.
+        let synced = targets.iter().try_for_each(|target| target.file.sync());
+        let synced = synced.and_then(|()| self.files.sync_names());
+        synced.map_err(SpoolError::io(format!(
+            "the spool {} cannot be synced",
+            self.files.path("").display()
+        )))?;
+        for target in targets {
+            state.is_durable(target.number);
+        }
+        self.set_aside(&*file, &pieces);
+        state.relocate(number, moved);
+        Ok(())
+    }
+
+    /// Sets damaged pieces aside that were found while the spool is open, and tells of them.
+    pub(super) fn set_aside(&self, file: &dyn SegmentFile, pieces: &[Piece]) {
+        for piece in pieces {
+            match piece.set_aside(&*self.files, file, self.damaged_limit()) {
+                Ok(damage) => error!("{damage}"),
+                Err(why) => error!("{}: {why}", piece.report(&*self.files, None)),
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes in that records were moved out of a segment. Unsettled ones that were not are lost.
+    fn relocate(&mut self, from: u64, moved: Vec<Moved>) {
+        for moved in moved {
+            let Some(lane) = self.lanes.get_mut(&moved.lane) else { continue };
+            lane.relocate(moved.sequence, &moved.known);
+            if let Some(segment) = self.segments.get_mut(&moved.known.segment) {
+                segment.live += 1;
+                segment.live_bytes += moved.known.length;
+            }
+        }
+        for lane in self.lanes.values_mut() {
+            lane.lose(from);
+        }
+        if let Some(segment) = self.segments.get_mut(&from) {
+            (segment.live, segment.live_bytes) = (0, 0);
+        }
+    }
+}
+
+/// A record that was written once more.
+#[derive(Debug)]
+struct Moved {
+    lane: LaneKey,
+    sequence: u64,
+    known: Known,
+}

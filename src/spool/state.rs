@@ -1,0 +1,213 @@
+//! What the threads of a spool share, and how it is appended to.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+};
+
+use super::{
+    LaneKey, SpoolError, checkpoint,
+    files::{Files, SegmentFile},
+    format::{self, HEAD, segment_name},
+    lanes::Lane,
+    record::Draft,
+    recover::Segment,
+    window::{Identity, Windows},
+};
+
+/// Records smaller than this altogether are joined for one write.
+const JOINED: usize = 256 * 1024;
+
+/// Everything that changes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) lanes: HashMap<LaneKey, Lane>,
+    pub(super) windows: Windows,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// The segment that is appended to; the next append makes one where there is none.
+    pub(super) active: Option<Active>,
+    pub(super) next_segment: u64,
+    /// The lengths of all segments.
+    pub(super) bytes: u64,
+    /// Records that wait to be written, and their bytes.
+    pub(super) queue: Vec<Pending>,
+    pub(super) queued_bytes: u64,
+    /// How the write of a record ended, until its caller has seen it.
+    pub(super) outcomes: HashMap<u64, Result<(), SpoolError>>,
+    pub(super) tickets: u64,
+    /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
+    /// would not have the records that are being written.
+    pub(super) committing: bool,
+    pub(super) closing: bool,
+    /// The spool is being dropped.
+    pub(super) stop: bool,
+    /// Records are synced from time to time, and what is to be synced is noted.
+    pub(super) delayed: bool,
+    /// Files before the active one with records that are to be synced.
+    pub(super) unsynced: Vec<Arc<dyn SegmentFile>>,
+    /// The active file has such records.
+    pub(super) dirty: bool,
+}
+
+/// A record that waits to be written.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ticket: u64,
+    pub(super) lane: LaneKey,
+    pub(super) draft: Draft,
+    pub(super) identities: Vec<Identity>,
+}
+
+/// The segment that is appended to.
+#[derive(Debug, Clone)]
+pub(super) struct Active {
+    pub(super) number: u64,
+    pub(super) file: Arc<dyn SegmentFile>,
+    /// Where the first record behind the checkpoint begins.
+    pub(super) begin: u64,
+    pub(super) length: u64,
+    /// It and its checkpoint survive a crash, so that what that covers can be deleted.
+    pub(super) durable: bool,
+}
+
+/// Where records were written.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) active: Active,
+    pub(super) from: u64,
+    /// The place of each.
+    pub(super) places: Vec<u64>,
+}
+
+impl State {
+    /// Makes sure that there is a segment to append so many bytes to.
+    pub(super) fn make_active(
+        &mut self,
+        files: &dyn Files,
+        segment_bytes: u64,
+        needed: u64,
+    ) -> Result<(), SpoolError> {
+        match &self.active {
+            Some(active) if active.length == active.begin || active.length + needed <= segment_bytes => {
+                Ok(())
+            }
+            _ => self.begin_segment(files),
+        }
+    }
+
+    /// Begins a segment, with all that was told before at its head.
+    pub(super) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let name = segment_name(number);
+        let made = files.create(&name).and_then(|file| {
+            let checkpoint = checkpoint::record(&self.lanes, &self.windows, number, HEAD)
+                .ok_or_else(|| io::Error::other("the checkpoint is too large"))?;
+            let bytes = [&format::head()[..], &checkpoint].concat();
+            file.write_at(0, &bytes).map(|()| (file, bytes.len() as u64))
+        });
+        let (file, length) = match made {
+            Ok(made) => made,
+            Err(why) => {
+                // Half a segment is no harm, but takes space.
+                let _ = files.delete(&name);
+                return Err(SpoolError::io(format!("{} cannot be made", files.path(&name).display()))(why));
+            }
+        };
+        if let Some(before) = self.active.take()
+            && std::mem::take(&mut self.dirty)
+        {
+            self.unsynced.push(before.file);
+        }
+        self.segments.insert(number, Segment { length, ..Segment::default() });
+        self.bytes += length;
+        self.active = Some(Active { number, file, begin: length, length, durable: false });
+        Ok(())
+    }
+
+    /// Writes records behind all others, where [`make_active`](Self::make_active) made sure of a segment.
+    /// After an error none of them is there.
+    pub(super) fn append(
+        &mut self,
+        files: &dyn Files,
+        records: &mut [&mut Draft],
+    ) -> Result<Written, SpoolError> {
+        let Some(active) = self.active.clone() else {
+            return Err(SpoolError::io("no segment is open")(io::ErrorKind::NotFound.into()));
+        };
+        let from = active.length;
+        let total: usize = records.iter().map(|record| record.bytes.len()).sum();
+        let join = records.len() > 1 && total <= JOINED;
+        let mut joined = Vec::with_capacity(if join { total } else { 0 });
+        let mut places = Vec::with_capacity(records.len());
+        let mut position = from;
+        let mut wrote = Ok(());
+        for record in records {
+            let sealed = record.seal(active.number, position);
+            if join {
+                joined.extend_from_slice(sealed);
+            } else {
+                wrote = wrote.and_then(|()| active.file.write_at(position, sealed));
+            }
+            places.push(position);
+            position += sealed.len() as u64;
+        }
+        if join {
+            wrote = active.file.write_at(from, &joined);
+        }
+        if let Err(why) = wrote {
+            self.cut(&active, from);
+            let path = files.path(&segment_name(active.number));
+            return Err(SpoolError::io(format!("{} cannot be written", path.display()))(why));
+        }
+        self.grow(&active, position);
+        self.dirty = self.delayed;
+        Ok(Written { active: Active { length: position, ..active }, from, places })
+    }
+
+    fn grow(&mut self, active: &Active, length: u64) {
+        if let Some(segment) = self.segments.get_mut(&active.number) {
+            self.bytes = self.bytes + length - segment.length;
+            segment.length = length;
+        }
+        if let Some(active) = &mut self.active {
+            active.length = length;
+        }
+    }
+
+    /// Takes back what was written to a segment from a place on, and appends no more to it.
+    pub(super) fn cut(&mut self, written: &Active, from: u64) {
+        // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
+        // tells that they are settled, and nobody delivers them.
+        let cut = written.file.truncate(from).and_then(|()| written.file.sync());
+        let length = if cut.is_ok() { from } else { written.file.length().unwrap_or(written.length) };
+        if let Some(segment) = self.segments.get_mut(&written.number) {
+            self.bytes = (self.bytes + length).saturating_sub(segment.length);
+            segment.length = length;
+        }
+        if self.active.as_ref().is_some_and(|active| active.number == written.number) {
+            self.active = None;
+            if std::mem::take(&mut self.dirty) {
+                self.unsynced.push(written.file.clone());
+            }
+        }
+    }
+
+    /// Takes out a record that is settled as a whole, or lost. `length` is that of the record.
+    pub(super) fn remove(&mut self, key: &LaneKey, sequence: u64, length: u64) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(number) = lane.remove(sequence) else { return };
+        lane.bytes = lane.bytes.saturating_sub(length);
+        if lane.is_empty() {
+            (lane.messages, lane.bytes) = (0, 0);
+        }
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.live = segment.live.saturating_sub(1);
+            segment.live_bytes = segment.live_bytes.saturating_sub(length);
+            if segment.live == 0 {
+                segment.live_bytes = 0;
+            }
+        }
+    }
+}

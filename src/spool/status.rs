@@ -1,0 +1,153 @@
+//! What a spool holds, for people, while somebody writes to it or not.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    Damage, LaneKey, SpoolError,
+    files::{Disk, Files, Lock},
+    format::{Kind, segment_name},
+    lanes::Lane,
+    record::decode,
+    recover::{Mend, recover},
+    walk::{Found, Walker},
+    window::Windows,
+};
+
+/// What a spool holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Whether a connector has it open.
+    pub in_use: bool,
+    /// Its process, where that is known.
+    pub process: Option<u32>,
+    /// Unsettled messages.
+    pub messages: u64,
+    /// The bytes of the segments.
+    pub bytes: u64,
+    /// How many segments there are.
+    pub segments: usize,
+    /// When the server took the oldest unsettled message, in microseconds since the Unix epoch.
+    pub oldest_timestamp: Option<u64>,
+    /// The lanes with unsettled messages.
+    pub lanes: Vec<LaneStatus>,
+    /// What cannot be read, and was not set aside yet.
+    pub damages: Vec<Damage>,
+    /// Damaged pieces that were set aside, with their lengths.
+    pub set_aside: Vec<(PathBuf, u64)>,
+}
+
+/// What a lane holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// The stream.
+    pub stream: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition that the batches are labelled with.
+    pub partition: u32,
+    /// Unsettled messages.
+    pub messages: u64,
+    /// The bytes of their records.
+    pub bytes: u64,
+    /// When the server took the oldest of them, in microseconds since the Unix epoch.
+    pub oldest_timestamp: Option<u64>,
+    /// The offset of the message that is delivered next.
+    pub next_offset: Option<u64>,
+}
+
+/// Looks at a spool. Nothing is changed, and nobody is kept from writing to it.
+///
+/// # Errors
+/// There is none, it cannot be read, or it has another format.
+pub fn status(path: &Path) -> Result<Status, SpoolError> {
+    let failed = || SpoolError::io(format!("the spool {} cannot be read", path.display()));
+    fs::read_dir(path).map_err(failed())?;
+    let holder = Lock::held(path).map_err(failed())?;
+    let files = Disk::new(path);
+    let recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    let mut lanes = Vec::new();
+    for (key, lane) in recovered.lanes.iter().filter(|(_, lane)| !lane.is_empty()) {
+        lanes.push(lane_status(&files, key, lane).map_err(failed())?);
+    }
+    lanes.sort_by(|a, b| (&a.stream, &a.topic, a.partition).cmp(&(&b.stream, &b.topic, b.partition)));
+    // A write that is going on looks as if its end were cut off.
+    let damages = recovered.damages.into_iter().filter(|damage| holder.is_none() || !damage.tail).collect();
+    let set_aside = match Disk::new(&path.join("damaged")).list() {
+        Ok(pieces) => {
+            pieces.into_iter().map(|(name, length)| (path.join("damaged").join(name), length)).collect()
+        }
+        Err(_) => Vec::new(),
+    };
+    Ok(Status {
+        path: path.to_owned(),
+        in_use: holder.is_some(),
+        process: holder.flatten(),
+        messages: lanes.iter().map(|lane| lane.messages).sum(),
+        bytes: recovered.segments.values().map(|segment| segment.length).sum(),
+        segments: recovered.segments.len(),
+        oldest_timestamp: lanes.iter().filter_map(|lane| lane.oldest_timestamp).min(),
+        lanes,
+        damages,
+        set_aside,
+    })
+}
+
+/// Whether a folder holds messages that were not delivered. A folder that is not there holds none.
+///
+/// # Errors
+/// It cannot be read, or it has another format.
+pub fn holds_messages(path: &Path) -> Result<bool, SpoolError> {
+    match fs::read_dir(path) {
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(false),
+        _ => Ok(status(path)?.messages > 0),
+    }
+}
+
+fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result<LaneStatus> {
+    let mut status = LaneStatus {
+        stream: key.stream().to_owned(),
+        topic: key.topic().to_owned(),
+        partition: key.partition(),
+        messages: lane.messages,
+        bytes: lane.bytes,
+        oldest_timestamp: None,
+        next_offset: None,
+    };
+    let Some((sequence, run)) = lane.first_after(0) else { return Ok(status) };
+    let file = match files.open(&segment_name(run.segment)) {
+        Ok(file) => file,
+        // Delivered and deleted meanwhile.
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(status),
+        Err(why) => return Err(why),
+    };
+    let mut walker = Walker::default();
+    walker.go(run.segment, run.position, file.length()?);
+    let mut body = Vec::new();
+    while let Some(found) = walker.next(&*file, None)? {
+        let Found::Record(place) = found else { continue };
+        let header = place.header;
+        if header.kind == Kind::Batch
+            && header.sequence == sequence
+            && header.lane(walker.names()).as_ref() == Some(key)
+        {
+            walker.body(&*file, place, &mut body)?;
+            if let Ok((_, messages)) = decode(&body) {
+                let settled = lane.partly.get(&sequence);
+                let open = |index: u64| settled.is_none_or(|settled| !settled.contains(index));
+                let next = (0..).zip(&messages).find(|(index, _)| open(*index)).map(|(_, message)| message);
+                status.next_offset = next.map(|message| message.offset);
+                status.oldest_timestamp = next.map(|message| message.timestamp);
+            }
+            break;
+        }
+    }
+    Ok(status)
+}

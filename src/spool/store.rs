@@ -1,0 +1,276 @@
+//! A spool that is open.
+
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Damage, LaneKey, SpoolError,
+    files::{Disk, Files, Lock},
+    read::Reader,
+    recover::{Mend, Recovered, recover},
+    state::State,
+    sync,
+    window::{Topic, Windows},
+};
+
+/// Of each topic so many messages are recognised when they come again.
+const WINDOW: usize = 16_384;
+/// Of all topics together. A checkpoint takes 8 bytes for each.
+const WINDOWS: usize = 131_072;
+/// The sizes of a segment.
+const SEGMENT: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);
+/// So many buffers for records are kept, none larger than this.
+const BUFFERS: (usize, usize) = (4, 4 * 1024 * 1024);
+
+/// What a spool is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Its folder; made where there is none.
+    pub path: PathBuf,
+    /// What it takes on disk at most. Progress is written also when it is full.
+    pub max_bytes: u64,
+    /// What happens to a batch while it is full.
+    pub when_full: WhenFull,
+    /// When a batch counts as stored.
+    pub sync: SyncMode,
+}
+
+/// What happens to a batch while the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Consume waits for space.
+    Block,
+    /// The caller gets [`SpoolError::Full`] at once, and puts it to the dead letters.
+    DeadLetter,
+}
+
+/// When a batch counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When it survives a crash of the machine.
+    Batch,
+    /// When it survives a crash of the process; that of the machine after this time.
+    Within(Duration),
+}
+
+/// What was found when a spool was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many messages wait to be delivered.
+    pub messages: u64,
+    /// In how many lanes.
+    pub lanes: usize,
+    /// What could not be read. It is told once: it was set aside.
+    pub damages: Vec<Damage>,
+}
+
+/// What a spool holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on disk, without those set aside as damaged.
+    pub bytes: u64,
+    /// What they can be at most.
+    pub max_bytes: u64,
+    /// Unsettled messages.
+    pub messages: u64,
+    /// How many things are kept in memory for what is unsettled. It grows with segments and lanes, and
+    /// with what is settled out of order, but not with the messages.
+    pub runs: usize,
+    /// How many messages are remembered, to recognise them when they come again.
+    pub remembered: usize,
+}
+
+/// A durable queue of batches, in lanes.
+#[derive(Debug)]
+pub struct Spool {
+    pub(super) shared: Arc<Shared>,
+    pub(super) turns: Mutex<HashMap<Topic, Arc<Mutex<()>>>>,
+    pub(super) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
+    /// Syncs from time to time.
+    syncer: Option<JoinHandle<()>>,
+    /// Keeps other owners away; the last to be dropped.
+    _lock: Option<Lock>,
+}
+
+/// What the threads of a spool share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) max_bytes: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) when_full: WhenFull,
+    pub(super) sync: SyncMode,
+    pub(super) state: Mutex<State>,
+    /// Something ended that somebody may wait for.
+    pub(super) changed: Condvar,
+    /// There is something to sync, or it is time to stop.
+    pub(super) unsynced: Condvar,
+    /// Counts what consumers of the lanes may wait for.
+    pub(super) news: watch::Sender<u64>,
+    /// Memory for records, used again and again.
+    buffers: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Memory for a record.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        lock(&self.buffers).pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a record for another.
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        let (count, bytes) = BUFFERS;
+        let mut buffers = lock(&self.buffers);
+        if buffers.len() < count && buffer.capacity() <= bytes {
+            buffers.push(buffer);
+        }
+    }
+
+    /// What is kept of damaged pieces.
+    pub(super) fn damaged_limit(&self) -> u64 {
+        (self.max_bytes / 16).max(SEGMENT.0)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Spool {
+    /// Opens a spool, and makes it where there is none. What a crash left is there again.
+    ///
+    /// # Errors
+    /// [`SpoolError::InUse`], [`SpoolError::Version`], or the folder cannot be read or written.
+    pub fn open(options: &Options) -> Result<(Self, Recovery), SpoolError> {
+        let failed = |why: io::Error| {
+            SpoolError::io(format!("the spool {} cannot be opened", options.path.display()))(why)
+        };
+        fs::create_dir_all(&options.path).map_err(failed)?;
+        let lock = match Lock::take(&options.path).map_err(failed)? {
+            Ok(lock) => lock,
+            Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
+        };
+        Self::start(Arc::new(Disk::new(&options.path)), Some(lock), options)
+    }
+
+    pub(super) fn start(
+        files: Arc<dyn Files>,
+        lock: Option<Lock>,
+        options: &Options,
+    ) -> Result<(Self, Recovery), SpoolError> {
+        let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
+        let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
+        let Recovered { lanes, windows, segments, damages } =
+            recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
+        let recovery = Recovery {
+            messages: lanes.values().map(|lane| lane.messages).sum(),
+            lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),
+            damages,
+        };
+        let state = State {
+            next_segment: segments.last_key_value().map_or(1, |(number, _)| number + 1),
+            bytes: segments.values().map(|segment| segment.length).sum(),
+            lanes,
+            windows,
+            segments,
+            active: None,
+            queue: Vec::new(),
+            queued_bytes: 0,
+            outcomes: HashMap::new(),
+            tickets: 0,
+            committing: false,
+            closing: false,
+            stop: false,
+            delayed: options.sync != SyncMode::Batch,
+            unsynced: Vec::new(),
+            dirty: false,
+        };
+        let shared = Arc::new(Shared {
+            files,
+            max_bytes: options.max_bytes,
+            segment_bytes,
+            when_full: options.when_full,
+            sync: options.sync,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            unsynced: Condvar::new(),
+            news: watch::Sender::new(0),
+            buffers: Mutex::default(),
+        });
+        let syncer = match options.sync {
+            SyncMode::Batch => None,
+            SyncMode::Within(interval) => Some(
+                sync::start(shared.clone(), interval).map_err(SpoolError::io("no thread can be started"))?,
+            ),
+        };
+        let (turns, readers) = (Mutex::default(), Mutex::default());
+        Ok((Self { shared, turns, readers, syncer, _lock: lock }, recovery))
+    }
+
+    /// The lanes with unsettled records.
+    pub fn lanes(&self) -> Vec<LaneKey> {
+        let state = self.shared.lock();
+        state.lanes.iter().filter(|(_, lane)| !lane.is_empty()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Changes whenever records were added, and when [`close_begins`](Self::close_begins) was called.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.shared.news.subscribe()
+    }
+
+    /// Ends the waiting of batches that wait for space: they are not stored.
+    pub fn close_begins(&self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_all();
+        self.shared.news.send_modify(|news| *news += 1);
+    }
+
+    /// What it holds.
+    pub fn usage(&self) -> Usage {
+        let state = self.shared.lock();
+        Usage {
+            bytes: state.bytes,
+            max_bytes: self.shared.max_bytes,
+            messages: state.lanes.values().map(|lane| lane.messages).sum(),
+            runs: state.lanes.values().map(|lane| lane.runs() + lane.known.len() + lane.partly.len()).sum(),
+            remembered: state.windows.held(),
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.close_begins();
+        self.shared.lock().stop = true;
+        self.shared.unsynced.notify_all();
+        if let Some(syncer) = self.syncer.take() {
+            // It syncs once more; if it panicked, there is nothing to be done about it here.
+            let _ = syncer.join();
+        }
+    }
+}
+
+/// As many messages are remembered as a checkpoint should hold, which every segment begins with.
+pub(super) fn windows(segment_bytes: u64) -> Windows {
+    let all = usize::try_from(segment_bytes / 64).unwrap_or(WINDOWS).clamp(64, WINDOWS);
+    Windows::new(WINDOW, all)
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages in {} lanes wait to be delivered", self.messages, self.lanes)?;
+        self.damages.iter().try_for_each(|damage| write!(f, "; {damage}"))
+    }
+}

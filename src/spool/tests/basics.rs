@@ -1,0 +1,295 @@
+//! What a spool does while nothing goes wrong.
+
+use std::fs;
+
+use super::support::{accept, accept_of, lane, open, options, records};
+use crate::spool::{
+    Accepted, LaneKey, Options, Spool, SpoolError, SyncMode, WhenFull, format, holds_messages, status,
+};
+
+#[test]
+fn batches_come_back_as_they_went_in_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    assert_eq!(accept(&spool, "t", 0..3).unwrap(), Accepted { stored: 3, repeats: 0 });
+    accept(&spool, "u", 5..6).unwrap();
+    accept(&spool, "t", 3..4).unwrap();
+    assert_eq!(accept(&spool, "t", 9..9).unwrap(), Accepted::default());
+    let all = |spool: &Spool| (records(spool, "t"), records(spool, "u"));
+    let expected = (vec![vec![0, 1, 2], vec![3]], vec![vec![5]]);
+    assert_eq!(all(&spool), expected);
+    let record = spool.next(&lane("t"), 0).unwrap().unwrap();
+    let stored = record.decode().unwrap();
+    assert_eq!((stored.topic.stream.as_str(), stored.topic.topic.as_str()), ("s", "t"));
+    assert_eq!((stored.metadata.partition_id, stored.metadata.current_offset), (1, 7));
+    assert_eq!((stored.messages[1].id, stored.messages[1].timestamp), (1 << 64 | 1, 1001));
+    drop(spool);
+    let (spool, recovery) = Spool::open(&options(folder.path())).unwrap();
+    assert_eq!((recovery.messages, recovery.lanes, recovery.damages.len()), (5, 2, 0));
+    let mut lanes = spool.lanes();
+    lanes.sort();
+    assert_eq!(lanes, [lane("t"), lane("u")]);
+    assert_eq!(all(&spool), expected);
+    assert_eq!(records(&spool, "none"), Vec::<Vec<u64>>::new());
+}
+
+#[test]
+fn what_is_settled_does_not_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    for first in 0..5 {
+        accept(&spool, "t", first * 4..first * 4 + 4).unwrap();
+    }
+    spool.settle_all(&lane("t"), 2).unwrap();
+    spool.settle(&lane("t"), 4, &[3, 0]).unwrap();
+    spool.settle(&lane("t"), 1, &[0, 1, 2]).unwrap();
+    spool.settle(&lane("t"), 1, &[3, 3, 99]).unwrap();
+    spool.settle_all(&lane("t"), 77).unwrap();
+    spool.settle_all(&lane("other"), 1).unwrap();
+    let expected = [vec![8, 9, 10, 11], vec![13, 14], vec![16, 17, 18, 19]];
+    for _ in 0..3 {
+        assert_eq!(records(&spool, "t"), expected);
+        assert_eq!(spool.usage().messages, 10);
+        drop(spool);
+        spool = open(folder.path());
+    }
+    spool.settle(&lane("t"), 4, &[1, 2]).unwrap();
+    spool.settle_all(&lane("t"), 3).unwrap();
+    spool.settle_all(&lane("t"), 5).unwrap();
+    assert_eq!((spool.lanes(), spool.usage().messages), (vec![], 0));
+    assert!(!holds_messages(folder.path()).unwrap());
+    drop(spool);
+    assert!(open(folder.path()).lanes().is_empty());
+}
+
+#[test]
+fn repeats_are_not_stored_again_and_a_topic_made_anew_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    accept(&spool, "t", 0..10).unwrap();
+    for _ in 0..3 {
+        assert_eq!(accept(&spool, "t", 0..10).unwrap(), Accepted { stored: 0, repeats: 10 });
+        drop(spool);
+        spool = open(folder.path());
+    }
+    assert_eq!(accept(&spool, "t", 5..12).unwrap(), Accepted { stored: 2, repeats: 5 });
+    spool.settle_all(&lane("t"), 1).unwrap();
+    assert_eq!(records(&spool, "t"), [vec![10, 11]]);
+    // Offsets begin again, and the messages are others.
+    assert_eq!(accept_of(&spool, "t", 0..10, 0, 2).unwrap().stored, 10);
+    assert_eq!(records(&spool, "t"), [(10..12).collect::<Vec<_>>(), (0..10).collect()]);
+}
+
+#[test]
+fn repeats_are_recognised_when_their_segments_are_long_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    accept(&spool, "early", 0..20).unwrap();
+    spool.settle_all(&lane("early"), 1).unwrap();
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    for offset in 0..200 {
+        accept_of(&spool, "t", offset..offset + 1, 20_000, 1).unwrap();
+        spool.settle_all(&lane("t"), offset + 1).unwrap();
+    }
+    let files = fs::read_dir(folder.path()).unwrap().count();
+    assert!(files <= before + 2, "4 MB went through, and {files} files are left");
+    assert!(spool.usage().bytes < 1 << 19, "{:?}", spool.usage());
+    for _ in 0..2 {
+        assert_eq!(accept(&spool, "early", 0..20).unwrap().repeats, 20);
+        assert_eq!(accept_of(&spool, "t", 190..201, 20_000, 1).unwrap().stored, 1);
+        spool.settle_all(&lane("t"), 201).unwrap();
+        drop(spool);
+        fs::remove_dir_all(folder.path().join("nothing")).unwrap_err();
+        spool = open(folder.path());
+        assert_eq!(accept_of(&spool, "t", 190..201, 20_000, 1).unwrap().stored, 0);
+        break;
+    }
+}
+
+#[test]
+fn a_full_spool_takes_nothing_and_then_what_fits_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut stored = 0;
+    let full = loop {
+        match accept_of(&spool, "t", stored..stored + 1, 50_000, 1) {
+            Ok(_) => stored += 1,
+            Err(full) => break full,
+        }
+    };
+    assert!(matches!(full, SpoolError::Full { max: 1_048_576, .. }), "{full}");
+    assert!((15..=20).contains(&stored), "{stored}");
+    assert!(spool.usage().bytes <= 1 << 20);
+    let never = accept_of(&spool, "t", stored..stored + 1, 1 << 20, 1).unwrap_err();
+    assert!(matches!(never, SpoolError::TooLarge { .. }), "{never}");
+    for sequence in 1..=6 {
+        spool.settle_all(&lane("t"), sequence).unwrap();
+    }
+    accept_of(&spool, "t", stored..stored + 1, 50_000, 1).unwrap();
+    let left: Vec<_> = (6..=stored).map(|offset| vec![offset]).collect();
+    assert_eq!(records(&spool, "t"), left);
+    drop(spool);
+    assert_eq!(records(&open(folder.path()), "t"), left);
+}
+
+#[test]
+fn whoever_waits_for_space_goes_on_when_there_is_some_or_when_the_connector_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocking = Options { when_full: WhenFull::Block, ..options(folder.path()) };
+    let (spool, _) = Spool::open(&blocking).unwrap();
+    let total = 60;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            (0..total).try_for_each(|offset| accept_of(&spool, "t", offset..offset + 1, 50_000, 1).map(drop))
+        });
+        let mut after = 0;
+        while after < total {
+            match spool.next(&lane("t"), after).unwrap() {
+                Some(record) => {
+                    after = record.sequence;
+                    spool.settle_all(&lane("t"), after).unwrap();
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+        writer.join().unwrap().unwrap();
+        let writer = scope.spawn(|| {
+            (total..).find_map(|offset| accept_of(&spool, "t", offset..offset + 1, 50_000, 1).err())
+        });
+        while spool.usage().bytes < 1_000_000 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        spool.close_begins();
+        let why = writer.join().unwrap().unwrap();
+        assert!(matches!(why, SpoolError::Closing), "{why}");
+    });
+}
+
+#[test]
+fn few_records_of_a_dead_lane_do_not_hold_the_space_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let (mut sequence, mut offset) = (0, 0);
+    for round in 0..60 {
+        if round % 6 == 0 {
+            accept_of(&spool, "dead", round..round + 1, 5000, 1).unwrap();
+        }
+        for _ in 0..4 {
+            accept_of(&spool, "t", offset..offset + 1, 20_000, 1).unwrap();
+            (sequence, offset) = (sequence + 1, offset + 1);
+            spool.settle_all(&lane("t"), sequence).unwrap();
+        }
+    }
+    let dead: Vec<Vec<u64>> = (0..60).step_by(6).map(|offset| vec![offset]).collect();
+    for _ in 0..2 {
+        assert_eq!(records(&spool, "dead"), dead);
+        assert_eq!(records(&spool, "t"), Vec::<Vec<u64>>::new());
+        drop(spool);
+        spool = open(folder.path());
+    }
+    assert_eq!(accept_of(&spool, "dead", 54..55, 5000, 1).unwrap().repeats, 1);
+    spool.settle_all(&lane("dead"), 1).unwrap();
+    assert_eq!(records(&spool, "dead"), dead[1..]);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_backlog() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = Options {
+        max_bytes: 64 << 20,
+        sync: SyncMode::Within(std::time::Duration::from_secs(60)),
+        ..options(folder.path())
+    };
+    let (spool, _) = Spool::open(&large).unwrap();
+    for offset in 0..20_000 {
+        accept(&spool, if offset % 2 == 0 { "t" } else { "u" }, offset..offset + 1).unwrap();
+    }
+    let usage = spool.usage();
+    assert_eq!(usage.messages, 20_000);
+    assert!(usage.runs <= 2 * 64 && usage.remembered <= 16_384, "{usage:?}");
+    drop(spool);
+    let (spool, _) = Spool::open(&large).unwrap();
+    assert_eq!(spool.usage().messages, 20_000);
+    assert!(spool.usage().runs <= 2 * 64, "{:?}", spool.usage());
+    for sequence in 1..=10_000 {
+        spool.settle_all(&lane("u"), sequence).unwrap();
+        assert!(spool.usage().runs <= 2 * 64);
+    }
+    assert_eq!((spool.usage().messages, spool.lanes()), (10_000, vec![lane("t")]));
+}
+
+#[test]
+fn one_owner_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let why = Spool::open(&options(folder.path())).unwrap_err();
+    let told = why.to_string();
+    assert!(
+        matches!(&why, SpoolError::InUse { process, .. } if *process == Some(std::process::id())),
+        "{why}"
+    );
+    assert!(told.contains(&*folder.path().to_string_lossy()) && told.contains("spool.path"), "{told}");
+    drop(first);
+    open(folder.path());
+}
+
+#[test]
+fn another_version_of_the_format_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format::segment_name(1));
+    fs::write(&path, format::head_of_version(7)).unwrap();
+    let why = Spool::open(&options(folder.path())).unwrap_err();
+    assert!(matches!(why, SpoolError::Version { version: 7, .. }), "{why}");
+    assert!(status(folder.path()).is_err());
+    assert_eq!(fs::read(path).unwrap(), format::head_of_version(7));
+}
+
+#[test]
+fn the_status_tells_what_waits_while_it_is_in_use_and_when_not() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(!holds_messages(&folder.path().join("none")).unwrap());
+    let spool = open(folder.path());
+    accept(&spool, "t", 0..3).unwrap();
+    accept(&spool, "t", 3..7).unwrap();
+    accept(&spool, "u", 40..41).unwrap();
+    spool.settle_all(&lane("t"), 1).unwrap();
+    spool.settle(&lane("t"), 2, &[0]).unwrap();
+    let used = status(folder.path()).unwrap();
+    assert_eq!((used.in_use, used.process), (true, Some(std::process::id())));
+    assert_eq!((used.messages, used.oldest_timestamp), (4, Some(1004)));
+    let t = &used.lanes[0];
+    assert_eq!(
+        (t.topic.as_str(), t.messages, t.oldest_timestamp, t.next_offset),
+        ("t", 3, Some(1004), Some(4))
+    );
+    assert_eq!((used.lanes[1].topic.as_str(), used.lanes[1].next_offset), ("u", Some(40)));
+    assert!(serde_json::to_string(&used).unwrap().contains("\"next_offset\":4"));
+    drop(spool);
+    let unused = status(folder.path()).unwrap();
+    assert_eq!((unused.in_use, unused.process, &unused.lanes), (false, None, &used.lanes));
+    assert!(holds_messages(folder.path()).unwrap());
+}
+
+#[test]
+fn lanes_are_told_apart_by_partition_and_by_where_a_name_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    accept(&spool, "t", 0..1).unwrap();
+    for other in [LaneKey::new("s", "t", 2), LaneKey::new("st", "", 1), LaneKey::new("", "st", 1)] {
+        assert!(spool.next(&other, 0).unwrap().is_none());
+    }
+}
+
+#[test]
+fn news_of_new_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut news = spool.news();
+    assert!(!news.has_changed().unwrap());
+    accept(&spool, "t", 0..1).unwrap();
+    assert!(news.has_changed().unwrap());
+    news.mark_unchanged();
+    assert_eq!(accept(&spool, "t", 0..1).unwrap().repeats, 1);
+    assert!(!news.has_changed().unwrap());
+}

@@ -1,0 +1,4 @@
+//! Tests of the spool as a whole.
+
+mod basics;
+mod support;

@@ -1,0 +1,89 @@
+//! Batches, and what a spool holds of them.
+
+use std::path::Path;
+
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+
+use crate::spool::{Accepted, LaneKey, Options, Record, Spool, SpoolError, SyncMode, WhenFull};
+
+pub(super) fn options(path: &Path) -> Options {
+    Options {
+        path: path.to_owned(),
+        max_bytes: 1 << 20,
+        when_full: WhenFull::DeadLetter,
+        sync: SyncMode::Batch,
+    }
+}
+
+pub(super) fn open(path: &Path) -> Spool {
+    Spool::open(&options(path)).expect("it opens").0
+}
+
+pub(super) fn lane(topic: &str) -> LaneKey {
+    LaneKey::new("s", topic, 1)
+}
+
+pub(super) fn payload(topic: &str, offset: u64, size: usize) -> Vec<u8> {
+    let mut payload = format!("{topic}/{offset}").into_bytes();
+    payload.resize(payload.len().max(size), b'.');
+    payload
+}
+
+/// Messages with these offsets, of the producer `id`.
+pub(super) fn accept_of(
+    spool: &Spool,
+    topic: &str,
+    offsets: impl IntoIterator<Item = u64>,
+    size: usize,
+    id: u128,
+) -> Result<Accepted, SpoolError> {
+    let payloads: Vec<(u64, Vec<u8>)> =
+        offsets.into_iter().map(|offset| (offset, payload(topic, offset, size))).collect();
+    let message = |(offset, payload)| BorrowedMessage {
+        id: id << 64 | u128::from(offset),
+        offset,
+        checksum: offset * 3,
+        timestamp: 1000 + offset,
+        origin_timestamp: 900 + offset,
+        headers: b"",
+        payload,
+    };
+    let messages: Vec<_> =
+        payloads.iter().map(|(offset, payload)| message((*offset, payload.as_slice()))).collect();
+    let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
+    let metadata = MessagesMetadata { partition_id: 1, current_offset: 7, schema: Schema::Json };
+    spool.accept(&topic, &metadata, &messages)
+}
+
+pub(super) fn accept(
+    spool: &Spool,
+    topic: &str,
+    offsets: impl IntoIterator<Item = u64>,
+) -> Result<Accepted, SpoolError> {
+    accept_of(spool, topic, offsets, 0, 1)
+}
+
+/// The unsettled offsets of a record.
+pub(super) fn unsettled(record: &Record) -> Vec<u64> {
+    let stored = record.decode().expect("it decodes");
+    let topic = record.lane.topic();
+    let open = (0..).zip(&stored.messages).filter(|(index, _)| !record.is_settled(*index));
+    open.map(|(_, message)| {
+        let size = message.payload.len();
+        assert_eq!(message.payload, payload(topic, message.offset, size), "{topic}/{}", message.offset);
+        message.offset
+    })
+    .collect()
+}
+
+/// The unsettled offsets of a lane, record by record.
+pub(super) fn records(spool: &Spool, topic: &str) -> Vec<Vec<u64>> {
+    let mut records = Vec::new();
+    let mut after = 0;
+    while let Some(record) = spool.next(&lane(topic), after).expect("it can be read") {
+        assert!(record.sequence > after);
+        after = record.sequence;
+        records.push(unsettled(&record));
+    }
+    records
+}

@@ -1,0 +1,188 @@
+//! Walks over the records of a segment, past whatever is damaged.
+
+use std::io;
+
+use super::{
+    LaneKey,
+    files::SegmentFile,
+    format::{HEAD, Header, Kind, MARKER, PREFIX},
+};
+
+/// What is read ahead.
+const AHEAD: usize = 64 * 1024;
+
+/// What comes next in a segment.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A whole record. Its body was verified if it was asked for.
+    Record(Place),
+    /// Bytes that are no record, up to the next record or the end.
+    Damaged {
+        /// Where they begin.
+        from: u64,
+        /// Where they end.
+        to: u64,
+        /// The lane and the sequence, where the header tells.
+        record: Option<(LaneKey, u64)>,
+    },
+}
+
+/// A record and where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) header: Header,
+    pub(super) position: u64,
+}
+
+impl Place {
+    pub(super) fn end(&self) -> u64 {
+        self.position + self.header.length()
+    }
+}
+
+/// A place in a segment, and the bytes around it.
+#[derive(Debug, Default)]
+pub(super) struct Walker {
+    segment: u64,
+    /// Of the next record.
+    position: u64,
+    /// How far the segment is whole.
+    end: u64,
+    ahead: Vec<u8>,
+    /// Where `ahead` begins.
+    begin: u64,
+    names: Vec<u8>,
+}
+
+impl Walker {
+    /// At the first record of a segment of this length.
+    pub(super) fn new(segment: u64, end: u64) -> Self {
+        Self { segment, position: HEAD, end, ..Self::default() }
+    }
+
+    pub(super) fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes to another place, where a record begins, in a segment that is whole up to `end`.
+    pub(super) fn go(&mut self, segment: u64, position: u64, end: u64) {
+        if self.segment != segment {
+            self.segment = segment;
+            self.ahead.clear();
+        }
+        self.position = position;
+        self.end = end;
+    }
+
+    /// The next record, with its body in `body` if there is a place for it.
+    pub(super) fn next(
+        &mut self,
+        file: &dyn SegmentFile,
+        body: Option<&mut Vec<u8>>,
+    ) -> io::Result<Option<Found>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let Some(header) = self.header(file, position)? else {
+            let to = self.find(file, position + 1)?.unwrap_or(self.end);
+            self.position = to;
+            return Ok(Some(Found::Damaged { from: position, to, record: None }));
+        };
+        let place = Place { header, position };
+        if place.end() > self.end {
+            // The length is what was written; the rest of the record is not there.
+            self.position = self.end;
+            return Ok(Some(Found::Damaged { from: position, to: self.end, record: None }));
+        }
+        self.position = place.end();
+        let mut names = std::mem::take(&mut self.names);
+        names.clear();
+        names.extend_from_slice(self.bytes(file, position + PREFIX as u64, header.names())?);
+        self.names = names;
+        if crc32fast::hash(&self.names) != header.names_checksum {
+            return Ok(Some(Found::Damaged { from: position, to: place.end(), record: None }));
+        }
+        if let Some(body) = body {
+            self.body(file, place, body)?;
+            if crc32fast::hash(body) != header.body_checksum && header.kind != Kind::Gap {
+                let record = header.lane(&self.names).map(|lane| (lane, header.sequence));
+                return Ok(Some(Found::Damaged { from: position, to: place.end(), record }));
+            }
+        }
+        Ok(Some(Found::Record(place)))
+    }
+
+    /// The names of the lane of the record that was found last.
+    pub(super) fn names(&self) -> &[u8] {
+        &self.names
+    }
+
+    /// Reads the body of a record.
+    pub(super) fn body(
+        &mut self,
+        file: &dyn SegmentFile,
+        place: Place,
+        body: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let length = place.header.body as usize;
+        let position = place.position + place.header.head() as u64;
+        body.clear();
+        let ahead = usize::try_from(position.saturating_sub(self.begin)).unwrap_or(usize::MAX);
+        if position >= self.begin
+            && let Some(there) = self.ahead.get(ahead..ahead.saturating_add(length))
+        {
+            body.extend_from_slice(there);
+            return Ok(());
+        }
+        body.resize(length, 0);
+        let read = file.read_at(position, body)?;
+        body.truncate(read);
+        Ok(())
+    }
+
+    fn header(&mut self, file: &dyn SegmentFile, position: u64) -> io::Result<Option<Header>> {
+        let segment = self.segment;
+        Ok(Header::parse(self.bytes(file, position, PREFIX)?, segment, position))
+    }
+
+    /// The place of the next whole header from `position` on.
+    fn find(&mut self, file: &dyn SegmentFile, mut position: u64) -> io::Result<Option<u64>> {
+        let finder = memchr::memmem::Finder::new(&MARKER);
+        while position + PREFIX as u64 <= self.end {
+            let bytes = self.bytes(file, position, AHEAD)?;
+            match finder.find(bytes) {
+                Some(at) => {
+                    position += at as u64;
+                    if self.header(file, position)?.is_some() {
+                        return Ok(Some(position));
+                    }
+                    position += 1;
+                }
+                // A marker may lie across the end of what was read.
+                None => position += (bytes.len().max(MARKER.len()) - MARKER.len() + 1) as u64,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes at a place, at least one of them, up to the end of the segment.
+    fn bytes(&mut self, file: &dyn SegmentFile, position: u64, wanted: usize) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(left);
+        let held = self.begin + self.ahead.len() as u64;
+        if position < self.begin || position + wanted as u64 > held {
+            self.ahead.resize(AHEAD.max(wanted).min(left), 0);
+            let read = file.read_at(position, &mut self.ahead).inspect_err(|_| self.ahead.clear())?;
+            self.ahead.truncate(read);
+            self.begin = position;
+        }
+        let from = usize::try_from(position - self.begin).unwrap_or(usize::MAX);
+        let to = from.saturating_add(wanted).min(self.ahead.len());
+        Ok(self.ahead.get(from..to).unwrap_or_default())
+    }
+}
