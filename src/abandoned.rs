@@ -41,7 +41,9 @@ pub(crate) fn check(id: u32, config: &Config) -> Result<(), String> {
     let marked = mark(config).and_then(|mark| fs::read_to_string(mark).ok()).map(PathBuf::from);
     let now = config.spool.as_ref().map(|spool| spool.path.as_path());
     for path in before.into_iter().chain(marked) {
-        if !now.is_some_and(|now| is_same(now, &path)) && spool::holds_messages(&path) {
+        if !now.is_some_and(|now| is_same(now, &path))
+            && spool::holds_messages(&path).map_err(|why| why.to_string())?
+        {
             return Err(format!(
                 "this connector had the spool {path}, which still holds messages, and plugin_config.spool.path {now}: \
                  set it to that folder until they are delivered (`iggy-http-sink spool {path} status` shows them), or move \

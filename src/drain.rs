@@ -110,7 +110,9 @@ impl Lanes<'_> {
                 Some(Ok(messages)) => {
                     left = true;
                     if !self.pipeline.is_closing() {
-                        warn!("{lane}: {messages} messages are neither delivered nor dead letters, and stay in the spool");
+                        warn!(
+                            "{lane}: {messages} messages are neither delivered nor dead letters, and stay in the spool"
+                        );
                     }
                 }
                 Some(Err(why)) => {
@@ -136,7 +138,8 @@ impl Lanes<'_> {
         let ago = SystemTime::now().duration_since(stored.accepted).unwrap_or_default();
         let patience = self.pipeline.patience(ago).of_kept();
         let progress = InSpool { spool: self.spool, record: &record };
-        let account = self.pipeline.account(&batch, patience, self.pipeline.dead_letters.as_ref(), Some(&progress));
+        let account =
+            self.pipeline.account(&batch, patience, self.pipeline.dead_letters.as_ref(), Some(&progress));
         let account = account.await;
         settle::report(&batch, &account);
         self.pipeline.counters.settled(&account);

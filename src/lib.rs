@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FFI bytes -> batch -> [spool -> drain] -> plan -> encode -> deliver -> settle -> (delivered | dead letter | failed)
-//!                                            |
+//!                                                                     |
 //!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> reqwest
 //! ```
 //!
@@ -18,6 +18,10 @@ mod pipeline;
 pub mod batch;
 
 pub mod spool;
+
+mod drain;
+
+mod abandoned;
 
 pub mod plan;
 

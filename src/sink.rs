@@ -6,13 +6,16 @@ use async_trait::async_trait;
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
+    abandoned,
     batch::{Batch, Written},
-    config::Config,
+    config::{self, Config, SpoolConfig},
+    drain::Drain,
     pipeline::{Closing, Pipeline},
-    settle,
+    settle::{self, Failure, Reason},
+    spool::{self, Options, Spool, SpoolError, SyncMode},
 };
 
 /// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
@@ -48,6 +51,15 @@ pub struct HttpSink {
     closing: watch::Sender<Option<Instant>>,
     /// `None` before open and after close.
     pipeline: Option<Arc<Pipeline>>,
+    /// Where batches are kept until the pipeline takes them, if the configuration says so.
+    spooled: Option<Spooled>,
+}
+
+/// A spool, and what delivers what is in it.
+#[derive(Debug)]
+struct Spooled {
+    spool: Arc<Spool>,
+    drain: Drain,
 }
 
 impl HttpSink {
@@ -59,22 +71,80 @@ impl HttpSink {
             cut_off: watch::Sender::new(None),
             closing: watch::Sender::new(None),
             pipeline: None,
+            spooled: None,
         }
     }
 
-    /// The way of a batch: every message of it ends delivered, as a dead letter, or failed.
-    async fn process(&self, batch: &Batch<'_>) -> Result<(), Error> {
+    /// The way of a batch: stored, to be delivered later; or, without a spool, delivered, so that every message of it ends
+    /// delivered, as a dead letter, or failed.
+    async fn process(
+        &self,
+        topic: &TopicMetadata,
+        metadata: MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<(), Error> {
         let pipeline = self.pipeline()?;
-        let patience = pipeline.patience(Duration::ZERO);
-        let account = pipeline.account(batch, patience, pipeline.dead_letters.as_ref(), None).await;
-        settle::report(batch, &account);
+        let batch = Batch::borrowed(topic, &metadata, messages);
+        let dead_letters = pipeline.dead_letters.as_ref();
+        let account = match self
+            .spooled
+            .as_ref()
+            .map(|spooled| spooled.spool.accept(topic, &metadata, messages))
+        {
+            None => pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await,
+            Some(Ok(accepted)) => {
+                if accepted.repeats > 0 {
+                    info!(
+                        "connector {}: {} of {} messages of stream {}, topic {}, partition {} were stored before",
+                        self.id,
+                        accepted.repeats,
+                        messages.len(),
+                        batch.stream,
+                        batch.topic,
+                        batch.partition_id
+                    );
+                }
+                return Ok(());
+            }
+            Some(Err(why)) => {
+                // Whoever can send them again should: only where there is no room they are dead letters.
+                let no_room = matches!(why, SpoolError::Full { .. } | SpoolError::TooLarge { .. });
+                let failure =
+                    Failure { reason: Reason::NotStored, status: None, detail: why.to_string(), attempts: 0 };
+                pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room)).await
+            }
+        };
+        settle::report(&batch, &account);
         pipeline.counters.settled(&account);
         match account.failed() {
             0 => Ok(()),
             failed => {
-                Err(Error::HttpRequestFailed(format!("{failed} of {} messages failed", batch.messages.len())))
+                Err(Error::HttpRequestFailed(format!("{failed} of {} messages failed", messages.len())))
             }
         }
+    }
+
+    /// Opens the spool that the configuration names, and begins to deliver what is in it.
+    fn open_spool(&self, config: &SpoolConfig, pipeline: &Arc<Pipeline>) -> Result<Spooled, Error> {
+        let options = Options {
+            path: config.path.clone(),
+            max_bytes: config.max_bytes,
+            when_full: match config.when_full {
+                config::WhenFull::Block => spool::WhenFull::Block,
+                config::WhenFull::DeadLetter => spool::WhenFull::DeadLetter,
+            },
+            sync: config.sync.map_or(SyncMode::Batch, SyncMode::Within),
+        };
+        let (spool, recovery) = Spool::open(&options).map_err(|why| Error::InitError(why.to_string()))?;
+        if recovery.damages.is_empty() {
+            info!("connector {}: spool {}: {recovery}", self.id, config.path.display());
+        } else {
+            error!("connector {}: spool {}: {recovery}", self.id, config.path.display());
+        }
+        let spool = Arc::new(spool);
+        let drain = Drain::start(format!("http-drain-{}", self.id), pipeline.clone(), spool.clone())
+            .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
+        Ok(Spooled { spool, drain })
     }
 
     pub(crate) fn pipeline(&self) -> Result<&Pipeline, Error> {
@@ -88,7 +158,12 @@ impl Sink for HttpSink {
         let config = Config::from_json(&self.config.0)
             .map_err(|problems| Error::InvalidConfigValue(problems.to_string()))?;
         let closing = Closing { requests: self.cut_off.subscribe(), dead_letters: self.closing.subscribe() };
-        let pipeline = Pipeline::open(self.id, config, closing).await?;
+        abandoned::check(self.id, &config).map_err(Error::InitError)?;
+        let pipeline = Arc::new(Pipeline::open(self.id, config, closing).await?);
+        if let Some(config) = &pipeline.config.spool {
+            self.spooled = Some(self.open_spool(config, &pipeline)?);
+            abandoned::remember(self.id, &pipeline.config);
+        }
         info!(
             "connector {} is open: {} to {} in mode {}",
             self.id,
@@ -96,7 +171,7 @@ impl Sink for HttpSink {
             pipeline.label(),
             pipeline.config.body.mode
         );
-        self.pipeline = Some(Arc::new(pipeline));
+        self.pipeline = Some(pipeline);
         Ok(())
     }
 
@@ -112,7 +187,7 @@ impl Sink for HttpSink {
         for alike in written.chunk_by(|one, next| one.schema() == next.schema()) {
             let metadata = MessagesMetadata { schema: alike[0].schema(), ..metadata };
             let messages: Vec<_> = alike.iter().map(Written::borrowed).collect();
-            result = result.and(self.process(&Batch::borrowed(topic, &metadata, &messages)).await);
+            result = result.and(self.process(topic, metadata, &messages).await);
         }
         result
     }
@@ -123,7 +198,7 @@ impl Sink for HttpSink {
         metadata: MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
     ) -> Result<(), Error> {
-        self.process(&Batch::borrowed(topic, &metadata, messages)).await
+        self.process(topic, metadata, messages).await
     }
 
     fn begin_close(&self) -> Duration {
@@ -132,10 +207,23 @@ impl Sink for HttpSink {
         let now = Instant::now();
         self.cut_off.send_replace(Some(now + timeout - settling));
         self.closing.send_replace(Some(now + timeout - settling / 4));
+        if let Some(spooled) = &self.spooled {
+            spooled.spool.close_begins();
+        }
         timeout
     }
 
     async fn close(&mut self) -> Result<(), Error> {
+        if let Some(Spooled { spool, drain }) = self.spooled.take() {
+            drain.join();
+            let left = spool.usage().messages;
+            if left > 0 {
+                info!(
+                    "connector {}: {left} messages stay in the spool, and are delivered after the next open",
+                    self.id
+                );
+            }
+        }
         if let Some(pipeline) = self.pipeline.take() {
             info!("connector {} is closed: {}", self.id, pipeline.counters);
         }

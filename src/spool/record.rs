@@ -1,5 +1,7 @@
 //! A batch as a record, and back.
 
+use std::time::{Duration, SystemTime};
+
 use iggy_connector_sdk::{BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata};
 use serde::Serialize;
 
@@ -27,6 +29,8 @@ pub struct Record {
 /// A [`Record`] that was read; its messages borrow from it.
 #[derive(Debug)]
 pub struct Stored<'r> {
+    /// When it was accepted.
+    pub accepted: SystemTime,
     /// The topic.
     pub topic: TopicMetadata,
     /// What the runtime said about the batch.
@@ -41,10 +45,11 @@ impl Record {
     /// # Errors
     /// [`SpoolError::Undecodable`]; the checksum was right, so another release wrote it.
     pub fn decode(&self) -> Result<Stored<'_>, SpoolError> {
-        let (metadata, messages) = decode(&self.body)?;
+        let (accepted, metadata, messages) = decode(&self.body)?;
+        let accepted = SystemTime::UNIX_EPOCH + Duration::from_millis(accepted);
         let topic =
             TopicMetadata { stream: self.lane.stream().to_owned(), topic: self.lane.topic().to_owned() };
-        Ok(Stored { topic, metadata, messages })
+        Ok(Stored { accepted, topic, metadata, messages })
     }
 
     /// Whether a message of the batch is settled already.
@@ -58,12 +63,13 @@ impl Record {
     }
 }
 
-/// The body of a record as a batch.
-pub(super) fn decode(body: &[u8]) -> Result<(MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
+/// The body of a record as a batch, with the time it was accepted at, in milliseconds since the Unix epoch.
+pub(super) fn decode(body: &[u8]) -> Result<(u64, MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
     let undecodable = |why: postcard::Error| SpoolError::Undecodable(why.to_string());
-    let (metadata, rest): (MessagesMetadata, _) = postcard::take_from_bytes(body).map_err(undecodable)?;
+    let ((accepted, metadata), rest): ((u64, MessagesMetadata), _) =
+        postcard::take_from_bytes(body).map_err(undecodable)?;
     let batch: BorrowedMessages<'_> = postcard::from_bytes(rest).map_err(undecodable)?;
-    Ok((metadata, batch.messages))
+    Ok((accepted, metadata, batch.messages))
 }
 
 /// A record that is ready but for its place.
@@ -90,7 +96,9 @@ impl Draft {
         let payload: usize =
             messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
         let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
-        let body = (metadata, Batch { schema: metadata.schema, messages });
+        let accepted = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let accepted = u64::try_from(accepted.as_millis()).unwrap_or(u64::MAX);
+        let body = (accepted, metadata, Batch { schema: metadata.schema, messages });
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
         draft.header.messages = u32::try_from(messages.len()).ok()?;
         Some(draft)

@@ -194,7 +194,7 @@ impl Recovery<'_> {
                 let Some(key) = header.lane(walker.names()) else { return };
                 if walker.segment() >= base
                     && !header.moved
-                    && let Ok((metadata, messages)) = decode(body)
+                    && let Ok((_, metadata, messages)) = decode(body)
                 {
                     let identities = Identity::of_all(metadata.partition_id, &messages);
                     self.found.windows.remember(&key.topic_key(), identities);

@@ -139,7 +139,7 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
             && header.lane(walker.names()).as_ref() == Some(key)
         {
             walker.body(&*file, place, &mut body)?;
-            if let Ok((_, messages)) = decode(&body) {
+            if let Ok((.., messages)) = decode(&body) {
                 let settled = lane.partly.get(&sequence);
                 let open = |index: u64| settled.is_none_or(|settled| !settled.contains(index));
                 let next = (0..).zip(&messages).find(|(index, _)| open(*index)).map(|(_, message)| message);
