@@ -1,0 +1,194 @@
+//! One partition: read, settled, stored, batch after batch.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use iggy::prelude::PollingStrategy;
+use tokio::{sync::watch, task::spawn_blocking};
+
+use crate::report;
+
+use super::{
+    batch::Batch,
+    patience::{Patience, pause},
+    session::{Session, Trouble},
+    topic::Topic,
+};
+
+/// Between two attempts at a batch that consume did not settle. The sink has tried for long before it says so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// With an end to reach: how often nothing must come before it counts as reached, where messages were removed.
+const EMPTY_POLLS: u32 = 3;
+
+/// Why a partition is not read any further.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was asked for: somebody else takes over, or the host stops.
+    Asked,
+    /// It is read to the end that it was to be read to.
+    Finished,
+    /// There is such an end, but a batch before it did not settle.
+    Failed,
+    /// The connection, or the place in the group, is lost.
+    Trouble(Trouble),
+    /// The plugin does not work at all.
+    Broken(String),
+}
+
+/// Reads one partition as long as it belongs to this member.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) topic: Arc<Topic>,
+    pub(super) session: Arc<Session>,
+    pub(super) partition: u32,
+    /// Where there is an end to reach: the last offset, if there are messages at all.
+    pub(super) end: Option<Option<u64>>,
+    /// True once no more is to be read.
+    pub(super) over: watch::Receiver<bool>,
+}
+
+impl Worker {
+    pub(super) async fn run(&self) -> End {
+        self.read().await.err().unwrap_or(End::Asked)
+    }
+
+    /// Never returns `Ok` but when asked to end.
+    async fn read(&self) -> Result<(), End> {
+        // Where to read from: after what is stored, unless nothing is and there is another place to begin at.
+        let mut from = PollingStrategy::next();
+        if self.end.is_some() || self.topic.shared.replay.is_some() {
+            let stored = self.session.stored(self.partition).await.map_err(End::Trouble)?;
+            self.finished_by(stored)?;
+            if let (None, Some(replay)) = (stored, self.topic.shared.replay) {
+                from = replay.strategy();
+            }
+        }
+        let mut ahead = None;
+        let mut empty_polls = 0;
+        loop {
+            let batch = match ahead.take() {
+                // Also when it is over: the server hands a partition over once all that was read of it is settled.
+                Some(batch) if !*self.topic.shared.stop.borrow() => batch,
+                _ if *self.over.borrow() => return Ok(()),
+                _ => {
+                    let polled = self.poll(&from).await.map_err(End::Trouble)?;
+                    let current = polled.current_offset;
+                    if let Some(batch) = Batch::new(self.partition, polled) {
+                        batch
+                    } else {
+                        empty_polls += 1;
+                        let reached = self.end.flatten().is_some_and(|end| current >= end);
+                        if reached && empty_polls >= EMPTY_POLLS {
+                            return Err(End::Finished);
+                        }
+                        pause(self.topic.config.poll_interval, &mut self.over.clone()).await;
+                        continue;
+                    }
+                }
+            };
+            empty_polls = 0;
+            let batch = Arc::new(batch);
+            let (settled, following) = tokio::join!(self.settle(&batch), self.look_ahead(&batch));
+            settled?;
+            self.store(&batch).await?;
+            ahead = following;
+            from = PollingStrategy::next();
+        }
+    }
+
+    /// Ends where everything up to the end is stored already.
+    fn finished_by(&self, stored: Option<u64>) -> Result<(), End> {
+        match self.end {
+            // There is nothing to read.
+            Some(None) => Err(End::Finished),
+            Some(Some(end)) if stored.is_some_and(|stored| stored >= end) => Err(End::Finished),
+            _ => Ok(()),
+        }
+    }
+
+    async fn poll(&self, from: &PollingStrategy) -> Result<iggy::prelude::PolledMessages, Trouble> {
+        let count = u32::try_from(self.topic.config.batch_length.get()).unwrap_or(u32::MAX);
+        self.session.poll(self.partition, from, count).await
+    }
+
+    /// The batch after this one, read while this one is on its way; only where there certainly is one.
+    async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
+        let full = batch.len() >= self.topic.config.batch_length.get();
+        let last = self.end.flatten().is_some_and(|end| batch.last >= end);
+        if !full || last || *self.over.borrow() {
+            return None;
+        }
+        // Where it does not work, the next poll tells.
+        let polled = self.poll(&PollingStrategy::offset(batch.last + 1)).await.ok()?;
+        Batch::new(self.partition, polled).filter(|following| following.first > batch.last)
+    }
+
+    /// Hands the batch over until it is settled.
+    async fn settle(&self, batch: &Arc<Batch>) -> Result<(), End> {
+        let shared = &self.topic.shared;
+        let names = &self.topic.names;
+        let what = format!("stream {}, topic {}, partition {}", names.stream, names.topic, self.partition);
+        let mut patience = Patience::new(what.clone(), LONGEST_PAUSE);
+        loop {
+            let code = self.consume(batch).await?;
+            match code {
+                0 => break,
+                // It was not taken any more, or not settled within close_timeout.
+                _ if shared.plugin.is_closed() => return Err(End::Asked),
+                1 => {}
+                code => {
+                    return Err(End::Broken(format!(
+                        "{what}: the plugin does not work (consume returned {code})"
+                    )));
+                }
+            }
+            let Batch { first, last, .. } = **batch;
+            shared.outcome().failed(names, self.partition, first, last);
+            let why = format!("offsets {first} to {last} were not settled, the sink's log says why");
+            if shared.once {
+                report::note(&format!("WARN {what}: {why}: nothing of them is stored"));
+                return Err(End::Failed);
+            }
+            if !pause(patience.failed(&why), &mut self.over.clone()).await {
+                return Err(End::Asked);
+            }
+        }
+        patience.worked();
+        let messages = shared.outcome().settled(names, self.partition, batch.first, batch.len() as u64);
+        shared.progress.set(messages);
+        Ok(())
+    }
+
+    /// What consume returns. It blocks, so it has a thread of its own.
+    async fn consume(&self, batch: &Arc<Batch>) -> Result<i32, End> {
+        let (topic, batch) = (Arc::clone(&self.topic), Arc::clone(batch));
+        spawn_blocking(move || batch.consume(&topic.shared.plugin, &topic.metadata, topic.config.schema))
+            .await
+            .map_err(|why| End::Broken(format!("a thread ended before its time: {why}")))
+    }
+
+    /// Stores that the batch is settled.
+    async fn store(&self, batch: &Batch) -> Result<(), End> {
+        let names = &self.topic.names;
+        self.session.store(self.partition, batch.last).await.map_err(|trouble| {
+            let Batch { first, last, .. } = *batch;
+            report::note(&format!(
+                "WARN stream {}, topic {}, partition {}: offsets {first} to {last} are settled, but that could not be \
+                 stored ({trouble}): they are sent again",
+                names.stream, names.topic, self.partition
+            ));
+            End::Trouble(trouble)
+        })?;
+        self.topic.shared.outcome().stored(names, self.partition, batch.last);
+        self.finished_by(Some(batch.last))
+    }
+}
+
+impl super::Shared {
+    /// The count so far.
+    pub(super) fn outcome(&self) -> std::sync::MutexGuard<'_, super::Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
