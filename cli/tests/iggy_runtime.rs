@@ -78,9 +78,9 @@ fn a_stop_does_not_wait_for_an_endpoint_that_hangs() {
     let endpoint = Endpoint::start(|_| Answer::stall());
     let admin = server.admin();
     admin.create("hanging", "t", 1);
-    admin.send("hanging", "t", 0, ["{}"]);
     let connector = Connector::new("hanging", &endpoint.url(), &plugin()).with("close_timeout = \"1s\"");
     let Some(mut runtime) = Runtime::start(&server, &[connector]) else { return };
+    admin.send("hanging", "t", 0, ["{}"]);
     endpoint.wait_for_requests(1, Duration::from_secs(30));
     let asked = Instant::now();
     runtime.ask_to_end();

@@ -1,0 +1,206 @@
+//! Hosts that are killed in the middle of their work: every message arrives, each partition in order, and what comes
+//! twice comes with the same key.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod iggy_support;
+#[expect(dead_code, reason = "not every test file needs all of it")]
+mod support;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    iggy_support::{
+        Connector,
+        runtime::Runtime,
+        server::Server,
+        shared::endpoint::{Answer, Endpoint, Request},
+        wait_for,
+    },
+    support::{Running, plugin, program, start},
+};
+
+const PARTITIONS: u32 = 4;
+const KILLS: usize = 10;
+
+/// In all partitions together: `IGGY_MESSAGES`, or few enough for every day.
+fn message_count() -> usize {
+    std::env::var("IGGY_MESSAGES").map_or(20_000, |count| count.parse().expect("IGGY_MESSAGES is a number"))
+}
+
+/// A topic that is full of numbered messages.
+fn fill(server: &Server, stream: &str, messages: usize) -> usize {
+    let each = messages / PARTITIONS as usize;
+    let admin = server.admin();
+    admin.create(stream, "t", PARTITIONS);
+    for partition in 0..PARTITIONS {
+        admin.send(stream, "t", partition, (0..each).map(|n| format!("{{\"n\":{n}}}")));
+    }
+    each
+}
+
+fn connector(stream: &str, endpoint: &Endpoint, each: usize, folder: &Path) -> PathBuf {
+    // So that each partition takes some fifty batches, whatever there is.
+    let batch_length = (each / 50).max(10);
+    let connector = Connector { batch_length, ..Connector::new(stream, &endpoint.url(), &plugin()) };
+    connector.with("batch_mode = \"nd_json\"").write(folder)
+}
+
+fn host(server: &Server, file: &Path, options: &[&str]) -> Running {
+    start(program(&["run", "--json", "--server", &server.address()]).arg(file).args(options))
+}
+
+/// The partition, the offset and the number of each message in a request.
+fn messages(request: &Request) -> Vec<(u64, u64, u64)> {
+    let body = std::str::from_utf8(&request.body).unwrap();
+    let places = body.lines().map(|line| {
+        let item: Value = serde_json::from_str(line).unwrap();
+        let number = |value: &Value| value.as_u64().unwrap();
+        let metadata = &item["metadata"];
+        (
+            number(&metadata["iggy_partition_id"]),
+            number(&metadata["iggy_offset"]),
+            number(&item["payload"]["n"]),
+        )
+    });
+    places.collect()
+}
+
+/// Checks that all came, in order and with equal keys; how many came more than once.
+fn check(endpoint: &Endpoint, each: usize) -> usize {
+    let mut next: HashMap<u64, u64> = HashMap::new();
+    let mut keys: HashMap<(u64, u64), String> = HashMap::new();
+    let mut repeated = 0;
+    for request in endpoint.requests() {
+        let key = request.header("idempotency-key").expect("every request has a key");
+        let messages = messages(&request);
+        let partition = messages[0].0;
+        assert!(messages.iter().all(|message| message.0 == partition), "a request of several partitions");
+        for (partition, offset, number) in messages {
+            assert_eq!(offset, number, "partition {partition}");
+            let next = next.entry(partition).or_default();
+            assert!(offset <= *next, "partition {partition}: {offset} came before {next}");
+            if offset == *next {
+                *next += 1;
+                keys.insert((partition, offset), key.to_owned());
+            } else {
+                repeated += 1;
+                assert_eq!(keys[&(partition, offset)], key, "partition {partition}, offset {offset}");
+            }
+        }
+    }
+    for partition in 0..u64::from(PARTITIONS) {
+        assert_eq!(next.get(&partition), Some(&(each as u64)), "partition {partition}");
+    }
+    repeated
+}
+
+/// How many messages arrived so far, however often.
+fn arrived(endpoint: &Endpoint) -> usize {
+    let lines = |request: &Request| request.body.iter().filter(|byte| **byte == b'\n').count();
+    endpoint.requests().iter().map(lines).sum()
+}
+
+#[test]
+fn a_host_that_is_killed_ten_times_loses_nothing() {
+    let Some(server) = Server::start() else { return };
+    let total = message_count();
+    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(5)));
+    let each = fill(&server, "killed", total);
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector("killed", &endpoint, each, folder.path());
+    let begun = Instant::now();
+    let mut repeats_possible = 0;
+    for kill in 1..=KILLS {
+        let running = host(&server, &file, &[]);
+        let enough = total * kill / (KILLS + 2);
+        wait_for("messages", || (arrived(&endpoint) >= enough).then_some(()));
+        running.signal("KILL");
+        repeats_possible += usize::from(running.finish().code.is_none());
+    }
+    let finished = host(&server, &file, &["--once"]).finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let repeated = check(&endpoint, each);
+    println!(
+        "{total} messages, {PARTITIONS} partitions, {repeats_possible} kills: all arrived in order in {:?}, {repeated} of \
+         them repeated",
+        begun.elapsed()
+    );
+    assert_eq!(repeats_possible, KILLS);
+}
+
+#[test]
+fn the_other_host_takes_over() {
+    let Some(server) = Server::start() else { return };
+    let total = message_count();
+    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(20)));
+    let each = fill(&server, "shared", total);
+    let folder = tempfile::tempdir().unwrap();
+    let file = connector("shared", &endpoint, each, folder.path());
+    let group = "iggy-connect-sink-shared";
+    let admin = server.admin();
+    let first = host(&server, &file, &[]);
+    first.wait_for_stderr("reading partitions 0, 1, 2, 3");
+    let second = host(&server, &file, &[]);
+    // Half of them once what the first has in flight is settled.
+    second.wait_for_stderr("reading partitions");
+    wait_for("two members", || admin.members("shared", "t", group).filter(|members| *members == 2));
+    let enough = arrived(&endpoint) + total / 10;
+    wait_for("messages", || (arrived(&endpoint) >= enough).then_some(()));
+    first.signal("KILL");
+    assert_eq!(first.finish().code, None);
+    let killed = Instant::now();
+    second.wait_for_stderr("reading partitions 0, 1, 2, 3");
+    println!("the other host had all partitions {:?} after the kill", killed.elapsed());
+    wait_for("the end", || {
+        let done = |partition| admin.stored("shared", "t", group, partition) == Some(each as u64 - 1);
+        (0..PARTITIONS).all(done).then_some(())
+    });
+    second.signal("TERM");
+    let finished = second.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let repeated = check(&endpoint, each);
+    println!("{total} messages, two hosts, one killed: all arrived in order, {repeated} of them repeated");
+}
+
+/// What the runtime commits before it hands it over is lost with the process, as far as consume has not kept it.
+#[test]
+fn what_the_runtime_loses_is_what_was_in_consume() {
+    let Some(server) = Server::start() else { return };
+    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(20)));
+    let each = fill(&server, "window", 4000);
+    let connector = Connector { batch_length: 50, ..Connector::new("window", &endpoint.url(), &plugin()) };
+    let connector = connector.with("batch_mode = \"nd_json\"");
+    let Some(runtime) = Runtime::start(&server, std::slice::from_ref(&connector)) else { return };
+    wait_for("messages", || (arrived(&endpoint) >= 500).then_some(()));
+    // On drop it is killed.
+    drop(runtime);
+    thread::sleep(Duration::from_millis(500));
+    let Some(_runtime) = Runtime::start(&server, &[connector]) else { return };
+    let group = "iggy-connect-sink-window";
+    let admin = server.admin();
+    wait_for("the end", || {
+        let done = |partition| admin.stored("window", "t", group, partition) == Some(each as u64 - 1);
+        (0..PARTITIONS).all(done).then_some(())
+    });
+    thread::sleep(Duration::from_secs(1));
+    let mut seen: Vec<(u64, u64)> = endpoint
+        .requests()
+        .iter()
+        .flat_map(messages)
+        .map(|(partition, offset, _)| (partition, offset))
+        .collect();
+    seen.sort_unstable();
+    seen.dedup();
+    let lost = 4000 - seen.len();
+    println!("the runtime was killed once, without a spool: {lost} of 4000 messages lost, in batches of 50");
+    // One batch of the one topic was in consume, at most one more was polled.
+    assert!(lost <= 100, "{lost}");
+}
