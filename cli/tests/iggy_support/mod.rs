@@ -23,7 +23,7 @@ use std::{
 };
 
 /// Far beyond what anything here takes.
-pub const TOO_LONG: Duration = Duration::from_secs(25);
+pub const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// The executable that this variable names; else says that the test is skipped.
 pub fn executable(variable: &str) -> Option<PathBuf> {

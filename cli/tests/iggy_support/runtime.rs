@@ -35,8 +35,6 @@ impl Runtime {
         let log = File::create(folder.path().join("runtime.log")).expect("the folder can be written");
         let child = command(&executable)
             .env("IGGY_CONNECTORS_CONFIG_PATH", &config)
-            // With few processors a consume that blocks can take all the threads that there are.
-            .env("TOKIO_WORKER_THREADS", "8")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
