@@ -37,8 +37,8 @@ fn a_restart_over_the_api_goes_on_where_it_was() {
             Some(runtime.sink("restarted")).filter(|sink| sink["status"] == "running")
         });
         admin.send("restarted", "t", 0, [format!("{{\"n\":{round}}}")]);
-        let received = receiver.wait("/restarted", round + 1);
-        assert!(received[round].body.contains(&format!("\"payload\":{{\"n\":{round}}}")), "{received:?}");
+        let all = receiver.wait("/restarted", round + 1);
+        assert!(all[round].body.contains(&format!("\"payload\":{{\"n\":{round}}}")), "{all:?}");
     }
     assert_eq!(receiver.received("/restarted").len(), 4);
 }

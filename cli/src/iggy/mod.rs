@@ -2,10 +2,12 @@
 //!
 //! Each [`topic`] is read over a [`session`] of its own as a member of its consumer group; each [`partition`] that the
 //! server gives to this member is read by a worker of its own, so that partitions go side by side and each of them in
-//! order. [`server`] says where and as whom, [`patience`] waits out what is away, [`batch`] brings messages into the
+//! order. [`server`] says where and as whom, [`patience`] waits out what is away, [`ghosts`] are driven out,
+//! [`batch`] brings messages into the
 //! plugin's form, [`replay`] begins elsewhere than after the stored offset, and [`outcome`] counts.
 
 mod batch;
+mod ghosts;
 mod outcome;
 mod partition;
 mod patience;

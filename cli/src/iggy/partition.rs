@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use iggy::prelude::PollingStrategy;
@@ -21,6 +21,8 @@ use super::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// With an end to reach: how often nothing must come before it counts as reached, where messages were removed.
 const EMPTY_POLLS: u32 = 3;
+/// How long the offset is kept beside a group that was made anew, should that happen once more.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// Why a partition is not read any further.
 #[derive(Debug)]
@@ -58,16 +60,18 @@ impl Worker {
     async fn read(&self) -> Result<(), End> {
         // Where to read from: after what is stored, unless nothing is and there is another place to begin at.
         let mut from = PollingStrategy::next();
-        if self.end.is_some() || self.topic.shared.replay.is_some() {
-            let stored = self.session.stored(self.partition).await.map_err(End::Trouble)?;
-            self.finished_by(stored)?;
-            if let (None, Some(replay)) = (stored, self.topic.shared.replay) {
-                from = replay.strategy();
-            }
+        let stored = self.session.restore(self.partition).await.map_err(End::Trouble)?;
+        self.finished_by(stored)?;
+        if let (None, Some(replay)) = (stored, self.topic.shared.replay) {
+            from = replay.strategy();
         }
+        let mut kept_since = Some(Instant::now());
         let mut ahead = None;
         let mut empty_polls = 0;
         loop {
+            if kept_since.take_if(|since| since.elapsed() > KEPT).is_some() {
+                self.session.forget_kept(self.partition).await;
+            }
             let batch = match ahead.take() {
                 // Also when it is over: the server hands a partition over once all that was read of it is settled.
                 Some(batch) if !*self.topic.shared.stop.borrow() => batch,

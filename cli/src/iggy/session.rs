@@ -39,6 +39,8 @@ pub(super) enum Trouble {
     Late,
     #[error("the server does not know this member of the group any more")]
     NotAMember,
+    #[error("the group was made anew")]
+    MadeAnew,
     /// Somebody else reads the partition now.
     #[error("the partition belongs to another member of the group")]
     NotOurs,
@@ -90,10 +92,10 @@ impl Trouble {
 /// A member of the group, until the connection is lost.
 #[derive(Debug)]
 pub(super) struct Session {
-    client: TcpClient,
-    stream: Identifier,
-    topic: Identifier,
-    group: Identifier,
+    pub(super) client: TcpClient,
+    pub(super) stream: Identifier,
+    pub(super) topic: Identifier,
+    pub(super) group: Identifier,
     consumer: Consumer,
 }
 

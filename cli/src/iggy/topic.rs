@@ -30,6 +30,13 @@ const ASKING: Duration = Duration::from_secs(1);
 /// Between two attempts to get into the group.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often it is asked, too, whether all members of the group are there; and at first at every time, for that is when
+/// a server may have restarted.
+const ASKING_FOR_GHOSTS: u32 = 30;
+const AT_FIRST: u32 = 10;
+/// So often in a row must some be missing: whoever comes or goes is for a moment.
+const CERTAIN: u32 = 3;
+
 /// What is read, and how.
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -68,6 +75,9 @@ struct Follower {
     ends: Option<HashMap<u32, u64>>,
     /// What was told last.
     told: Option<Vec<u32>>,
+    /// How often the server was asked on this connection, and how often in a row members were missing.
+    asked: u32,
+    missing: u32,
 }
 
 impl Topic {
@@ -87,6 +97,8 @@ impl Topic {
             finished: BTreeSet::new(),
             ends: None,
             told: None,
+            asked: 0,
+            missing: 0,
         };
         let outcome = follower.follow().await;
         follower.wait_for_workers().await;
@@ -150,6 +162,7 @@ impl Follower {
         session: &Arc<Session>,
         patience: &mut Patience,
     ) -> Result<Next, Failure> {
+        (self.asked, self.missing) = (0, 0);
         let mut stop = self.stop.clone();
         let mut ticks = interval(ASKING);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,6 +172,7 @@ impl Follower {
                 _ = ticks.tick() => match self.take_up(session, patience).await {
                     Ok(true) => return Ok(Next::Done),
                     Ok(false) => continue,
+                    Err(Trouble::MadeAnew) => return Ok(Next::Again),
                     Err(trouble) => trouble,
                 },
                 Some((number, partition, end)) = self.ended.recv() => {
@@ -203,6 +217,7 @@ impl Follower {
                 self.start(session, partition);
             }
         }
+        self.drive_ghosts_out(session).await?;
         let Some(ends) = &self.ends else { return Ok(false) };
         for (partition, end) in ends {
             if !self.finished.contains(partition)
@@ -212,6 +227,26 @@ impl Follower {
             }
         }
         Ok(true)
+    }
+
+    /// Makes the group anew where members are in it that nobody stands behind: they keep their partitions to themselves.
+    async fn drive_ghosts_out(&mut self, session: &Session) -> Result<(), Trouble> {
+        self.asked = self.asked.wrapping_add(1);
+        if self.asked > AT_FIRST && self.missing == 0 && !self.asked.is_multiple_of(ASKING_FOR_GHOSTS) {
+            return Ok(());
+        }
+        let ghosts = session.ghosts().await?;
+        self.missing = if ghosts > 0 { self.missing + 1 } else { 0 };
+        if self.missing < CERTAIN {
+            return Ok(());
+        }
+        let Names { stream, topic, group } = &self.topic.names;
+        report::note(&format!(
+            "WARN stream {stream}, topic {topic}: {ghosts} of the members of {group} are not connected any more, which the \
+             server does not notice: the group is made anew, with its offsets"
+        ));
+        session.drive_out().await?;
+        Err(Trouble::MadeAnew)
     }
 
     fn tell(&mut self, ours: &[u32]) {

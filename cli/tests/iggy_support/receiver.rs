@@ -1,4 +1,4 @@
-//! What takes the requests: WireMock where there is one, else the scripted endpoint.
+//! What takes the requests: `WireMock` where there is one, else the scripted endpoint.
 
 use std::{
     collections::BTreeMap,

@@ -102,11 +102,6 @@ impl Running {
         assert!(status.success());
     }
 
-    /// What it wrote to stderr so far.
-    pub(crate) fn stderr(&self) -> String {
-        self.noted.0.lock().unwrap().clone()
-    }
-
     pub(crate) fn wait_for_stderr(&self, word: &str) {
         let text = self.noted.0.lock().unwrap();
         let (text, late) =
