@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// The Iggy server [default: what the runtime's configuration says, else localhost:8090]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "input")]
     server: Option<String>,
-    /// The main configuration of the Iggy runtime [default: what IGGY_CONNECTORS_CONFIG_PATH names]
+    /// The main configuration of the Iggy runtime [default: what `IGGY_CONNECTORS_CONFIG_PATH` names]
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     runtime_config: Option<PathBuf>,
     /// Send again what came since, up to the end, with a consumer group of its own

@@ -159,9 +159,9 @@ fn prepare(admin: &Admin, receiver: &Receiver) -> Vec<Connector> {
 
 fn check_all(receiver: &Receiver) {
     for case in &CASES {
-        let received = receiver.wait(&format!("/{}", case.key), case.requests);
-        assert_eq!(received.len(), case.requests, "{}: {received:?}", case.key);
-        (case.check)(&received);
+        let requests = receiver.wait(&format!("/{}", case.key), case.requests);
+        assert_eq!(requests.len(), case.requests, "{}: {requests:?}", case.key);
+        (case.check)(&requests);
     }
     let mut topics: Vec<Value> = receiver.wait("/topics", 2).iter().map(body).collect();
     topics.sort_by_key(|item| item["payload"]["from"].to_string());

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -106,17 +106,27 @@ fn check(endpoint: &Endpoint, each: usize) -> usize {
     repeated
 }
 
-/// How many messages arrived so far, however often.
-fn arrived(endpoint: &Endpoint) -> usize {
-    let lines = |request: &Request| request.body.iter().filter(|byte| **byte == b'\n').count();
-    endpoint.requests().iter().map(lines).sum()
+/// An endpoint that takes everything after a while, and how many messages arrived so far, however often.
+fn slow(delay: Duration) -> (Endpoint, Arc<AtomicUsize>) {
+    let arrived = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&arrived);
+    let endpoint = Endpoint::start(move |request| {
+        counted.fetch_add(memchr::memchr_iter(b'\n', &request.body).count(), SeqCst);
+        Answer::status(200).after(delay)
+    });
+    (endpoint, arrived)
+}
+
+/// Waits until so many messages arrived.
+fn wait_for_messages(arrived: &AtomicUsize, enough: usize) {
+    wait_for("messages", || (arrived.load(SeqCst) >= enough).then_some(()));
 }
 
 #[test]
 fn a_host_that_is_killed_ten_times_loses_nothing() {
     let Some(server) = Server::start() else { return };
     let total = message_count();
-    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(5)));
+    let (endpoint, arrived) = slow(Duration::from_millis(5));
     let each = fill(&server, "killed", total);
     let folder = tempfile::tempdir().unwrap();
     let file = connector("killed", &endpoint, each, folder.path());
@@ -124,8 +134,7 @@ fn a_host_that_is_killed_ten_times_loses_nothing() {
     let mut repeats_possible = 0;
     for kill in 1..=KILLS {
         let running = host(&server, &file, &[]);
-        let enough = total * kill / (KILLS + 2);
-        wait_for("messages", || (arrived(&endpoint) >= enough).then_some(()));
+        wait_for_messages(&arrived, total * kill / (KILLS + 2));
         running.signal("KILL");
         repeats_possible += usize::from(running.finish().code.is_none());
     }
@@ -144,7 +153,7 @@ fn a_host_that_is_killed_ten_times_loses_nothing() {
 fn the_other_host_takes_over() {
     let Some(server) = Server::start() else { return };
     let total = message_count();
-    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(20)));
+    let (endpoint, arrived) = slow(Duration::from_millis(20));
     let each = fill(&server, "shared", total);
     let folder = tempfile::tempdir().unwrap();
     let file = connector("shared", &endpoint, each, folder.path());
@@ -156,8 +165,7 @@ fn the_other_host_takes_over() {
     // Half of them once what the first has in flight is settled.
     second.wait_for_stderr("reading partitions");
     wait_for("two members", || admin.members("shared", "t", group).filter(|members| *members == 2));
-    let enough = arrived(&endpoint) + total / 10;
-    wait_for("messages", || (arrived(&endpoint) >= enough).then_some(()));
+    wait_for_messages(&arrived, arrived.load(SeqCst) + total / 10);
     first.signal("KILL");
     assert_eq!(first.finish().code, None);
     let killed = Instant::now();
@@ -190,7 +198,7 @@ fn what_the_runtime_loses_is_what_was_in_consume() {
     let connector =
         connector.with("batch_mode = \"nd_json\"\nmax_retries = 1000\nmax_retry_delay = \"100ms\"");
     let Some(runtime) = Runtime::start(&server, std::slice::from_ref(&connector)) else { return };
-    wait_for("messages", || (arrived(&endpoint) >= 500).then_some(()));
+    endpoint.wait_for_requests(10, Duration::from_secs(30));
     away.store(true, SeqCst);
     let refused = || endpoint.exchanges().iter().any(|exchange| exchange.status == Some(503));
     wait_for("a refusal", || refused().then_some(()));

@@ -151,9 +151,9 @@ fn a_topic_that_comes_late_is_waited_for() {
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert_eq!(finished.stderr.matches("no such stream or topic").count(), 1, "{finished:?}");
-    let mut received = received(&receiver, "/late");
-    received.sort_unstable();
-    assert_eq!(received, [0, 1, 2, 3]);
+    let mut all = received(&receiver, "/late");
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3]);
 }
 
 #[test]

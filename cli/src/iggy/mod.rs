@@ -70,9 +70,9 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(|why| Failure::Other(format!("no threads: {why}")))?;
-    let (stopper, stop) = watch::channel(false);
-    let (stopper, closer) = (Arc::new(stopper), plugin.closer());
-    let (asked, last) = (Arc::clone(&stopper), closer.clone());
+    let (sender, stop) = watch::channel(false);
+    let (sender, closer) = (Arc::new(sender), plugin.closer());
+    let (asked, last) = (Arc::clone(&sender), closer.clone());
     interrupt::at_first(move || {
         asked.send_replace(true);
         // What is on its way ends within close_timeout, even where the endpoint is away for longer.
@@ -92,7 +92,7 @@ pub(crate) fn run(
         progress: Progress::start(None, Unit::Messages),
     });
     let topics = topics(file, &shared);
-    let mut errors = runtime.block_on(read_all(topics, &stopper));
+    let mut errors = runtime.block_on(read_all(topics, &sender));
     let stopped = errors.is_empty() && *stop.borrow();
     if let Err(why) = last.close() {
         errors.push(why.to_string());
@@ -125,7 +125,7 @@ fn topics(file: &ConnectorFile, shared: &Arc<Shared>) -> Vec<Topic> {
 }
 
 /// Reads them side by side; what made one of them give up stops the others.
-async fn read_all(topics: Vec<Topic>, stopper: &watch::Sender<bool>) -> Vec<String> {
+async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> Vec<String> {
     let mut following = JoinSet::new();
     for topic in topics {
         following.spawn(Arc::new(topic).follow());
@@ -138,7 +138,7 @@ async fn read_all(topics: Vec<Topic>, stopper: &watch::Sender<bool>) -> Vec<Stri
             Err(why) => format!("reading ended before its time: {why}"),
         };
         errors.push(why);
-        stopper.send_replace(true);
+        stop.send_replace(true);
     }
     errors
 }

@@ -39,14 +39,35 @@ pub(super) enum End {
     Broken(String),
 }
 
+/// How far a partition is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// As far as there ever will be messages.
+    Never,
+    /// Up to this offset.
+    Offset(u64),
+    /// It had no messages to be read.
+    Nothing,
+}
+
+impl Limit {
+    /// Whether a partition with messages up to `last` is read to its end.
+    fn is_reached(self, last: Option<u64>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Offset(end) => last.is_some_and(|last| last >= end),
+            Self::Nothing => true,
+        }
+    }
+}
+
 /// Reads one partition as long as it belongs to this member.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) topic: Arc<Topic>,
     pub(super) session: Arc<Session>,
     pub(super) partition: u32,
-    /// Where there is an end to reach: the last offset, if there are messages at all.
-    pub(super) end: Option<Option<u64>>,
+    pub(super) limit: Limit,
     /// True once no more is to be read.
     pub(super) over: watch::Receiver<bool>,
 }
@@ -83,8 +104,7 @@ impl Worker {
                         batch
                     } else {
                         empty_polls += 1;
-                        let reached = self.end.flatten().is_some_and(|end| current >= end);
-                        if reached && empty_polls >= EMPTY_POLLS {
+                        if empty_polls >= EMPTY_POLLS && self.limit.is_reached(Some(current)) {
                             return Err(End::Finished);
                         }
                         pause(self.topic.config.poll_interval, &mut self.over.clone()).await;
@@ -104,12 +124,7 @@ impl Worker {
 
     /// Ends where everything up to the end is stored already.
     fn finished_by(&self, stored: Option<u64>) -> Result<(), End> {
-        match self.end {
-            // There is nothing to read.
-            Some(None) => Err(End::Finished),
-            Some(Some(end)) if stored.is_some_and(|stored| stored >= end) => Err(End::Finished),
-            _ => Ok(()),
-        }
+        if self.limit.is_reached(stored) { Err(End::Finished) } else { Ok(()) }
     }
 
     async fn poll(&self, from: &PollingStrategy) -> Result<iggy::prelude::PolledMessages, Trouble> {
@@ -120,8 +135,7 @@ impl Worker {
     /// The batch after this one, read while this one is on its way; only where there certainly is one.
     async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
         let full = batch.len() >= self.topic.config.batch_length.get();
-        let last = self.end.flatten().is_some_and(|end| batch.last >= end);
-        if !full || last || *self.over.borrow() {
+        if !full || self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
             return None;
         }
         // Where it does not work, the next poll tells.

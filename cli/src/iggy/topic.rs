@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     Shared,
-    partition::{End, Worker},
+    partition::{End, Limit, Worker},
     patience::{Patience, asked, pause},
     session::{Names, Session, Trouble},
 };
@@ -278,7 +278,9 @@ impl Follower {
             topic: Arc::clone(&self.topic),
             session: Arc::clone(session),
             partition,
-            end: self.ends.as_ref().map(|ends| ends.get(&partition).copied()),
+            limit: self.ends.as_ref().map_or(Limit::Never, |ends| {
+                ends.get(&partition).map_or(Limit::Nothing, |end| Limit::Offset(*end))
+            }),
             over: receiver,
         };
         let sender = self.sender.clone();
