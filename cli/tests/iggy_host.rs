@@ -184,6 +184,50 @@ fn a_server_that_restarts_is_waited_for() {
 }
 
 #[test]
+fn a_group_of_two_hosts_outlives_the_server() {
+    let Some(mut server) = Server::start() else { return };
+    let receiver = Receiver::start();
+    server.admin().create("two", "t", 4);
+    let send = |server: &Server, first: u64| {
+        for partition in 0..4 {
+            let start = u64::from(partition) * 1000 + first;
+            server.admin().send("two", "t", partition, numbers(start..start + 5));
+        }
+    };
+    send(&server, 0);
+    let folder = tempfile::tempdir().unwrap();
+    let file = Connector::new("two", &receiver.url("/two"), &plugin())
+        .with("include_metadata = false")
+        .write(folder.path());
+    let hosts = [host(&server, &file, &[]), host(&server, &file, &[])];
+    receiver.wait("/two", 20);
+    let group = "iggy-connect-sink-two";
+    let stored = |server: &Server, offset| {
+        let admin = server.admin();
+        (0..4).all(|partition| admin.stored("two", "t", group, partition) == Some(offset))
+    };
+    wait_for("the offsets", || stored(&server, 4).then_some(()));
+    wait_for("both", || server.admin().members("two", "t", group).filter(|members| *members == 2));
+    server.down();
+    server.up();
+    send(&server, 5);
+    receiver.wait("/two", 40);
+    wait_for("the offsets", || stored(&server, 9).then_some(()));
+    wait_for("both", || server.admin().members("two", "t", group).filter(|members| *members == 2));
+    for host in hosts {
+        host.signal("TERM");
+        let finished = host.finish();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    }
+    // Nothing was in flight, so nothing was sent twice.
+    let mut all = received(&receiver, "/two");
+    assert_eq!(all.len(), 40, "{all:?}");
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 40, "{all:?}");
+}
+
+#[test]
 fn a_range_is_sent_again_beside_the_group() {
     let Some(server) = Server::start() else { return };
     let receiver = Receiver::start();
