@@ -178,6 +178,8 @@ fn the_other_host_takes_over() {
     second.signal("TERM");
     let finished = second.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
+    // Members that live, or are gone in an orderly way, are no ghosts.
+    assert!(!finished.stderr.contains("made anew"), "{finished:?}");
     let repeated = check(&endpoint, each);
     println!("{total} messages, two hosts, one killed: all arrived in order, {repeated} of them repeated");
 }

@@ -184,6 +184,27 @@ fn a_server_that_restarts_is_waited_for() {
 }
 
 #[test]
+fn a_signal_ends_it_while_the_server_hangs() {
+    let Some(server) = Server::start() else { return };
+    let endpoint = Endpoint::answering(200);
+    let admin = server.admin();
+    admin.create("frozen", "t", 2);
+    admin.send("frozen", "t", 0, numbers(0..3));
+    let folder = tempfile::tempdir().unwrap();
+    let file = Connector::new("frozen", &endpoint.url(), &plugin()).write(folder.path());
+    let running = host(&server, &file, &[]);
+    endpoint.wait_for_requests(3, Duration::from_secs(30));
+    server.signal("STOP");
+    sleep(Duration::from_millis(300));
+    let asked = Instant::now();
+    running.signal("TERM");
+    let finished = running.finish();
+    server.signal("CONT");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+}
+
+#[test]
 fn a_group_of_two_hosts_outlives_the_server() {
     let Some(mut server) = Server::start() else { return };
     let receiver = Receiver::start();

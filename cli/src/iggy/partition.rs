@@ -6,13 +6,13 @@ use std::{
 };
 
 use iggy::prelude::PollingStrategy;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::report;
 
 use super::{
     batch::Batch,
-    patience::{Patience, pause},
+    patience::{Patience, asked, pause},
     session::{Session, Trouble},
     topic::Topic,
 };
@@ -38,6 +38,10 @@ pub(super) enum End {
     /// The plugin does not work at all.
     Broken(String),
 }
+
+/// What an offset may take to be stored, and when it is over.
+const STORING: Duration = Duration::from_secs(10);
+const STORING_LAST: Duration = Duration::from_secs(2);
 
 /// How far a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +102,12 @@ impl Worker {
                 Some(batch) if !*self.topic.shared.stop.borrow() => batch,
                 _ if *self.over.borrow() => return Ok(()),
                 _ => {
-                    let polled = self.poll(&from).await.map_err(End::Trouble)?;
+                    let mut over = self.over.clone();
+                    let polled = tokio::select! {
+                        polled = self.poll(&from) => polled.map_err(End::Trouble)?,
+                        // A server that does not answer holds nobody up.
+                        () = asked(&mut over) => return Ok(()),
+                    };
                     let current = polled.current_offset;
                     if let Some(batch) = Batch::new(self.partition, polled) {
                         batch
@@ -190,7 +199,13 @@ impl Worker {
     /// Stores that the batch is settled.
     async fn store(&self, batch: &Batch) -> Result<(), End> {
         let names = &self.topic.names;
-        self.session.store(self.partition, batch.last).await.map_err(|trouble| {
+        let mut over = self.over.clone();
+        let stored = tokio::select! {
+            stored = self.session.store(self.partition, batch.last) => stored,
+            () = sleep(STORING) => Err(Trouble::Late),
+            () = async { asked(&mut over).await; sleep(STORING_LAST).await } => Err(Trouble::Late),
+        };
+        stored.map_err(|trouble| {
             let Batch { first, last, .. } = *batch;
             report::note(&format!(
                 "WARN stream {}, topic {}, partition {}: offsets {first} to {last} are settled, but that could not be \

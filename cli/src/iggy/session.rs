@@ -35,7 +35,7 @@ pub(super) struct Names {
 pub(super) enum Trouble {
     #[error("there is no such stream or topic")]
     NoTopic,
-    #[error("no connection in time")]
+    #[error("the server did not answer in time")]
     Late,
     #[error("the server does not know this member of the group any more")]
     NotAMember,

@@ -169,11 +169,14 @@ impl Follower {
         loop {
             let trouble = tokio::select! {
                 () = asked(&mut stop) => return Ok(Next::Done),
-                _ = ticks.tick() => match self.take_up(session, patience).await {
-                    Ok(true) => return Ok(Next::Done),
-                    Ok(false) => continue,
-                    Err(Trouble::MadeAnew) => return Ok(Next::Again),
-                    Err(trouble) => trouble,
+                _ = ticks.tick() => tokio::select! {
+                    () = asked(&mut stop) => return Ok(Next::Done),
+                    taken = self.take_up(session, patience) => match taken {
+                        Ok(true) => return Ok(Next::Done),
+                        Ok(false) => continue,
+                        Err(Trouble::MadeAnew) => return Ok(Next::Again),
+                        Err(trouble) => trouble,
+                    },
                 },
                 Some((number, partition, end)) = self.ended.recv() => {
                     let worker = self.workers.get(&partition).filter(|worker| worker.number == number);
