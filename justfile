@@ -22,6 +22,14 @@ deny:
 test:
     cargo test --workspace --locked
 
+# With a real server and runtime: IGGY_SERVER and IGGY_CONNECTORS name the executables (docs/iggy.md)
+iggy *args:
+    cargo test --locked -p iggy-http-sink --test 'iggy_*' -- --nocapture {{ args }}
+
+# The same with 200,000 messages and ten kills
+iggy-full:
+    IGGY_MESSAGES=200000 cargo test --locked -p iggy-http-sink --test iggy_crash -- --nocapture --test-threads 1
+
 # The plugin on real input, against an endpoint of its own
 demo *args:
     cargo run --release --locked -- demo {{ args }}

@@ -1,18 +1,18 @@
 //! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+mod streams;
+
+use std::path::{Path, PathBuf};
 
 use iggy_connector_http_sink::config::Config;
-use iggy_connector_sdk::Schema;
 use serde_json::{Map, Value};
 
 use crate::{
     environment::{self, Overrides},
     place::{self, Finding, Lines, Place},
 };
+
+pub(crate) use self::streams::StreamConfig;
 
 const KEYS: [&str; 11] = [
     "type",
@@ -27,12 +27,6 @@ const KEYS: [&str; 11] = [
     "transforms",
     "verbose",
 ];
-const STREAM_KEYS: [&str; 6] =
-    ["stream", "topics", "schema", "batch_length", "poll_interval", "consumer_group"];
-const SCHEMAS: [&str; 6] = ["json", "raw", "text", "proto", "flatbuffer", "avro"];
-
-/// What the runtime takes where `batch_length` is not given.
-const BATCH_LENGTH: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 /// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
 const NEAR: f64 = 0.82;
 
@@ -53,16 +47,6 @@ pub(crate) struct ConnectorFile {
     pub(crate) warnings: Vec<Finding>,
     /// How many keys the environment set.
     pub(crate) overrides: usize,
-}
-
-/// One entry of `[[streams]]`.
-#[derive(Debug)]
-pub(crate) struct StreamConfig {
-    pub(crate) stream: String,
-    /// At least one.
-    pub(crate) topics: Vec<String>,
-    pub(crate) schema: Schema,
-    pub(crate) batch_length: NonZeroUsize,
 }
 
 impl ConnectorFile {
@@ -171,7 +155,7 @@ impl Check {
                 "are applied by the Iggy runtime alone: `run` sends messages as they are",
             );
         }
-        let streams = self.streams(file);
+        let streams = self.streams(file, &key);
         self.unknown("", file, &KEYS);
 
         let plugin_config = file.get("plugin_config").cloned().unwrap_or(Value::Null);
@@ -189,102 +173,6 @@ impl Check {
             warnings: Vec::new(),
             overrides: 0,
         }
-    }
-
-    fn streams(&mut self, file: &Map<String, Value>) -> Vec<StreamConfig> {
-        let entries = match file.get("streams") {
-            Some(Value::Array(entries)) if !entries.is_empty() => entries,
-            None => {
-                self.wrong(
-                    "streams",
-                    "are required and not given: write [[streams]] with stream, topics and schema",
-                );
-                return Vec::new();
-            }
-            Some(Value::Array(_)) => {
-                self.wrong("streams", "is empty: write [[streams]] with stream, topics and schema");
-                return Vec::new();
-            }
-            Some(_) => {
-                self.wrong("streams", "is no list of tables: write [[streams]], in two brackets");
-                return Vec::new();
-            }
-        };
-        let mut streams = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            let path = format!("streams[{index}]");
-            match entry {
-                Value::Object(entry) => streams.push(self.stream(&path, entry)),
-                other => {
-                    self.wrong(&path, format!("{other} is no table: write [[streams]] with one line a key"));
-                }
-            }
-        }
-        streams
-    }
-
-    fn stream(&mut self, path: &str, entry: &Map<String, Value>) -> StreamConfig {
-        let stream = self.required_text(entry, &format!("{path}.stream"), "stream", "the name of a stream");
-        let topics = self.topics(&format!("{path}.topics"), entry.get("topics"));
-        let schema = self.schema(&format!("{path}.schema"), entry.get("schema"));
-
-        let batch_length = entry.get("batch_length").map_or(Some(BATCH_LENGTH), |length| {
-            let length = length.as_u64().and_then(|length| u32::try_from(length).ok())?;
-            NonZeroUsize::new(length as usize)
-        });
-        if batch_length.is_none() {
-            let message = format!("{} is not a whole number from 1 to {}", entry["batch_length"], u32::MAX);
-            self.wrong(&format!("{path}.batch_length"), message);
-        }
-        if let Some(interval) = entry.get("poll_interval") {
-            let duration = interval.as_str().ok_or("it is not text".to_owned());
-            if let Err(why) = duration
-                .and_then(|text| humantime::parse_duration(text).map(drop).map_err(|why| why.to_string()))
-            {
-                let message = format!("{interval} is not a duration ({why}): write one such as \"5ms\"");
-                self.wrong(&format!("{path}.poll_interval"), message);
-            }
-        }
-        if entry.get("consumer_group").is_some_and(|group| group.as_str().is_none_or(str::is_empty)) {
-            let message = format!(
-                "{} is not the name of a group: put one in quotes, or leave the key out",
-                entry["consumer_group"]
-            );
-            self.wrong(&format!("{path}.consumer_group"), message);
-        }
-        self.unknown(path, entry, &STREAM_KEYS);
-        StreamConfig { stream, topics, schema, batch_length: batch_length.unwrap_or(BATCH_LENGTH) }
-    }
-
-    fn topics(&mut self, path: &str, value: Option<&Value>) -> Vec<String> {
-        let hint = "write a list of names, such as [\"orders\"]";
-        match value {
-            None => self.wrong(path, format!("are required and not given: {hint}")),
-            Some(Value::Array(topics)) if !topics.is_empty() => {
-                let names = topics.iter().map(|topic| topic.as_str().filter(|name| !name.is_empty()));
-                if let Some(names) = names.map(|name| name.map(str::to_owned)).collect() {
-                    return names;
-                }
-                self.wrong(path, format!("{} are not all names: {hint}", Value::from(topics.clone())));
-            }
-            Some(other) => self.wrong(path, format!("{other} names no topic: {hint}")),
-        }
-        Vec::new()
-    }
-
-    fn schema(&mut self, path: &str, value: Option<&Value>) -> Schema {
-        let Some(value) = value else {
-            self.warn(path, "is not given, which the Iggy runtime requires: json is taken");
-            return Schema::Json;
-        };
-        let name = value.as_str().unwrap_or_default();
-        name.parse().unwrap_or_else(|_| {
-            let near =
-                nearest(name, &SCHEMAS).map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
-            let known = SCHEMAS.join("\", \"");
-            self.wrong(path, format!("{value} is not a schema: write one of \"{known}\"{near}"));
-            Schema::Json
-        })
     }
 
     /// Text that must be given; empty where there is a mistake.

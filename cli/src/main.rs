@@ -1,7 +1,7 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], and [`run`]
-//! with its [`lines`] and [`outcome`], [`dead_letters`], and [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for
+//! with its input from [`iggy`] or from [`lines`] with their [`outcome`], [`dead_letters`], and [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for
 //! that, the [`counter`] at its other end and the [`bench_report`]. They share the way to the plugin ([`host`]), the
 //! [`connector_file`] with the [`place`] of each key and the overrides of the [`environment`], and what people see
 //! ([`report`]).
@@ -17,6 +17,7 @@ mod demo;
 mod endpoint;
 mod environment;
 mod host;
+mod iggy;
 mod interrupt;
 mod lines;
 mod load;

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use iggy_connector_sdk::Schema;
+
 use super::*;
 
 const GOOD: &str = r#"type = "sink"
@@ -39,6 +43,10 @@ fn a_good_file_is_read() {
     assert_eq!((stream.stream.as_str(), stream.schema), ("orders", Schema::Text));
     assert_eq!(stream.topics, ["a", "b"]);
     assert_eq!(stream.batch_length.get(), 7);
+    assert_eq!(
+        (stream.poll_interval, &*stream.consumer_group),
+        (Duration::from_millis(5), "iggy-connect-sink-http")
+    );
     assert_eq!(file.plugin_config["timeout"], "5s");
     assert!(file.warnings.is_empty(), "{:?}", file.warnings);
 }
@@ -113,4 +121,19 @@ fn what_the_runtime_requires_beyond_is_a_warning() {
     let paths: Vec<_> = file.warnings.iter().map(|warning| warning.path.as_str()).collect();
     assert_eq!(paths, ["enabled", "version", "name"]);
     assert!(file.enabled);
+}
+
+#[test]
+fn a_stream_has_its_group_and_interval() {
+    let text = GOOD.replace("\"5ms\"", "\"1m 5s\"\nconsumer_group = \"mine\"\navro_schema_path = \"x\"");
+    let file = parse(&text, &[]).expect("no mistakes");
+    let stream = &file.streams[0];
+    assert_eq!((stream.poll_interval, &*stream.consumer_group), (Duration::from_secs(65), "mine"));
+    assert!(file.warnings[0].path.ends_with("avro_schema_path"), "{:?}", file.warnings);
+    let file = parse(&GOOD.replace("\"5ms\"", "\"none\""), &[]).expect("no mistakes");
+    assert_eq!(file.streams[0].poll_interval, Duration::ZERO);
+
+    let long = format!("poll_interval = \"5ms\"\nconsumer_group = \"{}\"", "g".repeat(256));
+    let told = findings(&GOOD.replace("poll_interval = \"5ms\"", &long), &[]);
+    assert!(told.len() == 1 && told[0].contains("streams[0].consumer_group"), "{told:?}");
 }

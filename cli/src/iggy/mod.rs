@@ -1,0 +1,144 @@
+//! Input from an Iggy server, at least once: an offset is stored only when consume returned 0.
+//!
+//! Each [`topic`] is read over a [`session`] of its own as a member of its consumer group; each [`partition`] that the
+//! server gives to this member is read by a worker of its own, so that partitions go side by side and each of them in
+//! order. [`server`] says where and as whom, [`patience`] waits out what is away, [`ghosts`] are driven out,
+//! [`batch`] brings messages into the
+//! plugin's form, [`replay`] begins elsewhere than after the stored offset, and [`outcome`] counts.
+
+mod batch;
+mod ghosts;
+mod outcome;
+mod partition;
+mod patience;
+mod replay;
+mod server;
+mod session;
+mod topic;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Instant,
+};
+
+use iggy_connector_sdk::TopicMetadata;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    connector_file::ConnectorFile,
+    host::OpenPlugin,
+    interrupt,
+    report::{Failure, Progress, Unit},
+};
+
+pub(crate) use self::{outcome::Outcome, replay::ReplayFrom, server::Server};
+use self::{session::Names, topic::Topic};
+
+/// Threads that consume may block at one time: one for each partition.
+const MOST_THREADS: usize = 16_384;
+
+/// What all topics share.
+#[derive(Debug)]
+struct Shared {
+    server: Server,
+    plugin: OpenPlugin,
+    /// There is an end to reach: that which each partition had at the start.
+    once: bool,
+    replay: Option<ReplayFrom>,
+    /// Whether any group was ever joined.
+    joined: AtomicBool,
+    stop: watch::Receiver<bool>,
+    outcome: Mutex<Outcome>,
+    progress: Progress,
+}
+
+/// Reads what the connector file names until a signal comes or, with `once` or `replay`, to the end that is there at
+/// the start.
+///
+/// # Errors
+/// It cannot begin at all.
+pub(crate) fn run(
+    file: &ConnectorFile,
+    server: Server,
+    plugin: OpenPlugin,
+    once: bool,
+    replay: Option<ReplayFrom>,
+) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(MOST_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::Other(format!("no threads: {why}")))?;
+    let (sender, stop) = watch::channel(false);
+    let (sender, closer) = (Arc::new(sender), plugin.closer());
+    let (asked, last) = (Arc::clone(&sender), closer.clone());
+    interrupt::at_first(move || {
+        asked.send_replace(true);
+        // What is on its way ends within close_timeout, even where the endpoint is away for longer.
+        let _ = closer.close();
+    })
+    .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
+
+    let start = Instant::now();
+    let shared = Arc::new(Shared {
+        server,
+        plugin,
+        once: once || replay.is_some(),
+        replay,
+        joined: AtomicBool::new(false),
+        stop: stop.clone(),
+        outcome: Mutex::default(),
+        progress: Progress::start(None, Unit::Messages),
+    });
+    let topics = topics(file, &shared);
+    let mut errors = runtime.block_on(read_all(topics, &sender));
+    let stopped = errors.is_empty() && *stop.borrow();
+    if let Err(why) = last.close() {
+        errors.push(why.to_string());
+    }
+    let mut outcome = std::mem::take(&mut *shared.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    outcome.errors = errors;
+    outcome.stopped = stopped;
+    outcome.time = start.elapsed();
+    Ok(outcome)
+}
+
+/// Everything that is to be read.
+fn topics(file: &ConnectorFile, shared: &Arc<Shared>) -> Vec<Topic> {
+    let entries = file.streams.iter().flat_map(|entry| entry.topics.iter().map(move |topic| (entry, topic)));
+    entries
+        .map(|(entry, topic)| {
+            let group = &entry.consumer_group;
+            Topic {
+                shared: Arc::clone(shared),
+                config: entry.clone(),
+                names: Names {
+                    stream: entry.stream.clone(),
+                    topic: topic.clone(),
+                    group: shared.replay.map_or_else(|| group.clone(), |replay| replay.group(group)),
+                },
+                metadata: TopicMetadata { stream: entry.stream.clone(), topic: topic.clone() },
+            }
+        })
+        .collect()
+}
+
+/// Reads them side by side; what made one of them give up stops the others.
+async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> Vec<String> {
+    let mut following = JoinSet::new();
+    for topic in topics {
+        following.spawn(Arc::new(topic).follow());
+    }
+    let mut errors = Vec::new();
+    while let Some(ended) = following.join_next().await {
+        let why = match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why.to_string(),
+            Err(why) => format!("reading ended before its time: {why}"),
+        };
+        errors.push(why);
+        stop.send_replace(true);
+    }
+    errors
+}

@@ -1,0 +1,227 @@
+//! One partition: read, settled, stored, batch after batch.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use iggy::prelude::PollingStrategy;
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+
+use crate::report;
+
+use super::{
+    batch::Batch,
+    patience::{Patience, asked, pause},
+    session::{Session, Trouble},
+    topic::Topic,
+};
+
+/// Between two attempts at a batch that consume did not settle. The sink has tried for long before it says so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// With an end to reach: how often nothing must come before it counts as reached, where messages were removed.
+const EMPTY_POLLS: u32 = 3;
+/// How long the offset is kept beside a group that was made anew, should that happen once more.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Why a partition is not read any further.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was asked for: somebody else takes over, or the host stops.
+    Asked,
+    /// It is read to the end that it was to be read to.
+    Finished,
+    /// There is such an end, but a batch before it did not settle.
+    Failed,
+    /// The connection, or the place in the group, is lost.
+    Trouble(Trouble),
+    /// The plugin does not work at all.
+    Broken(String),
+}
+
+/// What an offset may take to be stored, and when it is over.
+const STORING: Duration = Duration::from_secs(10);
+const STORING_LAST: Duration = Duration::from_secs(2);
+
+/// How far a partition is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// As far as there ever will be messages.
+    Never,
+    /// Up to this offset.
+    Offset(u64),
+    /// It had no messages to be read.
+    Nothing,
+}
+
+impl Limit {
+    /// Whether a partition with messages up to `last` is read to its end.
+    fn is_reached(self, last: Option<u64>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Offset(end) => last.is_some_and(|last| last >= end),
+            Self::Nothing => true,
+        }
+    }
+}
+
+/// Reads one partition as long as it belongs to this member.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) topic: Arc<Topic>,
+    pub(super) session: Arc<Session>,
+    pub(super) partition: u32,
+    pub(super) limit: Limit,
+    /// True once no more is to be read.
+    pub(super) over: watch::Receiver<bool>,
+}
+
+impl Worker {
+    pub(super) async fn run(&self) -> End {
+        self.read().await.err().unwrap_or(End::Asked)
+    }
+
+    /// Never returns `Ok` but when asked to end.
+    async fn read(&self) -> Result<(), End> {
+        // Where to read from: after what is stored, unless nothing is and there is another place to begin at.
+        let mut from = PollingStrategy::next();
+        let stored = self.session.restore(self.partition).await.map_err(End::Trouble)?;
+        self.finished_by(stored)?;
+        if let (None, Some(replay)) = (stored, self.topic.shared.replay) {
+            from = replay.strategy();
+        }
+        let mut kept_since = Some(Instant::now());
+        let mut ahead = None;
+        let mut empty_polls = 0;
+        loop {
+            if kept_since.take_if(|since| since.elapsed() > KEPT).is_some() {
+                self.session.forget_kept(self.partition).await;
+            }
+            let batch = match ahead.take() {
+                // Also when it is over: the server hands a partition over once all that was read of it is settled.
+                Some(batch) if !*self.topic.shared.stop.borrow() => batch,
+                _ if *self.over.borrow() => return Ok(()),
+                _ => {
+                    let mut over = self.over.clone();
+                    let polled = tokio::select! {
+                        polled = self.poll(&from) => polled.map_err(End::Trouble)?,
+                        // A server that does not answer holds nobody up.
+                        () = asked(&mut over) => return Ok(()),
+                    };
+                    let current = polled.current_offset;
+                    if let Some(batch) = Batch::new(self.partition, polled) {
+                        batch
+                    } else {
+                        empty_polls += 1;
+                        if empty_polls >= EMPTY_POLLS && self.limit.is_reached(Some(current)) {
+                            return Err(End::Finished);
+                        }
+                        pause(self.topic.config.poll_interval, &mut self.over.clone()).await;
+                        continue;
+                    }
+                }
+            };
+            empty_polls = 0;
+            let batch = Arc::new(batch);
+            let (settled, following) = tokio::join!(self.settle(&batch), self.look_ahead(&batch));
+            settled?;
+            self.store(&batch).await?;
+            ahead = following;
+            from = PollingStrategy::next();
+        }
+    }
+
+    /// Ends where everything up to the end is stored already.
+    fn finished_by(&self, stored: Option<u64>) -> Result<(), End> {
+        if self.limit.is_reached(stored) { Err(End::Finished) } else { Ok(()) }
+    }
+
+    async fn poll(&self, from: &PollingStrategy) -> Result<iggy::prelude::PolledMessages, Trouble> {
+        let count = u32::try_from(self.topic.config.batch_length.get()).unwrap_or(u32::MAX);
+        self.session.poll(self.partition, from, count).await
+    }
+
+    /// The batch after this one, read while this one is on its way; only where there certainly is one.
+    async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
+        let full = batch.len() >= self.topic.config.batch_length.get();
+        if !full || self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
+            return None;
+        }
+        // Where it does not work, the next poll tells.
+        let polled = self.poll(&PollingStrategy::offset(batch.last + 1)).await.ok()?;
+        Batch::new(self.partition, polled).filter(|following| following.first > batch.last)
+    }
+
+    /// Hands the batch over until it is settled.
+    async fn settle(&self, batch: &Arc<Batch>) -> Result<(), End> {
+        let shared = &self.topic.shared;
+        let names = &self.topic.names;
+        let what = format!("stream {}, topic {}, partition {}", names.stream, names.topic, self.partition);
+        let mut patience = Patience::new(what.clone(), LONGEST_PAUSE);
+        loop {
+            let code = self.consume(batch).await?;
+            match code {
+                0 => break,
+                // It was not taken any more, or not settled within close_timeout.
+                _ if shared.plugin.is_closed() => return Err(End::Asked),
+                1 => {}
+                code => {
+                    return Err(End::Broken(format!(
+                        "{what}: the plugin does not work (consume returned {code})"
+                    )));
+                }
+            }
+            let Batch { first, last, .. } = **batch;
+            shared.outcome().failed(names, self.partition, first, last);
+            let why = format!("offsets {first} to {last} were not settled, the sink's log says why");
+            if shared.once {
+                report::note(&format!("WARN {what}: {why}: nothing of them is stored"));
+                return Err(End::Failed);
+            }
+            if !pause(patience.failed(&why), &mut self.over.clone()).await {
+                return Err(End::Asked);
+            }
+        }
+        patience.worked();
+        let messages = shared.outcome().settled(names, self.partition, batch.first, batch.len() as u64);
+        shared.progress.set(messages);
+        Ok(())
+    }
+
+    /// What consume returns. It blocks, so it has a thread of its own.
+    async fn consume(&self, batch: &Arc<Batch>) -> Result<i32, End> {
+        let (topic, batch) = (Arc::clone(&self.topic), Arc::clone(batch));
+        spawn_blocking(move || batch.consume(&topic.shared.plugin, &topic.metadata, topic.config.schema))
+            .await
+            .map_err(|why| End::Broken(format!("a thread ended before its time: {why}")))
+    }
+
+    /// Stores that the batch is settled.
+    async fn store(&self, batch: &Batch) -> Result<(), End> {
+        let names = &self.topic.names;
+        let mut over = self.over.clone();
+        let stored = tokio::select! {
+            stored = self.session.store(self.partition, batch.last) => stored,
+            () = sleep(STORING) => Err(Trouble::Late),
+            () = async { asked(&mut over).await; sleep(STORING_LAST).await } => Err(Trouble::Late),
+        };
+        stored.map_err(|trouble| {
+            let Batch { first, last, .. } = *batch;
+            report::note(&format!(
+                "WARN stream {}, topic {}, partition {}: offsets {first} to {last} are settled, but that could not be \
+                 stored ({trouble}): they are sent again",
+                names.stream, names.topic, self.partition
+            ));
+            End::Trouble(trouble)
+        })?;
+        self.topic.shared.outcome().stored(names, self.partition, batch.last);
+        self.finished_by(Some(batch.last))
+    }
+}
+
+impl super::Shared {
+    /// The count so far.
+    pub(super) fn outcome(&self) -> std::sync::MutexGuard<'_, super::Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

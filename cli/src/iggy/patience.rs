@@ -1,0 +1,105 @@
+//! Waiting for something outside to get better: longer and longer, and told once, then summed up.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::report;
+
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Of the time between two lines about the same trouble.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What is being waited for, and since when.
+#[derive(Debug)]
+pub(super) struct Patience {
+    what: String,
+    longest: Duration,
+    next: Duration,
+    trouble: Option<Since>,
+}
+
+#[derive(Debug)]
+struct Since {
+    start: Instant,
+    told: Instant,
+    times: u64,
+}
+
+impl Patience {
+    /// `what` begins the lines; pauses double up to `longest`.
+    pub(super) fn new(what: String, longest: Duration) -> Self {
+        Self { what, longest, next: SHORTEST, trouble: None }
+    }
+
+    /// Takes down one more failure; how long to pause before the next attempt.
+    pub(super) fn failed(&mut self, why: &str) -> Duration {
+        let now = Instant::now();
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        if let Some(since) = &mut self.trouble {
+            since.times += 1;
+            if now - since.told >= SILENCE {
+                since.told = now;
+                let lasted = whole_seconds(now - since.start);
+                report::note(&format!("WARN {}: {why}: {} attempts in {lasted}", self.what, since.times));
+            }
+        } else {
+            self.trouble = Some(Since { start: now, told: now, times: 1 });
+            report::note(&format!("WARN {}: {why}: trying again", self.what));
+        }
+        pause
+    }
+
+    /// It works: sums up what was before.
+    pub(super) fn worked(&mut self) {
+        self.next = SHORTEST;
+        if let Some(since) = self.trouble.take() {
+            let lasted = whole_seconds(since.start.elapsed());
+            let plural = if since.times == 1 { "" } else { "s" };
+            report::note(&format!(
+                "INFO {}: works again after {} failed attempt{plural} in {lasted}",
+                self.what, since.times
+            ));
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> impl std::fmt::Display {
+    humantime::format_duration(Duration::from_secs(time.as_secs()))
+}
+
+/// Sleeps, but not once `over` is true. Whether it slept to the end.
+pub(super) async fn pause(time: Duration, over: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => true,
+        () = asked(over) => false,
+    }
+}
+
+/// Returns once `over` is true, or nobody is left who could say so.
+pub(super) async fn asked(over: &mut watch::Receiver<bool>) {
+    let _ = over.wait_for(|over| *over).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_start_anew() {
+        let mut patience = Patience::new("the server".to_owned(), Duration::from_millis(350));
+        let pauses: Vec<u128> = (0..4).map(|_| patience.failed("away").as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 350, 350]);
+        patience.worked();
+        assert_eq!(patience.failed("away").as_millis(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_when_it_is_over() {
+        let (sender, mut over) = watch::channel(false);
+        assert!(pause(Duration::from_millis(1), &mut over).await);
+        sender.send_replace(true);
+        assert!(!pause(Duration::from_secs(60), &mut over).await);
+    }
+}
