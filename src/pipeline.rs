@@ -145,7 +145,14 @@ impl Pipeline {
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(1);
                 let patience = patience.clone();
-                let work = work(self.delivery.clone(), queued, patience.clone(), under_way, decided.clone());
+                let work = work(
+                    self.delivery.clone(),
+                    queued,
+                    patience.clone(),
+                    under_way,
+                    progress.is_some(),
+                    decided.clone(),
+                );
                 let working = self.executor.spawn(work);
                 async move {
                     let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
@@ -230,12 +237,13 @@ struct Decision {
 }
 
 /// Delivers the bodies of a lane, so many at once, whatever becomes of those before. In order, a failed
-/// one is settled before the next begins.
+/// one is settled before the next begins; where a crash must not send delivered ones again, these are too, `promptly`.
 async fn work(
     delivery: Arc<Delivery>,
     mut sets: mpsc::Receiver<Vec<Body>>,
     patience: Patience,
     at_once: usize,
+    promptly: bool,
     decided: mpsc::Sender<Decision>,
 ) {
     let mut under_way = FuturesUnordered::new();
@@ -256,6 +264,9 @@ async fn work(
                         // It ends when the other end is dropped.
                         let _ = settled.await;
                     }
+                } else if promptly && let Ok(place) = decided.try_reserve() {
+                    let (waiting, _) = oneshot::channel();
+                    place.send(Decision { settled: std::mem::take(&mut delivered), _waiting: waiting });
                 }
             }
             else => break,

@@ -6,9 +6,9 @@
 //! container, and literals and numbers with a sign or an exponent, which are rare.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
-/// Whether this surely is one JSON value without line breaks. Never true for text that is no JSON, but not always true
-/// for JSON: not if there are line breaks, whitespace before the outermost bracket or some 60 levels, nor on a
-/// processor without these instructions. A slower look then tells, and tells what is wrong.
+/// Whether this surely is one JSON value without line breaks. Never true for text that is not JSON, but not always true
+/// for JSON: not with line breaks, with whitespace before the outermost bracket or with more than some 60 levels, nor on
+/// a processor without the vector instructions. A slower look then tells, and tells what is wrong.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub(super) fn is_json_line(text: &str) -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -36,6 +36,7 @@ mod avx2 {
     /// The stack outside of all containers.
     const OUTSIDE: u64 = 0b10;
 
+    /// The same on a processor that has the instructions.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
     pub(super) fn is_json_line(text: &[u8]) -> bool {
         // The outermost bracket is on the stack from the start: whichever bracket finds the stack as it is outside is
@@ -64,7 +65,8 @@ mod avx2 {
         // A block of its own even if nothing is left, so that the text always ends with whitespace.
         let mut last = [b' '; 64];
         last[..rest.len()].copy_from_slice(rest);
-        for number in 0..=blocks.len() {
+        let count = blocks.len() + 1;
+        for number in 0..count {
             check.start = number * 64;
             if !check.block(Block::load(blocks.get(number).unwrap_or(&last))) {
                 return false;
@@ -476,6 +478,7 @@ mod tests {
                     3 => bytes.extend_from_within(at..end),
                     _ => bytes.truncate(end),
                 }
+                // Whitespace at the end changes nothing, and so something is left to change.
                 bytes.push(b' ');
             }
             if let Ok(text) = str::from_utf8(&bytes) {

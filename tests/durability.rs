@@ -1,0 +1,351 @@
+//! With a spool: what consume took is delivered, whatever happens in between.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use iggy_connector_http_sink::{dead_letter::Folder, spool};
+use iggy_connector_sdk::Schema;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use support::{
+    endpoint::{Answer, Endpoint, Request, refused_url},
+    plugin::{Batch, Sink, logged},
+};
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(30);
+
+fn config(url: &str, folder: &Path, more: Value) -> Value {
+    let mut config = json!({
+        "url": url,
+        "include_metadata": false,
+        "retry_delay": "1ms",
+        "max_retry_delay": "5ms",
+        "circuit_breaker": { "failure_threshold": 0 },
+        "close_timeout": "2s",
+        "spool": { "path": folder.join("spool") },
+        "dead_letter": { "path": folder.join("dead-letters") },
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    config
+}
+
+fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !met() {
+        assert!(began.elapsed() < SOON, "{what} does not come about");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The `n` of each message in the requests that were taken, in the order they came.
+fn taken(endpoint: &Endpoint) -> Vec<u64> {
+    let taken = endpoint.exchanges().into_iter().filter(|exchange| exchange.is_success());
+    taken.flat_map(|exchange| numbers(&exchange.request)).collect()
+}
+
+fn numbers(request: &Request) -> Vec<u64> {
+    let body = String::from_utf8(request.body.clone()).unwrap();
+    body.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_u64().unwrap()).collect()
+}
+
+fn held(folder: &Path) -> u64 {
+    spool::status(&folder.join("spool")).unwrap().messages
+}
+
+fn letters(folder: &Path) -> Vec<(u64, String)> {
+    let mut letters = Vec::new();
+    let add = |entry: iggy_connector_http_sink::dead_letter::Entry| {
+        let record = entry.record.unwrap();
+        letters.push((record.offset, record.reason));
+        true
+    };
+    Folder::open(&folder.join("dead-letters")).unwrap().for_each(add).unwrap();
+    letters
+}
+
+#[test]
+fn consume_returns_while_the_endpoint_is_away_and_all_arrives_in_order_once_it_is_there() {
+    for mode in ["individual", "nd_json"] {
+        let folder = TempDir::new().unwrap();
+        let there = Arc::new(AtomicBool::new(false));
+        let endpoint = Endpoint::start({
+            let there = there.clone();
+            move |_| Answer::status(if there.load(SeqCst) { 200 } else { 503 })
+        });
+        let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({ "batch_mode": mode })));
+        for batch in 0..5 {
+            assert_eq!(sink.consume(&numbered(batch * 10..batch * 10 + 10)), 0, "{mode}");
+        }
+        wait_until("a request", || !endpoint.requests().is_empty());
+        assert_eq!(held(folder.path()), 50, "{mode}");
+        there.store(true, SeqCst);
+        wait_until("delivery", || held(folder.path()) == 0);
+        assert_eq!(taken(&endpoint), (0..50).collect::<Vec<_>>(), "{mode}");
+        assert_eq!(sink.close(), 0);
+    }
+}
+
+/// Messages `{"n":…}` at these offsets.
+fn numbered(offsets: std::ops::Range<u64>) -> Batch {
+    let mut batch = Batch::numbered(offsets.end);
+    batch.messages.drain(..usize::try_from(offsets.start).unwrap());
+    batch
+}
+
+#[test]
+fn close_keeps_what_is_not_delivered_and_the_next_open_delivers_it_elsewhere_and_otherwise() {
+    let folder = TempDir::new().unwrap();
+    let sink = Sink::open(&config(&refused_url(), folder.path(), json!({})));
+    assert_eq!(sink.consume(&numbered(0..100)), 0);
+    let began = Instant::now();
+    assert_eq!(sink.close(), 0);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(held(folder.path()), 100);
+
+    let endpoint = Endpoint::answering(200);
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({ "batch_mode": "nd_json" })));
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(endpoint.requests().len(), 1);
+    assert_eq!(taken(&endpoint), (0..100).collect::<Vec<_>>());
+    assert_eq!(sink.close(), 0);
+    assert_eq!(letters(folder.path()), []);
+}
+
+#[test]
+fn a_record_that_is_delivered_in_part_goes_on_there_and_bodies_come_out_the_same() {
+    let folder = TempDir::new().unwrap();
+    let modes = json!({ "batch_mode": "nd_json", "max_batch_messages": 7 });
+    // The third body and all later ones wait until the connector is closed.
+    let endpoint =
+        Endpoint::start(|request| if request.index < 2 { Answer::status(200) } else { Answer::status(503) });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), modes.clone()));
+    assert_eq!(sink.consume(&numbered(0..30)), 0);
+    wait_until("two bodies", || held(folder.path()) == 16);
+    assert_eq!(sink.close(), 0);
+    let key_of_third = endpoint.requests()[2].header("idempotency-key").unwrap().to_owned();
+
+    let later = Endpoint::answering(200);
+    let sink = Sink::open(&config(&later.url(), folder.path(), modes));
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    let bodies: Vec<Vec<u64>> = later.requests().iter().map(numbers).collect();
+    assert_eq!(bodies, [(14..21).collect::<Vec<_>>(), (21..28).collect(), (28..30).collect()]);
+    assert_eq!(later.requests()[0].header("idempotency-key"), Some(key_of_third.as_str()));
+}
+
+#[test]
+fn messages_that_were_stored_before_are_not_stored_again_and_a_topic_made_anew_is_not_mistaken_for_them() {
+    let folder = TempDir::new().unwrap();
+    let endpoint = Endpoint::answering(200);
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    assert_eq!(sink.consume(&numbered(0..10)), 0);
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    assert_eq!(sink.consume(&numbered(5..15)), 0);
+    // The same offsets, but other messages.
+    let mut anew = numbered(0..10);
+    for message in &mut anew.messages {
+        message.id += 1000;
+        message.timestamp += 1_000_000;
+    }
+    assert_eq!(sink.consume(&anew), 0);
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert_eq!(taken(&endpoint), (0..15).chain(0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_partition_that_is_stuck_holds_back_no_other() {
+    let folder = TempDir::new().unwrap();
+    let endpoint = Endpoint::start(|request| {
+        let stuck = numbers(request).iter().any(|n| *n < 1000);
+        Answer::status(if stuck { 503 } else { 200 })
+    });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({ "retry_delay": "5ms" })));
+    assert_eq!(sink.consume(&numbered(0..10).from_topic("stuck")), 0);
+    assert_eq!(sink.consume(&numbered(1000..1100).from_topic("sound")), 0);
+    wait_until("delivery", || held(folder.path()) == 10);
+    assert_eq!(taken(&endpoint), (1000..1100).collect::<Vec<_>>());
+    assert_eq!(sink.close(), 0);
+}
+
+#[test]
+fn what_is_refused_for_good_is_a_dead_letter_and_leaves_the_spool() {
+    let folder = TempDir::new().unwrap();
+    let endpoint =
+        Endpoint::start(|request| Answer::status(if numbers(request).contains(&3) { 400 } else { 200 }));
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({ "batch_mode": "nd_json" })));
+    let mut batch = numbered(0..8);
+    batch.messages[5].payload = b"{".to_vec();
+    assert_eq!(sink.consume(&batch), 0);
+    wait_until("settlement", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    let mut letters = letters(folder.path());
+    letters.sort();
+    assert_eq!(letters, [(3, "rejected".to_owned()), (5, "undecodable".to_owned())]);
+    let mut taken = taken(&endpoint);
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 1, 2, 4, 6, 7]);
+}
+
+#[test]
+fn letters_that_cannot_be_kept_stay_in_the_spool() {
+    let folder = TempDir::new().unwrap();
+    let endpoint = Endpoint::answering(400);
+    // Room for no letter at all.
+    let full = json!({ "dead_letter": { "path": folder.path().join("dead-letters"), "max_bytes": 10 } });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), full));
+    let stream = "letters-that-cannot-be-kept";
+    assert_eq!(sink.consume(&numbered(0..3).from_stream(stream)), 0);
+    wait_until("a word about it", || logged(stream).iter().any(|line| line.contains("stay in the spool")));
+    assert_eq!(held(folder.path()), 3);
+    assert_eq!(sink.close(), 0);
+
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    wait_until("settlement", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert_eq!(letters(folder.path()).len(), 3);
+}
+
+#[test]
+fn a_full_spool_lets_consume_wait_until_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let there = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::start({
+        let there = there.clone();
+        move |_| Answer::status(if there.load(SeqCst) { 200 } else { 503 })
+    });
+    let small = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "4 MiB" } });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), small));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..12 {
+                assert_eq!(sink.consume(&large(number)), 0);
+            }
+            done.store(true, SeqCst);
+        });
+        // Three fit, or seven: the fourth MiB of the spool is full before the twelfth batch.
+        wait_until("a full spool", || spool::status(&folder.path().join("spool")).unwrap().bytes > 3 << 20);
+        assert!(!done.load(SeqCst));
+        there.store(true, SeqCst);
+    });
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert_eq!(taken(&endpoint), (0..12).collect::<Vec<_>>());
+}
+
+/// One message of half a megabyte.
+fn large(n: u64) -> Batch {
+    let payload = format!("{{\"n\":{n},\"more\":\"{}\"}}", "x".repeat(500_000));
+    Batch::of(Schema::Json, [payload]).from_offset(n)
+}
+
+#[test]
+fn a_full_spool_puts_batches_to_the_dead_letters_where_that_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let spool =
+        json!({ "path": folder.path().join("spool"), "max_bytes": "4 MiB", "when_full": "dead_letter" });
+    let config = config(&refused_url(), folder.path(), json!({ "spool": spool }));
+    let sink = Sink::open(&config);
+    for number in 0..12 {
+        assert_eq!(sink.consume(&large(number)), 0);
+    }
+    assert_eq!(sink.close(), 0);
+    let letters = letters(folder.path());
+    assert!(!letters.is_empty());
+    assert_eq!(letters.len() as u64 + held(folder.path()), 12);
+    assert!(letters.iter().all(|(_, reason)| reason == "not_stored"), "{letters:?}");
+}
+
+#[test]
+fn a_close_ends_the_wait_for_room_and_nothing_is_acknowledged_that_is_not_stored() {
+    let folder = TempDir::new().unwrap();
+    let small = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "4 MiB" } });
+    let sink = Sink::open(&config(&refused_url(), folder.path(), small));
+    let id = sink.id;
+    thread::scope(|scope| {
+        let consuming =
+            scope.spawn(|| (0..12).take_while(|number| sink.consume(&large(*number)) == 0).count());
+        wait_until("a full spool", || spool::status(&folder.path().join("spool")).unwrap().bytes > 3 << 20);
+        assert_eq!(support::plugin::plugin().close(id), 0);
+        let taken = consuming.join().unwrap();
+        assert!(taken < 12);
+        assert_eq!(held(folder.path()), taken as u64);
+    });
+}
+
+#[test]
+fn a_spool_has_one_owner() {
+    let folder = TempDir::new().unwrap();
+    let config = config(&refused_url(), folder.path(), json!({ "dead_letter": null }));
+    let first = Sink::open(&config);
+    assert_eq!(Sink::try_open(&config).unwrap_err(), 1);
+    let path = folder.path().join("spool");
+    let told = logged(&format!("the spool {} is in use", path.display()));
+    assert!(told[0].contains("one connector"), "{told:?}");
+    drop(first);
+    drop(Sink::open(&config));
+}
+
+#[test]
+fn a_configuration_without_the_spool_that_still_holds_messages_does_not_open() {
+    let folder = TempDir::new().unwrap();
+    let spooled = config(&refused_url(), folder.path(), json!({}));
+    let sink = Sink::open(&spooled);
+    assert_eq!(sink.consume(&numbered(0..10)), 0);
+    drop(sink);
+
+    let endpoint = Endpoint::answering(200);
+    let without = config(&endpoint.url(), folder.path(), json!({ "spool": null }));
+    assert_eq!(Sink::try_open(&without).unwrap_err(), 1);
+    let told = logged(&folder.path().join("spool").display().to_string());
+    assert!(told.iter().any(|line| line.contains("still holds messages")), "{told:?}");
+
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), json!({})));
+    wait_until("delivery", || held(folder.path()) == 0);
+    drop(sink);
+    drop(Sink::open(&without));
+}
+
+#[test]
+fn without_an_order_many_records_are_under_way_at_once() {
+    let folder = TempDir::new().unwrap();
+    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(20)));
+    let side_by_side = json!({ "batch_mode": "nd_json", "ordering": "none", "concurrency": 8 });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), side_by_side));
+    for batch in 0..40 {
+        assert_eq!(sink.consume(&numbered(batch * 5..batch * 5 + 5)), 0);
+    }
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert!((4..=8).contains(&endpoint.max_in_flight()), "{}", endpoint.max_in_flight());
+    let mut taken = taken(&endpoint);
+    taken.sort_unstable();
+    assert_eq!(taken, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_written_shortly_before_is_there_after_a_reopen_with_sync_by_interval() {
+    let folder = TempDir::new().unwrap();
+    let spool = json!({ "path": folder.path().join("spool"), "sync": "100ms" });
+    let sink = Sink::open(&config(&refused_url(), folder.path(), json!({ "spool": spool })));
+    assert_eq!(sink.consume(&numbered(0..10)), 0);
+    drop(sink);
+    assert_eq!(held(folder.path()), 10);
+}
