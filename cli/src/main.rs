@@ -25,6 +25,7 @@ mod outcome;
 mod place;
 mod report;
 mod run;
+mod spool;
 mod verify;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     DeadLetters(dead_letters::Arguments),
+    Spool(spool::Arguments),
     Bench(bench::Arguments),
     /// Measures one plugin in a process of its own, for `bench`
     #[command(hide = true)]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Spool(arguments) => spool::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchWorker => bench_worker::run(),
     };

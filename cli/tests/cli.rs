@@ -414,3 +414,51 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     assert!(act(&["list"]).stdout.starts_with("0 dead letters"));
     assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(1));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_spool_shows_what_waits_and_the_next_run_delivers_it() {
+    let there = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::start({
+        let there = there.clone();
+        move |_, _| if there.load(SeqCst) { "200 OK" } else { "503 Service Unavailable" }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let more = format!(
+        "batch_mode = \"nd_json\"\ninclude_metadata = false\nclose_timeout = \"1s\"\n[plugin_config.spool]\npath = {}\n",
+        json!(spool)
+    );
+    let file = connector(folder.path(), &endpoint.url(), &more);
+    let status = || json(&start(program(&["spool", "--json"]).arg(&spool).arg("status")).finish());
+
+    let run = || {
+        let mut command = program(&["run", "--json", "--input", "-", "--plugin"]);
+        command.env("IGGY_CONNECTORS_SINK_TEST_PLUGIN_CONFIG_MAX_RETRIES", "1000000");
+        start(command.arg(plugin()).arg(&file).stdin(Stdio::piped()))
+    };
+    let mut running = run();
+    running.write(numbers(25).as_bytes());
+    running.close_input();
+    running.wait_for_stderr("all is in the spool");
+    let waiting = status();
+    assert_eq!((&waiting["messages"], &waiting["in_use"]), (&json!(25), &json!(true)), "{waiting}");
+    assert_eq!(
+        (&waiting["lanes"][0]["next_offset"], &waiting["lanes"][0]["partition"]),
+        (&json!(0), &json!(0))
+    );
+    running.signal("INT");
+    let interrupted = running.finish();
+    assert!(interrupted.stderr.contains("25 messages stay in the spool"), "{interrupted:?}");
+
+    there.store(true, SeqCst);
+    let mut running = run();
+    running.close_input();
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(status()["messages"], 0);
+    assert_eq!(endpoint.bodies().last().unwrap().lines().count(), 5);
+    let shown = start(program(&["spool"]).arg(&spool).arg("status")).finish();
+    assert!(shown.code == Some(0) && shown.stdout.contains("not open"), "{shown:?}");
+    assert_eq!(start(&mut program(&["spool", "/surely/not/there", "status"])).finish().code, Some(1));
+}

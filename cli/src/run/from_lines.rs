@@ -1,7 +1,17 @@
 //! Messages from the lines of a file or of stdin.
 
-use std::{fs::File, io, path::Path, time::Instant};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
+use iggy_connector_http_sink::{
+    config::{Config, SpoolConfig},
+    spool,
+};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 use crate::{
@@ -106,6 +116,9 @@ fn stream(
         outcome.add(first_line..=input.lines_read(), input.lines().len() as u64, code);
         progress.set(input.bytes());
     };
+    if broken.is_none() && outcome.resume_at.is_none() {
+        wait_for_delivery(file, &plugin)?;
+    }
     let closed = plugin.close();
     outcome.time = start.elapsed();
     drop(progress);
@@ -120,6 +133,32 @@ fn stream(
         outcome.resume_at = Some(input.lines_read() + 1);
     }
     Ok(outcome)
+}
+
+/// Waits until what the plugin has stored is delivered, or an interrupt closes the connector: the rest is delivered by the
+/// next run.
+fn wait_for_delivery(file: &ConnectorFile, plugin: &OpenPlugin) -> Result<(), Failure> {
+    let Ok(Config { spool: Some(SpoolConfig { path, .. }), .. }) = Config::from_json(&file.plugin_config)
+    else {
+        return Ok(());
+    };
+    let mut told = false;
+    while !plugin.is_closed() {
+        let began = Instant::now();
+        let left = spool::status(&path).map_err(|why| Failure::Other(why.to_string()))?.messages;
+        if left == 0 {
+            break;
+        }
+        if !told {
+            report::note(
+                "all is in the spool: waiting until it is delivered; Ctrl-C leaves the rest to the next run",
+            );
+            told = true;
+        }
+        // A look takes longer the more there is.
+        thread::sleep((began.elapsed() * 10).max(Duration::from_millis(20)));
+    }
+    Ok(())
 }
 
 /// Hands the current batch of the input to the plugin.

@@ -109,6 +109,10 @@ impl Running {
         assert!(!late.timed_out(), "no {word} in {text}");
     }
 
+    pub(crate) fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
     /// Ends its input and waits for it.
     pub(crate) fn finish(mut self) -> Finished {
         self.stdin = None;
