@@ -1,4 +1,8 @@
 //! Tests of the spool as a whole.
 
 mod basics;
+mod damage;
+mod disk;
+mod faults;
 mod support;
+mod together;
