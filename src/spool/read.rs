@@ -58,12 +58,12 @@ impl Spool {
                 *reader = Reader::default();
                 return Ok(None);
             };
-            let mut body = Vec::new();
+            let mut body = shared.buffer();
             match reader.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
                     if let Some(settled) = shared.known(lane, &wanted, place) {
-                        let (lane, sequence) = (lane.clone(), wanted.sequence);
-                        return Ok(Some(Record { lane, sequence, settled, body }));
+                        let (lane, sequence, shared) = (lane.clone(), wanted.sequence, self.shared.clone());
+                        return Ok(Some(Record { lane, sequence, settled, body, shared }));
                     }
                     // Settled, or moved, while it was read.
                 }
