@@ -4,5 +4,7 @@ mod basics;
 mod damage;
 mod disk;
 mod faults;
+mod model;
+mod races;
 mod support;
 mod together;
