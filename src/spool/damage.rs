@@ -19,8 +19,7 @@ pub struct Damage {
     pub position: u64,
     /// Its length.
     pub bytes: u64,
-    /// Whether it was the end of the file. A crash in the middle of a write leaves that, and then nothing
-    /// is lost that was acknowledged.
+    /// Whether it was the end of the file. A crash in the middle of a write leaves that.
     pub tail: bool,
     /// The record that it was, where its header could be read.
     pub record: Option<String>,

@@ -1,6 +1,6 @@
 //! Reads the records of a lane, one after the other.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use tracing::error;
 
@@ -33,6 +33,14 @@ struct Wanted {
     end: u64,
 }
 
+/// A record that cannot be read, and the damaged pieces where it should be.
+#[derive(Debug, Default)]
+struct Lost {
+    pieces: Vec<Piece>,
+    /// Where it is, if that much is known.
+    place: Option<Place>,
+}
+
 impl Spool {
     /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
     /// all. `None` if there is none yet.
@@ -50,18 +58,18 @@ impl Spool {
                 *reader = Reader::default();
                 return Ok(None);
             };
-            let mut body = Vec::new();
+            let mut body = shared.buffer();
             match reader.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
                     if let Some(settled) = shared.known(lane, &wanted, place) {
-                        let (lane, sequence) = (lane.clone(), wanted.sequence);
-                        return Ok(Some(Record { lane, sequence, settled, body }));
+                        let (lane, sequence, shared) = (lane.clone(), wanted.sequence, self.shared.clone());
+                        return Ok(Some(Record { lane, sequence, settled, body, shared }));
                     }
                     // Settled, or moved, while it was read.
                 }
-                Err(pieces) => {
+                Err(lost) => {
                     if let Some((_, file)) = &reader.file {
-                        shared.lose(lane, &wanted, &**file, &pieces);
+                        shared.lose(lane, &wanted, &**file, &lost);
                     }
                 }
             }
@@ -93,8 +101,8 @@ impl Reader {
         lane: &LaneKey,
         wanted: &Wanted,
         body: &mut Vec<u8>,
-    ) -> Result<Result<Place, Vec<Piece>>, SpoolError> {
-        let Some((_, file)) = &self.file else { return Ok(Err(Vec::new())) };
+    ) -> Result<Result<Place, Lost>, SpoolError> {
+        let Some((_, file)) = &self.file else { return Ok(Err(Lost::default())) };
         let Run { segment, position, .. } = wanted.run;
         let here = self.walker.position();
         // It most likely stands behind the one that was read last. If not, because one of them was moved,
@@ -115,7 +123,8 @@ impl Reader {
                         }
                         let record = Some((lane.clone(), wanted.sequence));
                         let (from, to) = (place.position, place.end());
-                        return Ok(Err(vec![Piece { segment, from, to, tail: false, record }]));
+                        let pieces = vec![Piece { segment, from, to, tail: false, record }];
+                        return Ok(Err(Lost { pieces, place: Some(place) }));
                     }
                     Found::Record(_) => {}
                     Found::Damaged { from, to, record } => {
@@ -124,7 +133,7 @@ impl Reader {
                 }
             }
         }
-        Ok(Err(mem::take(&mut pieces)))
+        Ok(Err(Lost { pieces, place: None }))
     }
 }
 
@@ -163,17 +172,19 @@ impl Shared {
     }
 
     /// Gives up a record that cannot be found or read.
-    fn lose(&self, lane: &LaneKey, wanted: &Wanted, file: &dyn SegmentFile, pieces: &[Piece]) {
+    fn lose(&self, key: &LaneKey, wanted: &Wanted, file: &dyn SegmentFile, lost: &Lost) {
         let mut state = self.lock();
-        let run = state.lanes.get(lane).and_then(|lane| lane.run(wanted.sequence));
-        if run.is_none_or(|run| run.segment != wanted.run.segment) {
+        let Some(lane) = state.lanes.get_mut(key) else { return };
+        if lane.run(wanted.sequence).is_none_or(|run| run.segment != wanted.run.segment) {
             return;
         }
-        error!("record {} of {lane} is damaged and passed over: its messages are lost", wanted.sequence);
-        let length =
-            pieces.iter().find(|piece| piece.record.is_some()).map_or(0, |piece| piece.to - piece.from);
-        state.remove(lane, wanted.sequence, length);
+        error!("record {} of {key} is damaged and passed over: its messages are lost", wanted.sequence);
+        let settled = lane.partly.get(&wanted.sequence).map_or(0, Ranges::count);
+        let (messages, length) =
+            lost.place.map_or((0, 0), |place| (u64::from(place.header.messages), place.header.length()));
+        lane.messages = lane.messages.saturating_sub(messages.saturating_sub(settled));
+        state.remove(key, wanted.sequence, length);
         drop(state);
-        self.set_aside(file, pieces);
+        self.set_aside(file, &lost.pieces);
     }
 }

@@ -1,6 +1,9 @@
 //! A batch as a record, and back.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use iggy_connector_sdk::{BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata};
 use serde::Serialize;
@@ -9,6 +12,7 @@ use super::{
     LaneKey, SpoolError,
     format::{Header, Kind, PREFIX},
     ranges::Ranges,
+    store::Shared,
 };
 
 /// What a message takes at most besides its headers and payload: an id of 19 bytes, four numbers of 10,
@@ -24,6 +28,14 @@ pub struct Record {
     pub sequence: u64,
     pub(super) settled: Ranges,
     pub(super) body: Vec<u8>,
+    /// Where the memory of the body comes from, and goes to.
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.shared.give_back(std::mem::take(&mut self.body));
+    }
 }
 
 /// A [`Record`] that was read; its messages borrow from it.

@@ -129,7 +129,7 @@ impl Recovery<'_> {
             }
             Head::Damaged => true,
         };
-        let mut pieces = Vec::new();
+        let mut pieces: Vec<Piece> = Vec::new();
         let mut walker = Walker::new(number, length);
         let mut body = Vec::new();
         while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
@@ -137,7 +137,14 @@ impl Recovery<'_> {
                 Found::Record(place) => self.read_record(place, &walker, &body, base),
                 Found::Damaged { from, to, record } => {
                     self.unreadable.insert((number, from));
-                    pieces.push(Piece { segment: number, from, to, tail: to == length, record });
+                    let tail = to == length;
+                    match pieces.last_mut() {
+                        // A write that a crash cut off, and zeros behind it: one piece.
+                        Some(Piece { to: last, tail: is_tail, .. }) if tail && *last == from => {
+                            (*last, *is_tail) = (to, true);
+                        }
+                        _ => pieces.push(Piece { segment: number, from, to, tail, record }),
+                    }
                 }
             }
         }

@@ -131,14 +131,15 @@ impl Walker {
     ) -> io::Result<()> {
         let length = place.header.body as usize;
         let position = place.position + place.header.head() as u64;
-        body.clear();
         let ahead = usize::try_from(position.saturating_sub(self.begin)).unwrap_or(usize::MAX);
         if position >= self.begin
             && let Some(there) = self.ahead.get(ahead..ahead.saturating_add(length))
         {
+            body.clear();
             body.extend_from_slice(there);
             return Ok(());
         }
+        // What it holds from before is overwritten, so there is no need to clear it.
         body.resize(length, 0);
         let read = file.read_at(position, body)?;
         body.truncate(read);

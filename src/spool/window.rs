@@ -87,7 +87,8 @@ impl Windows {
         self.topics.get(topic).map(|window| window.repeats(batch)).unwrap_or_default()
     }
 
-    /// Remembers messages that are stored now. The topics that nothing was stored of for longest give way.
+    /// Remembers messages that are stored now. Of topics that nothing was stored of for long
+    /// fewer are kept.
     pub(super) fn remember(&mut self, topic: &Topic, batch: impl IntoIterator<Item = Identity>) {
         self.clock += 1;
         if !self.topics.contains_key(topic) {
@@ -100,13 +101,14 @@ impl Windows {
             window.push(identity, self.limits.0.min(self.limits.1));
         }
         self.held = self.held + window.digests.len() - before;
+        // None gives way down to nothing: topics that take turns would drive each other out.
+        let spared = self.limits.1 / (2 * self.topics.len());
         while self.held > self.limits.1 {
-            let oldest = self.topics.iter().filter(|(_, window)| window.used != self.clock);
-            let Some(oldest) = oldest.min_by_key(|(_, window)| window.used).map(|(topic, _)| topic.clone())
-            else {
-                return;
-            };
-            self.held -= self.topics.remove(&oldest).map_or(0, |window| window.digests.len());
+            let windows = self.topics.values_mut().filter(|window| window.digests.len() > spared);
+            let Some(oldest) = windows.min_by_key(|window| window.used) else { return };
+            let count = (self.held - self.limits.1).min(oldest.digests.len() - spared);
+            (0..count).for_each(|_| oldest.pop());
+            self.held -= count;
         }
     }
 
@@ -141,16 +143,20 @@ impl Window {
     }
 
     fn push(&mut self, identity: Identity, limit: usize) {
-        if self.digests.len() >= limit
-            && let (Some(digest), Some(partition)) = (self.digests.pop_front(), self.partitions.pop_front())
-        {
-            self.known.remove(&Identity { digest, partition }.key());
-            self.unsure -= usize::from(partition == UNSURE);
+        if self.digests.len() >= limit {
+            self.pop();
         }
         self.known.insert(identity.key());
         self.unsure += usize::from(identity.partition == UNSURE);
         self.digests.push_back(identity.digest);
         self.partitions.push_back(identity.partition);
+    }
+
+    fn pop(&mut self) {
+        if let (Some(digest), Some(partition)) = (self.digests.pop_front(), self.partitions.pop_front()) {
+            self.known.remove(&Identity { digest, partition }.key());
+            self.unsure -= usize::from(partition == UNSURE);
+        }
     }
 
     /// The messages, oldest first.
@@ -237,12 +243,12 @@ mod tests {
             let offsets: Vec<u64> = (0..30).collect();
             windows.remember(&topic(name), Identity::of_all(1, &messages(&offsets, 0)));
         }
-        assert_eq!(windows.held(), 20);
+        assert_eq!(windows.held(), 25);
         let newest = Identity::of_all(1, &messages(&(20..30).collect::<Vec<_>>(), 0));
-        assert!(windows.repeats(&topic("a"), &newest).is_empty(), "the longest unused gave way");
+        assert_eq!(windows.repeats(&topic("a"), &newest), [5, 6, 7, 8, 9], "the longest unused gave way");
         assert_eq!(windows.repeats(&topic("b"), &newest).len(), 10);
         let older = Identity::of_all(1, &messages(&(0..20).collect::<Vec<_>>(), 0));
         assert!(windows.repeats(&topic("c"), &older).is_empty());
-        assert_eq!(windows.topics.values().map(|window| window.known.len()).sum::<usize>(), 20);
+        assert_eq!(windows.topics.values().map(|window| window.known.len()).sum::<usize>(), 25);
     }
 }

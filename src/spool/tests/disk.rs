@@ -1,0 +1,342 @@
+//! A disk in memory that fails, tears and forgets as real ones do.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use crate::spool::files::{Files, SegmentFile};
+
+/// What goes wrong, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The operation fails and changes nothing.
+    Once(ErrorKind),
+    /// It and all that follow until so many have failed.
+    Several(ErrorKind, u64),
+    /// A write stops in its middle with an error.
+    Torn,
+    /// The process or the machine stops. A write stops in its middle.
+    Crash,
+}
+
+/// What is left of that which was not synced when the machine stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// All: only the process stopped.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Some of it, by this number.
+    Some(u64),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: BTreeMap<u64, Content>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    operations: u64,
+    syncs: u64,
+    sync_time: Duration,
+    fault: Option<(u64, Fault)>,
+    crashed: bool,
+    next: u64,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    /// What was done since the last sync.
+    since: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(position, written) => {
+                let position = usize::try_from(*position).unwrap();
+                let end = position + written.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[position..end].copy_from_slice(written);
+            }
+            Self::Truncate(length) => bytes.resize(usize::try_from(*length).unwrap(), 0),
+        }
+    }
+}
+
+impl Disk {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn fail_at(&self, operation: u64, fault: Fault) {
+        let mut inner = self.lock();
+        inner.fault = Some((inner.operations + operation, fault));
+    }
+
+    /// How many operations that change something there were.
+    pub(super) fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    pub(super) fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    pub(super) fn syncs_take(&self, time: Duration) {
+        self.lock().sync_time = time;
+    }
+
+    pub(super) fn crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// The disk as it is found after the process or the machine stopped.
+    pub(super) fn after(&self, left: Left) -> Self {
+        let inner = self.lock();
+        let mut random = match left {
+            Left::Some(seed) => seed,
+            _ => 0,
+        };
+        let mut chance = |of: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % of
+        };
+        let names = match left {
+            Left::All => inner.names.clone(),
+            Left::Nothing => inner.durable_names.clone(),
+            Left::Some(_) => {
+                let mut names = inner.durable_names.clone();
+                names.retain(|name, _| inner.names.contains_key(name) || chance(2) == 0);
+                for (name, file) in &inner.names {
+                    if !names.contains_key(name) && chance(2) == 0 {
+                        names.insert(name.clone(), *file);
+                    }
+                }
+                names
+            }
+        };
+        let files = inner.files.iter().map(|(number, content)| {
+            let bytes = match left {
+                Left::All => content.now.clone(),
+                Left::Nothing => content.durable.clone(),
+                Left::Some(_) => {
+                    let mut bytes = content.durable.clone();
+                    for change in &content.since {
+                        match (chance(3), change) {
+                            (0, _) => {}
+                            (1, Change::Write(position, written)) => {
+                                let from = usize::try_from(chance(written.len() as u64 + 1)).unwrap();
+                                let to = from
+                                    + usize::try_from(chance((written.len() - from) as u64 + 1)).unwrap();
+                                Change::Write(position + from as u64, written[from..to].to_vec())
+                                    .apply(&mut bytes);
+                            }
+                            _ => change.apply(&mut bytes),
+                        }
+                    }
+                    bytes
+                }
+            };
+            (*number, Content { now: bytes.clone(), durable: bytes, since: Vec::new() })
+        });
+        let (files, next) = (files.collect(), inner.next);
+        Self(Arc::new(Mutex::new(Inner {
+            files,
+            durable_names: names.clone(),
+            names,
+            next,
+            ..Inner::default()
+        })))
+    }
+
+    /// The bytes of a file.
+    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+        let inner = self.lock();
+        inner.names.get(name).map(|file| inner.files[file].now.clone()).unwrap_or_default()
+    }
+
+    /// Puts bytes in the place of a file.
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+        let mut inner = self.lock();
+        let file = inner.names[name];
+        let content = Content { now: bytes.to_vec(), durable: bytes.to_vec(), since: Vec::new() };
+        inner.files.insert(file, content);
+    }
+
+    /// The files but for damaged pieces.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().names.keys().filter(|name| !name.contains('/')).cloned().collect()
+    }
+}
+
+impl Inner {
+    /// Counts an operation. Whether it fails, and whether half of it happens.
+    fn operate(&mut self) -> Result<(), (io::Error, bool)> {
+        if self.crashed {
+            return Err((io::Error::other("crashed"), false));
+        }
+        self.operations += 1;
+        let Some((at, fault)) = self.fault else { return Ok(()) };
+        if self.operations < at {
+            return Ok(());
+        }
+        match fault {
+            Fault::Once(kind) if self.operations == at => Err((kind.into(), false)),
+            Fault::Several(kind, times) if self.operations < at + times => Err((kind.into(), false)),
+            Fault::Torn if self.operations == at => Err((ErrorKind::Other.into(), true)),
+            Fault::Crash => {
+                self.crashed = true;
+                Err((io::Error::other("crashed"), true))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Folder(Disk, &'static str);
+
+impl Disk {
+    pub(super) fn files(&self) -> Arc<dyn Files> {
+        Arc::new(Folder(self.clone(), ""))
+    }
+}
+
+#[derive(Debug)]
+struct File(Disk, u64);
+
+impl Files for Folder {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let mut inner = self.0.lock();
+        inner.operate().map_err(|(why, _)| why)?;
+        let name = format!("{}{name}", self.1);
+        if inner.names.contains_key(&name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        inner.next += 1;
+        let number = inner.next;
+        inner.files.insert(number, Content::default());
+        inner.names.insert(name, number);
+        Ok(Arc::new(File(self.0.clone(), number)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let inner = self.0.lock();
+        let name = format!("{}{name}", self.1);
+        let number = inner.names.get(&name).ok_or(ErrorKind::NotFound)?;
+        Ok(Arc::new(File(self.0.clone(), *number)))
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let inner = self.0.lock();
+        let here = |(name, file): (&String, &u64)| {
+            let name = name.strip_prefix(self.1).filter(|name| !name.contains('/'))?;
+            Some((name.to_owned(), inner.files[file].now.len() as u64))
+        };
+        Ok(inner.names.iter().filter_map(here).collect())
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.operate().map_err(|(why, _)| why)?;
+        inner.names.remove(&format!("{}{name}", self.1)).map(drop).ok_or(ErrorKind::NotFound.into())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.operate().map_err(|(why, _)| why)?;
+        inner.durable_names = inner.names.clone();
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("{}{name}", self.1))
+    }
+
+    fn damaged(&self) -> io::Result<Arc<dyn Files>> {
+        Ok(Arc::new(Self(self.0.clone(), "damaged/")))
+    }
+}
+
+impl File {
+    fn change(&self, change: Change) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        let (change, failed) = match (inner.operate(), change) {
+            (Ok(()), change) => (change, None),
+            (Err((why, true)), Change::Write(position, bytes)) => {
+                (Change::Write(position, bytes[..bytes.len() / 2].to_vec()), Some(why))
+            }
+            (Err((why, _)), _) => return Err(why),
+        };
+        if let Some(content) = inner.files.get_mut(&self.1) {
+            change.apply(&mut content.now);
+            content.since.push(change);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl SegmentFile for File {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        let inner = self.0.lock();
+        let bytes = &inner.files[&self.1].now;
+        let from = usize::try_from(position).unwrap().min(bytes.len());
+        let to = (from + into.len()).min(bytes.len());
+        into[..to - from].copy_from_slice(&bytes[from..to]);
+        Ok(to - from)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(Change::Write(position, bytes.to_vec()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let time = self.0.lock().sync_time;
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
+        let mut inner = self.0.lock();
+        let operated = inner.operate();
+        inner.syncs += 1;
+        let crashed = inner.crashed;
+        let Some(content) = inner.files.get_mut(&self.1) else { return Ok(()) };
+        match operated {
+            Ok(()) => {
+                for change in std::mem::take(&mut content.since) {
+                    change.apply(&mut content.durable);
+                }
+                Ok(())
+            }
+            Err((why, _)) => {
+                if !crashed {
+                    // The system takes the pages for written, and no later sync writes them.
+                    content.since.clear();
+                }
+                Err(why)
+            }
+        }
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.change(Change::Truncate(length))
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.lock().files[&self.1].now.len() as u64)
+    }
+}

@@ -1,0 +1,197 @@
+//! Every operation of a run fails once, in every way: what was acknowledged is there, in order.
+
+use std::{collections::BTreeMap, io::ErrorKind, path::Path};
+
+use super::{
+    disk::{Disk, Fault, Left},
+    support::{accept_of, lane, options, unsettled},
+};
+use crate::spool::{Options, Spool};
+
+const TOPICS: [&str; 3] = ["a", "b", "dead"];
+
+fn small() -> Options {
+    Options { max_bytes: 64 * 1024, ..options(Path::new("in memory")) }
+}
+
+pub(super) fn start(disk: &Disk, options: &Options) -> Spool {
+    Spool::start(disk.files(), None, options).expect("it opens").0
+}
+
+/// What is known outside of the spool.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    /// Offsets in the order they were acknowledged in, with their topic.
+    acknowledged: BTreeMap<&'static str, Vec<u64>>,
+    /// Those that settle was called for, and whether it succeeded.
+    settled: BTreeMap<(&'static str, u64), bool>,
+    /// Those of which consume knows that they are not stored.
+    refused: Vec<(&'static str, u64)>,
+    next: BTreeMap<&'static str, u64>,
+}
+
+/// Feeds three topics, of which one is never delivered, delivers some messages out of order, and fills the
+/// spool until it has to be compacted.
+fn run(disk: &Disk, spool: &Spool, known: &mut Known) {
+    for round in 0..40_u64 {
+        for topic in TOPICS {
+            let (count, size) = match topic {
+                "a" => (1 + round % 4, 700),
+                "b" => (2, 400),
+                _ if round % 5 == 0 => (1, 300),
+                _ => continue,
+            };
+            let first = *known.next.entry(topic).or_default();
+            let offsets = first..first + count;
+            known.next.insert(topic, offsets.end);
+            let mut accepted = accept_of(spool, topic, offsets.clone(), size, 1);
+            if accepted.is_err() && round % 2 == 0 {
+                accepted = accept_of(spool, topic, offsets.clone(), size, 1);
+            }
+            match accepted {
+                Ok(accepted) => {
+                    assert_eq!((accepted.stored as u64, accepted.repeats), (count, 0));
+                    known.acknowledged.entry(topic).or_default().extend(offsets);
+                }
+                Err(_) => known.refused.extend(offsets.map(|offset| (topic, offset))),
+            }
+            if disk.crashed() {
+                return;
+            }
+        }
+        for topic in ["a", "b"] {
+            deliver(spool, topic, round, known);
+            if disk.crashed() {
+                return;
+            }
+        }
+    }
+}
+
+fn deliver(spool: &Spool, topic: &'static str, round: u64, known: &mut Known) {
+    let mut settled = |record: &crate::spool::Record, offsets: &[u64], result: bool| {
+        for offset in offsets {
+            let before = known.settled.insert((topic, *offset), result);
+            assert!(before.is_none(), "{topic}/{offset} came twice, in record {}", record.sequence);
+        }
+    };
+    // Some of the first record, all of the second: out of order.
+    let Some(first) = spool.next(&lane(topic), 0).unwrap() else { return };
+    let second = spool.next(&lane(topic), first.sequence).unwrap();
+    if let Some(second) = second.filter(|_| round % 3 == 0) {
+        let offsets = unsettled(&second);
+        let result = spool.settle_all(&lane(topic), second.sequence);
+        settled(&second, &offsets, result.is_ok());
+    }
+    let offsets = unsettled(&first);
+    let count = first.decode().unwrap().messages.len();
+    let open: Vec<u32> =
+        (0..u32::try_from(count).unwrap()).filter(|index| !first.is_settled(*index)).collect();
+    let some = if round % 4 == 0 { 1 } else { open.len() };
+    let result = spool.settle(&lane(topic), first.sequence, &open[..some]);
+    settled(&first, &offsets[..some], result.is_ok());
+}
+
+/// All unsettled offsets of a topic.
+fn held(spool: &Spool, topic: &str) -> Vec<u64> {
+    let (mut held, mut after) = (Vec::new(), 0);
+    while let Some(record) = spool.next(&lane(topic), after).unwrap() {
+        assert!(record.sequence > after);
+        after = record.sequence;
+        held.extend(unsettled(&record));
+    }
+    held
+}
+
+/// Holds what a spool has against what is known.
+fn check(spool: &Spool, known: &Known, left: Option<Left>, context: &str) {
+    for topic in TOPICS {
+        let held = held(spool, topic);
+        assert!(held.is_sorted_by(|a, b| a < b), "{context}: {topic} out of order: {held:?}");
+        let acknowledged = known.acknowledged.get(topic).cloned().unwrap_or_default();
+        for offset in &acknowledged {
+            let settled = known.settled.get(&(topic, *offset));
+            let there = held.contains(offset);
+            match settled {
+                None => assert!(there, "{context}: {topic}/{offset} is lost; {held:?}"),
+                // The machine stopped, or the progress could not be written.
+                Some(true) if matches!(left, Some(Left::Nothing | Left::Some(_))) => {}
+                Some(true) => assert!(!there, "{context}: {topic}/{offset} came again"),
+                Some(false) => {}
+            }
+        }
+        let unknown = held.iter().filter(|offset| !acknowledged.contains(offset));
+        for offset in unknown {
+            // What was being stored when everything stopped is all that may be there besides.
+            assert!(left.is_some(), "{context}: {topic}/{offset} is there and was refused");
+        }
+        // What is there is recognised when it comes again.
+        for offset in held.clone() {
+            let size = match topic {
+                "a" => 700,
+                "b" => 400,
+                _ => 300,
+            };
+            let again = accept_of(spool, topic, offset..offset + 1, size, 1).unwrap();
+            assert_eq!((again.stored, again.repeats), (0, 1), "{context}: {topic}/{offset}");
+        }
+    }
+}
+
+fn try_all(fault: Fault, lefts: &[Left]) -> u64 {
+    let whole = {
+        let disk = Disk::default();
+        let spool = start(&disk, &small());
+        let mut known = Known::default();
+        run(&disk, &spool, &mut known);
+        assert!(known.refused.is_empty(), "{:?}", known.refused);
+        check(&spool, &known, None, "no fault");
+        disk.operations()
+    };
+    for operation in 1..=whole {
+        let disk = Disk::default();
+        let mut known = Known::default();
+        {
+            let spool = start(&disk, &small());
+            disk.fail_at(operation, fault);
+            run(&disk, &spool, &mut known);
+            if !disk.crashed() {
+                check(&spool, &known, None, &format!("{fault:?} at {operation}, running"));
+                // Once the disk works again, what it refused to take back is marked as settled.
+                while accept_of(&spool, "end", 0..1, 0, 1).is_err() {}
+            }
+        }
+        for left in lefts {
+            let context = format!("{fault:?} at {operation}, left {left:?}");
+            let disk = disk.after(*left);
+            for round in 0..2 {
+                let spool = start(&disk, &small());
+                let left = (fault == Fault::Crash || *left != Left::All).then_some(*left);
+                check(&spool, &known, left, &format!("{context}, reopened {round}"));
+            }
+        }
+    }
+    whole
+}
+
+#[test]
+fn an_error_at_any_operation_loses_nothing() {
+    let operations = try_all(Fault::Once(ErrorKind::Other), &[Left::All, Left::Nothing, Left::Some(1)]);
+    assert!(operations > 200, "{operations}");
+}
+
+#[test]
+fn a_full_disk_at_any_operation_loses_nothing() {
+    try_all(Fault::Several(ErrorKind::StorageFull, 7), &[Left::All, Left::Nothing]);
+}
+
+#[test]
+fn a_torn_write_at_any_operation_loses_nothing() {
+    try_all(Fault::Torn, &[Left::All, Left::Nothing]);
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing() {
+    let lefts = [Left::All, Left::Nothing, Left::Some(1), Left::Some(2), Left::Some(3), Left::Some(4)];
+    try_all(Fault::Crash, &lefts);
+}

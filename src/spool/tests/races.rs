@@ -1,0 +1,147 @@
+//! Moments that a run seldom meets.
+
+use std::{io::ErrorKind, path::Path, time::Duration};
+
+use super::{
+    disk::{Disk, Fault, Left},
+    faults::start,
+    support::{accept, accept_of, lane, options, records},
+};
+use crate::spool::{Options, Spool};
+
+/// Segments of 16 KiB.
+fn tight() -> Options {
+    Options { max_bytes: 64 * 1024, ..options(Path::new("in memory")) }
+}
+
+fn settle_one_by_one(spool: &Spool, topic: &str, messages: std::ops::Range<u32>) {
+    for message in messages {
+        spool.settle(&lane(topic), 1, &[message]).unwrap();
+    }
+}
+
+#[test]
+fn what_was_refused_is_not_there_even_if_the_process_stops_at_once() {
+    for fault in [Fault::Once(ErrorKind::Other), Fault::Torn] {
+        for operation in 1..=2 {
+            let disk = Disk::default();
+            let spool = start(&disk, &tight());
+            accept(&spool, "t", 0..3).unwrap();
+            // The write, or the sync behind it.
+            disk.fail_at(operation, fault);
+            let why = accept(&spool, "t", 3..6).unwrap_err();
+            assert!(why.to_string().contains("cannot be"), "{why}");
+            assert_eq!(records(&spool, "t"), [[0, 1, 2]]);
+            let stopped = start(&disk.after(Left::All), &tight());
+            assert_eq!(records(&stopped, "t"), [[0, 1, 2]]);
+            // Once more, and it is no repeat.
+            assert_eq!(accept(&spool, "t", 3..6).unwrap().stored, 3);
+            let stopped = start(&disk.after(Left::Nothing), &tight());
+            assert_eq!(records(&stopped, "t"), [[0, 1, 2], [3, 4, 5]]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_not_delivered_once_something_else_was_stored() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    accept(&spool, "t", 0..3).unwrap();
+    disk.fail_at(2, Fault::Several(ErrorKind::Other, 2));
+    accept(&spool, "t", 3..6).unwrap_err();
+    accept(&spool, "u", 0..1).unwrap();
+    let stopped = start(&disk.after(Left::All), &tight());
+    assert_eq!((records(&stopped, "t"), records(&stopped, "u")), (vec![vec![0, 1, 2]], vec![vec![0]]));
+}
+
+#[test]
+fn no_segment_begins_while_a_batch_is_on_its_way() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    accept(&spool, "t", 0..1000).unwrap();
+    disk.syncs_take(Duration::from_millis(300));
+    let before = disk.names().len();
+    std::thread::scope(|scope| {
+        let accepting = scope.spawn(|| accept(&spool, "u", 0..1).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        settle_one_by_one(&spool, "t", 0..900);
+        assert!(!accepting.is_finished(), "the progress was to be written meanwhile");
+        accepting.join().unwrap();
+    });
+    disk.syncs_take(Duration::ZERO);
+    settle_one_by_one(&spool, "t", 900..990);
+    assert!(disk.names().len() > before, "the progress did not fill a segment");
+    for left in [Left::All, Left::Nothing] {
+        let stopped = start(&disk.after(left), &tight());
+        assert_eq!(records(&stopped, "u"), [[0]], "{left:?}");
+        if left == Left::All {
+            assert_eq!(records(&stopped, "t"), [(990..1000).collect::<Vec<_>>()]);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_deleted_before_the_checkpoint_that_covers_it_is_durable() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    accept(&spool, "dead", 0..3).unwrap();
+    accept(&spool, "t", 0..250).unwrap();
+    spool.settle_all(&lane("dead"), 1).unwrap();
+    settle_one_by_one(&spool, "t", 0..250);
+    let first = disk.names();
+    assert_eq!(first, ["000000000002.log"], "progress filled the first segment, and all of it is settled");
+    let stopped = start(&disk.after(Left::Nothing), &tight());
+    assert_eq!(accept(&stopped, "t", 50..251).unwrap().repeats, 200);
+    assert_eq!(records(&stopped, "t"), [[250]]);
+}
+
+#[test]
+fn what_is_partly_settled_stays_so_when_its_record_is_moved() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    accept_of(&spool, "dead", 0..4, 500, 1).unwrap();
+    spool.settle(&lane("dead"), 1, &[1]).unwrap();
+    for offset in 0..100 {
+        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        spool.settle_all(&lane("t"), offset + 1).unwrap();
+        if offset % 3 == 0 {
+            // Keeps every segment alive, so that there is no space left but by emptying them.
+            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+        }
+        if offset == 50 {
+            spool.settle(&lane("dead"), 1, &[3]).unwrap();
+        }
+    }
+    assert!(!disk.names().contains(&"000000000001.log".to_owned()), "it was moved: {:?}", disk.names());
+    assert_eq!(records(&spool, "dead"), [[0, 2]]);
+    for left in [Left::All, Left::Nothing] {
+        let stopped = start(&disk.after(left), &tight());
+        assert_eq!(records(&stopped, "dead"), [[0, 2]]);
+        assert_eq!(accept_of(&stopped, "dead", 0..4, 500, 1).unwrap().repeats, 4);
+        stopped.settle(&lane("dead"), 1, &[0, 2]).unwrap();
+        assert_eq!(stopped.lanes(), [lane("pin")]);
+    }
+}
+
+#[test]
+fn a_segment_that_is_emptied_while_it_is_damaged_is_passed_over() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    for offset in 0..3 {
+        accept_of(&spool, "dead", offset..offset + 1, 500, 1).unwrap();
+    }
+    let name = "000000000001.log";
+    let mut bytes = disk.bytes(name);
+    let last = bytes.len() - 1;
+    bytes[last - 700] ^= 1;
+    disk.put(name, &bytes);
+    for offset in 0..100 {
+        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        spool.settle_all(&lane("t"), offset + 1).unwrap();
+        if offset % 3 == 0 {
+            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+        }
+    }
+    assert!(!disk.names().contains(&name.to_owned()));
+    assert_eq!(records(&spool, "dead"), [[0], [2]]);
+}

@@ -1,0 +1,168 @@
+//! The spool on a real disk, in a process that is killed.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use iggy_connector_http_sink::spool::{LaneKey, Options, Spool, SyncMode, WhenFull, holds_messages, status};
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+
+const KILLS: u64 = 12;
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+const FOLDER: &str = "SPOOL_STORE_FOLDER";
+
+fn options(path: &Path) -> Options {
+    Options { path: path.to_owned(), max_bytes: 256 << 20, when_full: WhenFull::Block, sync: SyncMode::Batch }
+}
+
+fn accept(spool: &Spool, topic: &str, first: u64, count: u64) -> usize {
+    let payload = vec![b'.'; 1000];
+    let message = |offset| BorrowedMessage {
+        id: u128::from(offset) + 1,
+        offset,
+        checksum: offset,
+        timestamp: offset,
+        origin_timestamp: 0,
+        headers: b"",
+        payload: &payload,
+    };
+    let messages: Vec<_> = (first..first + count).map(message).collect();
+    let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
+    let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Raw };
+    spool.accept(&topic, &metadata, &messages).unwrap().stored
+}
+
+fn offsets(spool: &Spool, topic: &str) -> Vec<u64> {
+    let (mut offsets, mut after) = (Vec::new(), 0);
+    while let Some(record) = spool.next(&LaneKey::new("s", topic, 1), after).unwrap() {
+        after = record.sequence;
+        let stored = record.decode().unwrap();
+        let open = (0..).zip(&stored.messages).filter(|(index, _)| !record.is_settled(*index));
+        offsets.extend(open.map(|(_, message)| message.offset));
+    }
+    offsets
+}
+
+/// Says what it knows after it is so: `accepted topic offset` and `settled topic offset`, each the next one.
+/// Runs until it is killed.
+#[test]
+#[ignore = "is started by the other test"]
+fn streams_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let spool = Spool::open(&options(Path::new(&folder))).unwrap().0;
+    let say = |what: String| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(what.as_bytes()).unwrap();
+        out.flush().unwrap();
+    };
+    std::thread::scope(|scope| {
+        for topic in TOPICS {
+            let (spool, say) = (&spool, &say);
+            scope.spawn(move || {
+                let from: u64 = std::env::var(format!("FROM_{topic}")).unwrap().parse().unwrap();
+                for first in (from..).step_by(5) {
+                    accept(spool, topic, first, 5);
+                    say(format!("\naccepted {topic} {}\n", first + 5));
+                }
+            });
+            scope.spawn(move || {
+                let lane = LaneKey::new("s", topic, 1);
+                let mut after = 0;
+                loop {
+                    // The last topic has an endpoint that is away.
+                    let record = if topic == "c" { None } else { spool.next(&lane, after).unwrap() };
+                    let Some(record) = record else {
+                        std::thread::sleep(Duration::from_micros(200));
+                        continue;
+                    };
+                    let last = record.decode().unwrap().messages.last().unwrap().offset;
+                    after = record.sequence;
+                    spool.settle_all(&lane, after).unwrap();
+                    say(format!("\nsettled {topic} {}\n", last + 1));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_what_it_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut accepted: BTreeMap<String, u64> = BTreeMap::new();
+    for kill in 0..KILLS {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "streams_until_it_is_killed", "--ignored", "--nocapture"]);
+        command.env(FOLDER, folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+        for topic in TOPICS {
+            // Some come again, as after a rebalance.
+            let from = accepted.get(topic).map_or(0, |accepted| accepted.saturating_sub(20));
+            command.env(format!("FROM_{topic}"), from.to_string());
+        }
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let waiting = Duration::from_millis(100 + random % 150);
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(waiting);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let mut settled: BTreeMap<String, u64> = BTreeMap::new();
+        let mut looked = false;
+        for line in out.lines() {
+            let line = line.unwrap();
+            let words: Vec<&str> = line.split(' ').collect();
+            let [what @ ("accepted" | "settled"), topic, offset] = words[..] else { continue };
+            let Ok(offset) = offset.parse() else { continue };
+            let known = if what == "accepted" { &mut accepted } else { &mut settled };
+            let known = known.entry(topic.to_owned()).or_default();
+            *known = offset.max(*known);
+            if !looked && kill % 3 == 0 {
+                looked = true;
+                status(folder.path()).unwrap();
+            }
+        }
+        killer.join().unwrap();
+        let status = status(folder.path()).unwrap();
+        assert!(!status.in_use && status.messages > 0, "{status:?}");
+        assert!(holds_messages(folder.path()).unwrap());
+
+        let spool = Spool::open(&options(folder.path())).unwrap().0;
+        for topic in TOPICS {
+            let held = offsets(&spool, topic);
+            let accepted = accepted.get(topic).copied().unwrap_or_default();
+            assert!(
+                held.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+                "kill {kill}, {topic}: a hole or a repeat"
+            );
+            let (first, end) = (held.first().copied(), held.last().map(|last| last + 1));
+            match topic {
+                // A batch of which nobody was told can be there as well.
+                "c" => assert!(first == Some(0) || accepted == 0, "kill {kill}: {first:?}"),
+                _ => {
+                    let settled = settled.get(topic).copied().unwrap_or_default();
+                    let first = first.or(end).unwrap_or(accepted);
+                    assert!(
+                        first >= settled,
+                        "kill {kill}, {topic}: {first} came again, {settled} was settled"
+                    );
+                }
+            }
+            let end = end.unwrap_or(accepted);
+            assert!(end >= accepted, "kill {kill}, {topic}: {end}, and {accepted} were accepted");
+            // Those that are not told of will come again, and are known.
+            if end >= 5 {
+                assert_eq!(accept(&spool, topic, end - 5, 5), 0, "kill {kill}, {topic}");
+            }
+        }
+    }
+    assert!(accepted.len() == TOPICS.len() && accepted.values().all(|count| *count > 100), "{accepted:?}");
+}
