@@ -33,3 +33,7 @@ iggy-full:
 # The plugin on real input, against an endpoint of its own
 demo *args:
     cargo run --release --locked -- demo {{ args }}
+
+# Instructions of encoding, held to benches/instructions.toml; `just instructions update` writes it
+instructions how="instructions":
+    cargo bench -p iggy_connector_http_sink --bench encode --locked -- {{ how }}
