@@ -121,7 +121,7 @@ fn a_process_that_is_killed_leaves_what_it_accepted() {
             let line = line.unwrap();
             let words: Vec<&str> = line.split(' ').collect();
             let [what @ ("accepted" | "settled"), topic, offset] = words[..] else { continue };
-            let Ok(offset) = offset.parse() else { continue };
+            let Ok(offset) = offset.parse::<u64>() else { continue };
             let known = if what == "accepted" { &mut accepted } else { &mut settled };
             let known = known.entry(topic.to_owned()).or_default();
             *known = offset.max(*known);
