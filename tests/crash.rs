@@ -18,6 +18,7 @@ use iggy_connector_http_sink::{
 use serde_json::{Value, json};
 
 use support::{
+    endpoint::{Answer, Endpoint},
     weather::{Arrival, Message, Weather},
     worker::{Job, Random, Worker, work_if_asked},
 };
@@ -149,7 +150,11 @@ fn dead_letters(folder: &Path) -> BTreeMap<Message, u64> {
     dead
 }
 
-fn all_arrived_or_are_dead(next: &BTreeMap<String, u64>, arrivals: &[Arrival], dead: &BTreeMap<Message, u64>) {
+fn all_arrived_or_are_dead(
+    next: &BTreeMap<String, u64>,
+    arrivals: &[Arrival],
+    dead: &BTreeMap<Message, u64>,
+) {
     let taken: BTreeSet<&Message> =
         arrivals.iter().filter(|arrival| arrival.taken).flat_map(|arrival| &arrival.messages).collect();
     for (topic, end) in next {
@@ -223,4 +228,42 @@ fn what_was_accepted_survives_kills_in_mode_nd_json() {
 #[test]
 fn what_was_accepted_survives_kills_without_an_order() {
     kill_again_and_again("no order", false, json!({ "ordering": "none", "concurrency": 8 }));
+}
+
+#[test]
+fn what_was_answered_is_settled_while_the_rest_of_its_batch_waits() {
+    for ordering in ["partition", "none"] {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::start(|request| {
+            if request.body.starts_with(b"{\"t\":\"a\",\"n\":3,") {
+                Answer::stall()
+            } else {
+                Answer::status(200)
+            }
+        });
+        let config = json!({
+            "url": endpoint.url(),
+            "include_metadata": false,
+            "ordering": ordering,
+            "spool": { "path": folder.path().join("spool") },
+        });
+        let job = Job {
+            config,
+            topics: [("a".to_owned(), 0)].into(),
+            end: 5,
+            batch: (5, 5),
+            pace: Duration::ZERO,
+            filling: 0,
+            seed: 0,
+        };
+        let worker = start(&job);
+        endpoint.wait_for_requests(4, Duration::from_secs(10));
+        wait_until(Duration::from_secs(10), || status(folder.path()).messages == 2);
+        assert_eq!(worker.kill()["a"], 5);
+        let worker = start(&Job { end: 0, ..job });
+        endpoint.wait_for_requests(5, Duration::from_secs(10));
+        drop(worker);
+        let requests = endpoint.requests();
+        assert_eq!(requests[3].body, requests[4].body, "{ordering}: the first that was not answered");
+    }
 }
