@@ -1,4 +1,4 @@
-//! A spool behind a plugin whose process is killed at any moment, and before an endpoint that is away.
+//! A spool behind a plugin whose process is killed at any moment.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use support::{
     endpoint::{Answer, Endpoint},
     weather::{Arrival, Message, Weather},
-    worker::{Job, Random, Worker, work_if_asked},
+    worker::{Job, Random, Worker, wait_until, with, work_if_asked},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -47,11 +47,6 @@ fn is_poison(message: &Message) -> bool {
 
 fn status(folder: &Path) -> Status {
     spool::status(&folder.join("spool")).unwrap()
-}
-
-fn with(mut config: Value, more: Value) -> Value {
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
 }
 
 /// Kills workers at random moments while they stream to an endpoint in changing weather, each beginning where the one
@@ -125,14 +120,6 @@ fn kill_again_and_again(name: &str, ordered: bool, more: Value) {
         dead.len(),
         repeats.iter().sum::<u64>(),
     );
-}
-
-fn wait_until(timeout: Duration, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < timeout, "it did not come to that in {timeout:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// How many letters there are of each message.

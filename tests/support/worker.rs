@@ -123,6 +123,29 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// Looks again and again.
+///
+/// # Panics
+/// It is not so in time.
+#[track_caller]
+pub fn wait_until(timeout: Duration, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < timeout, "it did not come to that in {timeout:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A configuration with more keys.
+///
+/// # Panics
+/// One of them is no table.
+pub fn with(mut config: Value, more: Value) -> Value {
+    let more = more.as_object().expect("a table").clone();
+    config.as_object_mut().expect("a table").extend(more);
+    config
+}
+
 /// A running worker; killed when dropped.
 #[derive(Debug)]
 pub struct Worker {
