@@ -65,6 +65,7 @@ impl<'b> Ledger<'b> {
     /// are any.
     pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) {
         let mut undelivered: Vec<(Vec<usize>, Failure)> = Vec::new();
+        let mut delivered = Vec::new();
         for (messages, outcome) in outcomes {
             for &message in &messages {
                 self.known[message] = true;
@@ -72,11 +73,15 @@ impl<'b> Ledger<'b> {
             match outcome {
                 Outcome::Delivered => {
                     self.account.delivered += messages.len();
-                    self.written_down(&messages);
+                    if self.progress.is_some() {
+                        delivered.extend(messages);
+                    }
                 }
                 Outcome::Failed(failure) => together(&mut undelivered, messages, failure),
             }
         }
+        // At once: of a body that came apart, some parts alone would be put together in another way.
+        self.written_down(&delivered);
         if undelivered.is_empty() {
             return;
         }

@@ -3,3 +3,5 @@
 
 pub mod endpoint;
 pub mod plugin;
+pub mod weather;
+pub mod worker;
