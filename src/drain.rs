@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, SystemTime},
@@ -35,18 +36,23 @@ impl Drain {
     pub(crate) fn start(name: String, pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> io::Result<Self> {
         let executor = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
-            executor.block_on(Lanes { pipeline: &pipeline, spool: &spool }.run());
+            let run = || executor.block_on(Lanes { pipeline: &pipeline, spool: &spool }.run());
+            // Nothing in memory outlives a panic but the spool and the pipeline, which bear one.
+            while catch_unwind(AssertUnwindSafe(run)).is_err() {
+                error!("delivery from the spool has panicked, and begins anew with what is stored");
+                if pipeline.is_closing() {
+                    break;
+                }
+                thread::sleep(WAITS.0);
+            }
         })?;
         Ok(Self { thread })
     }
 
     /// Waits until what is under way has ended, once the connector is being closed: then nothing more begins.
     pub(crate) fn join(self) {
-        if self.thread.join().is_err() {
-            error!(
-                "the thread that delivers what is in the spool has panicked: what is left is delivered after the next open"
-            );
-        }
+        // Its panics are caught.
+        let _ = self.thread.join();
     }
 }
 
