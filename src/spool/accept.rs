@@ -10,7 +10,7 @@ use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 use super::{
     LaneKey, Spool, SpoolError, SyncMode, WhenFull,
     record::Draft,
-    state::{Pending, State, Written},
+    state::{Pending, Phase, State, Written},
     store::{Shared, lock},
     window::Identity,
 };
@@ -89,9 +89,6 @@ impl Shared {
         let max = self.max_bytes;
         let mut state = self.lock();
         loop {
-            if state.closing {
-                return Err(SpoolError::Closing);
-            }
             let needed = needed + state.overhead();
             if needed > max {
                 return Err(SpoolError::TooLarge { needed, max });
@@ -111,6 +108,9 @@ impl Shared {
                 if self.when_full == WhenFull::DeadLetter {
                     return Err(SpoolError::Full { used, max, needed });
                 }
+            }
+            if state.phase > Phase::Open {
+                return Err(SpoolError::Closing);
             }
             state = self.wait(state);
         }
@@ -192,6 +192,7 @@ impl State {
         lane.insert(header.sequence, segment, place);
         lane.messages += u64::from(header.messages);
         lane.bytes += header.length();
+        self.settled.remove(&segment);
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.live += 1;
             segment.live_bytes += header.length();

@@ -1,6 +1,9 @@
 //! A batch as a record, and back.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use iggy_connector_sdk::{BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata};
 use serde::Serialize;
@@ -38,6 +41,8 @@ impl Drop for Record {
 /// A [`Record`] that was read; its messages borrow from it.
 #[derive(Debug)]
 pub struct Stored<'r> {
+    /// When consume took the batch.
+    pub accepted: SystemTime,
     /// The topic.
     pub topic: TopicMetadata,
     /// What the runtime said about the batch.
@@ -52,10 +57,11 @@ impl Record {
     /// # Errors
     /// [`SpoolError::Undecodable`]; the checksum was right, so another release wrote it.
     pub fn decode(&self) -> Result<Stored<'_>, SpoolError> {
-        let (metadata, messages) = decode(&self.body)?;
+        let (accepted, metadata, messages) = decode(&self.body)?;
+        let accepted = UNIX_EPOCH + Duration::from_micros(accepted);
         let topic =
             TopicMetadata { stream: self.lane.stream().to_owned(), topic: self.lane.topic().to_owned() };
-        Ok(Stored { topic, metadata, messages })
+        Ok(Stored { accepted, topic, metadata, messages })
     }
 
     /// Whether a message of the batch is settled already.
@@ -69,12 +75,13 @@ impl Record {
     }
 }
 
-/// The body of a record as a batch.
-pub(super) fn decode(body: &[u8]) -> Result<(MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
+/// The body of a record as a batch, with the time when it was accepted in microseconds since the Unix epoch.
+pub(super) fn decode(body: &[u8]) -> Result<(u64, MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
     let undecodable = |why: postcard::Error| SpoolError::Undecodable(why.to_string());
-    let (metadata, rest): (MessagesMetadata, _) = postcard::take_from_bytes(body).map_err(undecodable)?;
+    let ((accepted, metadata), rest): ((u64, MessagesMetadata), _) =
+        postcard::take_from_bytes(body).map_err(undecodable)?;
     let batch: BorrowedMessages<'_> = postcard::from_bytes(rest).map_err(undecodable)?;
-    Ok((metadata, batch.messages))
+    Ok((accepted, metadata, batch.messages))
 }
 
 /// A record that is ready but for its place.
@@ -101,7 +108,10 @@ impl Draft {
         let payload: usize =
             messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
         let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
-        let body = (metadata, Batch { schema: metadata.schema, messages });
+        // A clock before 1970 counts as 1970.
+        let accepted = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let accepted = u64::try_from(accepted.as_micros()).unwrap_or(u64::MAX);
+        let body = (accepted, metadata, Batch { schema: metadata.schema, messages });
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
         draft.header.messages = u32::try_from(messages.len()).ok()?;
         Some(draft)
@@ -156,10 +166,10 @@ impl Draft {
     }
 }
 
-/// Which messages a progress record says are settled: first and last of each range, or `None` for all.
-pub(super) fn decode_progress(body: &[u8]) -> Option<Option<Vec<(u32, u32)>>> {
-    let ranges: Vec<(u32, u32)> = postcard::from_bytes(body).ok()?;
-    Some((!ranges.is_empty()).then_some(ranges))
+/// Which messages a progress record says are settled: first and last of each range; no ranges stand for
+/// all of them.
+pub(super) fn decode_progress(body: &[u8]) -> Option<Vec<(u32, u32)>> {
+    postcard::from_bytes(body).ok()
 }
 
 /// Writes behind what is there.

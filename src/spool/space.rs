@@ -46,12 +46,8 @@ impl State {
     }
 
     fn settled_segments(&self) -> Vec<u64> {
-        let active = self.active.as_ref().map(|active| active.number);
-        let settled = self
-            .segments
-            .iter()
-            .filter(|(number, segment)| segment.live == 0 && active.is_none_or(|active| **number < active));
-        settled.map(|(number, _)| *number).collect()
+        let active = self.active.as_ref().map_or(0, |active| active.number);
+        self.settled.range(..active).copied().collect()
     }
 }
 
@@ -84,6 +80,7 @@ impl Shared {
                 }
                 _ => {}
             }
+            state.settled.remove(&number);
             if let Some(segment) = state.segments.remove(&number) {
                 state.bytes = state.bytes.saturating_sub(segment.length);
             }
@@ -193,6 +190,7 @@ impl State {
         for moved in moved {
             let Some(lane) = self.lanes.get_mut(&moved.lane) else { continue };
             lane.relocate(moved.sequence, &moved.known);
+            self.settled.remove(&moved.known.segment);
             if let Some(segment) = self.segments.get_mut(&moved.known.segment) {
                 segment.live += 1;
                 segment.live_bytes += moved.known.length;
@@ -203,6 +201,7 @@ impl State {
         }
         if let Some(segment) = self.segments.get_mut(&from) {
             (segment.live, segment.live_bytes) = (0, 0);
+            self.settled.insert(from);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::error;
 
-use super::store::Shared;
+use super::{state::Phase, store::Shared};
 
 /// Starts the thread. It ends, after a last sync, once the spool is closing and its `unsynced` notified.
 pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinHandle<()>> {
@@ -19,11 +19,11 @@ pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinH
 fn run(shared: &Shared, interval: Duration) {
     let mut state = shared.lock();
     loop {
-        while !state.dirty && state.unsynced.is_empty() && !state.stop {
+        while !state.dirty && state.unsynced.is_empty() && state.phase < Phase::Ending {
             state = shared.unsynced.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let due = Instant::now() + interval;
-        while !state.stop {
+        while state.phase < Phase::Ending {
             let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 break;
             };
@@ -61,7 +61,7 @@ fn run(shared: &Shared, interval: Duration) {
             }
         }
         shared.delete_settled(&mut state);
-        if state.stop && !state.dirty && state.unsynced.is_empty() {
+        if state.phase == Phase::Ending && !state.dirty && state.unsynced.is_empty() {
             return;
         }
     }

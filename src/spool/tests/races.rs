@@ -102,11 +102,11 @@ fn what_is_partly_settled_stays_so_when_its_record_is_moved() {
     accept_of(&spool, "dead", 0..4, 500, 1).unwrap();
     spool.settle(&lane("dead"), 1, &[1]).unwrap();
     for offset in 0..100 {
-        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 4000, 1).unwrap();
         spool.settle_all(&lane("t"), offset + 1).unwrap();
         if offset % 3 == 0 {
             // Keeps every segment alive, so that there is no space left but by emptying them.
-            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+            accept_of(&spool, "pin", offset..=offset, 300, 1).unwrap();
         }
         if offset == 50 {
             spool.settle(&lane("dead"), 1, &[3]).unwrap();
@@ -128,7 +128,7 @@ fn a_segment_that_is_emptied_while_it_is_damaged_is_passed_over() {
     let disk = Disk::default();
     let spool = start(&disk, &tight());
     for offset in 0..3 {
-        accept_of(&spool, "dead", offset..offset + 1, 500, 1).unwrap();
+        accept_of(&spool, "dead", offset..=offset, 500, 1).unwrap();
     }
     let name = "000000000001.log";
     let mut bytes = disk.bytes(name);
@@ -136,10 +136,10 @@ fn a_segment_that_is_emptied_while_it_is_damaged_is_passed_over() {
     bytes[last - 700] ^= 1;
     disk.put(name, &bytes);
     for offset in 0..100 {
-        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 4000, 1).unwrap();
         spool.settle_all(&lane("t"), offset + 1).unwrap();
         if offset % 3 == 0 {
-            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+            accept_of(&spool, "pin", offset..=offset, 300, 1).unwrap();
         }
     }
     assert!(!disk.names().contains(&name.to_owned()));
