@@ -89,8 +89,10 @@ impl Shared {
         let max = self.max_bytes;
         let mut state = self.lock();
         loop {
-            let needed = needed + state.overhead();
-            if needed > max {
+            // The checkpoint that is there when nothing else is, and the next one.
+            let overhead = state.overhead();
+            let needed = needed + overhead;
+            if needed + overhead > max {
                 return Err(SpoolError::TooLarge { needed, max });
             }
             let used = state.bytes + state.queued_bytes;
@@ -134,7 +136,7 @@ impl Shared {
                     Ok(written)
                 }
                 Err(why) => {
-                    state.cut(&written.active, written.from);
+                    state.cut(&written.active, written.from, false);
                     Err(why)
                 }
             };

@@ -162,9 +162,9 @@ impl Lock {
                 Err(TryLockError::Error(why)) => return Err(why),
             }
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", process::id())?;
+        // Who has it is good to know, but what waits must be delivered from a full disk, too.
+        let _ =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", process::id()));
         Ok(Ok(Self(file)))
     }
 

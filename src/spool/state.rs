@@ -168,7 +168,9 @@ impl State {
             wrote = active.file.write_at(from, &joined);
         }
         if let Err(why) = wrote {
-            self.cut(&active, from);
+            // A disk that is full is no reason to leave the segment, and what is settled before it can be
+            // deleted as long as it is there.
+            self.cut(&active, from, why.kind() == io::ErrorKind::StorageFull);
             let path = files.path(&segment_name(active.number));
             return Err(SpoolError::io(format!("{} cannot be written", path.display()))(why));
         }
@@ -187,8 +189,9 @@ impl State {
         }
     }
 
-    /// Takes back what was written to a segment from a place on, and appends no more to it.
-    pub(super) fn cut(&mut self, written: &Active, from: u64) {
+    /// Takes back what was written to a segment from a place on. Unless it is to be kept, and that
+    /// succeeded, no more is appended to it.
+    pub(super) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
         // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
         // tells that they are settled, and nobody delivers them.
         let cut = written.file.truncate(from).and_then(|()| written.file.sync());
@@ -196,6 +199,9 @@ impl State {
         if let Some(segment) = self.segments.get_mut(&written.number) {
             self.bytes = (self.bytes + length).saturating_sub(segment.length);
             segment.length = length;
+        }
+        if keep && cut.is_ok() {
+            return;
         }
         if self.active.as_ref().is_some_and(|active| active.number == written.number) {
             self.active = None;

@@ -33,8 +33,9 @@ fn run(shared: &Shared, interval: Duration) {
         let files = std::mem::take(&mut state.unsynced);
         let active = if std::mem::take(&mut state.dirty) { state.active.clone() } else { None };
         drop(state);
+        // Each of them, also when one fails.
+        let earlier = files.iter().map(|file| file.sync()).fold(Ok(()), Result::and);
         let synced = (|| {
-            files.iter().try_for_each(|file| file.sync())?;
             if let Some(active) = &active {
                 active.file.sync()?;
                 if !active.durable {
@@ -44,7 +45,7 @@ fn run(shared: &Shared, interval: Duration) {
             Ok::<(), io::Error>(())
         })();
         state = shared.lock();
-        match (synced, active) {
+        match (earlier.and(synced), active) {
             (Ok(()), Some(synced)) => state.is_durable(synced.number),
             (Ok(()), None) => {}
             (Err(why), active) => {
