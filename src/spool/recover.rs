@@ -36,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) damages: Vec<Damage>,
+    /// A segment was deleted while the spool was read, so something may be missing.
+    pub(super) vanished: bool,
 }
 
 /// What is done about damage.
@@ -75,7 +77,13 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
         settled: HashMap::new(),
         partly: HashMap::new(),
         unreadable: HashSet::new(),
-        found: Recovered { lanes: HashMap::new(), windows, segments: BTreeMap::new(), damages: Vec::new() },
+        found: Recovered {
+            lanes: HashMap::new(),
+            windows,
+            segments: BTreeMap::new(),
+            damages: Vec::new(),
+            vanished: false,
+        },
     };
     // Identities come from the newest checkpoint and the records behind it alone: it has those before.
     let mut base = 0;
@@ -97,7 +105,7 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
 }
 
 impl Recovery<'_> {
-    fn open(&self, number: u64) -> Result<Option<Opened>, SpoolError> {
+    fn open(&mut self, number: u64) -> Result<Option<Opened>, SpoolError> {
         let opened = self.files.open(&segment_name(number)).and_then(|file| {
             let length = file.length()?;
             Ok(Opened { file, length })
@@ -105,7 +113,10 @@ impl Recovery<'_> {
         match opened {
             Ok(opened) => Ok(Some(opened)),
             // The owner has deleted it since it was listed.
-            Err(why) if why.kind() == ErrorKind::NotFound && self.mend == Mend::No => Ok(None),
+            Err(why) if why.kind() == ErrorKind::NotFound && self.mend == Mend::No => {
+                self.found.vanished = true;
+                Ok(None)
+            }
             Err(why) => Err(self.failed(number)(why)),
         }
     }
@@ -114,7 +125,7 @@ impl Recovery<'_> {
         SpoolError::io(format!("{} cannot be read", self.files.path(&segment_name(number)).display()))
     }
 
-    fn has_checkpoint(&self, number: u64) -> Result<bool, SpoolError> {
+    fn has_checkpoint(&mut self, number: u64) -> Result<bool, SpoolError> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(false) };
         let mut body = Vec::new();
         let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;

@@ -19,6 +19,9 @@ use super::{
     window::Windows,
 };
 
+/// A spool from which segments go while it is read is read again, so often.
+const ATTEMPTS: usize = 5;
+
 /// What a spool holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -72,7 +75,13 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     fs::read_dir(path).map_err(failed())?;
     let holder = Lock::held(path).map_err(failed())?;
     let files = Disk::new(path);
-    let recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    let mut recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    for _ in 1..ATTEMPTS {
+        if !recovered.vanished {
+            break;
+        }
+        recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    }
     let mut lanes = Vec::new();
     for (key, lane) in recovered.lanes.iter().filter(|(_, lane)| !lane.is_empty()) {
         lanes.push(lane_status(&files, key, lane).map_err(failed())?);

@@ -179,7 +179,7 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages } =
+        let Recovered { lanes, windows, segments, damages, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         let recovery = Recovery {
             messages: lanes.values().map(|lane| lane.messages).sum(),

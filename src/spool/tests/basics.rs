@@ -294,3 +294,30 @@ fn news_of_new_records() {
     assert_eq!(accept(&spool, "t", 0..1).unwrap().repeats, 1);
     assert!(!news.has_changed().unwrap());
 }
+
+#[test]
+fn damage_is_told_until_it_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    accept(&spool, "t", 0..1).unwrap();
+    accept(&spool, "t", 1..2).unwrap();
+    drop(spool);
+    let path = folder.path().join(format::segment_name(1));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"t/0").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let told = status(folder.path()).unwrap();
+    assert_eq!((told.messages, told.damages.len(), told.set_aside.len()), (1, 1, 0));
+    assert_eq!(fs::read(&path).unwrap(), bytes, "looking changes nothing");
+    let (spool, recovery) = Spool::open(&options(folder.path())).unwrap();
+    let damage = &recovery.damages[0];
+    assert_eq!((recovery.messages, damage.file.as_path(), damage.tail), (1, path.as_path(), false));
+    assert_eq!(damage.record.as_deref(), Some("record 1 of stream s, topic t, partition 1"));
+    let kept = damage.kept.as_ref().unwrap();
+    assert!(fs::read(kept).unwrap().windows(3).any(|window| window == b"u/0"));
+    assert!(recovery.to_string().contains(&*kept.to_string_lossy()), "{recovery}");
+    assert_eq!(records(&spool, "t"), [[1]]);
+    let told = status(folder.path()).unwrap();
+    assert_eq!((told.damages.len(), told.set_aside.len()), (0, 1));
+}
