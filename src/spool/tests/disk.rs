@@ -47,6 +47,8 @@ struct Inner {
     sync_time: Duration,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    full: bool,
+    unreadable: bool,
     next: u64,
 }
 
@@ -99,6 +101,15 @@ impl Disk {
 
     pub(super) fn syncs_take(&self, time: Duration) {
         self.lock().sync_time = time;
+    }
+
+    /// No write finds space, until it does.
+    pub(super) fn fail_writes(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    pub(super) fn fail_reads(&self, unreadable: bool) {
+        self.lock().unreadable = unreadable;
     }
 
     pub(super) fn crashed(&self) -> bool {
@@ -276,6 +287,9 @@ impl Files for Folder {
 impl File {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut inner = self.0.lock();
+        if inner.full && matches!(change, Change::Write(..)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let (change, failed) = match (inner.operate(), change) {
             (Ok(()), change) => (change, None),
             (Err((why, true)), Change::Write(position, bytes)) => {
@@ -294,6 +308,9 @@ impl File {
 impl SegmentFile for File {
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         let inner = self.0.lock();
+        if inner.unreadable {
+            return Err(io::Error::other("a bad sector"));
+        }
         let bytes = &inner.files[&self.1].now;
         let from = usize::try_from(position).unwrap().min(bytes.len());
         let to = (from + into.len()).min(bytes.len());
