@@ -92,7 +92,7 @@ impl Weather {
     /// Slow, faulty and away at times. Bodies with a message that is `poison` are refused with 400.
     pub fn start(seed: u64, poison: fn(&Message) -> bool) -> Self {
         let port = Port::reserve();
-        let seen = Arc::new(Seen {
+        let shared = Arc::new(Seen {
             mood: AtomicU8::new(CALM),
             random: Mutex::new(Random(seed)),
             arrivals: Mutex::default(),
@@ -101,10 +101,10 @@ impl Weather {
         });
         let (stop, stopped) = mpsc::channel();
         let changing = thread::spawn({
-            let (seen, number) = (seen.clone(), port.number);
-            move || seen.change(number, Random(!seed), &stopped)
+            let (shared, number) = (shared.clone(), port.number);
+            move || shared.change(number, Random(!seed), &stopped)
         });
-        Self { port, seen, stop: Some(stop), changing: Some(changing), endpoint: None }
+        Self { port, seen: shared, stop: Some(stop), changing: Some(changing), endpoint: None }
     }
 
     pub fn url(&self) -> String {
