@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use support::{
-    endpoint::{Answer, Endpoint, Request, refused_url},
+    endpoint::{Answer, Endpoint, Exchange, Request, refused_url},
     plugin::{Batch, Sink, logged},
 };
 
@@ -52,7 +52,7 @@ fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
 
 /// The `n` of each message in the requests that were taken, in the order they came.
 fn taken(endpoint: &Endpoint) -> Vec<u64> {
-    let taken = endpoint.exchanges().into_iter().filter(|exchange| exchange.is_success());
+    let taken = endpoint.exchanges().into_iter().filter(Exchange::is_success);
     taken.flat_map(|exchange| numbers(&exchange.request)).collect()
 }
 
