@@ -26,9 +26,9 @@ test:
 iggy *args:
     cargo test --locked -p iggy-http-sink --test 'iggy_*' -- --nocapture {{ args }}
 
-# The same with 200,000 messages and ten kills
+# The same with 200,000 messages and ten kills, of hosts and of runtimes with a spool
 iggy-full:
-    IGGY_MESSAGES=200000 cargo test --locked -p iggy-http-sink --test iggy_crash -- --nocapture --test-threads 1
+    IGGY_MESSAGES=200000 IGGY_KILLS=10 cargo test --locked -p iggy-http-sink --test iggy_crash --test iggy_spool -- --nocapture --test-threads 1
 
 # A hundred kills in each mode while a spool is filled and emptied
 kills:

@@ -18,37 +18,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use crate::{
     iggy_support::{
         Connector,
+        flow::{PARTITIONS, fill, message_count, messages},
         runtime::Runtime,
         server::Server,
-        shared::endpoint::{Answer, Endpoint, Request},
+        shared::endpoint::{Answer, Endpoint},
         wait_for,
     },
     support::{Running, plugin, program, start},
 };
 
-const PARTITIONS: u32 = 4;
 const KILLS: usize = 10;
-
-/// In all partitions together: `IGGY_MESSAGES`, or few enough for every day.
-fn message_count() -> usize {
-    std::env::var("IGGY_MESSAGES").map_or(20_000, |count| count.parse().expect("IGGY_MESSAGES is a number"))
-}
-
-/// A topic that is full of numbered messages.
-fn fill(server: &Server, stream: &str, messages: usize) -> usize {
-    let each = messages / PARTITIONS as usize;
-    let admin = server.admin();
-    admin.create(stream, "t", PARTITIONS);
-    for partition in 0..PARTITIONS {
-        admin.send(stream, "t", partition, (0..each).map(|n| format!("{{\"n\":{n}}}")));
-    }
-    each
-}
 
 fn connector(stream: &str, endpoint: &Endpoint, each: usize, folder: &Path) -> PathBuf {
     // So that each partition takes some fifty batches, whatever there is.
@@ -59,22 +41,6 @@ fn connector(stream: &str, endpoint: &Endpoint, each: usize, folder: &Path) -> P
 
 fn host(server: &Server, file: &Path, options: &[&str]) -> Running {
     start(program(&["run", "--json", "--server", &server.address()]).arg(file).args(options))
-}
-
-/// The partition, the offset and the number of each message in a request.
-fn messages(request: &Request) -> Vec<(u64, u64, u64)> {
-    let body = std::str::from_utf8(&request.body).unwrap();
-    let places = body.lines().map(|line| {
-        let item: Value = serde_json::from_str(line).unwrap();
-        let number = |value: &Value| value.as_u64().unwrap();
-        let metadata = &item["metadata"];
-        (
-            number(&metadata["iggy_partition_id"]),
-            number(&metadata["iggy_offset"]),
-            number(&item["payload"]["n"]),
-        )
-    });
-    places.collect()
 }
 
 /// Checks that all came, in order and with equal keys; how many came more than once.

@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub)] // not every test file needs all of it
 
 pub mod admin;
+pub mod flow;
 pub mod receiver;
 pub mod runtime;
 pub mod server;
