@@ -24,13 +24,13 @@ use std::{
 use iggy_connector_http_sink::{
     batch::Batch,
     config::Config,
-    encode::{Bodies, Buffers, Encoded},
+    encode::{Bodies, Buffers, Encoded, is_json_line},
     plan::Lane,
 };
 use iggy_connector_sdk::{
     BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata, host::encode_batch,
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 /// Each figure is the best of so many rounds: noise only ever adds.
 const ROUNDS: usize = 30;

@@ -10,7 +10,7 @@
 /// for JSON: not with line breaks, with whitespace before the outermost bracket or with more than some 60 levels, nor on
 /// a processor without the vector instructions. A slower look then tells, and tells what is wrong.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-pub(super) fn is_json_line(text: &str) -> bool {
+pub fn is_json_line(text: &str) -> bool {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
