@@ -181,6 +181,10 @@ impl Spool {
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
         let Recovered { lanes, windows, segments, damages, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
+        // As its records: a segment that is there now must be there after the next crash.
+        files
+            .sync_names()
+            .map_err(SpoolError::io(format!("{} cannot be synced", files.path("").display())))?;
         let recovery = Recovery {
             messages: lanes.values().map(|lane| lane.messages).sum(),
             lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),

@@ -119,6 +119,13 @@ impl Disk {
     /// The disk as it is found after the process or the machine stopped.
     pub(super) fn after(&self, left: Left) -> Self {
         let inner = self.lock();
+        if left == Left::All {
+            // The system goes on: what was not synced still is not.
+            let (files, names) = (inner.files.clone(), inner.names.clone());
+            let (durable_names, next) = (inner.durable_names.clone(), inner.next);
+            let inner = Inner { files, names, durable_names, next, ..Inner::default() };
+            return Self(Arc::new(Mutex::new(inner)));
+        }
         let mut random = match left {
             Left::Some(seed) => seed,
             _ => 0,
@@ -128,8 +135,7 @@ impl Disk {
             (random >> 33) % of
         };
         let names = match left {
-            Left::All => inner.names.clone(),
-            Left::Nothing => inner.durable_names.clone(),
+            Left::All | Left::Nothing => inner.durable_names.clone(),
             Left::Some(_) => {
                 let mut names = inner.durable_names.clone();
                 names.retain(|name, _| inner.names.contains_key(name) || chance(2) == 0);
@@ -143,8 +149,7 @@ impl Disk {
         };
         let files = inner.files.iter().map(|(number, content)| {
             let bytes = match left {
-                Left::All => content.now.clone(),
-                Left::Nothing => content.durable.clone(),
+                Left::All | Left::Nothing => content.durable.clone(),
                 Left::Some(_) => {
                     let mut bytes = content.durable.clone();
                     for change in &content.since {

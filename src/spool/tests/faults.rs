@@ -158,7 +158,7 @@ fn try_all(fault: Fault, lefts: &[Left]) -> u64 {
             if !disk.crashed() {
                 check(&spool, &known, None, &format!("{fault:?} at {operation}, running"));
                 // Once the disk works again, what it refused to take back is marked as settled.
-                while accept_of(&spool, "end", 0..1, 0, 1).is_err() {}
+                while accept_of(&spool, "end", 0..1, 0, 1).is_err() && !disk.crashed() {}
             }
         }
         for left in lefts {

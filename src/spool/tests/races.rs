@@ -200,3 +200,19 @@ fn a_read_that_fails_can_be_tried_again() {
     disk.fail_reads(false);
     assert_eq!(records(&spool, "t"), [[0, 1, 2]]);
 }
+
+#[test]
+fn what_a_killed_process_had_no_time_to_sync_is_synced_before_it_counts_as_stored() {
+    for operation in 1..=5 {
+        let disk = Disk::default();
+        let spool = start(&disk, &tight());
+        disk.fail_at(operation, Fault::Crash);
+        let accepted = accept(&spool, "t", 0..3);
+        let disk = disk.after(Left::All);
+        let spool = start(&disk, &tight());
+        let again = accept(&spool, "t", 0..3).unwrap();
+        assert!(accepted.is_err() || again.repeats == 3);
+        let stopped = start(&disk.after(Left::Nothing), &tight());
+        assert_eq!(records(&stopped, "t"), [[0, 1, 2]], "stopped at {operation}, then {again:?}");
+    }
+}
