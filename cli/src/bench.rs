@@ -13,6 +13,7 @@ use iggy_connector_sdk::Schema;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    bench_iggy,
     bench_report::{Report, Run, Side},
     bench_worker::{Answer, Job, Measured},
     counter::Counter,
@@ -68,6 +69,8 @@ pub(crate) struct Arguments {
     /// How long the endpoint takes to answer, such as 5ms [default: no longer than it has to]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     latency: Option<Duration>,
+    #[command(flatten)]
+    iggy: bench_iggy::Options,
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -87,6 +90,18 @@ fn concurrency(text: &str) -> Result<Value, String> {
 /// It cannot run at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let own = job(arguments)?;
+    if arguments.iggy.iggy {
+        let poll_interval = arguments.config.as_deref().map(poll_interval).transpose()?.flatten();
+        let result = bench_iggy::run(
+            &arguments.iggy,
+            own,
+            poll_interval,
+            arguments.plugin.as_deref(),
+            arguments.pairs,
+        )?;
+        report::say(&if arguments.json { result.as_json() } else { result.as_table() })?;
+        return Ok(true);
+    }
     let mut sides = vec![(Side::new("this", &own.plugin), own)];
     if let Some(path) = &arguments.plugin {
         let other = Job { plugin: path.clone(), ..sides[0].1.clone() };
@@ -180,6 +195,11 @@ fn from_file(path: &Path) -> Result<(Map<String, Value>, Schema, u64), Failure> 
         _ => Schema::Json,
     };
     Ok((keys, schema, stream.map_or(BATCH, |stream| stream.batch_length.get() as u64)))
+}
+
+/// What a connector file says, of how long to wait where there is nothing to read.
+fn poll_interval(path: &Path) -> Result<Option<Duration>, Failure> {
+    Ok(run::load(path)?.streams.first().map(|stream| stream.poll_interval))
 }
 
 fn keys(config: Value) -> Map<String, Value> {

@@ -119,15 +119,15 @@ fn latency(run: &Run, percentile: fn(Latency) -> f64) -> Option<f64> {
 
 /// What several runs say of one figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     min: f64,
     max: f64,
 }
 
 impl Spread {
     /// Of what every run tells; none if one does not.
-    fn of(values: Vec<Option<f64>>) -> Option<Self> {
+    pub(crate) fn of(values: Vec<Option<f64>>) -> Option<Self> {
         let mut values = values.into_iter().collect::<Option<Vec<f64>>>()?;
         values.sort_unstable_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -140,12 +140,13 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
-    fn cells(spread: Option<Self>, decimals: usize) -> [String; 2] {
+    /// The median, and from where to where.
+    pub(crate) fn cells(spread: Option<Self>, decimals: usize) -> [String; 2] {
         let Some(Self { median, min, max }) = spread else { return ["-".to_owned(), "-".to_owned()] };
         [number(median, decimals), format!("{}…{}", number(min, decimals), number(max, decimals))]
     }
 
-    fn as_json(self) -> Value {
+    pub(crate) fn as_json(self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
 }

@@ -145,7 +145,7 @@ fn measure(job: &Job) -> Result<Measured, Failure> {
 }
 
 /// User and system time of a process or thread, where `/proc` tells it.
-fn cpu_seconds(process: &Path) -> Option<f64> {
+pub(crate) fn cpu_seconds(process: &Path) -> Option<f64> {
     let text = fs::read_to_string(process.join("stat")).ok()?;
     Some(ticks(&text)? as f64 / TICKS_PER_SECOND)
 }

@@ -9,6 +9,8 @@ use std::{
 
 use iggy_connector_sdk::{BorrowedMessage, Schema, host::encode_batch};
 
+/// What stands once in each payload, and nowhere else in it.
+pub(crate) const MARK: &[u8] = b"\"order_id\":";
 /// What a payload takes at least.
 pub(crate) const LEAST_SIZE: usize = 64;
 
@@ -84,7 +86,7 @@ fn encode(schema: Schema, first: u64, payloads: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// Appends the order of this number: a JSON object of exactly `size` bytes, of which there are [`LEAST_SIZE`].
-fn payload(number: u64, size: usize, out: &mut Vec<u8>) {
+pub(crate) fn payload(number: u64, size: usize, out: &mut Vec<u8>) {
     let end = out.len() + size;
     let mut state = number;
     let mut pick = |below: u64| {

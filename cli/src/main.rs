@@ -1,12 +1,14 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], and [`run`]
-//! with its input from [`iggy`] or from [`lines`] with their [`outcome`], [`dead_letters`], and [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for
-//! that, the [`counter`] at its other end and the [`bench_report`]. They share the way to the plugin ([`host`]), the
+//! with its input from [`iggy`] or from [`lines`] with their [`outcome`], [`dead_letters`], and
+//! [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for that, the [`counter`] at its other end and the
+//! [`bench_report`], or with the server and the runtime of [`bench_iggy`]. They share the way to the plugin ([`host`]), the
 //! [`connector_file`] with the [`place`] of each key and the overrides of the [`environment`], and what people see
 //! ([`report`]).
 
 mod bench;
+mod bench_iggy;
 mod bench_report;
 mod bench_worker;
 mod check;

@@ -70,8 +70,8 @@ fn polled_of_all(admin: &Admin, stream: &str) -> u64 {
 
 /// The end of what consume has accepted of a partition: after all that is in the spool and all that arrived. `lost` is
 /// what was never in the spool before.
-fn accepted(spool: &Value, arrived: &BTreeSet<Place>, lost: &BTreeSet<Place>, partition: u32) -> u64 {
-    let delivered = arrived.range((partition, 0)..=(partition, u64::MAX)).next_back();
+fn accepted(spool: &Value, came: &BTreeSet<Place>, lost: &BTreeSet<Place>, partition: u32) -> u64 {
+    let delivered = came.range((partition, 0)..=(partition, u64::MAX)).next_back();
     let delivered = delivered.map_or(0, |(_, offset)| offset + 1);
     let lanes = spool["lanes"].as_array().unwrap();
     let Some(lane) = lanes.iter().find(|lane| lane["partition"] == partition) else { return delivered };
@@ -85,7 +85,7 @@ fn accepted(spool: &Value, arrived: &BTreeSet<Place>, lost: &BTreeSet<Place>, pa
 /// Checks that each partition arrived in order, but for what was lost, and repeats with the keys of the first time; how
 /// many came more than once.
 fn check(endpoint: &Endpoint, lost: &BTreeSet<Place>) -> usize {
-    let mut last: HashMap<u64, u64> = HashMap::new();
+    let mut latest: HashMap<u64, u64> = HashMap::new();
     let mut keys: HashMap<(u64, u64), String> = HashMap::new();
     let mut repeated = 0;
     for request in endpoint.requests() {
@@ -97,11 +97,11 @@ fn check(endpoint: &Endpoint, lost: &BTreeSet<Place>) -> usize {
                 assert_eq!(before, key, "partition {partition}, offset {offset}");
                 continue;
             }
-            let last = last.entry(partition).or_insert(0);
+            let latest = latest.entry(partition).or_insert(0);
             let place = (u32::try_from(partition).unwrap(), offset);
             assert!(!lost.contains(&place), "{place:?} was not in the spool");
-            assert!(offset >= *last, "partition {partition}: {offset} came after {last}");
-            *last = offset;
+            assert!(offset >= *latest, "partition {partition}: {offset} came after {latest}");
+            *latest = offset;
             keys.insert((partition, offset), key.to_owned());
         }
     }
@@ -132,11 +132,11 @@ fn a_runtime_that_is_killed_loses_nothing_that_consume_accepted() {
         let members = || admin.members("kept", "t", "iggy-connect-sink-kept");
         wait_for("the server to notice", || (members() == Some(0)).then_some(()));
         assert!(polled_of_all(&admin, "kept") < total as u64, "kill {kill} came after the flow");
-        let (status, arrived) = (status(&spool), arrived(&endpoint));
+        let (kept, came) = (status(&spool), arrived(&endpoint));
         let before = lost.len();
         for partition in 0..PARTITIONS {
-            let kept = accepted(&status, &arrived, &lost, partition);
-            lost.extend((kept..polled(&admin, "kept", partition)).map(|offset| (partition, offset)));
+            let end = accepted(&kept, &came, &lost, partition);
+            lost.extend((end..polled(&admin, "kept", partition)).map(|offset| (partition, offset)));
         }
         windows.push(lost.len() - before);
     }
