@@ -18,9 +18,11 @@ use iggy_connector_http_sink::{
 use serde_json::{Value, json};
 
 use support::{
+    config::with,
     endpoint::{Answer, Endpoint},
+    random::Random,
     weather::{Arrival, Message, Weather},
-    worker::{Job, Random, Worker, wait_until, with, work_if_asked},
+    worker::{Job, Worker, wait_until, work_if_asked},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];

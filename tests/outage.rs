@@ -17,10 +17,11 @@ use iggy_connector_http_sink::spool;
 use serde_json::{Value, json};
 
 use support::{
+    config::with,
     endpoint::{Answer, Endpoint},
     plugin::Sink,
     weather::Port,
-    worker::{Job, Worker, batch, wait_until, with, work_if_asked},
+    worker::{Job, Worker, batch, wait_until, work_if_asked},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];

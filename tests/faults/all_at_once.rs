@@ -12,8 +12,11 @@ use std::{
 use serde_json::json;
 
 use super::{
-    MODES, Run, dice, eventually, holds, numbers, padded, poisoned,
-    support::endpoint::{Answer, Endpoint},
+    MODES, Run, eventually, holds, numbers, padded, poisoned,
+    support::{
+        endpoint::{Answer, Endpoint},
+        random::dice,
+    },
 };
 
 #[test]

@@ -23,6 +23,7 @@ use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
 use support::{
+    config::with,
     endpoint::{Answer, Endpoint, Exchange, Request},
     plugin::{Batch, Failures, Sink, failures, logged},
 };
@@ -34,18 +35,9 @@ const BODIES_OF_MANY: [&str; 2] = ["nd_json", "json_array"];
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A configuration whose retries do not make a test wait.
+/// A configuration of this mode.
 fn config(url: &str, mode: &str, keys: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "batch_mode": mode,
-        "include_metadata": false,
-        "retry_delay": "1ms",
-        "max_retry_delay": "2ms",
-        "circuit_breaker": { "failure_threshold": 0 },
-    });
-    config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
-    config
+    support::config::config(url, with(json!({ "batch_mode": mode }), keys))
 }
 
 /// The numbers of the messages in a body of any mode.
@@ -76,14 +68,6 @@ fn plain(n: u64) -> String {
 /// Message `n`, which is marked if it is one of these.
 fn poisoned(n: u64, bad: &[u64]) -> String {
     if bad.contains(&n) { format!("{{\"n\":{n},\"poison\":true}}") } else { plain(n) }
-}
-
-/// A number that looks random and is always the same.
-fn dice(seed: u64, throw: u64) -> u64 {
-    let mut x = (seed ^ throw.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// One sink on one endpoint, with its messages numbered by offset.

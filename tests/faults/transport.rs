@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 use serde_json::json;
 
 use super::{
-    BODIES_OF_MANY, MODES, Run, dice, numbers, padded, plain,
+    BODIES_OF_MANY, MODES, Run, numbers, padded, plain,
     support::{
         endpoint::{Answer, Door, Endpoint},
         plugin::failures,
+        random::dice,
     },
 };
 

@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{
     endpoint::{Answer, Endpoint, Request},
-    worker::Random,
+    random::Random,
 };
 
 const CALM: u8 = 0;

@@ -15,7 +15,10 @@ use iggy_connector_sdk::{RawMessage, Schema, TopicMetadata};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plugin::{Batch, Sink, logged};
+use super::{
+    plugin::{Batch, Sink, logged},
+    random::Random,
+};
 
 const JOB: &str = "IGGY_HTTP_SINK_TEST_JOB";
 
@@ -35,25 +38,6 @@ pub struct Job {
     /// A payload is `{"t":topic,"n":offset,"f":"…"}` with so many bytes of filling.
     pub filling: usize,
     pub seed: u64,
-}
-
-/// Numbers that look random, the same for the same seed.
-#[derive(Debug, Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// One of `from` to `to`, both included.
-    pub fn between(&mut self, from: u64, to: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        from + (mixed ^ (mixed >> 31)) % (to - from + 1)
-    }
-
-    /// True that often.
-    pub fn percent(&mut self, chance: u64) -> bool {
-        self.between(0, 99) < chance
-    }
 }
 
 /// Messages of a topic, everything about which follows from their offsets.
@@ -134,16 +118,6 @@ pub fn wait_until(timeout: Duration, is_so: impl Fn() -> bool) {
         assert!(began.elapsed() < timeout, "it did not come to that in {timeout:?}");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// A configuration with more keys.
-///
-/// # Panics
-/// One of them is no table.
-pub fn with(mut config: Value, more: Value) -> Value {
-    let more = more.as_object().expect("a table").clone();
-    config.as_object_mut().expect("a table").extend(more);
-    config
 }
 
 /// A running worker; killed when dropped.
