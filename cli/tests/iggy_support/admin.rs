@@ -1,11 +1,11 @@
 //! A user of the server: makes topics, sends messages, looks at offsets.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use iggy::prelude::{
     AutoLogin, Client, Consumer, ConsumerGroupClient, ConsumerOffsetClient, Credentials, Identifier,
-    IggyError, IggyMessage, MessageClient, Partitioning, StreamClient, TcpClient, TcpClientConfig,
-    TopicClient, TopicCreateOptions,
+    IggyError, IggyMessage, MessageClient, Partitioning, PersonalAccessTokenClient,
+    PersonalAccessTokenExpiry, StreamClient, TcpClient, TcpClientConfig, TopicClient, TopicCreateOptions,
 };
 use tokio::runtime::Runtime;
 
@@ -25,18 +25,21 @@ fn id(name: &str) -> Identifier {
 impl Admin {
     /// # Panics
     /// The server is not there.
-    pub fn connect(address: &str) -> Self {
-        Self::try_connect(address).expect("the server is there")
+    pub fn connect(address: &str, certificate: Option<&Path>) -> Self {
+        Self::try_connect(address, certificate).expect("the server is there")
     }
 
-    /// `None` where the server is not there.
-    pub fn try_connect(address: &str) -> Option<Self> {
+    /// `None` where the server is not there. With a certificate it is asked over TLS.
+    pub fn try_connect(address: &str, certificate: Option<&Path>) -> Option<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().ok()?;
         let credentials = Credentials::UsernamePassword("iggy".to_owned(), "iggy".to_owned().into());
         let mut config = TcpClientConfig {
             server_address: address.to_owned(),
             auto_login: AutoLogin::Enabled(credentials),
+            tls_enabled: certificate.is_some(),
+            tls_domain: "localhost".to_owned(),
+            tls_ca_file: certificate.map(|path| path.display().to_string()),
             nodelay: true,
             ..TcpClientConfig::default()
         };
@@ -81,6 +84,14 @@ impl Admin {
                     .expect("the server takes messages");
             }
         });
+    }
+
+    /// A token that signs in as the user of this connection.
+    pub fn token(&self) -> String {
+        let made = self.runtime.block_on(
+            self.client.create_personal_access_token("test", PersonalAccessTokenExpiry::NeverExpire),
+        );
+        made.expect("a token").token
     }
 
     /// The offset that the group has stored.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -17,33 +17,64 @@ pub struct Server {
     folder: TempDir,
     pub port: u16,
     http_port: u16,
+    /// Its certificate, where it speaks TLS.
+    certificate: Option<PathBuf>,
     child: Option<Child>,
 }
 
 impl Server {
     /// `None`, and a word about it, where there is no executable.
     pub fn start() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (port, http_port) = (free_port(), free_port());
-        let mut server =
-            Self { executable: executable("IGGY_SERVER")?, folder, port, http_port, child: None };
+        let mut server = Self::prepare()?;
         server.up();
         Some(server)
+    }
+
+    /// The same behind TLS, as `localhost`.
+    pub fn start_with_tls() -> Option<Self> {
+        let mut server = Self::prepare()?;
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let path = server.folder.path().join("certificate.pem");
+        fs::write(&path, made.cert.pem()).expect("the folder can be written");
+        fs::write(path.with_file_name("key.pem"), made.signing_key.serialize_pem())
+            .expect("the folder can be written");
+        server.certificate = Some(path);
+        server.up();
+        Some(server)
+    }
+
+    fn prepare() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (port, http_port) = (free_port(), free_port());
+        let executable = executable("IGGY_SERVER")?;
+        Some(Self { executable, folder, port, http_port, certificate: None, child: None })
     }
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref()
+    }
+
     pub fn admin(&self) -> Admin {
-        Admin::connect(&self.address())
+        Admin::connect(&self.address(), self.certificate())
     }
 
     /// Starts it, with what it had in its folder.
     pub fn up(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("server.log"));
         let log = log.expect("the folder can be written");
-        let child = command(&self.executable)
+        let mut command = command(&self.executable);
+        if let Some(certificate) = &self.certificate {
+            command
+                .env("IGGY_TCP_TLS_ENABLED", "true")
+                .env("IGGY_TCP_TLS_SELF_SIGNED", "false")
+                .env("IGGY_TCP_TLS_CERT_FILE", certificate)
+                .env("IGGY_TCP_TLS_KEY_FILE", certificate.with_file_name("key.pem"));
+        }
+        let child = command
             .env("IGGY_ROOT_USERNAME", "iggy")
             .env("IGGY_ROOT_PASSWORD", "iggy")
             .env("IGGY_TCP_ADDRESS", self.address())
@@ -58,7 +89,7 @@ impl Server {
             .spawn()
             .expect("IGGY_SERVER can be run");
         self.child = Some(child);
-        wait_for("the server", || Admin::try_connect(&self.address()).map(drop));
+        wait_for("the server", || Admin::try_connect(&self.address(), self.certificate()).map(drop));
     }
 
     /// Asks it to end, and waits until it has.
