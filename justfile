@@ -30,6 +30,18 @@ iggy *args:
 iggy-full:
     IGGY_MESSAGES=200000 IGGY_KILLS=10 cargo test --locked -p iggy-http-sink --test iggy_crash --test iggy_spool -- --nocapture --test-threads 1
 
+# A hundred kills in each mode while a spool is filled and emptied
+kills:
+    IGGY_HTTP_SINK_KILLS=100 cargo test --release --locked -p iggy_connector_http_sink --test crash -- --nocapture --test-threads 1
+
+# A minute without an endpoint, and a topic beside one that is stuck
+outage:
+    cargo test --release --locked -p iggy_connector_http_sink --test outage -- --ignored --nocapture --test-threads 1
+
 # The plugin on real input, against an endpoint of its own
 demo *args:
     cargo run --release --locked -- demo {{ args }}
+
+# Instructions of encoding, held to benches/instructions.toml; `just instructions update` writes it
+instructions how="instructions":
+    cargo bench -p iggy_connector_http_sink --bench encode --locked -- {{ how }}

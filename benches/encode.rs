@@ -24,13 +24,13 @@ use std::{
 use iggy_connector_http_sink::{
     batch::Batch,
     config::Config,
-    encode::{Bodies, Buffers, Encoded},
+    encode::{Bodies, Buffers, Encoded, is_json_line},
     plan::Lane,
 };
 use iggy_connector_sdk::{
     BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata, host::encode_batch,
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 /// Each figure is the best of so many rounds: noise only ever adds.
 const ROUNDS: usize = 30;
@@ -86,8 +86,21 @@ fn cases(size: usize) -> Vec<Case> {
         let batch: BorrowedMessages<'_> = postcard::from_bytes(black_box(&encoded)).expect("a batch");
         black_box(batch.messages.len());
     };
-    let mut cases =
-        vec![case("copy".to_owned(), Box::new(copy)), case("decode".to_owned(), Box::new(decode))];
+    let texts: Vec<&str> =
+        payloads.iter().map(|payload| std::str::from_utf8(payload).expect("JSON is text")).collect();
+    let slow = texts.clone();
+    let look = move || assert!(texts.iter().all(|text| is_json_line(black_box(text))));
+    let look_slowly = move || {
+        for text in &slow {
+            black_box(serde_json::from_str::<&RawValue>(black_box(text)).expect("JSON"));
+        }
+    };
+    let mut cases = vec![
+        case("copy".to_owned(), Box::new(copy)),
+        case("decode".to_owned(), Box::new(decode)),
+        case("validate".to_owned(), Box::new(look)),
+        case("validate, RawValue".to_owned(), Box::new(look_slowly)),
+    ];
     for mode in ["nd_json", "json_array", "individual", "raw"] {
         for schema in [Schema::Json, Schema::Text, Schema::Raw] {
             let config = Config::from_json(&json!({ "url": "http://localhost/", "batch_mode": mode }));

@@ -15,9 +15,12 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -40,6 +43,7 @@ const RUNS: usize = 7;
 struct Endpoint {
     address: SocketAddr,
     kept: Arc<Mutex<Vec<Bytes>>>,
+    answered: Arc<AtomicUsize>,
 }
 
 impl Endpoint {
@@ -47,15 +51,16 @@ impl Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let kept = Arc::<Mutex<Vec<Bytes>>>::default();
-        let store = kept.clone();
+        let answered = Arc::<AtomicUsize>::default();
+        let (store, count) = (kept.clone(), answered.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let store = store.clone();
+                let (store, count) = (store.clone(), count.clone());
                 // A connection ends when its client goes.
-                thread::spawn(move || serve(stream.unwrap(), keep, &store));
+                thread::spawn(move || serve(stream.unwrap(), keep, &store, &count));
             }
         });
-        Self { address, kept }
+        Self { address, kept, answered }
     }
 
     fn url(&self) -> String {
@@ -63,7 +68,7 @@ impl Endpoint {
     }
 }
 
-fn serve(mut stream: TcpStream, keep: usize, store: &Mutex<Vec<Bytes>>) -> Option<()> {
+fn serve(mut stream: TcpStream, keep: usize, store: &Mutex<Vec<Bytes>>, count: &AtomicUsize) -> Option<()> {
     stream.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 256 * 1024];
     let mut filled = 0;
@@ -96,6 +101,7 @@ fn serve(mut stream: TcpStream, keep: usize, store: &Mutex<Vec<Bytes>>) -> Optio
         if wanted {
             store.lock().unwrap().push(body.into());
         }
+        count.fetch_add(1, Relaxed);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
     }
 }
@@ -105,25 +111,42 @@ fn received(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<usize> {
     stream.read(buffer).ok().filter(|received| *received > 0)
 }
 
-/// Messages a second through the plugin.
-fn through_the_plugin(sink: &Sink, batches: &[Vec<u8>], rounds: usize) -> f64 {
+/// Messages a second through the plugin, until the last has arrived.
+fn through_the_plugin(sink: &Sink, endpoint: &Endpoint, batches: &[Vec<u8>], each: usize) -> f64 {
     let topic = encode_topic(&TopicMetadata { stream: "stream".to_owned(), topic: "topic".to_owned() });
     let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Json };
     let metadata = encode_metadata(&metadata);
+    let messages = batches.len() * BATCH;
+    let until = endpoint.answered.load(Relaxed) + messages / each;
     let began = Instant::now();
-    for _ in 0..rounds {
-        for batch in batches {
-            assert_eq!(plugin().consume_encoded(sink.id, &topic, &metadata, batch), 0);
-        }
+    for batch in batches {
+        assert_eq!(plugin().consume_encoded(sink.id, &topic, &metadata, batch), 0);
     }
-    (rounds * batches.len() * BATCH) as f64 / began.elapsed().as_secs_f64()
+    while endpoint.answered.load(Relaxed) < until {
+        thread::sleep(Duration::from_micros(100));
+    }
+    messages as f64 / began.elapsed().as_secs_f64()
 }
 
-/// A batch as it crosses the ABI.
-fn encoded(payloads: &[Vec<u8>]) -> Vec<u8> {
-    let batch = Batch::of(Schema::Json, payloads.to_vec());
-    let messages: Vec<BorrowedMessage<'_>> = batch.messages.iter().map(RawMessage::borrowed).collect();
-    encode_batch(batch.schema, &messages)
+/// Batches as they cross the ABI, of messages that were never there before: a spool would know them.
+struct Source {
+    payloads: Vec<Vec<u8>>,
+    offset: u64,
+}
+
+impl Source {
+    fn batches(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let batch = |number: usize| {
+            let start = number * BATCH % self.payloads.len();
+            let batch = Batch::of(Schema::Json, self.payloads[start..start + BATCH].to_vec())
+                .from_offset(self.offset);
+            self.offset += BATCH as u64;
+            let messages: Vec<BorrowedMessage<'_>> =
+                batch.messages.iter().map(RawMessage::borrowed).collect();
+            encode_batch(batch.schema, &messages)
+        };
+        (0..count).map(batch).collect()
+    }
 }
 
 /// Messages a second by the bare client, so many requests at once.
@@ -150,31 +173,40 @@ fn median(mut figures: Vec<f64>) -> f64 {
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    println!("{:<12} {:>9} {:>12} {:>12} {:>7}", "mode", "in flight", "plugin, /s", "bare, /s", "ratio");
-    for (mode, at_once, batches, rounds) in
-        [("nd_json", 1, 8, 20), ("json_array", 1, 8, 20), ("individual", 1, 2, 5), ("individual", 16, 2, 10)]
-    {
-        let in_batches = mode != "individual";
-        let batches: Vec<Vec<u8>> =
-            load::payloads(batches * BATCH, SIZE).chunks(BATCH).map(encoded).collect();
-        let keep = if in_batches { batches.len() } else { batches.len() * BATCH };
-        let endpoint = Endpoint::start(keep);
+    println!("{:<18} {:>9} {:>12} {:>12} {:>7}", "mode", "in flight", "plugin, /s", "bare, /s", "ratio");
+    for (mode, at_once, spooled, batches) in [
+        ("nd_json", 1, false, 160),
+        ("nd_json", 1, true, 160),
+        ("json_array", 1, false, 160),
+        ("individual", 1, false, 10),
+        ("individual", 1, true, 10),
+        ("individual", 16, false, 20),
+    ] {
+        let each = if mode == "individual" { 1 } else { BATCH };
+        let mut source = Source { payloads: load::payloads(2 * BATCH, SIZE), offset: 0 };
+        let endpoint = Endpoint::start(2 * BATCH / each);
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut config: Value = json!({ "url": endpoint.url(), "batch_mode": mode, "concurrency": at_once });
         if at_once > 1 {
             config["ordering"] = "none".into();
         }
+        if spooled {
+            config["spool"] = json!({ "path": folder.path() });
+        }
         let sink = Sink::open(&config);
-        through_the_plugin(&sink, &batches, 1);
+        through_the_plugin(&sink, &endpoint, &source.batches(2), each);
         let bodies = endpoint.kept.lock().unwrap().clone();
-        assert_eq!(bodies.len(), keep);
-        let each = if in_batches { BATCH } else { 1 };
+        assert_eq!(bodies.len(), 2 * BATCH / each);
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            ours.push(through_the_plugin(&sink, &batches, rounds));
-            bare.push(by_the_bare_client(&endpoint.url(), &bodies, rounds * bodies.len(), each, at_once));
+            let batches = source.batches(batches);
+            ours.push(through_the_plugin(&sink, &endpoint, &batches, each));
+            let requests = batches.len() * BATCH / each;
+            bare.push(by_the_bare_client(&endpoint.url(), &bodies, requests, each, at_once));
         }
         let ratio = median(ours.iter().zip(&bare).map(|(ours, bare)| ours / bare).collect());
         let (ours, bare) = (median(ours), median(bare));
-        println!("{mode:<12} {at_once:>9} {ours:>12.0} {bare:>12.0} {ratio:>7.2}");
+        let mode = if spooled { format!("{mode}, spooled") } else { mode.to_owned() };
+        println!("{mode:<18} {at_once:>9} {ours:>12.0} {bare:>12.0} {ratio:>7.2}");
     }
 }

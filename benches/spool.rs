@@ -211,13 +211,13 @@ fn throughput(folder: &Path, payload: &[u8]) {
     let read_bare = per_second(read);
     line("bare read", read_bare, read_bare);
     for (spool, _) in spools {
-        let lane = LaneKey::of(&topic("large"), METADATA.partition_id);
+        let key = LaneKey::of(&topic("large"), METADATA.partition_id);
         let (mut after, mut read) = (0, 0);
         let began = Instant::now();
-        while let Some(record) = spool.next(&lane, after).unwrap() {
+        while let Some(record) = spool.next(&key, after).unwrap() {
             after = record.sequence;
             read += black_box(record.decode().unwrap().messages).len() as u64;
-            spool.settle_all(&lane, after).unwrap();
+            spool.settle_all(&key, after).unwrap();
         }
         let time = began.elapsed();
         assert_eq!(read, BATCHES * LARGE);

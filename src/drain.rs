@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, SystemTime},
@@ -35,18 +36,23 @@ impl Drain {
     pub(crate) fn start(name: String, pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> io::Result<Self> {
         let executor = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
-            executor.block_on(Lanes { pipeline: &pipeline, spool: &spool }.run());
+            let run = || executor.block_on(Lanes { pipeline: &pipeline, spool: &spool }.run());
+            // Nothing in memory outlives a panic but the spool and the pipeline, which bear one.
+            while catch_unwind(AssertUnwindSafe(run)).is_err() {
+                error!("delivery from the spool has panicked, and begins anew with what is stored");
+                if pipeline.is_closing() {
+                    break;
+                }
+                thread::sleep(WAITS.0);
+            }
         })?;
         Ok(Self { thread })
     }
 
     /// Waits until what is under way has ended, once the connector is being closed: then nothing more begins.
     pub(crate) fn join(self) {
-        if self.thread.join().is_err() {
-            error!(
-                "the thread that delivers what is in the spool has panicked: what is left is delivered after the next open"
-            );
-        }
+        // Its panics are caught.
+        let _ = self.thread.join();
     }
 }
 
@@ -90,22 +96,30 @@ impl Lanes<'_> {
             Ordering::Partition | Ordering::Key(_) => 1,
         };
         let mut records = FuturesUnordered::new();
-        let (mut after, mut left, mut wait) = (0, false, WAITS.0);
+        let mut reading = Reading { spool: self.spool, lane, after: 0, failed: false };
+        let (mut ahead, mut left, mut wait) = (None, false, WAITS.0);
         loop {
-            while records.len() < at_once && !left && !self.pipeline.is_closing() {
-                match self.spool.next(lane, after) {
-                    Ok(Some(record)) => {
-                        after = record.sequence;
-                        records.push(self.record(record));
-                    }
-                    Ok(None) => break,
-                    Err(why) => {
-                        error!("{lane}: what is stored cannot be read: {why}");
-                        left = true;
+            let stops = left || reading.failed || self.pipeline.is_closing();
+            while !stops
+                && records.len() < at_once
+                && let Some(record) = ahead.take().or_else(|| reading.next())
+            {
+                records.push(self.record(record));
+            }
+            let ended = if ahead.is_none() && !stops {
+                tokio::select! {
+                    biased;
+                    ended = records.next() => ended,
+                    // What was just begun is on the wire now: time to read on.
+                    () = tokio::task::yield_now() => {
+                        ahead = reading.next();
+                        records.next().await
                     }
                 }
-            }
-            match records.next().await {
+            } else {
+                records.next().await
+            };
+            match ended {
                 Some(Ok(0)) => wait = WAITS.0,
                 Some(Ok(messages)) => {
                     left = true;
@@ -119,13 +133,15 @@ impl Lanes<'_> {
                     left = true;
                     error!("{lane}: {why}");
                 }
-                None if left && !self.pipeline.is_closing() => {
+                None if (left || reading.failed) && !self.pipeline.is_closing() => {
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.pipeline.closing() => return,
                     }
-                    (after, left, wait) = (0, false, (wait * 2).min(WAITS.1));
+                    (ahead, left, wait) = (None, false, (wait * 2).min(WAITS.1));
+                    (reading.after, reading.failed) = (0, false);
                 }
+                None if ahead.is_some() && !self.pipeline.is_closing() => {}
                 None => return,
             }
         }
@@ -144,6 +160,32 @@ impl Lanes<'_> {
         settle::report(&batch, &account);
         self.pipeline.counters.settled(&account);
         Ok(account.left)
+    }
+}
+
+/// A lane that is read, record by record.
+struct Reading<'l> {
+    spool: &'l Spool,
+    lane: &'l LaneKey,
+    /// The record that was read last.
+    after: u64,
+    /// The last look at it failed.
+    failed: bool,
+}
+
+impl Reading<'_> {
+    fn next(&mut self) -> Option<Record> {
+        match self.spool.next(self.lane, self.after) {
+            Ok(record) => {
+                self.after = record.as_ref().map_or(self.after, |record| record.sequence);
+                record
+            }
+            Err(why) => {
+                error!("{}: what is stored cannot be read: {why}", self.lane);
+                self.failed = true;
+                None
+            }
+        }
     }
 }
 

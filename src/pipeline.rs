@@ -1,6 +1,6 @@
 //! The whole way of a batch, once it is to be delivered.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use iggy_connector_sdk::Error;
@@ -26,6 +26,10 @@ use crate::{
 /// more than one body.
 const MOST_IN_SET: usize = 32;
 const LARGEST_SET: usize = 64 * 1024;
+
+/// How long a delivered message of a batch that is kept may not be written down as such: a crash sends it again. What is
+/// delivered in that time is written down together.
+const UNWRITTEN: Duration = Duration::from_millis(5);
 
 /// Everything between open and close that a batch passes on its way to the endpoint.
 #[derive(Debug)]
@@ -145,14 +149,9 @@ impl Pipeline {
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(1);
                 let patience = patience.clone();
-                let work = work(
-                    self.delivery.clone(),
-                    queued,
-                    patience.clone(),
-                    under_way,
-                    progress.is_some(),
-                    decided.clone(),
-                );
+                let held = progress.map(|_| UNWRITTEN);
+                let work =
+                    work(self.delivery.clone(), queued, patience.clone(), under_way, held, decided.clone());
                 let working = self.executor.spawn(work);
                 async move {
                     let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
@@ -237,16 +236,17 @@ struct Decision {
 }
 
 /// Delivers the bodies of a lane, so many at once, whatever becomes of those before. In order, a failed
-/// one is settled before the next begins; where a crash must not send delivered ones again, these are too, `promptly`.
+/// one is settled before the next begins; delivered ones by the end, or within `held`.
 async fn work(
     delivery: Arc<Delivery>,
     mut sets: mpsc::Receiver<Vec<Body>>,
     patience: Patience,
     at_once: usize,
-    promptly: bool,
+    held: Option<Duration>,
     decided: mpsc::Sender<Decision>,
 ) {
     let mut under_way = FuturesUnordered::new();
+    let mut due = pin!(tokio::time::sleep(Duration::ZERO));
     let mut delivered: Vec<Settled> = Vec::new();
     let mut bodies = Vec::new().into_iter();
     loop {
@@ -257,6 +257,9 @@ async fn work(
             Some(set) = sets.recv(), if under_way.len() < at_once => bodies = set.into_iter(),
             Some(outcomes) = under_way.next() => {
                 let bad = outcomes.iter().any(|(_, outcome)| *outcome != Outcome::Delivered);
+                if let Some(held) = held.filter(|_| delivered.is_empty()) {
+                    due.as_mut().reset(Instant::now() + held);
+                }
                 delivered.extend(outcomes);
                 if bad {
                     let settled = decide(&decided, std::mem::take(&mut delivered)).await;
@@ -264,10 +267,10 @@ async fn work(
                         // It ends when the other end is dropped.
                         let _ = settled.await;
                     }
-                } else if promptly && let Ok(place) = decided.try_reserve() {
-                    let (waiting, _) = oneshot::channel();
-                    place.send(Decision { settled: std::mem::take(&mut delivered), _waiting: waiting });
                 }
+            }
+            () = &mut due, if held.is_some() && !delivered.is_empty() && !under_way.is_empty() => {
+                drop(decide(&decided, std::mem::take(&mut delivered)).await);
             }
             else => break,
         }

@@ -16,21 +16,10 @@ use std::{
 use serde_json::{Value, json};
 
 use support::{
+    config::config,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures, plugin},
 };
-
-fn config(url: &str, more: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "include_metadata": false,
-        "retry_delay": "1ms",
-        "max_retry_delay": "2ms",
-        "circuit_breaker": { "failure_threshold": 0 },
-    });
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
-}
 
 /// The number of the one message in a body.
 fn number(request: &Request) -> u64 {

@@ -20,23 +20,16 @@ use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::{Value, json};
 
 use support::{
+    config::with,
     endpoint::{Answer, Endpoint, Request, refused_url},
     plugin::{Batch, Sink, logged},
 };
 
 const MODES: [&str; 4] = ["individual", "nd_json", "json_array", "raw"];
 
+/// A configuration that keeps dead letters in this folder.
 fn config(url: &str, folder: &Path, more: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "include_metadata": false,
-        "retry_delay": "1ms",
-        "max_retry_delay": "2ms",
-        "dead_letter": { "path": folder },
-        "circuit_breaker": { "failure_threshold": 0 },
-    });
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
+    support::config::config(url, with(json!({ "dead_letter": { "path": folder } }), more))
 }
 
 fn records(folder: &Path) -> Vec<Record> {

@@ -9,22 +9,10 @@ use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
 use support::{
+    config::config,
     endpoint::{Answer, Endpoint, Request, refused_url},
     plugin::{Batch, Sink, logged},
 };
-
-/// A configuration whose retries do not make a test wait.
-fn config(url: &str, more: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "include_metadata": false,
-        "retry_delay": "1ms",
-        "max_retry_delay": "2ms",
-        "circuit_breaker": { "failure_threshold": 0 },
-    });
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
-}
 
 fn bodies(requests: &[Request]) -> Vec<String> {
     requests.iter().map(|request| String::from_utf8(request.body.clone()).unwrap()).collect()

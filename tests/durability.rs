@@ -19,25 +19,23 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use support::{
-    endpoint::{Answer, Endpoint, Request, refused_url},
+    config::with,
+    endpoint::{Answer, Endpoint, Exchange, Request, refused_url},
     plugin::{Batch, Sink, logged},
 };
 
 /// Longer than anything here takes.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A configuration with a spool and dead letters below this folder. A key that is null in `more` is left out.
 fn config(url: &str, folder: &Path, more: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "include_metadata": false,
-        "retry_delay": "1ms",
+    let durable = json!({
         "max_retry_delay": "5ms",
-        "circuit_breaker": { "failure_threshold": 0 },
         "close_timeout": "2s",
         "spool": { "path": folder.join("spool") },
         "dead_letter": { "path": folder.join("dead-letters") },
     });
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let mut config = support::config::config(url, with(durable, more));
     config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     config
 }
@@ -52,7 +50,7 @@ fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
 
 /// The `n` of each message in the requests that were taken, in the order they came.
 fn taken(endpoint: &Endpoint) -> Vec<u64> {
-    let taken = endpoint.exchanges().into_iter().filter(|exchange| exchange.is_success());
+    let taken = endpoint.exchanges().into_iter().filter(Exchange::is_success);
     taken.flat_map(|exchange| numbers(&exchange.request)).collect()
 }
 

@@ -14,22 +14,21 @@ use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
 use support::{
+    config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures},
+    random::dice,
 };
 
+/// A configuration with so many quick retries that all messages arrive in the end.
 fn config(url: &str, more: Value) -> Value {
-    let mut config = json!({
-        "url": url,
-        "include_metadata": false,
-        "retry_delay": "1ms",
+    let stubborn = json!({
         "max_retry_delay": "3ms",
         "max_retries": 100,
         "timeout": "10s",
         "circuit_breaker": { "failure_threshold": 10, "cool_down": "2ms" },
     });
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
+    support::config::config(url, with(stubborn, more))
 }
 
 /// The messages in a body of any mode: their lane, and their place in it.
@@ -44,14 +43,6 @@ fn messages(body: &[u8]) -> Vec<(u64, u64)> {
 
 fn message(key: u64, n: u64) -> String {
     format!("{{\"key\":{key},\"n\":{n}}}")
-}
-
-/// A number that looks random and is always the same.
-fn dice(seed: u64, throw: u64) -> u64 {
-    let mut x = (seed ^ throw.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// Counts how often each body came, so that what becomes of a request depends on nothing but itself.

@@ -11,4 +11,5 @@ mod text;
 pub use body::Body;
 pub use buffers::Buffers;
 pub use frame::{Bodies, Encoded};
+pub use json::is_json_line;
 pub use payload::Refusal;

@@ -65,6 +65,7 @@ impl<'b> Ledger<'b> {
     /// are any.
     pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) {
         let mut undelivered: Vec<(Vec<usize>, Failure)> = Vec::new();
+        let mut delivered = Vec::new();
         for (messages, outcome) in outcomes {
             for &message in &messages {
                 self.known[message] = true;
@@ -72,11 +73,15 @@ impl<'b> Ledger<'b> {
             match outcome {
                 Outcome::Delivered => {
                     self.account.delivered += messages.len();
-                    self.written_down(&messages);
+                    if self.progress.is_some() {
+                        delivered.extend(messages);
+                    }
                 }
                 Outcome::Failed(failure) => together(&mut undelivered, messages, failure),
             }
         }
+        // At once: of a body that came apart, some parts alone would be put together in another way.
+        self.written_down(&delivered);
         if undelivered.is_empty() {
             return;
         }
@@ -146,15 +151,14 @@ fn together(all: &mut Vec<(Vec<usize>, Failure)>, messages: Vec<usize>, failure:
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
     use super::*;
 
-    #[tokio::test]
-    async fn messages_of_which_nobody_knows_anything_are_failed() {
-        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
-        let metadata = MessagesMetadata { partition_id: 1, current_offset: 2, schema: Schema::Json };
-        let messages = [0, 1, 2].map(|offset| BorrowedMessage {
+    fn message(offset: u64) -> BorrowedMessage<'static> {
+        BorrowedMessage {
             id: 1,
             offset,
             checksum: 0,
@@ -162,7 +166,48 @@ mod tests {
             origin_timestamp: 0,
             headers: b"",
             payload: b"{}",
-        });
+        }
+    }
+
+    /// What was written down at once.
+    #[derive(Debug, Default)]
+    struct Notes(Mutex<Vec<Vec<usize>>>);
+
+    impl Progress for Notes {
+        fn is_settled(&self, _message: usize) -> bool {
+            false
+        }
+
+        fn settled(&self, messages: &[usize]) {
+            self.0.lock().expect("no panic").push(messages.to_vec());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_delivered_parts_of_a_body_are_written_down_as_one() {
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 1, current_offset: 2, schema: Schema::Json };
+        let messages = [0, 1, 2, 3].map(message);
+        let batch = Batch::borrowed(&topic, &metadata, &messages);
+        let executor = Executor::start("test".to_owned()).expect("a thread");
+        let notes = Notes::default();
+        let mut ledger = Ledger::of(&batch, None, "http://localhost/", Some(&notes));
+        let detail = String::new();
+        let failure = Failure { reason: Reason::Rejected, status: Some(400), detail, attempts: 1 };
+        let parts = vec![
+            (vec![0], Outcome::Delivered),
+            (vec![1], Outcome::Failed(failure)),
+            (vec![2, 3], Outcome::Delivered),
+        ];
+        ledger.settle(parts, &executor).await;
+        assert_eq!(*notes.0.lock().expect("no panic"), [vec![0, 2, 3], vec![1]]);
+    }
+
+    #[tokio::test]
+    async fn messages_of_which_nobody_knows_anything_are_failed() {
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 1, current_offset: 2, schema: Schema::Json };
+        let messages = [0, 1, 2].map(message);
         let batch = Batch::borrowed(&topic, &metadata, &messages);
         let executor = Executor::start("test".to_owned()).expect("a thread");
         let mut ledger = Ledger::of(&batch, None, "http://localhost/", None);

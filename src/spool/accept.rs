@@ -10,7 +10,7 @@ use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 use super::{
     LaneKey, Spool, SpoolError, SyncMode, WhenFull,
     record::Draft,
-    state::{Pending, State, Written},
+    state::{Pending, Phase, State, Written},
     store::{Shared, lock},
     window::Identity,
 };
@@ -89,11 +89,10 @@ impl Shared {
         let max = self.max_bytes;
         let mut state = self.lock();
         loop {
-            if state.closing {
-                return Err(SpoolError::Closing);
-            }
-            let needed = needed + state.overhead();
-            if needed > max {
+            // The checkpoint that is there when nothing else is, and the next one.
+            let overhead = state.overhead();
+            let needed = needed + overhead;
+            if needed + overhead > max {
                 return Err(SpoolError::TooLarge { needed, max });
             }
             let used = state.bytes + state.queued_bytes;
@@ -111,6 +110,9 @@ impl Shared {
                 if self.when_full == WhenFull::DeadLetter {
                     return Err(SpoolError::Full { used, max, needed });
                 }
+            }
+            if state.phase > Phase::Open {
+                return Err(SpoolError::Closing);
             }
             state = self.wait(state);
         }
@@ -134,7 +136,7 @@ impl Shared {
                     Ok(written)
                 }
                 Err(why) => {
-                    state.cut(&written.active, written.from);
+                    state.cut(&written.active, written.from, false);
                     Err(why)
                 }
             };
@@ -192,6 +194,7 @@ impl State {
         lane.insert(header.sequence, segment, place);
         lane.messages += u64::from(header.messages);
         lane.bytes += header.length();
+        self.settled.remove(&segment);
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.live += 1;
             segment.live_bytes += header.length();

@@ -162,25 +162,33 @@ impl Lock {
                 Err(TryLockError::Error(why)) => return Err(why),
             }
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", process::id())?;
+        // Who has it is good to know, but what waits must be delivered from a full disk, too.
+        let _ =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", process::id()));
         Ok(Ok(Self(file)))
     }
 
-    /// Whether somebody holds the lock, and who.
-    pub(super) fn held(folder: &Path) -> io::Result<Option<Option<u32>>> {
+    /// Whether somebody holds the lock.
+    pub(super) fn held(folder: &Path) -> io::Result<Held> {
         let mut file = match File::open(folder.join(LOCK)) {
             Ok(file) => file,
-            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Held::ByNobody),
             Err(why) => return Err(why),
         };
         match file.try_lock_shared() {
-            Ok(()) => file.unlock().map(|()| None),
-            Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
+            Ok(()) => file.unlock().map(|()| Held::ByNobody),
+            Err(TryLockError::WouldBlock) => Ok(Held::By(holder(&mut file))),
             Err(TryLockError::Error(why)) => Err(why),
         }
     }
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    ByNobody,
+    /// A process, where it is known.
+    By(Option<u32>),
 }
 
 impl Drop for Lock {

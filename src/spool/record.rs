@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use iggy_connector_sdk::{BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata};
@@ -41,7 +41,7 @@ impl Drop for Record {
 /// A [`Record`] that was read; its messages borrow from it.
 #[derive(Debug)]
 pub struct Stored<'r> {
-    /// When it was accepted.
+    /// When consume took the batch.
     pub accepted: SystemTime,
     /// The topic.
     pub topic: TopicMetadata,
@@ -58,7 +58,7 @@ impl Record {
     /// [`SpoolError::Undecodable`]; the checksum was right, so another release wrote it.
     pub fn decode(&self) -> Result<Stored<'_>, SpoolError> {
         let (accepted, metadata, messages) = decode(&self.body)?;
-        let accepted = SystemTime::UNIX_EPOCH + Duration::from_millis(accepted);
+        let accepted = UNIX_EPOCH + Duration::from_micros(accepted);
         let topic =
             TopicMetadata { stream: self.lane.stream().to_owned(), topic: self.lane.topic().to_owned() };
         Ok(Stored { accepted, topic, metadata, messages })
@@ -75,7 +75,7 @@ impl Record {
     }
 }
 
-/// The body of a record as a batch, with the time it was accepted at, in milliseconds since the Unix epoch.
+/// The body of a record as a batch, with the time when it was accepted in microseconds since the Unix epoch.
 pub(super) fn decode(body: &[u8]) -> Result<(u64, MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
     let undecodable = |why: postcard::Error| SpoolError::Undecodable(why.to_string());
     let ((accepted, metadata), rest): ((u64, MessagesMetadata), _) =
@@ -108,8 +108,9 @@ impl Draft {
         let payload: usize =
             messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
         let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
-        let accepted = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let accepted = u64::try_from(accepted.as_millis()).unwrap_or(u64::MAX);
+        // A clock before 1970 counts as 1970.
+        let accepted = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let accepted = u64::try_from(accepted.as_micros()).unwrap_or(u64::MAX);
         let body = (accepted, metadata, Batch { schema: metadata.schema, messages });
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
         draft.header.messages = u32::try_from(messages.len()).ok()?;
@@ -165,10 +166,10 @@ impl Draft {
     }
 }
 
-/// Which messages a progress record says are settled: first and last of each range, or `None` for all.
-pub(super) fn decode_progress(body: &[u8]) -> Option<Option<Vec<(u32, u32)>>> {
-    let ranges: Vec<(u32, u32)> = postcard::from_bytes(body).ok()?;
-    Some((!ranges.is_empty()).then_some(ranges))
+/// Which messages a progress record says are settled: first and last of each range; no ranges stand for
+/// all of them.
+pub(super) fn decode_progress(body: &[u8]) -> Option<Vec<(u32, u32)>> {
+    postcard::from_bytes(body).ok()
 }
 
 /// Writes behind what is there.

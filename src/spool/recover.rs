@@ -36,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) damages: Vec<Damage>,
+    /// A segment was deleted while the spool was read, so something may be missing.
+    pub(super) vanished: bool,
 }
 
 /// What is done about damage.
@@ -57,6 +59,12 @@ struct Recovery<'f> {
     found: Recovered,
 }
 
+/// A segment.
+struct Opened {
+    file: Arc<dyn SegmentFile>,
+    length: u64,
+}
+
 /// Reads a spool.
 pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result<Recovered, SpoolError> {
     let listed =
@@ -69,7 +77,13 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
         settled: HashMap::new(),
         partly: HashMap::new(),
         unreadable: HashSet::new(),
-        found: Recovered { lanes: HashMap::new(), windows, segments: BTreeMap::new(), damages: Vec::new() },
+        found: Recovered {
+            lanes: HashMap::new(),
+            windows,
+            segments: BTreeMap::new(),
+            damages: Vec::new(),
+            vanished: false,
+        },
     };
     // Identities come from the newest checkpoint and the records behind it alone: it has those before.
     let mut base = 0;
@@ -91,15 +105,18 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
 }
 
 impl Recovery<'_> {
-    fn open(&self, number: u64) -> Result<Option<(Arc<dyn SegmentFile>, u64)>, SpoolError> {
+    fn open(&mut self, number: u64) -> Result<Option<Opened>, SpoolError> {
         let opened = self.files.open(&segment_name(number)).and_then(|file| {
             let length = file.length()?;
-            Ok((file, length))
+            Ok(Opened { file, length })
         });
         match opened {
             Ok(opened) => Ok(Some(opened)),
             // The owner has deleted it since it was listed.
-            Err(why) if why.kind() == ErrorKind::NotFound && self.mend == Mend::No => Ok(None),
+            Err(why) if why.kind() == ErrorKind::NotFound && self.mend == Mend::No => {
+                self.found.vanished = true;
+                Ok(None)
+            }
             Err(why) => Err(self.failed(number)(why)),
         }
     }
@@ -108,8 +125,8 @@ impl Recovery<'_> {
         SpoolError::io(format!("{} cannot be read", self.files.path(&segment_name(number)).display()))
     }
 
-    fn has_checkpoint(&self, number: u64) -> Result<bool, SpoolError> {
-        let Some((file, length)) = self.open(number)? else { return Ok(false) };
+    fn has_checkpoint(&mut self, number: u64) -> Result<bool, SpoolError> {
+        let Some(Opened { file, length }) = self.open(number)? else { return Ok(false) };
         let mut body = Vec::new();
         let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
         Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
@@ -118,7 +135,7 @@ impl Recovery<'_> {
 
     /// Takes in what a segment tells of settled records and of identities, and mends it.
     fn read_settled(&mut self, number: u64, base: u64) -> Result<(), SpoolError> {
-        let Some((file, length)) = self.open(number)? else { return Ok(()) };
+        let Some(Opened { file, length }) = self.open(number)? else { return Ok(()) };
         let mut head = [0; 16];
         let read = file.read_at(0, &mut head).map_err(self.failed(number))?;
         let damaged_head = match Head::parse(&head[..read]) {
@@ -214,10 +231,10 @@ impl Recovery<'_> {
                 let lane = self.found.lanes.entry(key.clone()).or_default();
                 lane.next = lane.next.max(header.sequence + 1);
                 match decode_progress(body) {
-                    Some(None) => {
+                    Some(all) if all.is_empty() => {
                         self.settled.entry(key).or_default().insert(header.sequence, header.sequence);
                     }
-                    Some(Some(ranges)) => {
+                    Some(ranges) => {
                         let partly = self.partly.entry(key).or_default().entry(header.sequence).or_default();
                         partly
                             .extend(ranges.iter().map(|(first, last)| (u64::from(*first), u64::from(*last))));
@@ -255,7 +272,7 @@ impl Recovery<'_> {
 
     /// Takes in the records of a segment that are not settled.
     fn read_unsettled(&mut self, number: u64, length: u64) -> Result<(), SpoolError> {
-        let Some((file, _)) = self.open(number)? else { return Ok(()) };
+        let Some(Opened { file, .. }) = self.open(number)? else { return Ok(()) };
         let mut walker = Walker::new(number, length);
         while let Some(found) = walker.next(&*file, None).map_err(self.failed(number))? {
             let Found::Record(place) = found else { continue };

@@ -56,7 +56,11 @@ impl Shared {
     ) -> Result<(), SpoolError> {
         let Some(mut draft) = Draft::progress(lane, sequence, progress, Vec::new()) else { return Ok(()) };
         if !state.committing {
-            state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64)?;
+            let made = state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64);
+            // Where no segment can begin, the one that is there takes some more.
+            if state.active.is_none() {
+                made?;
+            }
         } else if state.active.is_none() {
             // A segment cannot begin now; the one that does next has this in its checkpoint.
             return Ok(());

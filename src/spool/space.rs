@@ -8,7 +8,7 @@ use super::{
     LaneKey, SpoolError,
     damage::Piece,
     files::SegmentFile,
-    format::{Kind, PREFIX, segment_name},
+    format::{HEAD, Kind, PREFIX, segment_name},
     lanes::Known,
     record::Draft,
     state::{Active, State},
@@ -18,15 +18,17 @@ use super::{
 
 /// A segment is emptied for the sake of its garbage from this part of it on: one in so many.
 const WORTH: u64 = 4;
-/// The room that an encoded lane and what is around it takes in a checkpoint.
-const LANE_BYTES: u64 = 64;
+/// The room that a lane takes in a checkpoint besides its names, and a message that is remembered, at most.
+const ENCODED: (u64, u64) = (64, 18);
 
 impl State {
-    /// What a new segment takes besides its records, about.
+    /// What a new segment takes besides its records, at most, when nothing is unsettled.
     pub(super) fn overhead(&self) -> u64 {
+        let (lane, message) = ENCODED;
+        // Once for the lane, and once for the messages of its topic.
         let names: usize = self.lanes.keys().map(|lane| lane.stream().len() + lane.topic().len()).sum();
-        let lanes = self.lanes.len() as u64 * LANE_BYTES + names as u64;
-        PREFIX as u64 * 2 + self.windows.held() as u64 * 8 + lanes
+        let lanes = self.lanes.len() as u64 * lane + names as u64 * 2;
+        HEAD + PREFIX as u64 + self.windows.held() as u64 * message + lanes
     }
 
     /// The active segment and its checkpoint survive a crash.
@@ -46,12 +48,8 @@ impl State {
     }
 
     fn settled_segments(&self) -> Vec<u64> {
-        let active = self.active.as_ref().map(|active| active.number);
-        let settled = self
-            .segments
-            .iter()
-            .filter(|(number, segment)| segment.live == 0 && active.is_none_or(|active| **number < active));
-        settled.map(|(number, _)| *number).collect()
+        let active = self.active.as_ref().map_or(0, |active| active.number);
+        self.settled.range(..active).copied().collect()
     }
 }
 
@@ -84,6 +82,7 @@ impl Shared {
                 }
                 _ => {}
             }
+            state.settled.remove(&number);
             if let Some(segment) = state.segments.remove(&number) {
                 state.bytes = state.bytes.saturating_sub(segment.length);
             }
@@ -193,6 +192,7 @@ impl State {
         for moved in moved {
             let Some(lane) = self.lanes.get_mut(&moved.lane) else { continue };
             lane.relocate(moved.sequence, &moved.known);
+            self.settled.remove(&moved.known.segment);
             if let Some(segment) = self.segments.get_mut(&moved.known.segment) {
                 segment.live += 1;
                 segment.live_bytes += moved.known.length;
@@ -203,6 +203,7 @@ impl State {
         }
         if let Some(segment) = self.segments.get_mut(&from) {
             (segment.live, segment.live_bytes) = (0, 0);
+            self.settled.insert(from);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the threads of a spool share, and how it is appended to.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     sync::Arc,
 };
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) lanes: HashMap<LaneKey, Lane>,
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
+    /// Those in which nothing is unsettled.
+    pub(super) settled: BTreeSet<u64>,
     /// The segment that is appended to; the next append makes one where there is none.
     pub(super) active: Option<Active>,
     pub(super) next_segment: u64,
@@ -39,15 +41,23 @@ pub(super) struct State {
     /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
     /// would not have the records that are being written.
     pub(super) committing: bool,
-    pub(super) closing: bool,
-    /// The spool is being dropped.
-    pub(super) stop: bool,
+    pub(super) phase: Phase,
     /// Records are synced from time to time, and what is to be synced is noted.
     pub(super) delayed: bool,
     /// Files before the active one with records that are to be synced.
     pub(super) unsynced: Vec<Arc<dyn SegmentFile>>,
     /// The active file has such records.
     pub(super) dirty: bool,
+}
+
+/// How far a spool is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// Nobody waits for space any more.
+    Closing,
+    /// It is being dropped.
+    Ending,
 }
 
 /// A record that waits to be written.
@@ -121,6 +131,7 @@ impl State {
             self.unsynced.push(before.file);
         }
         self.segments.insert(number, Segment { length, ..Segment::default() });
+        self.settled.insert(number);
         self.bytes += length;
         self.active = Some(Active { number, file, begin: length, length, durable: false });
         Ok(())
@@ -157,7 +168,9 @@ impl State {
             wrote = active.file.write_at(from, &joined);
         }
         if let Err(why) = wrote {
-            self.cut(&active, from);
+            // A disk that is full is no reason to leave the segment, and what is settled before it can be
+            // deleted as long as it is there.
+            self.cut(&active, from, why.kind() == io::ErrorKind::StorageFull);
             let path = files.path(&segment_name(active.number));
             return Err(SpoolError::io(format!("{} cannot be written", path.display()))(why));
         }
@@ -176,8 +189,9 @@ impl State {
         }
     }
 
-    /// Takes back what was written to a segment from a place on, and appends no more to it.
-    pub(super) fn cut(&mut self, written: &Active, from: u64) {
+    /// Takes back what was written to a segment from a place on. Unless it is to be kept, and that
+    /// succeeded, no more is appended to it.
+    pub(super) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
         // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
         // tells that they are settled, and nobody delivers them.
         let cut = written.file.truncate(from).and_then(|()| written.file.sync());
@@ -185,6 +199,9 @@ impl State {
         if let Some(segment) = self.segments.get_mut(&written.number) {
             self.bytes = (self.bytes + length).saturating_sub(segment.length);
             segment.length = length;
+        }
+        if keep && cut.is_ok() {
+            return;
         }
         if self.active.as_ref().is_some_and(|active| active.number == written.number) {
             self.active = None;
@@ -207,6 +224,7 @@ impl State {
             segment.live_bytes = segment.live_bytes.saturating_sub(length);
             if segment.live == 0 {
                 segment.live_bytes = 0;
+                self.settled.insert(number);
             }
         }
     }

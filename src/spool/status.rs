@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Damage, LaneKey, SpoolError,
-    files::{Disk, Files, Lock},
+    files::{Disk, Files, Held, Lock},
     format::{Kind, segment_name},
     lanes::Lane,
     record::decode,
@@ -18,6 +18,9 @@ use super::{
     walk::{Found, Walker},
     window::Windows,
 };
+
+/// A spool from which segments go while it is read is read again, so often.
+const ATTEMPTS: usize = 5;
 
 /// What a spool holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,14 +75,21 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     fs::read_dir(path).map_err(failed())?;
     let holder = Lock::held(path).map_err(failed())?;
     let files = Disk::new(path);
-    let recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    let mut recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    for _ in 1..ATTEMPTS {
+        if !recovered.vanished {
+            break;
+        }
+        recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    }
     let mut lanes = Vec::new();
     for (key, lane) in recovered.lanes.iter().filter(|(_, lane)| !lane.is_empty()) {
         lanes.push(lane_status(&files, key, lane).map_err(failed())?);
     }
     lanes.sort_by(|a, b| (&a.stream, &a.topic, a.partition).cmp(&(&b.stream, &b.topic, b.partition)));
+    let in_use = holder != Held::ByNobody;
     // A write that is going on looks as if its end were cut off.
-    let damages = recovered.damages.into_iter().filter(|damage| holder.is_none() || !damage.tail).collect();
+    let damages = recovered.damages.into_iter().filter(|damage| !in_use || !damage.tail).collect();
     let set_aside = match Disk::new(&path.join("damaged")).list() {
         Ok(pieces) => {
             pieces.into_iter().map(|(name, length)| (path.join("damaged").join(name), length)).collect()
@@ -88,8 +98,8 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     };
     Ok(Status {
         path: path.to_owned(),
-        in_use: holder.is_some(),
-        process: holder.flatten(),
+        in_use,
+        process: if let Held::By(process) = holder { process } else { None },
         messages: lanes.iter().map(|lane| lane.messages).sum(),
         bytes: recovered.segments.values().map(|segment| segment.length).sum(),
         segments: recovered.segments.len(),
@@ -139,7 +149,7 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
             && header.lane(walker.names()).as_ref() == Some(key)
         {
             walker.body(&*file, place, &mut body)?;
-            if let Ok((.., messages)) = decode(&body) {
+            if let Ok((_, _, messages)) = decode(&body) {
                 let settled = lane.partly.get(&sequence);
                 let open = |index: u64| settled.is_none_or(|settled| !settled.contains(index));
                 let next = (0..).zip(&messages).find(|(index, _)| open(*index)).map(|(_, message)| message);

@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
-    path::PathBuf,
+    fmt,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -16,7 +18,7 @@ use super::{
     files::{Disk, Files, Lock},
     read::Reader,
     recover::{Mend, Recovered, recover},
-    state::State,
+    state::{Phase, State},
     sync,
     window::{Topic, Windows},
 };
@@ -124,6 +126,11 @@ impl Shared {
         lock(&self.state)
     }
 
+    fn end(&self, phase: Phase) {
+        let mut state = self.lock();
+        state.phase = state.phase.max(phase);
+    }
+
     /// Memory for a record.
     pub(super) fn buffer(&self) -> Vec<u8> {
         lock(&self.buffers).pop().unwrap_or_default()
@@ -157,7 +164,7 @@ impl Spool {
         let failed = |why: io::Error| {
             SpoolError::io(format!("the spool {} cannot be opened", options.path.display()))(why)
         };
-        fs::create_dir_all(&options.path).map_err(failed)?;
+        create(&options.path).map_err(failed)?;
         let lock = match Lock::take(&options.path).map_err(failed)? {
             Ok(lock) => lock,
             Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
@@ -172,8 +179,12 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages } =
+        let Recovered { lanes, windows, segments, damages, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
+        // As its records: a segment that is there now must be there after the next crash.
+        files
+            .sync_names()
+            .map_err(SpoolError::io(format!("{} cannot be synced", files.path("").display())))?;
         let recovery = Recovery {
             messages: lanes.values().map(|lane| lane.messages).sum(),
             lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),
@@ -184,6 +195,11 @@ impl Spool {
             bytes: segments.values().map(|segment| segment.length).sum(),
             lanes,
             windows,
+            settled: segments
+                .iter()
+                .filter(|(_, segment)| segment.live == 0)
+                .map(|(number, _)| *number)
+                .collect(),
             segments,
             active: None,
             queue: Vec::new(),
@@ -191,8 +207,7 @@ impl Spool {
             outcomes: HashMap::new(),
             tickets: 0,
             committing: false,
-            closing: false,
-            stop: false,
+            phase: Phase::Open,
             delayed: options.sync != SyncMode::Batch,
             unsynced: Vec::new(),
             dirty: false,
@@ -232,7 +247,7 @@ impl Spool {
 
     /// Ends the waiting of batches that wait for space: they are not stored.
     pub fn close_begins(&self) {
-        self.shared.lock().closing = true;
+        self.shared.end(Phase::Closing);
         self.shared.changed.notify_all();
         self.shared.news.send_modify(|news| *news += 1);
     }
@@ -253,13 +268,26 @@ impl Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         self.close_begins();
-        self.shared.lock().stop = true;
+        self.shared.end(Phase::Ending);
         self.shared.unsynced.notify_all();
-        if let Some(syncer) = self.syncer.take() {
+        match self.syncer.take() {
             // It syncs once more; if it panicked, there is nothing to be done about it here.
-            let _ = syncer.join();
+            Some(syncer) => drop(syncer.join()),
+            // Progress alone is not synced. If that fails, some messages may be delivered again.
+            None => drop(self.shared.lock().active.as_ref().map(|active| active.file.sync())),
         }
     }
+}
+
+/// Makes a folder, and makes durable that it is there.
+fn create(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(path)?;
+    for parent in missing.iter().filter_map(|folder| folder.parent()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// As many messages are remembered as a checkpoint should hold, which every segment begins with.

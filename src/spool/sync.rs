@@ -9,7 +9,7 @@ use std::{
 
 use tracing::error;
 
-use super::store::Shared;
+use super::{state::Phase, store::Shared};
 
 /// Starts the thread. It ends, after a last sync, once the spool is closing and its `unsynced` notified.
 pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinHandle<()>> {
@@ -19,11 +19,11 @@ pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinH
 fn run(shared: &Shared, interval: Duration) {
     let mut state = shared.lock();
     loop {
-        while !state.dirty && state.unsynced.is_empty() && !state.stop {
+        while !state.dirty && state.unsynced.is_empty() && state.phase < Phase::Ending {
             state = shared.unsynced.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let due = Instant::now() + interval;
-        while !state.stop {
+        while state.phase < Phase::Ending {
             let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 break;
             };
@@ -33,8 +33,9 @@ fn run(shared: &Shared, interval: Duration) {
         let files = std::mem::take(&mut state.unsynced);
         let active = if std::mem::take(&mut state.dirty) { state.active.clone() } else { None };
         drop(state);
+        // Each of them, also when one fails.
+        let earlier = files.iter().map(|file| file.sync()).fold(Ok(()), Result::and);
         let synced = (|| {
-            files.iter().try_for_each(|file| file.sync())?;
             if let Some(active) = &active {
                 active.file.sync()?;
                 if !active.durable {
@@ -44,7 +45,7 @@ fn run(shared: &Shared, interval: Duration) {
             Ok::<(), io::Error>(())
         })();
         state = shared.lock();
-        match (synced, active) {
+        match (earlier.and(synced), active) {
             (Ok(()), Some(synced)) => state.is_durable(synced.number),
             (Ok(()), None) => {}
             (Err(why), active) => {
@@ -61,7 +62,7 @@ fn run(shared: &Shared, interval: Duration) {
             }
         }
         shared.delete_settled(&mut state);
-        if state.stop && !state.dirty && state.unsynced.is_empty() {
+        if state.phase == Phase::Ending && !state.dirty && state.unsynced.is_empty() {
             return;
         }
     }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use iggy_connector_sdk::BorrowedMessage;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The label of a message of which nobody knows the partition.
 pub(super) const UNSURE: u32 = u32::MAX;
@@ -40,7 +40,10 @@ impl Identity {
             bytes[24..32].copy_from_slice(&message.checksum.to_le_bytes());
             bytes[32..40].copy_from_slice(&message.timestamp.to_le_bytes());
             bytes[40..].copy_from_slice(&message.origin_timestamp.to_le_bytes());
-            Self { digest: xxh3_64(&bytes), partition: if index < sure { UNSURE } else { partition } }
+            Self {
+                digest: XxHash3_64::oneshot(&bytes),
+                partition: if index < sure { UNSURE } else { partition },
+            }
         };
         messages.iter().enumerate().map(identity).collect()
     }
@@ -177,7 +180,7 @@ impl Hasher for AsItIs {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxh3_64(bytes);
+        self.0 = XxHash3_64::oneshot(bytes);
     }
 
     fn write_u64(&mut self, number: u64) {

@@ -1,5 +1,9 @@
 //! What tests share. Not every test uses all of it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod config;
 pub mod endpoint;
 pub mod plugin;
+pub mod random;
+pub mod weather;
+pub mod worker;

@@ -21,6 +21,8 @@ fn batches_come_back_as_they_went_in_also_after_a_restart() {
     let record = spool.next(&lane("t"), 0).unwrap().unwrap();
     let stored = record.decode().unwrap();
     assert_eq!((stored.topic.stream.as_str(), stored.topic.topic.as_str()), ("s", "t"));
+    let age = stored.accepted.elapsed().unwrap();
+    assert!(age < std::time::Duration::from_secs(60), "{age:?}");
     assert_eq!((stored.metadata.partition_id, stored.metadata.current_offset), (1, 7));
     assert_eq!((stored.messages[1].id, stored.messages[1].timestamp), (1 << 64 | 1, 1001));
     drop(spool);
@@ -88,7 +90,7 @@ fn repeats_are_recognised_when_their_segments_are_long_deleted() {
     spool.settle_all(&lane("early"), 1).unwrap();
     let before = fs::read_dir(folder.path()).unwrap().count();
     for offset in 0..200 {
-        accept_of(&spool, "t", offset..offset + 1, 20_000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 20_000, 1).unwrap();
         spool.settle_all(&lane("t"), offset + 1).unwrap();
     }
     let files = fs::read_dir(folder.path()).unwrap().count();
@@ -107,7 +109,7 @@ fn a_full_spool_takes_nothing_and_then_what_fits_again() {
     let spool = open(folder.path());
     let mut stored = 0;
     let full = loop {
-        match accept_of(&spool, "t", stored..stored + 1, 50_000, 1) {
+        match accept_of(&spool, "t", stored..=stored, 50_000, 1) {
             Ok(_) => stored += 1,
             Err(full) => break full,
         }
@@ -115,12 +117,12 @@ fn a_full_spool_takes_nothing_and_then_what_fits_again() {
     assert!(matches!(full, SpoolError::Full { max: 1_048_576, .. }), "{full}");
     assert!((15..=20).contains(&stored), "{stored}");
     assert!(spool.usage().bytes <= 1 << 20);
-    let never = accept_of(&spool, "t", stored..stored + 1, 1 << 20, 1).unwrap_err();
+    let never = accept_of(&spool, "t", stored..=stored, 1 << 20, 1).unwrap_err();
     assert!(matches!(never, SpoolError::TooLarge { .. }), "{never}");
     for sequence in 1..=6 {
         spool.settle_all(&lane("t"), sequence).unwrap();
     }
-    accept_of(&spool, "t", stored..stored + 1, 50_000, 1).unwrap();
+    accept_of(&spool, "t", stored..=stored, 50_000, 1).unwrap();
     let left: Vec<_> = (6..=stored).map(|offset| vec![offset]).collect();
     assert_eq!(records(&spool, "t"), left);
     drop(spool);
@@ -135,7 +137,7 @@ fn whoever_waits_for_space_goes_on_when_there_is_some_or_when_the_connector_clos
     let total = 60;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            (0..total).try_for_each(|offset| accept_of(&spool, "t", offset..offset + 1, 50_000, 1).map(drop))
+            (0..total).try_for_each(|offset| accept_of(&spool, "t", offset..=offset, 50_000, 1).map(drop))
         });
         let mut after = 0;
         while after < total {
@@ -148,9 +150,8 @@ fn whoever_waits_for_space_goes_on_when_there_is_some_or_when_the_connector_clos
             }
         }
         writer.join().unwrap().unwrap();
-        let writer = scope.spawn(|| {
-            (total..).find_map(|offset| accept_of(&spool, "t", offset..offset + 1, 50_000, 1).err())
-        });
+        let writer = scope
+            .spawn(|| (total..).find_map(|offset| accept_of(&spool, "t", offset..=offset, 50_000, 1).err()));
         while spool.usage().bytes < 1_000_000 {
             std::thread::yield_now();
         }
@@ -158,6 +159,11 @@ fn whoever_waits_for_space_goes_on_when_there_is_some_or_when_the_connector_clos
         spool.close_begins();
         let why = writer.join().unwrap().unwrap();
         assert!(matches!(why, SpoolError::Closing), "{why}");
+        // What fits is stored all the same: the runtime will not hand it over again.
+        for sequence in total + 1..=total + 6 {
+            spool.settle_all(&lane("t"), sequence).unwrap();
+        }
+        accept(&spool, "late", 0..1).unwrap();
     });
 }
 
@@ -166,12 +172,12 @@ fn few_records_of_a_dead_lane_do_not_hold_the_space_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path());
     let (mut sequence, mut offset) = (0, 0);
-    for round in 0..60 {
-        if round % 6 == 0 {
-            accept_of(&spool, "dead", round..round + 1, 5000, 1).unwrap();
+    for round in 0..60_u64 {
+        if round.is_multiple_of(6) {
+            accept_of(&spool, "dead", round..=round, 5000, 1).unwrap();
         }
         for _ in 0..4 {
-            accept_of(&spool, "t", offset..offset + 1, 20_000, 1).unwrap();
+            accept_of(&spool, "t", offset..=offset, 20_000, 1).unwrap();
             (sequence, offset) = (sequence + 1, offset + 1);
             spool.settle_all(&lane("t"), sequence).unwrap();
         }
@@ -198,7 +204,7 @@ fn memory_does_not_grow_with_the_backlog() {
     };
     let (spool, _) = Spool::open(&large).unwrap();
     for offset in 0..20_000 {
-        accept(&spool, if offset % 2 == 0 { "t" } else { "u" }, offset..offset + 1).unwrap();
+        accept(&spool, if offset % 2 == 0 { "t" } else { "u" }, offset..=offset).unwrap();
     }
     let usage = spool.usage();
     assert_eq!(usage.messages, 20_000);
@@ -287,4 +293,31 @@ fn news_of_new_records() {
     news.mark_unchanged();
     assert_eq!(accept(&spool, "t", 0..1).unwrap().repeats, 1);
     assert!(!news.has_changed().unwrap());
+}
+
+#[test]
+fn damage_is_told_until_it_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    accept(&spool, "t", 0..1).unwrap();
+    accept(&spool, "t", 1..2).unwrap();
+    drop(spool);
+    let path = folder.path().join(format::segment_name(1));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"t/0").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let told = status(folder.path()).unwrap();
+    assert_eq!((told.messages, told.damages.len(), told.set_aside.len()), (1, 1, 0));
+    assert_eq!(fs::read(&path).unwrap(), bytes, "looking changes nothing");
+    let (spool, recovery) = Spool::open(&options(folder.path())).unwrap();
+    let damage = &recovery.damages[0];
+    assert_eq!((recovery.messages, damage.file.as_path(), damage.tail), (1, path.as_path(), false));
+    assert_eq!(damage.record.as_deref(), Some("record 1 of stream s, topic t, partition 1"));
+    let kept = damage.kept.as_ref().unwrap();
+    assert!(fs::read(kept).unwrap().windows(3).any(|window| window == b"u/0"));
+    assert!(recovery.to_string().contains(&*kept.to_string_lossy()), "{recovery}");
+    assert_eq!(records(&spool, "t"), [[1]]);
+    let told = status(folder.path()).unwrap();
+    assert_eq!((told.damages.len(), told.set_aside.len()), (0, 1));
 }

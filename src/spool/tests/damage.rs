@@ -197,7 +197,7 @@ fn a_record_that_is_damaged_while_the_spool_is_open_is_passed_over() {
     let name = "000000000001.log";
     let mut ends = Vec::new();
     for offset in 0..6 {
-        accept(&spool, "t", offset..offset + 1).unwrap();
+        accept(&spool, "t", offset..=offset).unwrap();
         ends.push(disk.bytes(name).len());
     }
     let mut bytes = disk.bytes(name);
@@ -222,7 +222,7 @@ fn damaged_pieces_are_kept_within_bounds() {
     let limit = Mend::Within(3000);
     for round in 0..20 {
         let spool = start(&disk, &roomy());
-        accept_of(&spool, "t", round..round + 1, 1000, 1).unwrap();
+        accept_of(&spool, "t", round..=round, 1000, 1).unwrap();
         drop(spool);
         let name = disk.names().last().unwrap().clone();
         let mut bytes = disk.bytes(&name);

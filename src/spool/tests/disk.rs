@@ -47,6 +47,8 @@ struct Inner {
     sync_time: Duration,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    full: bool,
+    unreadable: bool,
     next: u64,
 }
 
@@ -101,6 +103,15 @@ impl Disk {
         self.lock().sync_time = time;
     }
 
+    /// No write finds space, until it does.
+    pub(super) fn fail_writes(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    pub(super) fn fail_reads(&self, unreadable: bool) {
+        self.lock().unreadable = unreadable;
+    }
+
     pub(super) fn crashed(&self) -> bool {
         self.lock().crashed
     }
@@ -108,6 +119,13 @@ impl Disk {
     /// The disk as it is found after the process or the machine stopped.
     pub(super) fn after(&self, left: Left) -> Self {
         let inner = self.lock();
+        if left == Left::All {
+            // The system goes on: what was not synced still is not.
+            let (files, names) = (inner.files.clone(), inner.names.clone());
+            let (durable_names, next) = (inner.durable_names.clone(), inner.next);
+            let inner = Inner { files, names, durable_names, next, ..Inner::default() };
+            return Self(Arc::new(Mutex::new(inner)));
+        }
         let mut random = match left {
             Left::Some(seed) => seed,
             _ => 0,
@@ -117,8 +135,7 @@ impl Disk {
             (random >> 33) % of
         };
         let names = match left {
-            Left::All => inner.names.clone(),
-            Left::Nothing => inner.durable_names.clone(),
+            Left::All | Left::Nothing => inner.durable_names.clone(),
             Left::Some(_) => {
                 let mut names = inner.durable_names.clone();
                 names.retain(|name, _| inner.names.contains_key(name) || chance(2) == 0);
@@ -132,8 +149,7 @@ impl Disk {
         };
         let files = inner.files.iter().map(|(number, content)| {
             let bytes = match left {
-                Left::All => content.now.clone(),
-                Left::Nothing => content.durable.clone(),
+                Left::All | Left::Nothing => content.durable.clone(),
                 Left::Some(_) => {
                     let mut bytes = content.durable.clone();
                     for change in &content.since {
@@ -276,6 +292,9 @@ impl Files for Folder {
 impl File {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut inner = self.0.lock();
+        if inner.full && matches!(change, Change::Write(..)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let (change, failed) = match (inner.operate(), change) {
             (Ok(()), change) => (change, None),
             (Err((why, true)), Change::Write(position, bytes)) => {
@@ -294,6 +313,9 @@ impl File {
 impl SegmentFile for File {
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         let inner = self.0.lock();
+        if inner.unreadable {
+            return Err(io::Error::other("a bad sector"));
+        }
         let bytes = &inner.files[&self.1].now;
         let from = usize::try_from(position).unwrap().min(bytes.len());
         let to = (from + into.len()).min(bytes.len());

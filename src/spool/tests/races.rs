@@ -7,7 +7,7 @@ use super::{
     faults::start,
     support::{accept, accept_of, lane, options, records},
 };
-use crate::spool::{Options, Spool};
+use crate::spool::{Options, Spool, SpoolError};
 
 /// Segments of 16 KiB.
 fn tight() -> Options {
@@ -102,11 +102,11 @@ fn what_is_partly_settled_stays_so_when_its_record_is_moved() {
     accept_of(&spool, "dead", 0..4, 500, 1).unwrap();
     spool.settle(&lane("dead"), 1, &[1]).unwrap();
     for offset in 0..100 {
-        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 4000, 1).unwrap();
         spool.settle_all(&lane("t"), offset + 1).unwrap();
         if offset % 3 == 0 {
             // Keeps every segment alive, so that there is no space left but by emptying them.
-            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+            accept_of(&spool, "pin", offset..=offset, 300, 1).unwrap();
         }
         if offset == 50 {
             spool.settle(&lane("dead"), 1, &[3]).unwrap();
@@ -128,7 +128,7 @@ fn a_segment_that_is_emptied_while_it_is_damaged_is_passed_over() {
     let disk = Disk::default();
     let spool = start(&disk, &tight());
     for offset in 0..3 {
-        accept_of(&spool, "dead", offset..offset + 1, 500, 1).unwrap();
+        accept_of(&spool, "dead", offset..=offset, 500, 1).unwrap();
     }
     let name = "000000000001.log";
     let mut bytes = disk.bytes(name);
@@ -136,12 +136,83 @@ fn a_segment_that_is_emptied_while_it_is_damaged_is_passed_over() {
     bytes[last - 700] ^= 1;
     disk.put(name, &bytes);
     for offset in 0..100 {
-        accept_of(&spool, "t", offset..offset + 1, 4000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 4000, 1).unwrap();
         spool.settle_all(&lane("t"), offset + 1).unwrap();
         if offset % 3 == 0 {
-            accept_of(&spool, "pin", offset..offset + 1, 300, 1).unwrap();
+            accept_of(&spool, "pin", offset..=offset, 300, 1).unwrap();
         }
     }
     assert!(!disk.names().contains(&name.to_owned()));
     assert_eq!(records(&spool, "dead"), [[0], [2]]);
+}
+
+#[test]
+fn a_full_disk_gets_its_space_back_from_what_is_settled() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    for offset in 0..9 {
+        accept_of(&spool, "t", offset..=offset, 5000, 1).unwrap();
+    }
+    let before = disk.names().len();
+    disk.fail_writes(true);
+    for sequence in 1..=8 {
+        let why = spool.settle_all(&lane("t"), sequence).unwrap_err();
+        assert!(why.to_string().contains("000000000003.log"), "{why}");
+    }
+    assert!(before == 3 && disk.names() == ["000000000003.log"], "{before}, {:?}", disk.names());
+    assert_eq!(records(&spool, "t"), [[8]]);
+    accept(&spool, "t", 9..10).unwrap_err();
+    disk.fail_writes(false);
+    accept(&spool, "t", 9..10).unwrap();
+    let stopped = start(&disk.after(Left::Nothing), &tight());
+    // The progress of what stood in the last segment had no place.
+    assert_eq!(records(&stopped, "t").last().unwrap(), &[9]);
+}
+
+#[test]
+fn an_empty_spool_takes_whatever_it_does_not_refuse_for_good() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    let (mut sequence, mut refused) = (0, 0);
+    for (offset, size) in (0..).zip((0..66_000).step_by(1000).chain((55_000..66_000).step_by(100))) {
+        match accept_of(&spool, "t", offset..=offset, size, 1) {
+            Ok(_) => {
+                sequence += 1;
+                spool.settle_all(&lane("t"), sequence).unwrap();
+            }
+            Err(SpoolError::TooLarge { .. }) => refused += 1,
+            Err(why) => panic!("{size}: {why}"),
+        }
+    }
+    assert!(refused > 0 && sequence > 60, "{sequence} {refused}");
+}
+
+#[test]
+fn a_read_that_fails_can_be_tried_again() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    accept(&spool, "t", 0..3).unwrap();
+    disk.fail_reads(true);
+    let why = spool.next(&lane("t"), 0).unwrap_err();
+    assert!(why.to_string().contains("cannot be read"), "{why}");
+    let unopened = Spool::start(disk.files(), None, &tight()).unwrap_err();
+    assert!(unopened.to_string().contains("cannot be read"), "{unopened}");
+    disk.fail_reads(false);
+    assert_eq!(records(&spool, "t"), [[0, 1, 2]]);
+}
+
+#[test]
+fn what_a_killed_process_had_no_time_to_sync_is_synced_before_it_counts_as_stored() {
+    for operation in 1..=5 {
+        let disk = Disk::default();
+        let spool = start(&disk, &tight());
+        disk.fail_at(operation, Fault::Crash);
+        let accepted = accept(&spool, "t", 0..3);
+        let disk = disk.after(Left::All);
+        let spool = start(&disk, &tight());
+        let again = accept(&spool, "t", 0..3).unwrap();
+        assert!(accepted.is_err() || again.repeats == 3);
+        let stopped = start(&disk.after(Left::Nothing), &tight());
+        assert_eq!(records(&stopped, "t"), [[0, 1, 2]], "stopped at {operation}, then {again:?}");
+    }
 }

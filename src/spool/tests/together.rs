@@ -31,7 +31,7 @@ fn batches_of_several_topics_share_their_syncs() {
             scope.spawn(move || {
                 let topic = format!("t{thread}");
                 (0..BATCHES).for_each(|offset| {
-                    accept(spool, &topic, offset..offset + 1).unwrap();
+                    accept(spool, &topic, offset..=offset).unwrap();
                 });
             });
         }
@@ -52,7 +52,7 @@ fn every_accept_is_durable_when_it_returns() {
     let disk = Disk::default();
     let spool = start(&disk, &options(Path::new("in memory")));
     for offset in 0..50 {
-        accept_of(&spool, "t", offset..offset + 1, 3000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 3000, 1).unwrap();
         let left = disk.after(Left::Nothing);
         assert_eq!(records(&start(&left, &options(Path::new("in memory"))), "t").len() as u64, offset + 1);
     }
@@ -67,7 +67,7 @@ fn with_an_interval_batches_are_durable_after_it_and_at_the_end() {
     let durable = || records(&start(&disk.after(Left::Nothing), &options(Path::new("in memory"))), "t").len();
     let began = Instant::now();
     for offset in 0..20 {
-        accept_of(&spool, "t", offset..offset + 1, 30_000, 1).unwrap();
+        accept_of(&spool, "t", offset..=offset, 30_000, 1).unwrap();
     }
     assert_eq!(records(&start(&disk.after(Left::All), &delayed), "t").len(), 20);
     while durable() < 20 {
@@ -95,7 +95,7 @@ fn lanes_are_filled_and_emptied_side_by_side_in_order_with_little_space() {
                 let (spool, most) = (&spool, &most);
                 scope.spawn(move || {
                     for offset in 0..total {
-                        accept_of(spool, topic, offset..offset + 1, 1000, 1).unwrap();
+                        accept_of(spool, topic, offset..=offset, 1000, 1).unwrap();
                         most.fetch_max(spool.usage().bytes, Ordering::Relaxed);
                     }
                 });
@@ -114,7 +114,9 @@ fn lanes_are_filled_and_emptied_side_by_side_in_order_with_little_space() {
                 recovered.expect("it can be read");
             }
         });
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        for reader in readers {
+            reader.join().unwrap();
+        }
         stop.store(true, Ordering::Relaxed);
         watched.join().unwrap();
     });
@@ -149,4 +151,21 @@ fn deliver(spool: &Spool, topic: &str, total: u64) {
     if let Some(held) = held {
         spool.settle_all(&lane(topic), held).unwrap();
     }
+}
+
+#[test]
+fn the_same_batch_at_the_same_time_is_stored_once() {
+    let disk = Disk::default();
+    disk.syncs_take(Duration::from_millis(5));
+    let spool = start(&disk, &options(Path::new("in memory")));
+    let stored = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let accepted = accept(&spool, "t", 0..5).unwrap();
+                stored.fetch_add(accepted.stored as u64, Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!((stored.into_inner(), records(&spool, "t")), (5, vec![vec![0, 1, 2, 3, 4]]));
 }
