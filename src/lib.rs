@@ -34,6 +34,7 @@ mod settle;
 pub mod dead_letter;
 
 mod executor;
+mod folder;
 mod telemetry;
 mod turns;
 

@@ -132,7 +132,6 @@ impl Pipeline {
         let unordered = self.config.ordering == Ordering::None;
         let _turn = if unordered { None } else { Some(self.turns.take(batch).await) };
         let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), progress);
-        self.delivery.refresh();
 
         // Each lane is encoded here and delivered on the connector's thread. Without an order more may be under way
         // than there are slots: those that wait for a retry hold none, and must not hold the others up.

@@ -1,9 +1,8 @@
 //! Which messages wait for each other: the lanes of a batch.
 
-use std::{
-    collections::{HashMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
-};
+use std::collections::HashMap;
+
+use twox_hash::XxHash3_64;
 
 use crate::{
     batch::Batch,
@@ -91,11 +90,11 @@ enum Key {
     Shard(usize),
 }
 
+/// The shard of a key, the same in every release: after a crash the same messages must make the same bodies, with the
+/// same idempotency keys. The standard library's hasher may change with the compiler.
 fn shard(key: &str, shards: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
     // The remainder is below `shards`, so it fits.
-    usize::try_from(hasher.finish() % shards as u64).unwrap_or_default()
+    usize::try_from(XxHash3_64::oneshot(key.as_bytes()) % shards as u64).unwrap_or_default()
 }
 
 #[cfg(test)]

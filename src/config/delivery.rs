@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig, SpoolConfig,
-    WhenFull, reader::Reader, url::checked_url,
+    WhenFull, reader::Reader, units::LONGEST, url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;
@@ -113,11 +113,11 @@ pub(super) fn read_spool(keys: &mut Reader<'_>) -> Option<SpoolConfig> {
     let sync = match table.optional_string("sync").as_deref() {
         None | Some("batch") => None,
         Some(text) => match humantime::parse_duration(text) {
-            Ok(interval) if !interval.is_zero() => Some(interval),
+            Ok(interval) if !interval.is_zero() && interval <= LONGEST => Some(interval),
             _ => {
                 table.problem(
                     "sync",
-                    format!("\"{text}\" is neither \"batch\" nor a duration such as \"100ms\""),
+                    format!("\"{text}\" is neither \"batch\" nor a duration such as \"100ms\", of at most 10 years"),
                 );
                 None
             }

@@ -4,17 +4,30 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Reads a humantime duration such as `"500ms"` or `"1m 30s"`.
+/// The longest duration of any key: clocks cannot hold much more, and nobody means it.
+pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// Reads a humantime duration such as `"500ms"` or `"1m 30s"`, of at most 10 years.
 ///
 /// # Errors
 /// What stands there and how a duration is written; a bare number has no unit and is refused.
 pub(super) fn duration(value: &Value) -> Result<Duration, String> {
     match value {
-        Value::String(text) => humantime::parse_duration(text.trim()).map_err(|why| {
-            format!("{value} is not a duration ({why}): write a number and a unit, such as \"500ms\", \"30s\" or \"1m 30s\"")
-        }),
-        Value::Number(number) => Err(format!("{number} has no unit: write a duration such as \"{number}s\" or \"{number}ms\"")),
-        other => Err(format!("{other} is not a duration: write one such as \"500ms\", \"30s\" or \"1m 30s\"")),
+        Value::String(text) => match humantime::parse_duration(text.trim()) {
+            Ok(duration) if duration > LONGEST => {
+                Err(format!("{value} is too long: write at most 10 years (3650d)"))
+            }
+            Ok(duration) => Ok(duration),
+            Err(why) => Err(format!(
+                "{value} is not a duration ({why}): write a number and a unit, such as \"500ms\", \"30s\" or \"1m 30s\""
+            )),
+        },
+        Value::Number(number) => {
+            Err(format!("{number} has no unit: write a duration such as \"{number}s\" or \"{number}ms\""))
+        }
+        other => {
+            Err(format!("{other} is not a duration: write one such as \"500ms\", \"30s\" or \"1m 30s\""))
+        }
     }
 }
 
@@ -54,6 +67,14 @@ mod tests {
         assert!(duration(&json!("soon")).is_err_and(|message| message.contains("\"soon\"")));
         assert!(duration(&json!("-1s")).is_err());
         assert!(duration(&json!(["1s"])).is_err());
+    }
+
+    #[test]
+    fn a_duration_is_at_most_10_years() {
+        assert_eq!(duration(&json!("3650d")), Ok(LONGEST));
+        for long in ["3650d 1ns", "11years", "300years", "500000000000years"] {
+            assert!(duration(&json!(long)).is_err_and(|message| message.contains(long)), "{long}");
+        }
     }
 
     #[test]

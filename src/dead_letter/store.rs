@@ -8,6 +8,8 @@ use std::{
 
 use tracing::warn;
 
+use crate::folder;
+
 use super::{
     folder::{Lock, lock},
     names,
@@ -40,7 +42,7 @@ impl Store {
     /// # Errors
     /// It cannot be written to, or another process or connector writes to it.
     pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        folder::create(folder)?;
         let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
             let message = "another connector or process writes dead letters there: give each its own path";
             io::Error::new(ErrorKind::ResourceBusy, message)

@@ -85,11 +85,6 @@ impl Delivery {
         &self.label
     }
 
-    /// Reads secrets again whose files changed.
-    pub(crate) fn refresh(&self) {
-        self.template.refresh();
-    }
-
     /// Asks once whether the endpoint is there and content.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ struct Part {
     search: Option<usize>,
 }
 
+/// Bodies of up to this many messages are searched to the end, however many prove bad.
+const ALWAYS_SEARCHED: usize = 64;
+
 /// A search for the bad messages of a refused body, by bisection.
 struct Search {
     messages: usize,
@@ -25,7 +28,7 @@ struct Search {
 impl Search {
     /// Whether so many proved bad that looking at the others one by one is not worth it.
     fn is_hopeless(&self) -> bool {
-        self.bad * 2 > self.messages
+        self.messages > ALWAYS_SEARCHED && self.bad * 2 > self.messages
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use reqwest::{
     Body as RequestBody, Method, Request, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
@@ -16,12 +18,17 @@ use crate::{
     encode::Body,
 };
 
+/// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Makes requests. Secrets in files are read again when a file changes.
 #[derive(Debug)]
 pub(super) struct RequestTemplate {
     endpoint: EndpointConfig,
     content_type: &'static str,
     current: RwLock<Arc<Rendered>>,
+    /// When the files were last looked at; `None` asks for a look now.
+    looked: Mutex<Option<Instant>>,
 }
 
 struct Rendered {
@@ -43,13 +50,23 @@ impl RequestTemplate {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let content_type = config.body.mode.content_type();
         let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
-        Ok(Self { endpoint: config.endpoint.clone(), content_type, current: RwLock::new(Arc::new(rendered)) })
+        let current = RwLock::new(Arc::new(rendered));
+        Ok(Self { endpoint: config.endpoint.clone(), content_type, current, looked: Mutex::default() })
     }
 
-    /// Reads secrets again whose files changed. Where that fails, the last good ones stay in use.
+    /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
     pub(super) fn refresh(&self) {
+        if self.current().stamps.is_empty() {
+            return;
+        }
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return;
+        }
+        *looked = Some(now);
         let stamps = stamps(&self.endpoint);
-        if stamps.is_empty() || stamps == self.current().stamps {
+        if stamps == self.current().stamps {
             return;
         }
         match render(&self.endpoint, self.content_type, stamps.clone()) {
@@ -63,6 +80,11 @@ impl RequestTemplate {
                 self.replace(Rendered { url: current.url.clone(), headers: current.headers.clone(), stamps });
             }
         }
+    }
+
+    /// The endpoint refused the credentials: their files are looked at before the next attempt, however lately they were.
+    pub(super) fn refused(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The request for a body whose messages have this idempotency key, sent `retries` times before.
@@ -112,11 +134,11 @@ impl RequestTemplate {
     }
 
     fn current(&self) -> Arc<Rendered> {
-        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn replace(&self, rendered: Rendered) {
-        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rendered);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rendered);
     }
 }
 

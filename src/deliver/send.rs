@@ -73,6 +73,8 @@ impl Delivery {
                     }));
                 }
             };
+            // What is held or retried goes out with the secrets of now, not those of when it was accepted.
+            self.template.refresh();
             let request = self.template.request(body, key.as_ref(), tries.attempts);
             self.counters.request(body.bytes.len(), again);
             if self.verbose {
@@ -103,6 +105,11 @@ impl Delivery {
             let asked = asked
                 .filter(|_| class.is_transient() || class == Class::Hold)
                 .map(|asked| self.backoff.asked(asked));
+            if let Ok(answer) = &ended
+                && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            {
+                self.template.refused();
+            }
             pass.ended(class, asked);
             tries.stale = class == Class::Stale;
             tries.counts |= !tries.stale;

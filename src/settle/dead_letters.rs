@@ -154,7 +154,6 @@ fn line(record: &Record) -> Vec<u8> {
 impl Endpoint {
     /// Sends records; returns the messages whose records did not arrive.
     async fn send(&self, lines: &[(usize, Vec<u8>)], executor: &Executor) -> HashSet<usize> {
-        self.delivery.refresh();
         let topic = TopicMetadata { stream: "dead_letters".to_owned(), topic: String::new() };
         let metadata = MessagesMetadata { partition_id: 0, current_offset: 0, schema: Schema::Json };
         let records: Vec<BorrowedMessage<'_>> = (0..)

@@ -2,16 +2,16 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
+    fmt, io,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::sync::watch;
+
+use crate::folder;
 
 use super::{
     Damage, LaneKey, SpoolError,
@@ -164,7 +164,7 @@ impl Spool {
         let failed = |why: io::Error| {
             SpoolError::io(format!("the spool {} cannot be opened", options.path.display()))(why)
         };
-        create(&options.path).map_err(failed)?;
+        folder::create(&options.path).map_err(failed)?;
         let lock = match Lock::take(&options.path).map_err(failed)? {
             Ok(lock) => lock,
             Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
@@ -277,17 +277,6 @@ impl Drop for Spool {
             None => drop(self.shared.lock().active.as_ref().map(|active| active.file.sync())),
         }
     }
-}
-
-/// Makes a folder, and makes durable that it is there.
-fn create(path: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
-    fs::create_dir_all(path)?;
-    for parent in missing.iter().filter_map(|folder| folder.parent()) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
 }
 
 /// As many messages are remembered as a checkpoint should hold, which every segment begins with.

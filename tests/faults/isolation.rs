@@ -70,6 +70,21 @@ fn where_every_message_is_poison_the_search_is_given_up() {
 }
 
 #[test]
+fn a_body_of_up_to_64_messages_is_searched_to_the_end_however_many_are_bad() {
+    for mode in MODES {
+        for (messages, good) in [(3, 2), (3, 1), (64, 63), (64, 0)] {
+            let name = format!("small-{messages}-{good}");
+            let mut run = Run::new(&name, mode, Endpoint::start(refusing_poison(400)), json!({}));
+            let bad: Vec<u64> = (0..messages).filter(|n| *n != good).collect();
+            assert_eq!(run.send(messages, |n| poisoned(n, &bad)), 1);
+            let settled = run.settled();
+            assert_eq!(settled.taken, [good], "{mode}");
+            assert!(settled.failed.reasons.values().all(|why| why.starts_with("rejected")), "{mode}");
+        }
+    }
+}
+
+#[test]
 fn a_search_for_poison_outlasts_a_busy_endpoint() {
     for mode in MODES {
         let endpoint = Endpoint::start(|request| {

@@ -8,6 +8,7 @@ mod deadline_and_close;
 mod isolation;
 mod pauses;
 mod retries;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 mod too_large;
