@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    deliver::{Delivery, Patience, Settled},
+    deliver::{Delivery, Origin, Patience, Settled},
     encode::{Bodies, Body, Buffers, Encoded, Refusal},
     executor::Executor,
     plan,
@@ -141,6 +141,10 @@ impl Pipeline {
         } else {
             1
         };
+        let origin = match self.config.ordering {
+            Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
+            Ordering::Key(_) | Ordering::None => None,
+        };
         let settled = |message| progress.is_some_and(|progress| progress.is_settled(message));
         let (decided, mut decisions) = mpsc::channel(64);
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, settled)
@@ -149,8 +153,16 @@ impl Pipeline {
                 let (bodies, queued) = mpsc::channel(1);
                 let patience = patience.clone();
                 let held = progress.map(|_| UNWRITTEN);
-                let work =
-                    work(self.delivery.clone(), queued, patience.clone(), under_way, held, decided.clone());
+                let origin = origin.or_else(|| (!unordered).then(Origin::unique));
+                let work = work(
+                    self.delivery.clone(),
+                    queued,
+                    origin,
+                    patience.clone(),
+                    under_way,
+                    held,
+                    decided.clone(),
+                );
                 let working = self.executor.spawn(work);
                 async move {
                     let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
@@ -239,6 +251,7 @@ struct Decision {
 async fn work(
     delivery: Arc<Delivery>,
     mut sets: mpsc::Receiver<Vec<Body>>,
+    origin: Option<Origin>,
     patience: Patience,
     at_once: usize,
     held: Option<Duration>,
@@ -249,9 +262,10 @@ async fn work(
     let mut delivered: Vec<Settled> = Vec::new();
     let mut bodies = Vec::new().into_iter();
     loop {
-        under_way.extend(
-            bodies.by_ref().take(at_once - under_way.len()).map(|body| delivery.deliver(body, &patience)),
-        );
+        under_way.extend(bodies.by_ref().take(at_once - under_way.len()).map(|body| {
+            // Without an order each body stands for itself.
+            delivery.deliver(body, origin.unwrap_or_else(Origin::unique), &patience)
+        }));
         tokio::select! {
             Some(set) = sets.recv(), if under_way.len() < at_once => bodies = set.into_iter(),
             Some(outcomes) = under_way.next() => {

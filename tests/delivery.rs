@@ -109,14 +109,29 @@ fn retry_after_does_not_spend_retries_and_is_capped() {
 }
 
 #[test]
-fn a_wait_beyond_the_deadline_does_not_begin() {
+fn a_pause_beyond_the_deadline_ends_at_it_with_one_last_attempt() {
     let endpoint = Endpoint::start(|_| Answer::status(503).header("Retry-After", "3600"));
     let sink =
-        Sink::open(&config(&endpoint.url(), json!({ "max_retry_after": "2h", "max_retry_duration": "10m" })));
+        Sink::open(&config(&endpoint.url(), json!({ "max_retry_after": "2h", "max_retry_duration": "1s" })));
     let began = Instant::now();
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream("beyond-the-deadline")), 1);
-    assert!(began.elapsed() < Duration::from_secs(60));
-    assert!(logged("beyond-the-deadline").iter().any(|line| line.contains("deadline_exceeded")));
+    assert!(
+        (Duration::from_secs(1)..Duration::from_secs(60)).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(endpoint.requests().len(), 2);
+    let told = logged("beyond-the-deadline").concat();
+    assert!(told.contains("deadline_exceeded") && told.contains("asked for a pause of 1h"), "{told}");
+}
+
+#[test]
+fn what_the_endpoint_takes_at_the_deadline_is_delivered_however_long_a_pause_it_asked_for() {
+    let endpoint =
+        Endpoint::sequence(vec![Answer::status(503).header("Retry-After", "3600"), Answer::status(200)]);
+    let sink =
+        Sink::open(&config(&endpoint.url(), json!({ "max_retry_after": "2h", "max_retry_duration": "1s" })));
+    assert_eq!(sink.consume(&Batch::numbered(1)), 0);
 }
 
 #[test]

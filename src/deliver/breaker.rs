@@ -5,21 +5,37 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
-/// Opens after so many transient failures in a row, lets one probe through after a while, and
-/// closes when it succeeds.
+use super::gate::Origin;
+
+/// Opens after this many transient failures in a row, lets one probe through at a time, and
+/// closes when one succeeds.
 #[derive(Debug)]
 pub(super) struct Breaker {
     /// `None`: it never opens.
     threshold: Option<NonZeroU32>,
-    cool_down: Duration,
+    /// Before the first probe; each failed one doubles it, up to the longest.
+    first_wait: Duration,
+    longest_wait: Duration,
     state: State,
+    /// Whose failures are counted.
+    failing: Failing,
+    /// Attempts up to this number were under way when the last failure was counted.
+    counted: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Instant },
-    HalfOpen,
+    Open { until: Instant, wait: Duration },
+    HalfOpen { wait: Duration },
+}
+
+/// Whose attempts have failed since the last success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failing {
+    Nobody,
+    Only(Origin),
+    Several,
 }
 
 /// Whether a request may go.
@@ -45,68 +61,112 @@ pub(super) enum Change {
     Closed,
 }
 
+impl Admission {
+    /// Whether the request may go, as a probe or not.
+    pub(super) fn goes(self) -> bool {
+        match self {
+            Self::Go | Self::Probe => true,
+            Self::NotBefore(_) | Self::AfterProbe => false,
+        }
+    }
+}
+
 impl Breaker {
-    pub(super) fn new(failure_threshold: u32, cool_down: Duration) -> Self {
-        let threshold = NonZeroU32::new(failure_threshold);
-        Self { threshold, cool_down, state: State::Closed { failures: 0 } }
+    /// A breaker that opens after `failure_threshold` failures, never where that is 0. The first probe comes after
+    /// `first_wait`, the next ones after twice the wait before, up to `cool_down`.
+    pub(super) fn new(failure_threshold: u32, first_wait: Duration, cool_down: Duration) -> Self {
+        Self {
+            threshold: NonZeroU32::new(failure_threshold),
+            first_wait: first_wait.min(cool_down),
+            longest_wait: cool_down,
+            state: State::Closed { failures: 0 },
+            failing: Failing::Nobody,
+            counted: 0,
+        }
     }
 
-    /// Whether a request could go now.
-    pub(super) fn look(&self, now: Instant) -> Admission {
+    /// Whether a request may go now. One that has not failed names its origin: where all failures are of another one, it
+    /// need not wait for them, since the endpoint may well take it.
+    pub(super) fn look(&self, now: Instant, stranger: Option<Origin>) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Go,
-            State::Open { until } if now < until => Admission::NotBefore(until),
-            State::Open { .. } => Admission::Probe,
-            State::HalfOpen => Admission::AfterProbe,
+            State::HalfOpen { .. } => Admission::AfterProbe,
+            State::Open { until, .. } if now >= until => Admission::Probe,
+            State::Open { until, .. } => match (self.failing, stranger) {
+                (Failing::Only(failing), Some(origin)) if failing != origin => Admission::Probe,
+                _ => Admission::NotBefore(until),
+            },
         }
     }
 
-    /// Lets a request go now, if it may. One that is told [`Admission::Probe`] must report its end.
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
-        let admission = self.look(now);
-        if admission == Admission::Probe {
-            self.state = State::HalfOpen;
+    /// One that was told [`Admission::Probe`] goes, and must report its end.
+    pub(super) fn probe_begins(&mut self) {
+        if let State::Open { wait, .. } = self.state {
+            self.state = State::HalfOpen { wait };
         }
-        admission
     }
 
     /// The endpoint answered, and not with a transient failure.
     pub(super) fn succeeded(&mut self, probe: bool) -> Change {
         match self.state {
+            // What was sent before it opened says nothing about now.
+            State::Open { .. } | State::HalfOpen { .. } if !probe => Change::None,
             State::Closed { .. } => {
-                self.state = State::Closed { failures: 0 };
+                self.close();
                 Change::None
             }
-            // What was sent before it opened says nothing about now.
-            State::Open { .. } | State::HalfOpen if !probe => Change::None,
-            State::Open { .. } | State::HalfOpen => {
-                self.state = State::Closed { failures: 0 };
+            State::Open { .. } | State::HalfOpen { .. } => {
+                self.close();
                 Change::Closed
             }
         }
     }
 
-    /// A transient failure.
-    pub(super) fn failed(&mut self, probe: bool, now: Instant) -> Change {
+    /// Attempt `number` ended in a transient failure, when `begun` had begun. Failures of attempts that were under way
+    /// together count once: they say the same thing.
+    pub(super) fn failed(
+        &mut self,
+        probe: bool,
+        origin: Origin,
+        number: u64,
+        begun: u64,
+        now: Instant,
+    ) -> Change {
         let Some(threshold) = self.threshold else { return Change::None };
-        match self.state {
-            State::Closed { failures } if failures + 1 < threshold.get() => {
-                self.state = State::Closed { failures: failures + 1 };
-                Change::None
+        self.failing = match self.failing {
+            Failing::Nobody => Failing::Only(origin),
+            Failing::Only(other) if other == origin => self.failing,
+            Failing::Only(_) | Failing::Several => Failing::Several,
+        };
+        let wait = match self.state {
+            State::Closed { failures } => {
+                if number <= self.counted {
+                    return Change::None;
+                }
+                self.counted = begun;
+                if failures + 1 < threshold.get() {
+                    self.state = State::Closed { failures: failures + 1 };
+                    return Change::None;
+                }
+                self.first_wait
             }
-            State::Open { .. } | State::HalfOpen if !probe => Change::None,
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen => {
-                self.state = State::Open { until: now + self.cool_down };
-                Change::Opened
-            }
-        }
+            State::Open { .. } | State::HalfOpen { .. } if !probe => return Change::None,
+            State::Open { wait, .. } | State::HalfOpen { wait } => (wait * 2).min(self.longest_wait),
+        };
+        self.state = State::Open { until: now + wait, wait };
+        Change::Opened
     }
 
     /// The probe ended without a word about the endpoint: the next request is one in its place.
     pub(super) fn abandoned(&mut self, now: Instant) {
-        if self.state == State::HalfOpen {
-            self.state = State::Open { until: now };
+        if let State::HalfOpen { wait } = self.state {
+            self.state = State::Open { until: now, wait };
         }
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed { failures: 0 };
+        self.failing = Failing::Nobody;
     }
 }
 
@@ -114,81 +174,119 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    const FIRST: Duration = Duration::from_secs(1);
     const COOL_DOWN: Duration = Duration::from_secs(30);
+    const A: Origin = Origin(1);
+    const B: Origin = Origin(2);
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3, COOL_DOWN);
-        assert_eq!(breaker.failed(false, now), Change::None);
-        assert_eq!(breaker.failed(false, now), Change::None);
-        assert_eq!(breaker.failed(false, now), Change::Opened);
+    /// Fails attempts of these origins one after the other.
+    fn fail(breaker: &mut Breaker, origins: &[Origin], now: Instant) -> Vec<Change> {
+        (1..)
+            .zip(origins)
+            .map(|(number, origin)| breaker.failed(false, *origin, number, number, now))
+            .collect()
+    }
+
+    fn opened_by(origins: [Origin; 3], now: Instant) -> Breaker {
+        let mut breaker = Breaker::new(3, FIRST, COOL_DOWN);
+        assert_eq!(fail(&mut breaker, &origins, now), [Change::None, Change::None, Change::Opened]);
         breaker
+    }
+
+    /// A probe goes, and fails.
+    fn fail_probe(breaker: &mut Breaker, origin: Origin, now: Instant) {
+        assert_eq!(breaker.look(now, Some(origin)), Admission::Probe);
+        breaker.probe_begins();
+        assert_eq!(breaker.failed(true, origin, 100, 100, now), Change::Opened);
     }
 
     #[test]
     fn opens_after_the_threshold_of_failures_in_a_row() {
         let now = Instant::now();
-        let mut breaker = opened(now);
-        assert_eq!(breaker.admit(now), Admission::NotBefore(now + COOL_DOWN));
+        assert_eq!(opened_by([A, B, A], now).look(now, Some(B)), Admission::NotBefore(now + FIRST));
     }
 
     #[test]
     fn a_success_between_failures_starts_the_count_anew() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(2, COOL_DOWN);
-        for _ in 0..10 {
-            assert_eq!(breaker.failed(false, now), Change::None);
+        let mut breaker = Breaker::new(2, FIRST, COOL_DOWN);
+        for number in 1..10 {
+            assert_eq!(breaker.failed(false, A, number, number, now), Change::None);
             assert_eq!(breaker.succeeded(false), Change::None);
         }
-        assert_eq!(breaker.admit(now), Admission::Go);
+        assert_eq!(breaker.look(now, None), Admission::Go);
+    }
+
+    #[test]
+    fn failures_that_were_under_way_together_count_once() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(2, FIRST, COOL_DOWN);
+        for number in 1..=16 {
+            assert_eq!(breaker.failed(false, A, number, 16, now), Change::None);
+        }
+        assert_eq!(breaker.failed(false, A, 17, 17, now), Change::Opened);
     }
 
     #[test]
     fn lets_one_probe_through_and_closes_when_it_succeeds() {
         let now = Instant::now();
-        let mut breaker = opened(now);
-        let later = now + COOL_DOWN;
-        assert_eq!(breaker.admit(later), Admission::Probe);
-        assert_eq!(breaker.admit(later), Admission::AfterProbe);
+        let mut breaker = opened_by([A, B, A], now);
+        let later = now + FIRST;
+        assert_eq!(breaker.look(later, None), Admission::Probe);
+        breaker.probe_begins();
+        assert_eq!(breaker.look(later, Some(B)), Admission::AfterProbe);
         assert_eq!(breaker.succeeded(true), Change::Closed);
-        assert_eq!(breaker.admit(later), Admission::Go);
+        assert_eq!(breaker.look(later, None), Admission::Go);
     }
 
     #[test]
-    fn a_failed_probe_opens_it_again_for_the_whole_time() {
+    fn each_failed_probe_doubles_the_wait_up_to_the_cool_down() {
+        let mut now = Instant::now();
+        let mut breaker = opened_by([A, B, A], now);
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let until = now + Duration::from_secs(seconds);
+            assert_eq!(breaker.look(now, Some(B)), Admission::NotBefore(until));
+            now = until;
+            fail_probe(&mut breaker, A, now);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_has_not_failed_need_not_wait_for_one_that_did() {
         let now = Instant::now();
-        let mut breaker = opened(now);
-        let later = now + COOL_DOWN;
-        assert_eq!(breaker.admit(later), Admission::Probe);
-        assert_eq!(breaker.failed(true, later), Change::Opened);
-        assert_eq!(breaker.admit(later), Admission::NotBefore(later + COOL_DOWN));
+        let mut breaker = opened_by([A, A, A], now);
+        assert_eq!(breaker.look(now, Some(A)), Admission::NotBefore(now + FIRST), "the one that failed");
+        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST), "a retry");
+        fail_probe(&mut breaker, B, now);
+        // Now it is more than one lane that fails.
+        assert_eq!(breaker.look(now, Some(B)), Admission::NotBefore(now + FIRST * 2));
+        assert_eq!(breaker.look(now, Some(Origin(3))), Admission::NotBefore(now + FIRST * 2));
     }
 
     #[test]
     fn what_was_sent_before_it_opened_changes_nothing() {
         let now = Instant::now();
-        let mut breaker = opened(now);
+        let mut breaker = opened_by([A, B, A], now);
         assert_eq!(breaker.succeeded(false), Change::None);
-        assert_eq!(breaker.failed(false, now + COOL_DOWN / 2), Change::None);
-        assert_eq!(breaker.admit(now), Admission::NotBefore(now + COOL_DOWN));
+        assert_eq!(breaker.failed(false, A, 9, 9, now + FIRST / 2), Change::None);
+        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST));
     }
 
     #[test]
     fn an_abandoned_probe_makes_room_for_the_next() {
         let now = Instant::now();
-        let mut breaker = opened(now);
-        let later = now + COOL_DOWN;
-        assert_eq!(breaker.admit(later), Admission::Probe);
+        let mut breaker = opened_by([A, B, A], now);
+        let later = now + FIRST;
+        breaker.probe_begins();
         breaker.abandoned(later);
-        assert_eq!(breaker.admit(later), Admission::Probe);
+        assert_eq!(breaker.look(later, None), Admission::Probe);
     }
 
     #[test]
     fn a_threshold_of_zero_turns_it_off() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(0, COOL_DOWN);
-        for _ in 0..1000 {
-            assert_eq!(breaker.failed(false, now), Change::None);
-        }
-        assert_eq!(breaker.admit(now), Admission::Go);
+        let mut breaker = Breaker::new(0, FIRST, COOL_DOWN);
+        assert!(fail(&mut breaker, &[A; 1000], now).iter().all(|change| *change == Change::None));
+        assert_eq!(breaker.look(now, None), Admission::Go);
     }
 }

@@ -1,13 +1,21 @@
-//! What an attempt passes on its way out: the breaker, a pause that the endpoint asked for, the
-//! rate, and a slot. All lanes of an endpoint pass the same gate.
+//! What an attempt passes on its way out. All lanes of an endpoint pass the same gate.
+//!
+//! It is one queue, first come first served: an attempt that failed comes again at its end, so that a message that
+//! always fails delays its own lane alone. The breaker, a pause that the endpoint asked for, the rate and the slots are
+//! policies that know no clock and wait for nothing; whoever is next in the queue does the waiting for them.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
+use twox_hash::XxHash3_64;
 
 use super::{
     adaptive::Load,
@@ -15,27 +23,30 @@ use super::{
     classify::Class,
     patience::{Ended, Patience},
     rate::Pace,
-    slots::{Slot, Slots},
+    slots::Slots,
 };
 use crate::config::Config;
 
 /// The gate of one endpoint.
 #[derive(Debug)]
 pub(super) struct Gate {
-    breaker: Mutex<Breaker>,
-    /// Told whenever the breaker changed.
-    breaker_changed: Notify,
-    paused_until: Mutex<Option<Instant>>,
-    rate: Mutex<Rate>,
-    slots: Slots,
+    state: Mutex<State>,
     label: String,
 }
 
-#[derive(Debug)]
-struct Rate {
-    requests: Option<Pace>,
-    messages: Option<Pace>,
-    bytes: Option<Pace>,
+/// Where messages come from: what is of one lane has one origin. It tells an endpoint that is away from one that
+/// refuses the messages of a single lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin(pub(super) u64);
+
+/// An attempt that asks for leave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) origin: Origin,
+    /// Whether an attempt before it has failed.
+    pub(super) tried: bool,
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 /// Leave for one attempt. It must be told how the attempt ended; when it is dropped instead, the
@@ -43,9 +54,12 @@ struct Rate {
 #[derive(Debug)]
 pub(super) struct Pass<'g> {
     gate: &'g Gate,
-    slot: Option<Slot<'g>>,
+    origin: Origin,
     pub(super) probe: bool,
     began: Instant,
+    /// Its place in the order of all attempts.
+    number: u64,
+    given_back: bool,
 }
 
 /// Why an attempt does not begin.
@@ -59,154 +73,298 @@ pub(super) enum Refused {
     Closed,
 }
 
+#[derive(Debug)]
+struct State {
+    breaker: Breaker,
+    paused_until: Option<Instant>,
+    rate: Rate,
+    slots: Slots,
+    queue: VecDeque<Waiter>,
+    /// How many have ever waited; it numbers them.
+    waited: u64,
+    /// How many attempts have begun.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Rate {
+    requests: Option<Pace>,
+    messages: Option<Pace>,
+    bytes: Option<Pace>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    asking: Asking,
+    deadline: Instant,
+    /// Told when it may be its turn.
+    woken: Arc<Notify>,
+}
+
+/// What the gate says to one that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It goes, as a probe or not.
+    Go { probe: bool },
+    /// It is next, and not before this time.
+    NotBefore(Instant),
+    /// Somebody wakes it when it may be its turn.
+    Later,
+}
+
 impl Gate {
     pub(super) fn new(config: &Config, label: String) -> Self {
-        Self {
-            breaker: Mutex::new(Breaker::new(
+        let state = State {
+            breaker: Breaker::new(
                 config.circuit_breaker.failure_threshold,
+                config.retry.delay,
                 config.circuit_breaker.cool_down,
-            )),
-            breaker_changed: Notify::new(),
-            paused_until: Mutex::new(None),
-            rate: Mutex::new(Rate {
+            ),
+            paused_until: None,
+            rate: Rate {
                 requests: Pace::limited_to(config.rate_limit.requests_per_second),
                 messages: Pace::limited_to(config.rate_limit.messages_per_second),
                 bytes: Pace::limited_to(config.rate_limit.bytes_per_second),
-            }),
+            },
             slots: Slots::new(config.concurrency),
-            label,
-        }
+            queue: VecDeque::new(),
+            waited: 0,
+            begun: 0,
+        };
+        Self { state: Mutex::new(state), label }
     }
 
-    /// Waits until an attempt with so many messages and bytes may begin.
+    /// Waits until an attempt may begin.
     ///
-    /// For messages that were `tried`, no wait goes beyond the deadline. For others a wait for the
-    /// rate or a slot may, since behind it is an endpoint at work; so may none for the breaker.
-    pub(super) async fn enter(
-        &self,
-        patience: &mut Patience,
-        tried: bool,
-        messages: usize,
-        bytes: usize,
-    ) -> Result<Pass<'_>, Refused> {
-        let mut placed = false;
-        loop {
-            if self.paused(patience, tried).await? | self.closed_breaker(patience).await? {
-                // Its place in time has passed without it.
-                placed = false;
+    /// With the deadline over, what was tried is refused unless only a pause kept it: then it has its last attempt. What was
+    /// not tried yet waits on for the rate and a slot, since behind them is an endpoint at work, but for no breaker.
+    pub(super) async fn enter(&self, patience: &mut Patience, asking: Asking) -> Result<Pass<'_>, Refused> {
+        let now = Instant::now();
+        if patience.is_stopped(now) {
+            return Err(Refused::Closed);
+        }
+        let (number, woken) = {
+            let mut state = self.lock();
+            if state.queue.is_empty()
+                && let Verdict::Go { probe } = state.alone(&asking, patience.deadline(), now)
+            {
+                return Ok(self.pass(&mut state, &asking, probe, now));
             }
-            let slot = tokio::select! {
-                biased;
-                ended = patience.ended(tried) => return Err(match ended {
-                    Ended::Deadline => Refused::Deadline,
-                    Ended::Closed => Refused::Closed,
-                }),
-                slot = self.slots.take() => slot,
-            };
-            // The wait for a slot can have been long; from here to the request there is none.
+            state.queue_up(asking, patience.deadline())
+        };
+        let queued = Queued { gate: self, number };
+        loop {
             let now = Instant::now();
-            if (tried || !patience.over()) && self.pause().is_some_and(|until| until > now) {
-                continue;
-            }
-            if !placed {
-                placed = true;
-                let place = self.place(messages, bytes, now);
-                if place > now {
-                    drop(slot);
-                    let waited = if tried {
-                        patience.wait_until(place).await
-                    } else {
-                        patience.wait_beyond(place).await
-                    };
-                    match waited {
-                        Ok(()) => continue,
-                        Err(Ended::Deadline) => return Err(Refused::Deadline),
-                        Err(Ended::Closed) => return Err(Refused::Closed),
+            let over = patience.deadline() <= now;
+            let verdict = {
+                let mut state = self.lock();
+                let verdict = state.verdict(queued.number, now);
+                if let Verdict::Go { probe } = verdict {
+                    let pass = self.pass(&mut state, &asking, probe, now);
+                    drop(state);
+                    // Leaving the queue wakes the next.
+                    drop(queued);
+                    return Ok(pass);
+                }
+                if over {
+                    if !state.breaker.look(now, asking.stranger()).goes() {
+                        return Err(Refused::BreakerOpen);
+                    }
+                    if asking.tried {
+                        return Err(Refused::Deadline);
                     }
                 }
-            }
-            let probe = match lock(&self.breaker).admit(now) {
-                Admission::Go => false,
-                Admission::Probe => true,
-                Admission::NotBefore(_) | Admission::AfterProbe => continue,
+                verdict
             };
-            return Ok(Pass { gate: self, slot: Some(slot), probe, began: now });
-        }
-    }
-
-    /// Waits out a pause that the endpoint asked for; whether there was one.
-    async fn paused(&self, patience: &mut Patience, tried: bool) -> Result<bool, Refused> {
-        let mut waited = false;
-        while let Some(until) = self.pause() {
-            match patience.wait_until(until).await {
-                Ok(()) => {
-                    waited = true;
-                    let mut paused_until = lock(&self.paused_until);
-                    if *paused_until == Some(until) {
-                        *paused_until = None;
-                    }
-                }
-                // With the deadline its one attempt is due, whatever the endpoint would like.
-                Err(Ended::Deadline) if !tried => {
-                    waited |= !patience.over();
-                    return if patience.ended(true).await == Ended::Deadline {
-                        Ok(waited)
-                    } else {
-                        Err(Refused::Closed)
-                    };
-                }
-                Err(Ended::Deadline) => return Err(Refused::Deadline),
-                Err(Ended::Closed) => return Err(Refused::Closed),
-            }
-        }
-        Ok(waited)
-    }
-
-    /// Waits until the breaker lets somebody through; whether that took a wait.
-    async fn closed_breaker(&self, patience: &mut Patience) -> Result<bool, Refused> {
-        let mut waited_for_it = false;
-        loop {
-            // Asked for before the look at the breaker, so that no change in between is missed.
-            let changed = self.breaker_changed.notified();
-            let not_before = match lock(&self.breaker).look(Instant::now()) {
-                Admission::Go | Admission::Probe => return Ok(waited_for_it),
-                Admission::NotBefore(until) => Some(until),
-                Admission::AfterProbe => None,
-            };
-            let waited = if let Some(until) = not_before {
+            let ended = if let Verdict::NotBefore(time) = verdict {
+                let time = if over { time } else { time.min(patience.deadline()) };
                 tokio::select! {
-                    waited = patience.wait_until(until) => waited,
-                    () = changed => Ok(()),
+                    waited = patience.wait_beyond(time) => waited.err(),
+                    () = woken.notified() => None,
                 }
             } else {
                 tokio::select! {
                     biased;
-                    ended = patience.ended(true) => Err(ended),
-                    () = changed => Ok(()),
+                    ended = patience.ended(!over) => Some(ended),
+                    () = woken.notified() => None,
                 }
             };
-            waited_for_it = true;
-            match waited {
-                Ok(()) => {}
-                Err(Ended::Deadline) => return Err(Refused::BreakerOpen),
-                Err(Ended::Closed) => return Err(Refused::Closed),
+            if ended == Some(Ended::Closed) {
+                return Err(Refused::Closed);
             }
         }
     }
 
-    fn pause(&self) -> Option<Instant> {
-        *lock(&self.paused_until)
+    /// Leave to go now.
+    fn pass(&self, state: &mut State, asking: &Asking, probe: bool, now: Instant) -> Pass<'_> {
+        state.slots.take();
+        state.rate.charge(asking, now);
+        if probe {
+            state.breaker.probe_begins();
+        }
+        state.begun += 1;
+        let (number, origin) = (state.begun, asking.origin);
+        Pass { gate: self, origin, probe, began: now, number, given_back: false }
     }
 
-    /// The time at which so much may go.
-    fn place(&self, messages: usize, bytes: usize, now: Instant) -> Instant {
-        let mut rate = lock(&self.rate);
-        let Rate { requests, messages: by_messages, bytes: by_bytes } = &mut *rate;
-        [(requests, 1), (by_messages, messages), (by_bytes, bytes)]
-            .into_iter()
-            .filter_map(|(pace, cost)| Some(pace.as_mut()?.place(cost, now)))
-            .max()
-            .unwrap_or(now)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Origin {
+    /// What is of one partition of a topic.
+    pub(crate) fn of_partition(stream: &str, topic: &str, partition: u32) -> Self {
+        let of_stream = XxHash3_64::oneshot_with_seed(partition.into(), stream.as_bytes());
+        Self(XxHash3_64::oneshot_with_seed(of_stream, topic.as_bytes()))
+    }
+
+    /// What is of no other lane.
+    pub(crate) fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
+impl Asking {
+    /// The origin whose failures say nothing about it, if it has not failed itself.
+    fn stranger(&self) -> Option<Origin> {
+        (!self.tried).then_some(self.origin)
+    }
+}
+
+impl State {
+    fn queue_up(&mut self, asking: Asking, deadline: Instant) -> (u64, Arc<Notify>) {
+        self.waited += 1;
+        let (number, woken) = (self.waited, Arc::<Notify>::default());
+        self.queue.push_back(Waiter { number, asking, deadline, woken: woken.clone() });
+        (number, woken)
+    }
+
+    /// The verdict on one beside whom nobody waits.
+    fn alone(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
+        if self.stands_open(asking, deadline, now) {
+            self.next(asking, deadline, now)
+        } else {
+            Verdict::Later
+        }
+    }
+
+    /// The verdict on one that waits.
+    fn verdict(&self, number: u64, now: Instant) -> Verdict {
+        match self.first(now) {
+            Some(waiter) if waiter.number == number => self.next(&waiter.asking, waiter.deadline, now),
+            Some(waiter) => {
+                // Whoever did the waiting for all is not always the one that goes.
+                waiter.woken.notify_one();
+                Verdict::Later
+            }
+            None => match self.queue.front() {
+                Some(front) if front.number == number => {
+                    let breaker = match self.breaker.look(now, front.asking.stranger()) {
+                        Admission::NotBefore(time) => Some(time),
+                        Admission::Go | Admission::Probe | Admission::AfterProbe => None,
+                    };
+                    breaker
+                        .max(self.paused_until)
+                        .filter(|time| *time > now)
+                        .map_or(Verdict::Later, Verdict::NotBefore)
+                }
+                _ => Verdict::Later,
+            },
+        }
+    }
+
+    /// The verdict on one whose turn it is, if there is room.
+    fn next(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
+        if !self.slots.is_free() {
+            return Verdict::Later;
+        }
+        let last_chance = asking.tried && deadline <= now;
+        match self.rate.not_before() {
+            Some(time) if time > now && !last_chance => Verdict::NotBefore(time),
+            _ => Verdict::Go { probe: self.breaker.look(now, asking.stranger()) == Admission::Probe },
+        }
+    }
+
+    /// Whether neither a pause nor the breaker keeps it now. With its deadline an attempt is due, whatever the endpoint
+    /// asked for; what was tried has one only where a pause kept it.
+    fn stands_open(&self, asking: &Asking, deadline: Instant, now: Instant) -> bool {
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        let over = deadline <= now;
+        let kept_by_pause = if over { asking.tried && !paused } else { paused };
+        !kept_by_pause && self.breaker.look(now, asking.stranger()).goes()
+    }
+
+    /// Whose turn it is.
+    ///
+    /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
+    /// breaker open for all others. So one that has not failed is the probe where there is one.
+    fn first(&self, now: Instant) -> Option<&Waiter> {
+        let mut open =
+            self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
+        if self.breaker.look(now, None) == Admission::Probe {
+            let mut failed = None;
+            let fresh = open.find(|waiter| {
+                if waiter.asking.tried {
+                    failed = failed.or(Some(*waiter));
+                }
+                !waiter.asking.tried
+            });
+            return fresh.or(failed);
+        }
+        open.next()
+    }
+
+    /// Wakes whose turn it is, or else the one that does the waiting for all.
+    fn wake(&self, now: Instant) {
+        match self.first(now) {
+            // Whoever gives a slot back wakes it.
+            Some(_) if !self.slots.is_free() => {}
+            Some(waiter) => waiter.woken.notify_one(),
+            None => {
+                if let Some(front) = self.queue.front() {
+                    front.woken.notify_one();
+                }
+            }
+        }
+    }
+}
+
+impl Rate {
+    fn all(&self) -> impl Iterator<Item = &Pace> {
+        [&self.requests, &self.messages, &self.bytes].into_iter().flatten()
+    }
+
+    /// The time at which the next may go.
+    fn not_before(&self) -> Option<Instant> {
+        self.all().filter_map(Pace::not_before).max()
+    }
+
+    fn charge(&mut self, asking: &Asking, now: Instant) {
+        let Self { requests, messages, bytes } = self;
+        for (pace, cost) in [(requests, 1), (messages, asking.messages), (bytes, asking.bytes)] {
+            if let Some(pace) = pace {
+                pace.charge(cost, now);
+            }
+        }
+    }
+}
+
+/// A place in the queue, left when dropped.
+struct Queued<'g> {
+    gate: &'g Gate,
+    number: u64,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        if let Some(index) = state.queue.iter().position(|waiter| waiter.number == self.number) {
+            state.queue.remove(index);
+        }
+        state.wake(Instant::now());
     }
 }
 
@@ -214,55 +372,54 @@ impl Pass<'_> {
     /// The attempt ended. A wait that the endpoint asked for pauses all lanes.
     pub(super) fn ended(mut self, class: Class, asked: Option<Duration>) {
         let now = Instant::now();
-        let gate = self.gate;
+        let mut state = self.gate.lock();
         if let Some(until) = asked.and_then(|asked| now.checked_add(asked)) {
-            let mut paused_until = lock(&gate.paused_until);
-            if paused_until.is_none_or(|other| until > other) {
-                *paused_until = Some(until);
-            }
+            state.paused_until = state.paused_until.max(Some(until));
         }
-        if let Some(slot) = self.slot.take() {
-            slot.ended(match class {
-                Class::Throttled | Class::TimedOut => Load::Refused,
-                Class::Success => Load::Answered(now.saturating_duration_since(self.began)),
-                _ => Load::Unknown,
-            });
-        }
-        let change = {
-            let mut breaker = lock(&gate.breaker);
-            if class == Class::Stale {
-                // Nothing was heard of the endpoint. Dropping the pass makes room for another probe.
-                Change::None
-            } else if class.is_transient() && (asked.is_none() || self.probe)
-                || class == Class::Hold && self.probe
-            {
-                // A probe that is put off has not found the endpoint back.
-                breaker.failed(self.probe, now)
-            } else {
-                // An endpoint that says when to come back is alive, and so is one that refuses for good.
-                breaker.succeeded(self.probe)
-            }
+        let load = match class {
+            Class::Throttled | Class::TimedOut => Load::Refused,
+            Class::Success => Load::Answered(now.saturating_duration_since(self.began)),
+            _ => Load::Unknown,
+        };
+        state.slots.ended(load, now);
+        let change = if class == Class::Stale {
+            // Nothing was heard of the endpoint. Giving the pass back makes room for another probe.
+            Change::None
+        } else if class.is_transient() && (asked.is_none() || self.probe)
+            || class == Class::Hold && self.probe
+        {
+            // A probe that is put off has not found the endpoint back.
+            let begun = state.begun;
+            state.breaker.failed(self.probe, self.origin, self.number, begun, now)
+        } else {
+            // An endpoint that says when to come back is alive, and so is one that refuses for good.
+            state.breaker.succeeded(self.probe)
         };
         match change {
             Change::None => {}
             Change::Opened if self.probe => {}
-            Change::Opened => warn!("{} keeps failing: requests wait until it is back", gate.label),
-            Change::Closed => info!("{} is back", gate.label),
+            Change::Opened => warn!("{} keeps failing: requests wait until it is back", self.gate.label),
+            Change::Closed => info!("{} is back", self.gate.label),
         }
         self.probe &= class == Class::Stale;
-        gate.breaker_changed.notify_waiters();
+        self.give_back(&mut state, now);
+    }
+
+    fn give_back(&mut self, state: &mut State, now: Instant) {
+        self.given_back = true;
+        state.slots.give_back();
+        if self.probe {
+            state.breaker.abandoned(now);
+        }
+        state.wake(now);
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.probe {
-            lock(&self.gate.breaker).abandoned(Instant::now());
-            self.gate.breaker_changed.notify_waiters();
+        if !self.given_back {
+            let gate = self.gate;
+            self.give_back(&mut gate.lock(), Instant::now());
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

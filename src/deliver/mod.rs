@@ -36,7 +36,7 @@ use self::{
     request::RequestTemplate,
     size::LearnedSize,
 };
-pub(crate) use self::{parts::Settled, patience::Patience};
+pub(crate) use self::{gate::Origin, parts::Settled, patience::Patience};
 use crate::{
     config::{Config, Method},
     telemetry::Counters,

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Delivery, patience::Patience, send::Sent};
+use super::{Delivery, gate::Origin, patience::Patience, send::Sent};
 use crate::{
     encode::Body,
     settle::{Failure, Outcome, Reason},
@@ -38,7 +38,7 @@ pub(crate) type Settled = (Vec<usize>, Outcome);
 impl Delivery {
     /// Brings a body to its endpoint, in parts where it must be, in order. Every message of it has
     /// exactly one outcome.
-    pub(crate) async fn deliver(&self, body: Body, patience: &Patience) -> Vec<Settled> {
+    pub(crate) async fn deliver(&self, body: Body, origin: Origin, patience: &Patience) -> Vec<Settled> {
         let mut settled = Vec::new();
         let mut searches: Vec<Search> = Vec::new();
         // The next part to be sent is the last.
@@ -50,7 +50,7 @@ impl Delivery {
                 parts.extend([right, left].map(|body| Part { body, search }));
                 continue;
             }
-            let outcome = match self.send(&body, patience.clone()).await {
+            let outcome = match self.send(&body, origin, patience.clone()).await {
                 Sent::Delivered => {
                     self.learned(|size, _| size.taken(body.bytes.len()));
                     Outcome::Delivered

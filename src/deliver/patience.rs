@@ -42,6 +42,16 @@ impl Patience {
         self.kept && self.closing.borrow().is_some()
     }
 
+    /// When it is over.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the close of the connector leaves no time to begin anything.
+    pub(super) fn is_stopped(&self, now: Instant) -> bool {
+        self.closing.borrow().is_some_and(|closed| self.kept || closed <= now)
+    }
+
     /// Whether the deadline is over.
     pub(super) fn over(&self) -> bool {
         self.deadline <= Instant::now()

@@ -1,4 +1,4 @@
-//! Rate limits: each request takes its place in time, one after the other.
+//! Rate limits: each request that goes says when the next may.
 
 use std::time::Duration;
 
@@ -21,15 +21,18 @@ impl Pace {
         per_second.map(|per_second| Self { per_second, next: None })
     }
 
-    /// Takes the next place for `cost` and says when it is. A cost above a second's worth makes the
-    /// ones after it wait accordingly.
-    pub(super) fn place(&mut self, cost: usize, now: Instant) -> Instant {
+    /// The time at which the next may go, if it is known to be limited.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// One of this cost goes now. A cost above a second's worth makes the ones after it wait accordingly.
+    pub(super) fn charge(&mut self, cost: usize, now: Instant) {
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         let place = self.next.map_or(now, |next| next.max(earliest));
         #[expect(clippy::cast_precision_loss, reason = "sizes stay far below 2^52")]
         let spacing = Duration::try_from_secs_f64(cost as f64 / self.per_second).unwrap_or(Duration::MAX);
         self.next = Some(place.checked_add(spacing).unwrap_or(place));
-        place.max(now)
     }
 }
 
@@ -37,12 +40,19 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// Goes as soon as it may, from `now` on; says when that was.
+    fn go(pace: &mut Pace, cost: usize, now: Instant) -> Instant {
+        let goes = pace.not_before().map_or(now, |time| time.max(now));
+        pace.charge(cost, goes);
+        goes
+    }
+
     #[test]
-    fn places_are_spaced_by_the_rate() {
+    fn costs_are_spaced_by_the_rate() {
         let now = Instant::now();
         let mut pace = Pace::limited_to(Some(10.0)).expect("a limit");
         for n in 0..20 {
-            assert_eq!(pace.place(1, now), now + Duration::from_millis(100) * n);
+            assert_eq!(go(&mut pace, 1, now), now + Duration::from_millis(100) * n);
         }
     }
 
@@ -50,17 +60,17 @@ mod tests {
     fn a_large_cost_delays_the_next_and_not_itself() {
         let now = Instant::now();
         let mut pace = Pace::limited_to(Some(1000.0)).expect("a limit");
-        assert_eq!(pace.place(5000, now), now);
-        assert_eq!(pace.place(1, now), now + Duration::from_secs(5));
+        assert_eq!(go(&mut pace, 5000, now), now);
+        assert_eq!(go(&mut pace, 1, now), now + Duration::from_secs(5));
     }
 
     #[test]
     fn quiet_times_do_not_save_up_for_a_burst() {
         let start = Instant::now();
         let mut pace = Pace::limited_to(Some(100.0)).expect("a limit");
-        pace.place(1, start);
+        pace.charge(1, start);
         let later = start + Duration::from_secs(60);
-        let within = (0..100).filter(|_| pace.place(1, later) <= later).count();
+        let within = (0..100).filter(|_| go(&mut pace, 1, later) <= later).count();
         assert!(within <= 7, "{within} requests at once at 100 a second");
     }
 }

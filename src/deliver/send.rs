@@ -11,7 +11,7 @@ use super::{
     attempt::{Answer, Attempt, Keep, attempt},
     classify::Class,
     fault::Fault,
-    gate::Refused,
+    gate::{Asking, Origin, Refused},
     patience::{Ended, Patience},
 };
 use crate::{
@@ -53,17 +53,20 @@ struct Tries {
     /// Whether the endpoint closes new connections too.
     resets: bool,
     last: Option<Result<Answer, Fault>>,
+    /// The pause that the endpoint asked for last.
+    asked: Option<Duration>,
 }
 
 impl Delivery {
     /// Sends a body until there is no use in going on.
-    pub(super) async fn send(&self, body: &Body, mut patience: Patience) -> Sent {
+    pub(super) async fn send(&self, body: &Body, origin: Origin, mut patience: Patience) -> Sent {
         let key = self.template.idempotency_key(body);
         let mut tries = Tries::default();
         loop {
             let again = tries.attempts > 0;
-            let pass = match self.gate.enter(&mut patience, tries.counts, body.len(), body.bytes.len()).await
-            {
+            let asking =
+                Asking { origin, tried: tries.counts, messages: body.len(), bytes: body.bytes.len() };
+            let pass = match self.gate.enter(&mut patience, asking).await {
                 Ok(pass) => pass,
                 Err(refused) => {
                     return Sent::Failed(tries.failure(match refused {
@@ -111,6 +114,7 @@ impl Delivery {
                 self.template.refused();
             }
             pass.ended(class, asked);
+            tries.asked = asked;
             tries.stale = class == Class::Stale;
             tries.counts |= !tries.stale;
             tries.last = Some(ended);
@@ -120,9 +124,10 @@ impl Delivery {
                 Class::Split => return Sent::Split(tries.failure(Reason::TooLarge)),
                 Class::Isolate => return Sent::Isolate(tries.failure(Reason::Rejected)),
                 Class::Stale => Some(Duration::ZERO),
-                // The gate keeps everybody waiting, this request too. The server says itself when it has
-                // had enough of that, so it is not counted.
-                Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => Some(Duration::ZERO),
+                // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
+                // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
+                // not counted.
+                Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => asked,
                 // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
                 // and the breaker says when the next one goes.
                 Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
@@ -143,11 +148,16 @@ impl Delivery {
             if !wait.is_zero() && self.verbose {
                 debug!("{}: waiting {wait:?} before attempt {}", self.label, tries.attempts + 1);
             }
-            match patience.wait_until(Instant::now() + wait).await {
-                // With the deadline over no retry begins, not even one without a wait.
-                Ok(()) if tries.counts && patience.over() => {
-                    return Sent::Failed(tries.failure(Reason::DeadlineExceeded));
-                }
+            // With the deadline over no retry begins, not even one without a wait.
+            if tries.counts && patience.over() {
+                return Sent::Failed(tries.failure(Reason::DeadlineExceeded));
+            }
+            let mut until = Instant::now() + wait;
+            if asked.is_some() {
+                // A pause that would end after the deadline ends with it, and then comes a last attempt.
+                until = until.min(patience.deadline());
+            }
+            match patience.wait_until(until).await {
                 Ok(()) => {}
                 Err(Ended::Deadline) => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
                 Err(Ended::Closed) => return Sent::Failed(tries.failure(Reason::Closed)),
@@ -164,6 +174,7 @@ impl Tries {
     }
 
     fn failure(self, reason: Reason) -> Failure {
+        let asked = self.asked.filter(|_| reason == Reason::DeadlineExceeded);
         let (status, detail) = match self.last {
             Some(Ok(mut answer)) => {
                 // It is kept for each message until the batch is settled, and nobody reads more of it.
@@ -172,6 +183,10 @@ impl Tries {
             }
             Some(Err(fault)) => (None, fault.to_string()),
             None => (None, String::new()),
+        };
+        let detail = match asked {
+            Some(asked) => format!("asked for a pause of {}, {detail}", humantime::format_duration(asked)),
+            None => detail,
         };
         Failure { reason, status, detail, attempts: self.attempts }
     }

@@ -1,95 +1,53 @@
-//! How many requests are under way at once, by a limit that may change meanwhile.
+//! How many requests are under way at once, and how many may be.
+//!
+//! Pure: it counts, and whoever waits for a slot waits in the [gate](super::gate).
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering::SeqCst},
-};
-
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::adaptive::{Aimd, Load};
 use crate::config::Concurrency;
 
-/// Hands out slots. Whoever holds one is sending; nobody holds one while waiting.
+/// The slots of one endpoint. Whoever holds one is sending; nobody holds one while waiting.
 #[derive(Debug)]
 pub(super) struct Slots {
-    free: Arc<Semaphore>,
-    under_way: AtomicUsize,
-    /// `None` where the number is fixed.
-    adaptive: Option<Mutex<Adaptive>>,
-}
-
-#[derive(Debug)]
-struct Adaptive {
-    aimd: Aimd,
-    /// Slots there are, free or held.
-    slots: usize,
-    /// Slots to take out of circulation as they come back.
-    surplus: usize,
-}
-
-/// A slot; it is free again when dropped.
-#[derive(Debug)]
-pub(super) struct Slot<'s> {
-    slots: &'s Slots,
-    permit: Option<OwnedSemaphorePermit>,
+    limit: usize,
+    under_way: usize,
+    /// `None` where the limit is fixed.
+    adaptive: Option<Aimd>,
 }
 
 impl Slots {
     pub(super) fn new(concurrency: Concurrency) -> Self {
-        let (slots, adaptive) = match concurrency {
+        let (limit, adaptive) = match concurrency {
             Concurrency::Fixed(slots) => (slots.get(), None),
             Concurrency::Adaptive { max } => {
                 let aimd = Aimd::up_to(max.get());
-                let slots = aimd.limit();
-                (slots, Some(Mutex::new(Adaptive { aimd, slots, surplus: 0 })))
+                (aimd.limit(), Some(aimd))
             }
         };
-        Self { free: Arc::new(Semaphore::new(slots)), under_way: AtomicUsize::new(0), adaptive }
+        Self { limit, under_way: 0, adaptive }
     }
 
-    /// Waits for a free slot.
-    pub(super) async fn take(&self) -> Slot<'_> {
-        // The semaphore is never closed.
-        let permit = self.free.clone().acquire_owned().await.ok();
-        self.under_way.fetch_add(1, SeqCst);
-        Slot { slots: self, permit }
+    /// Whether one is free.
+    pub(super) fn is_free(&self) -> bool {
+        self.under_way < self.limit
     }
-}
 
-impl Slot<'_> {
-    /// The request that held the slot ended; an adaptive limit learns from it.
-    pub(super) fn ended(self, load: Load) {
-        let Some(adaptive) = &self.slots.adaptive else { return };
-        let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
-        adaptive.aimd.ended(load, self.slots.under_way.load(SeqCst), Instant::now());
-        let limit = adaptive.aimd.limit();
-        if limit > adaptive.slots {
-            // Slots that were to go may stay; only the rest is new.
-            let kept = adaptive.surplus.min(limit - adaptive.slots);
-            adaptive.surplus -= kept;
-            self.slots.free.add_permits(limit - adaptive.slots - kept);
-        } else {
-            let excess = adaptive.slots - limit;
-            adaptive.surplus += excess - self.slots.free.forget_permits(excess);
+    /// Takes one, which must be given back.
+    pub(super) fn take(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// A request that holds a slot ended in this way; an adaptive limit learns from it.
+    pub(super) fn ended(&mut self, load: Load, now: Instant) {
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.ended(load, self.under_way, now);
+            self.limit = adaptive.limit();
         }
-        adaptive.slots = limit;
     }
-}
 
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.slots.under_way.fetch_sub(1, SeqCst);
-        let Some(adaptive) = &self.slots.adaptive else { return };
-        let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
-        if adaptive.surplus > 0 {
-            adaptive.surplus -= 1;
-            if let Some(permit) = self.permit.take() {
-                permit.forget();
-            }
-        }
+    /// Gives one back.
+    pub(super) fn give_back(&mut self) {
+        self.under_way -= 1;
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         BatchMode, BodyConfig, Concurrency, Config, DeadLetterConfig, EndpointConfig, Method, RateLimitConfig,
     },
     dead_letter::{Record, Store},
-    deliver::{Delivery, Patience},
+    deliver::{Delivery, Origin, Patience},
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
     plan::Lane,
@@ -182,7 +182,9 @@ impl Endpoint {
                 }
             };
             let (delivery, patience) = (self.delivery.clone(), patience.clone());
-            let settled = executor.spawn(async move { delivery.deliver(body, &patience).await }).await;
+            let settled = executor
+                .spawn(async move { delivery.deliver(body, Origin::unique(), &patience).await })
+                .await;
             for (records, outcome) in settled.unwrap_or_default() {
                 match outcome {
                     Outcome::Delivered => {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     MODES, Run, breaker_opened, failing_first, plain,
     support::{
+        config::with,
         endpoint::{Answer, Endpoint},
         plugin::logged,
     },
@@ -20,15 +21,20 @@ fn breaker_closed(endpoint: &Endpoint) -> usize {
 /// That of [`breaker`].
 const COOL_DOWN: Duration = Duration::from_millis(50);
 
-/// A breaker that opens after so many failures.
-fn breaker(failure_threshold: u32) -> Value {
-    json!({ "failure_threshold": failure_threshold, "cool_down": "50ms" })
+/// A breaker that opens after this many failures. Its first probe comes after `retry_delay`, here as late as all others.
+fn breaker(failure_threshold: u32, more: Value) -> Value {
+    let breaker = json!({
+        "circuit_breaker": { "failure_threshold": failure_threshold, "cool_down": "50ms" },
+        "retry_delay": "50ms",
+        "max_retry_delay": "50ms",
+    });
+    with(breaker, more)
 }
 
 #[test]
 fn the_breaker_opens_probes_and_closes_and_all_arrives() {
     for mode in MODES {
-        let more = json!({ "circuit_breaker": breaker(3) });
+        let more = breaker(3, json!({}));
         let mut run = Run::new("breaker", mode, Endpoint::start(failing_first(12, 503)), more);
         assert_eq!(run.send(20, plain), 0);
         let settled = run.delivered();
@@ -45,14 +51,13 @@ fn the_breaker_opens_probes_and_closes_and_all_arrives() {
 #[test]
 fn while_the_breaker_is_open_one_request_goes_each_cool_down_whatever_the_concurrency() {
     for mode in ["individual", "raw"] {
-        let more =
-            json!({ "circuit_breaker": breaker(3), "concurrency": 8, "ordering": "none", "max_retries": 8 });
-        let mut run = Run::new("wide-breaker", mode, Endpoint::start(failing_first(20, 500)), more);
+        let more = breaker(3, json!({ "concurrency": 8, "ordering": "none", "max_retries": 8 }));
+        let mut run = Run::new("wide-breaker", mode, Endpoint::start(failing_first(40, 500)), more);
         assert_eq!(run.send(100, plain), 0);
         let settled = run.delivered();
         assert_eq!((breaker_opened(&run.endpoint), breaker_closed(&run.endpoint)), (1, 1), "{mode}");
-        // The failures that open it, with those that were on their way beside them, then probes.
-        for pair in settled.exchanges[2 + 7..21].windows(2) {
+        // Those that were under way together count once, so it takes three times as many to open it; then come probes.
+        for pair in settled.exchanges[3 * 8..41].windows(2) {
             let waited = pair[1].request.at - pair[0].request.at;
             assert!(waited >= COOL_DOWN, "{mode}: a probe after {waited:?}");
         }
@@ -100,7 +105,6 @@ fn a_connection_that_the_server_closed_does_not_close_the_breaker() {
     let mut run = Run::new("stale-breaker", "individual", endpoint, more);
     assert_eq!(run.send(3, plain), 1);
     let settled = run.settled();
-    let failed = settled.exchanges.iter().filter(|exchange| exchange.status == Some(500)).count();
-    assert_eq!(failed, 2, "{} requests", settled.exchanges.len());
+    assert!(settled.exchanges.iter().any(|exchange| exchange.status.is_none()), "no connection was closed");
     assert_eq!((breaker_opened(&run.endpoint), breaker_closed(&run.endpoint)), (1, 0));
 }

@@ -1,0 +1,103 @@
+//! One message that the endpoint refuses delays its own lane alone: with the shipped breaker, through the built plugin.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use support::{
+    config::with,
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink},
+};
+
+/// Messages of the healthy topic.
+const HEALTHY: u64 = 20;
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The shipped defaults but for these keys, with a spool or without.
+fn config(endpoint: &Endpoint, folder: &TempDir, spool: bool, more: &Value) -> Value {
+    let mut config = with(
+        json!({ "url": endpoint.url(), "close_timeout": "1s", "circuit_breaker": { "cool_down": "300ms" } }),
+        more.clone(),
+    );
+    if spool {
+        config["spool"] = json!({ "path": folder.path().join("spool") });
+    } else {
+        // Without a spool the stuck message ends after its retries, so that it is given more of them.
+        config["max_retries"] = json!(1_000_000);
+    }
+    config
+}
+
+fn topic_of(request: &Request) -> String {
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    body["metadata"]["iggy_topic"].as_str().unwrap().to_owned()
+}
+
+/// How long each healthy message waited, in order of length, beside one that the endpoint `refuses` for ever.
+fn waits(refuses: fn() -> Answer, spool: bool, more: &Value) -> Vec<Duration> {
+    let endpoint =
+        Endpoint::start(
+            move |request| {
+                if topic_of(request) == "stuck" { refuses() } else { Answer::status(200) }
+            },
+        );
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::open(&config(&endpoint, &folder, spool, more));
+    let arrived = || endpoint.requests().iter().filter(|request| topic_of(request) == "healthy").count();
+    let mut waits = thread::scope(|scope| {
+        let stuck = scope.spawn(|| sink.consume(&Batch::numbered(1).from_topic("stuck")));
+        // By now it is what a probe would be.
+        endpoint.wait_for_requests(6, SOON);
+        let waits: Vec<Duration> = (0..HEALTHY)
+            .map(|n| {
+                let began = Instant::now();
+                let batch = Batch::numbered(1).from_topic("healthy").from_offset(n);
+                assert_eq!(sink.consume(&batch), 0);
+                while arrived() <= usize::try_from(n).unwrap() {
+                    assert!(began.elapsed() < SOON, "message {n} of the healthy topic does not arrive");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                began.elapsed()
+            })
+            .collect();
+        support::plugin::plugin().close(sink.id);
+        stuck.join().unwrap();
+        waits
+    });
+    waits.sort();
+    waits
+}
+
+fn each_way(refuses: fn() -> Answer, more: &Value, median: Duration, most: Duration) {
+    for spool in [false, true] {
+        for concurrency in [1, 8] {
+            let more = with(more.clone(), json!({ "concurrency": concurrency }));
+            let waits = waits(refuses, spool, &more);
+            let case = format!("spool {spool}, concurrency {concurrency}: {waits:?}");
+            assert!(waits[waits.len() / 2] <= median, "{case}");
+            assert!(waits[waits.len() - 1] <= most, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_always_fails_does_not_delay_another_topic() {
+    let more = json!({ "retry_delay": "10ms", "max_retry_delay": "100ms" });
+    each_way(|| Answer::status(500), &more, Duration::from_millis(300), Duration::from_secs(2));
+}
+
+#[test]
+fn a_message_that_always_asks_for_a_pause_delays_another_topic_by_that_pause_at_most() {
+    let more = json!({ "retry_delay": "10ms", "max_retry_after": "200ms" });
+    let busy = || Answer::status(429).header("Retry-After", "1");
+    each_way(busy, &more, Duration::from_millis(400), Duration::from_secs(2));
+}
