@@ -3,12 +3,18 @@
 //! The runtime's threads encode and then block in consume; requests and answers are handled here by
 //! a single-threaded executor, which for one connection does twice the work of a multi-threaded one.
 
-use std::{future::Future, io, thread};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    thread,
+};
 
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 
 /// Runs futures on its own thread until it is dropped.
@@ -36,11 +42,36 @@ impl Executor {
         Ok(Self { handle, running: Some(running), thread: Some(thread) })
     }
 
+    /// Runs a future as long as somebody waits for it.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.handle.spawn(future)
+    ) -> Task<T> {
+        Task(self.handle.spawn(future))
+    }
+
+    /// Returns when tasks that were dropped before have stopped.
+    pub(crate) async fn all_stopped(&self) {
+        // There is one thread: when it comes to this, it has seen that they are aborted. An error means that it has ended.
+        let _ = self.spawn(async {}).await;
+    }
+}
+
+/// A future that runs elsewhere, and stops when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task<T>(JoinHandle<T>);
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -33,6 +33,8 @@ mod settle;
 
 pub mod dead_letter;
 
+mod lane;
+
 mod executor;
 mod folder;
 mod telemetry;

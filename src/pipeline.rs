@@ -1,11 +1,11 @@
 //! The whole way of a batch, once it is to be delivered.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use iggy_connector_sdk::Error;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tracing::{error, info, warn};
@@ -13,11 +13,12 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    deliver::{Delivery, Origin, Patience, Settled},
-    encode::{Bodies, Body, Buffers, Encoded, Refusal},
+    deliver::{Delivery, Origin, Patience, RetryState},
+    encode::{Bodies, Buffers, Encoded},
     executor::Executor,
+    lane::{Decision, Item, LaneSender},
     plan,
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
+    settle::{Account, DeadLetters, Failure, Ledger, MessageState, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
 };
@@ -91,6 +92,16 @@ impl Pipeline {
         self.delivery.label()
     }
 
+    /// Changes whenever the breaker has closed.
+    pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
+        self.delivery.breaker_closed()
+    }
+
+    /// Returns when nothing is sent any more of what nobody waits for.
+    pub(crate) async fn all_stopped(&self) {
+        self.executor.all_stopped().await;
+    }
+
     /// The patience for messages that were accepted so long ago.
     pub(crate) fn patience(&self, ago: Duration) -> Patience {
         let left = self.config.retry.max_duration.saturating_sub(ago);
@@ -130,44 +141,34 @@ impl Pipeline {
         progress: Option<&dyn Progress>,
     ) -> Account {
         let unordered = self.config.ordering == Ordering::None;
-        let _turn = if unordered { None } else { Some(self.turns.take(batch).await) };
+        // What is kept is taken from there in its order.
+        let _turn = if unordered || progress.is_some() { None } else { Some(self.turns.take(batch).await) };
         let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), progress);
-
-        // Each lane is encoded here and delivered on the connector's thread. Without an order more may be under way
-        // than there are slots: those that wait for a retry hold none, and must not hold the others up.
-        let under_way = if unordered {
-            let spare = if self.config.body.mode.batches() { 4 } else { 64 };
-            (self.config.concurrency.max().get() * 2).max(spare)
-        } else {
-            1
-        };
         let origin = match self.config.ordering {
             Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
             Ordering::Key(_) | Ordering::None => None,
         };
-        let settled = |message| progress.is_some_and(|progress| progress.is_settled(message));
+        let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
         let (decided, mut decisions) = mpsc::channel(64);
-        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, settled)
+        // Each lane is encoded here and delivered on the connector's thread.
+        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, state)
             .into_iter()
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(1);
+                let sender = LaneSender {
+                    delivery: self.delivery.clone(),
+                    origin: origin.or_else(|| (!unordered).then(Origin::unique)),
+                    patience: patience.clone(),
+                    at_once: if unordered { self.at_once() } else { 1 },
+                    held: progress.map(|_| UNWRITTEN),
+                    decided: decided.clone(),
+                };
+                let sending = self.executor.spawn(sender.run(queued));
                 let patience = patience.clone();
-                let held = progress.map(|_| UNWRITTEN);
-                let origin = origin.or_else(|| (!unordered).then(Origin::unique));
-                let work = work(
-                    self.delivery.clone(),
-                    queued,
-                    origin,
-                    patience.clone(),
-                    under_way,
-                    held,
-                    decided.clone(),
-                );
-                let working = self.executor.spawn(work);
                 async move {
                     let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
-                    let refused = self.encode(lane, bodies, &patience).await;
-                    (refused, working.await)
+                    self.encode(lane, bodies, &patience, progress).await;
+                    sending.await
                 }
             })
             .collect();
@@ -181,16 +182,14 @@ impl Pipeline {
                         known.push(more);
                     }
                     let settled = known.iter_mut().flat_map(|decision| std::mem::take(&mut decision.settled));
-                    ledger.settle(settled.collect(), &self.executor).await;
-                    // Dropping them tells the lanes that they can go on.
-                    drop(known);
+                    let all = ledger.settle(settled.collect(), &self.executor).await;
+                    for decision in known {
+                        // A lane that does not wait for it is told nothing.
+                        let _ = decision.all_settled.send(all);
+                    }
                 }
-                Some((refused, worked)) = lanes.next() => {
-                    let refused = refused.into_iter().map(|(message, refusal)| {
-                        (vec![message], Outcome::Failed(Failure::from(refusal)))
-                    });
-                    ledger.settle(refused.collect(), &self.executor).await;
-                    if let Err(why) = worked {
+                Some(sent) = lanes.next() => {
+                    if let Err(why) = sent {
                         // The ledger knows the messages that have no outcome now.
                         error!("connector {}: delivery stopped: {why}", self.id);
                     }
@@ -201,21 +200,27 @@ impl Pipeline {
         ledger.close(&self.executor).await
     }
 
-    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages that
-    /// are in none.
+    /// How many bodies of a batch are under way at once where there is no order: more than there are slots, since those
+    /// that wait for a retry hold none, and must not hold the others up.
+    fn at_once(&self) -> usize {
+        let spare = if self.config.body.mode.batches() { 4 } else { 64 };
+        (self.config.concurrency.max().get() * 2).max(spare)
+    }
+
+    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead.
     async fn encode(
         &self,
         mut lane: Bodies<'_>,
-        sets: mpsc::Sender<Vec<Body>>,
+        sets: mpsc::Sender<Vec<Item>>,
         patience: &Patience,
-    ) -> Vec<(usize, Refusal)> {
-        let mut refused = Vec::new();
+        progress: Option<&dyn Progress>,
+    ) {
         let mut most = 1;
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
         while let Ok(place) = sets.reserve().await {
             if patience.stops() {
-                // What is kept is encoded again, and these with it, so that bodies come out the same.
-                return Vec::new();
+                // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
+                return;
             }
             // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
             let mut set = Vec::with_capacity(most);
@@ -224,77 +229,19 @@ impl Pipeline {
                 match lane.next_within(self.delivery.body_limit()) {
                     Some(Encoded::Body(body)) => {
                         bytes += body.bytes.len();
-                        set.push(body);
+                        let retry = match (progress, body.messages().next()) {
+                            (Some(progress), Some(first)) => progress.retry(first),
+                            _ => RetryState::default(),
+                        };
+                        set.push(Item::Body(body, retry));
                     }
-                    Some(Encoded::Refused(message, refusal)) => refused.push((message, refusal)),
-                    None if set.is_empty() => return refused,
+                    Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
+                    None if set.is_empty() => return,
                     None => break,
                 }
             }
             place.send(set);
             most = (most * 2).min(MOST_IN_SET);
         }
-        refused
     }
-}
-
-/// Outcomes that are known, and a lane that waits until they are settled.
-#[derive(Debug)]
-struct Decision {
-    settled: Vec<Settled>,
-    /// Dropped when they are settled.
-    _waiting: oneshot::Sender<()>,
-}
-
-/// Delivers the bodies of a lane, so many at once, whatever becomes of those before. In order, a failed
-/// one is settled before the next begins; delivered ones by the end, or within `held`.
-async fn work(
-    delivery: Arc<Delivery>,
-    mut sets: mpsc::Receiver<Vec<Body>>,
-    origin: Option<Origin>,
-    patience: Patience,
-    at_once: usize,
-    held: Option<Duration>,
-    decided: mpsc::Sender<Decision>,
-) {
-    let mut under_way = FuturesUnordered::new();
-    let mut due = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut delivered: Vec<Settled> = Vec::new();
-    let mut bodies = Vec::new().into_iter();
-    loop {
-        under_way.extend(bodies.by_ref().take(at_once - under_way.len()).map(|body| {
-            // Without an order each body stands for itself.
-            delivery.deliver(body, origin.unwrap_or_else(Origin::unique), &patience)
-        }));
-        tokio::select! {
-            Some(set) = sets.recv(), if under_way.len() < at_once => bodies = set.into_iter(),
-            Some(outcomes) = under_way.next() => {
-                let bad = outcomes.iter().any(|(_, outcome)| *outcome != Outcome::Delivered);
-                if let Some(held) = held.filter(|_| delivered.is_empty()) {
-                    due.as_mut().reset(Instant::now() + held);
-                }
-                delivered.extend(outcomes);
-                if bad {
-                    let settled = decide(&decided, std::mem::take(&mut delivered)).await;
-                    if at_once == 1 {
-                        // It ends when the other end is dropped.
-                        let _ = settled.await;
-                    }
-                }
-            }
-            () = &mut due, if held.is_some() && !delivered.is_empty() && !under_way.is_empty() => {
-                drop(decide(&decided, std::mem::take(&mut delivered)).await);
-            }
-            else => break,
-        }
-    }
-    decide(&decided, delivered).await;
-}
-
-/// Hands outcomes over to be settled; what is returned ends when they are.
-async fn decide(decided: &mpsc::Sender<Decision>, settled: Vec<Settled>) -> oneshot::Receiver<()> {
-    let (waiting, ended) = oneshot::channel();
-    // When nobody settles any more, the call is over, and nothing is left to be told.
-    let _ = decided.send(Decision { settled, _waiting: waiting }).await;
-    ended
 }

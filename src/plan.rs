@@ -7,6 +7,7 @@ use twox_hash::XxHash3_64;
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
+    settle::MessageState,
 };
 
 /// Messages that go out in order, as indexes into their batch. What is in different lanes goes out
@@ -24,8 +25,8 @@ pub enum Lane {
 pub struct Place {
     /// The index of the message that has it.
     pub message: usize,
-    /// Whether the message before it in the lane is settled: then it begins a body, as it did when that one was sent, so
-    /// that the same messages go out together again.
+    /// Whether it begins a body, as it did before, or because the one before it in the lane is settled: so that the same
+    /// messages go out together again.
     pub begins: bool,
 }
 
@@ -39,16 +40,16 @@ impl Lane {
     }
 }
 
-/// The lanes of the messages of a batch that are not settled yet.
+/// The lanes of the messages of a batch that are open.
 ///
 /// A batch is of one topic, and the partition of each of its messages is not told; so what keeps
 /// partitions in order is one lane for all. By key there is one lane for each key where a request
 /// holds one message; where it holds many, keys share as many lanes as there can be requests at once.
-pub fn lanes(batch: &Batch<'_>, config: &Config, settled: impl Fn(usize) -> bool) -> Vec<Lane> {
+pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, state: impl Fn(usize) -> MessageState) -> Vec<Lane> {
     let messages = batch.messages.len();
     let Ordering::Key(template) = &config.ordering else {
-        if (0..messages).any(&settled) {
-            return vec![Lane::Some(unsettled(0..messages, settled))];
+        if (0..messages).any(|message| state(message) != MessageState::Open) {
+            return vec![Lane::Some(open(0..messages, state))];
         }
         return vec![Lane::All(messages)];
     };
@@ -67,18 +68,20 @@ pub fn lanes(batch: &Batch<'_>, config: &Config, settled: impl Fn(usize) -> bool
         });
         lanes[lane].push(index);
     }
-    lanes.into_iter().map(|lane| Lane::Some(unsettled(lane, &settled))).collect()
+    lanes.into_iter().map(|lane| Lane::Some(open(lane, &state))).collect()
 }
 
-fn unsettled(lane: impl IntoIterator<Item = usize>, settled: impl Fn(usize) -> bool) -> Vec<Place> {
+fn open(lane: impl IntoIterator<Item = usize>, state: impl Fn(usize) -> MessageState) -> Vec<Place> {
     let mut begins = false;
     let mut places = Vec::new();
     for message in lane {
-        if settled(message) {
-            begins = true;
-        } else {
-            places.push(Place { message, begins });
-            begins = false;
+        match state(message) {
+            MessageState::Settled => begins = true,
+            MessageState::Elsewhere => {}
+            now @ (MessageState::Open | MessageState::Begins) => {
+                places.push(Place { message, begins: begins || now == MessageState::Begins });
+                begins = false;
+            }
         }
     }
     places
@@ -90,11 +93,16 @@ enum Key {
     Shard(usize),
 }
 
+/// A digest of a key, the same in every release.
+pub(crate) fn hash(key: &str) -> u64 {
+    XxHash3_64::oneshot(key.as_bytes())
+}
+
 /// The shard of a key, the same in every release: after a crash the same messages must make the same bodies, with the
 /// same idempotency keys. The standard library's hasher may change with the compiler.
 fn shard(key: &str, shards: usize) -> usize {
     // The remainder is below `shards`, so it fits.
-    usize::try_from(XxHash3_64::oneshot(key.as_bytes()) % shards as u64).unwrap_or_default()
+    usize::try_from(hash(key) % shards as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -125,7 +133,7 @@ mod tests {
             })
             .collect();
         let batch = Batch::borrowed(&topic, &metadata, &messages);
-        let lanes = lanes(&batch, &config, |_| false);
+        let lanes = lanes(&batch, &config, |_| MessageState::Open);
         lanes
             .iter()
             .map(|lane| (0..).map_while(|place| lane.get(place)).map(|place| values[place.message]).collect())
@@ -158,8 +166,13 @@ mod tests {
 
     #[test]
     fn settled_messages_are_left_out_and_what_follows_them_begins_a_body() {
-        let places = unsettled(10..17, |message| [10, 12, 13].contains(&message));
+        let state = |message| match message {
+            10 | 12 | 13 => MessageState::Settled,
+            15 => MessageState::Elsewhere,
+            _ => MessageState::Open,
+        };
+        let places = open(10..17, state);
         let places: Vec<(usize, bool)> = places.iter().map(|place| (place.message, place.begins)).collect();
-        assert_eq!(places, [(11, true), (14, true), (15, false), (16, false)]);
+        assert_eq!(places, [(11, true), (14, true), (16, false)]);
     }
 }

@@ -99,6 +99,14 @@ impl Breaker {
         }
     }
 
+    /// How long it stays open between two probes now.
+    pub(super) fn wait(&self) -> Duration {
+        match self.state {
+            State::Closed { .. } => Duration::ZERO,
+            State::Open { wait, .. } | State::HalfOpen { wait } => wait,
+        }
+    }
+
     /// One that was told [`Admission::Probe`] goes, and must report its end.
     pub(super) fn probe_begins(&mut self) {
         if let State::Open { wait, .. } = self.state {

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tracing::{info, warn};
 use twox_hash::XxHash3_64;
 
@@ -31,6 +34,8 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
+    /// Counts how often the breaker has closed.
+    closed: watch::Sender<u64>,
     label: String,
 }
 
@@ -45,6 +50,8 @@ pub(super) struct Asking {
     pub(super) origin: Origin,
     /// Whether an attempt before it has failed.
     pub(super) tried: bool,
+    /// Whether its messages are kept elsewhere, so that it comes again in place of waiting here for long.
+    pub(super) parks: bool,
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
@@ -71,6 +78,12 @@ pub(super) enum Refused {
     BreakerOpen,
     /// The connector is closed.
     Closed,
+    /// It is to come again.
+    Later {
+        until: Instant,
+        /// It may come earlier once the breaker has closed.
+        for_breaker: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -132,7 +145,7 @@ impl Gate {
             waited: 0,
             begun: 0,
         };
-        Self { state: Mutex::new(state), label }
+        Self { state: Mutex::new(state), closed: watch::Sender::new(0), label }
     }
 
     /// Waits until an attempt may begin.
@@ -150,6 +163,9 @@ impl Gate {
                 && let Verdict::Go { probe } = state.alone(&asking, patience.deadline(), now)
             {
                 return Ok(self.pass(&mut state, &asking, probe, now));
+            }
+            if let Some(later) = state.later(&asking, patience.deadline(), now) {
+                return Err(later);
             }
             state.queue_up(asking, patience.deadline())
         };
@@ -175,6 +191,9 @@ impl Gate {
                         return Err(Refused::Deadline);
                     }
                 }
+                if let Some(later) = state.later(&asking, patience.deadline(), now) {
+                    return Err(later);
+                }
                 verdict
             };
             let ended = if let Verdict::NotBefore(time) = verdict {
@@ -194,6 +213,21 @@ impl Gate {
                 return Err(Refused::Closed);
             }
         }
+    }
+
+    /// Why an attempt at what was not tried yet would be refused now, without a wait.
+    pub(super) fn refuses(&self, patience: &Patience) -> Option<Refused> {
+        let now = Instant::now();
+        if patience.is_stopped(now) {
+            return Some(Refused::Closed);
+        }
+        let open = patience.deadline() <= now && !self.lock().breaker.look(now, None).goes();
+        open.then_some(Refused::BreakerOpen)
+    }
+
+    /// Changes whenever the breaker has closed.
+    pub(super) fn closed(&self) -> watch::Receiver<u64> {
+        self.closed.subscribe()
     }
 
     /// Leave to go now.
@@ -297,6 +331,22 @@ impl State {
         !kept_by_pause && self.breaker.look(now, asking.stranger()).goes()
     }
 
+    /// Where one that failed before is to come again, since the breaker or a pause keeps it now: it would only take the
+    /// memory of those that have not failed.
+    fn later(&self, asking: &Asking, deadline: Instant, now: Instant) -> Option<Refused> {
+        if !(asking.parks && asking.tried) || deadline <= now || self.stands_open(asking, deadline, now) {
+            return None;
+        }
+        let breaker = match self.breaker.look(now, None) {
+            Admission::NotBefore(time) => Some(time),
+            Admission::AfterProbe => Some(now + self.breaker.wait()),
+            Admission::Go | Admission::Probe => None,
+        };
+        let paused = self.paused_until.filter(|until| *until > now);
+        let until = breaker.max(paused)?.min(deadline);
+        Some(Refused::Later { until, for_breaker: breaker.is_some() && paused.is_none() })
+    }
+
     /// Whose turn it is.
     ///
     /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
@@ -328,6 +378,15 @@ impl State {
                     front.woken.notify_one();
                 }
             }
+        }
+    }
+}
+
+impl State {
+    /// Whoever comes again later need not stay.
+    fn wake_those_that_park(&self) {
+        for waiter in self.queue.iter().filter(|waiter| waiter.asking.parks && waiter.asking.tried) {
+            waiter.woken.notify_one();
         }
     }
 }
@@ -399,7 +458,13 @@ impl Pass<'_> {
             Change::None => {}
             Change::Opened if self.probe => {}
             Change::Opened => warn!("{} keeps failing: requests wait until it is back", self.gate.label),
-            Change::Closed => info!("{} is back", self.gate.label),
+            Change::Closed => {
+                info!("{} is back", self.gate.label);
+                self.gate.closed.send_modify(|times| *times += 1);
+            }
+        }
+        if change == Change::Opened || asked.is_some() {
+            state.wake_those_that_park();
         }
         self.probe &= class == Class::Stale;
         self.give_back(&mut state, now);

@@ -36,7 +36,12 @@ use self::{
     request::RequestTemplate,
     size::LearnedSize,
 };
-pub(crate) use self::{gate::Origin, parts::Settled, patience::Patience};
+pub(crate) use self::{
+    gate::Origin,
+    parts::{Parts, Settled},
+    patience::Patience,
+    send::{Parked, RetryState},
+};
 use crate::{
     config::{Config, Method},
     telemetry::Counters,

@@ -1,9 +1,14 @@
 //! A body and the parts it comes apart into, until each of its messages has an outcome.
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
-use super::{Delivery, gate::Origin, patience::Patience, send::Sent};
+use super::{
+    Delivery,
+    gate::{Origin, Refused},
+    patience::Patience,
+    send::{RetryState, Sent},
+};
 use crate::{
     encode::Body,
     settle::{Failure, Outcome, Reason},
@@ -35,27 +40,66 @@ impl Search {
 /// Messages, as indexes into the batch, and what became of them.
 pub(crate) type Settled = (Vec<usize>, Outcome);
 
+/// What is left to be sent of a body, in parts where it came apart.
+pub(crate) struct Parts {
+    /// The next part to be sent is the last.
+    parts: Vec<Part>,
+    searches: Vec<Search>,
+    /// The attempts that were made at the first part before.
+    retry: RetryState,
+}
+
+impl Parts {
+    /// A body that is whole, at which these attempts were made.
+    pub(crate) fn of(body: Body, retry: RetryState) -> Self {
+        Self { parts: vec![Part { body, search: None }], searches: Vec::new(), retry }
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The messages of each part, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Vec<usize>> {
+        self.parts.iter().rev().map(|part| part.body.messages().collect())
+    }
+
+    /// All parts of a search that are left; they lie on top.
+    fn take(&mut self, search: usize) -> Vec<Part> {
+        let first =
+            self.parts.iter().rposition(|part| part.search != Some(search)).map_or(0, |last| last + 1);
+        self.parts.split_off(first)
+    }
+}
+
 impl Delivery {
-    /// Brings a body to its endpoint, in parts where it must be, in order. Every message of it has
-    /// exactly one outcome.
-    pub(crate) async fn deliver(&self, body: Body, origin: Origin, patience: &Patience) -> Vec<Settled> {
+    /// Brings the next part of a body to its endpoint, and says what became of its messages. Every message of the body
+    /// has exactly one outcome once no part is left. The outcome of a part is known before the next one is sent.
+    pub(crate) async fn deliver_next(
+        &self,
+        parts: &mut Parts,
+        origin: Origin,
+        patience: &Patience,
+    ) -> Vec<Settled> {
         let mut settled = Vec::new();
-        let mut searches: Vec<Search> = Vec::new();
-        // The next part to be sent is the last.
-        let mut parts = vec![Part { body, search: None }];
-        while let Some(Part { body, search }) = parts.pop() {
+        while settled.is_empty()
+            && let Some(Part { body, search }) = parts.parts.pop()
+        {
             if body.bytes.len() > self.body_limit()
                 && let Some((left, right)) = body.halves()
             {
-                parts.extend([right, left].map(|body| Part { body, search }));
+                parts.parts.extend([right, left].map(|body| Part { body, search }));
                 continue;
             }
-            let outcome = match self.send(&body, origin, patience.clone()).await {
+            let retry = std::mem::take(&mut parts.retry);
+            let outcome = match self.send(&body, origin, patience.clone(), retry).await {
                 Sent::Delivered => {
                     self.learned(|size, _| size.taken(body.bytes.len()));
                     Outcome::Delivered
                 }
                 Sent::Failed(failure) => Outcome::Failed(failure),
+                Sent::Parked(parked) => Outcome::Parked(parked),
                 Sent::Split(failure) => match body.halves() {
                     Some((left, right)) => {
                         info!(
@@ -64,7 +108,7 @@ impl Delivery {
                             body.bytes.len()
                         );
                         self.learned(|size, now| size.refused(body.bytes.len(), now));
-                        parts.extend([right, left].map(|body| Part { body, search }));
+                        parts.parts.extend([right, left].map(|body| Part { body, search }));
                         continue;
                     }
                     None => Outcome::Failed(failure),
@@ -72,22 +116,21 @@ impl Delivery {
                 Sent::Isolate(failure) => {
                     if let Some((left, right)) = body.halves() {
                         let search = search.unwrap_or_else(|| {
-                            searches.push(Search { messages: body.len(), bad: 0 });
-                            searches.len() - 1
+                            parts.searches.push(Search { messages: body.len(), bad: 0 });
+                            parts.searches.len() - 1
                         });
-                        parts.extend([right, left].map(|body| Part { body, search: Some(search) }));
+                        parts.parts.extend([right, left].map(|body| Part { body, search: Some(search) }));
                         continue;
                     }
-                    if let Some(search) = search.map(|search| &mut searches[search]) {
+                    if let Some(search) = search.map(|search| &mut parts.searches[search]) {
                         search.bad += 1;
                     }
                     Outcome::Failed(failure)
                 }
             };
-            let hopeless = search.filter(|&search| searches[search].is_hopeless());
+            let hopeless = search.filter(|&search| parts.searches[search].is_hopeless());
             if let (Some(search), Outcome::Failed(failure)) = (hopeless, &outcome) {
-                // All parts of this search that are left lie on top.
-                while let Some(part) = parts.pop_if(|part| part.search == Some(search)) {
+                for part in parts.take(search) {
                     let failure = Failure { reason: Reason::NotProbed, attempts: 0, ..failure.clone() };
                     settled.push((part.body.messages().collect(), Outcome::Failed(failure)));
                 }
@@ -95,6 +138,31 @@ impl Delivery {
             settled.push((body.messages().collect(), outcome));
         }
         settled
+    }
+
+    /// Brings a whole body to its endpoint.
+    pub(crate) async fn deliver(&self, body: Body, origin: Origin, patience: &Patience) -> Vec<Settled> {
+        let mut parts = Parts::of(body, RetryState::default());
+        let mut settled = Vec::new();
+        while !parts.is_empty() {
+            settled.extend(self.deliver_next(&mut parts, origin, patience).await);
+        }
+        settled
+    }
+
+    /// Why nothing that was not tried yet can be sent now, if that is so: then all that is left ends together.
+    pub(crate) fn refuses(&self, patience: &Patience) -> Option<Failure> {
+        let reason = match self.gate.refuses(patience)? {
+            Refused::Closed => Reason::Closed,
+            Refused::BreakerOpen => Reason::CircuitOpen,
+            Refused::Deadline | Refused::Later { .. } => return None,
+        };
+        Some(Failure { reason, status: None, detail: String::new(), attempts: 0 })
+    }
+
+    /// Changes whenever the breaker has closed: what is parked for it alone can be sent.
+    pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
+        self.gate.closed()
     }
 
     /// The most bytes that a body of several messages should have now.

@@ -42,6 +42,11 @@ impl Patience {
         self.kept && self.closing.borrow().is_some()
     }
 
+    /// Whether the messages are kept elsewhere.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
     /// When it is over.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline

@@ -36,13 +36,33 @@ pub(super) enum Sent {
     Split(Failure),
     /// Some message in it is bad.
     Isolate(Failure),
+    /// It is to be sent again later, from where its messages are kept.
+    Parked(Parked),
 }
 
-/// What was tried so far.
-#[derive(Debug, Default)]
-struct Tries {
+/// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
+#[derive(Debug, Clone)]
+pub(crate) struct Parked {
+    /// Not before this time,
+    pub(crate) until: Instant,
+    /// unless it waits for the breaker alone, and that closes earlier.
+    pub(crate) for_breaker: bool,
+    /// What the next attempt goes on with.
+    pub(crate) retry: RetryState,
+}
+
+impl Parked {
+    /// For what comes behind it in order, and was not tried yet.
+    pub(crate) fn behind(&self) -> Self {
+        Self { retry: RetryState::default(), ..*self }
+    }
+}
+
+/// The attempts that were made so far at sending a body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RetryState {
     attempts: u32,
-    /// Retries that count against `max_retries`.
+    /// Reretry that count against `max_retries`.
     spent: u32,
     /// Waits for a held status, for the backoff alone.
     held: u32,
@@ -58,27 +78,34 @@ struct Tries {
 }
 
 impl Delivery {
-    /// Sends a body until there is no use in going on.
-    pub(super) async fn send(&self, body: &Body, origin: Origin, mut patience: Patience) -> Sent {
+    /// Sends a body until there is no use in going on; what is kept elsewhere, until it would have to wait.
+    pub(super) async fn send(
+        &self,
+        body: &Body,
+        origin: Origin,
+        mut patience: Patience,
+        mut retry: RetryState,
+    ) -> Sent {
         let key = self.template.idempotency_key(body);
-        let mut tries = Tries::default();
         loop {
-            let again = tries.attempts > 0;
-            let asking =
-                Asking { origin, tried: tries.counts, messages: body.len(), bytes: body.bytes.len() };
+            let again = retry.attempts > 0;
+            let asking = Asking {
+                origin,
+                tried: retry.counts,
+                parks: patience.is_kept(),
+                messages: body.len(),
+                bytes: body.bytes.len(),
+            };
             let pass = match self.gate.enter(&mut patience, asking).await {
                 Ok(pass) => pass,
-                Err(refused) => {
-                    return Sent::Failed(tries.failure(match refused {
-                        Refused::Deadline => Reason::DeadlineExceeded,
-                        Refused::BreakerOpen => Reason::CircuitOpen,
-                        Refused::Closed => Reason::Closed,
-                    }));
-                }
+                Err(Refused::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
+                Err(Refused::BreakerOpen) => return Sent::Failed(retry.failure(Reason::CircuitOpen)),
+                Err(Refused::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
+                Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
             };
             // What is held or retried goes out with the secrets of now, not those of when it was accepted.
             self.template.refresh();
-            let request = self.template.request(body, key.as_ref(), tries.attempts);
+            let request = self.template.request(body, key.as_ref(), retry.attempts);
             self.counters.request(body.bytes.len(), again);
             if self.verbose {
                 debug!(
@@ -86,21 +113,21 @@ impl Delivery {
                     self.label,
                     body.len(),
                     body.bytes.len(),
-                    tries.attempts + 1
+                    retry.attempts + 1
                 );
             }
             let probe = pass.probe;
             let keep =
                 Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
-            tries.attempts += 1;
+            retry.attempts += 1;
             let attempt =
-                attempt(&self.client, &self.classifier, request, tries.stale, keep, patience.clone());
+                attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
             let Some(Attempt { class, ended }) = attempt.await else {
-                return Sent::Failed(tries.cut_off());
+                return Sent::Failed(retry.cut_off());
             };
             // A connection that is new and closed all the same was not closed for its age.
-            tries.resets |= tries.stale && class == Class::Retry && ended.is_err();
-            let class = if class == Class::Stale && tries.resets { Class::Retry } else { class };
+            retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
+            let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
             if self.verbose {
                 debug!("{}: {}", self.label, shown(&ended));
             }
@@ -114,15 +141,15 @@ impl Delivery {
                 self.template.refused();
             }
             pass.ended(class, asked);
-            tries.asked = asked;
-            tries.stale = class == Class::Stale;
-            tries.counts |= !tries.stale;
-            tries.last = Some(ended);
+            retry.asked = asked;
+            retry.stale = class == Class::Stale;
+            retry.counts |= !retry.stale;
+            retry.last = Some(ended);
             let wait = match class {
                 Class::Success => return Sent::Delivered,
-                Class::Permanent => return Sent::Failed(tries.failure(Reason::Rejected)),
-                Class::Split => return Sent::Split(tries.failure(Reason::TooLarge)),
-                Class::Isolate => return Sent::Isolate(tries.failure(Reason::Rejected)),
+                Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
+                Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
+                Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
                 Class::Stale => Some(Duration::ZERO),
                 // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
                 // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
@@ -132,41 +159,54 @@ impl Delivery {
                 // and the breaker says when the next one goes.
                 Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
                 Class::Hold => {
-                    tries.held += 1;
-                    Some(self.backoff.held(tries.held - 1))
+                    retry.held += 1;
+                    Some(self.backoff.held(retry.held - 1))
                 }
                 Class::Retry | Class::Throttled | Class::TimedOut => {
-                    (tries.spent < self.max_retries).then(|| {
-                        tries.spent += 1;
-                        self.backoff.wait(tries.spent - 1)
+                    (retry.spent < self.max_retries).then(|| {
+                        retry.spent += 1;
+                        self.backoff.wait(retry.spent - 1)
                     })
                 }
             };
             let Some(wait) = wait else {
-                return Sent::Failed(tries.failure(Reason::RetriesExhausted));
+                return Sent::Failed(retry.failure(Reason::RetriesExhausted));
             };
             if !wait.is_zero() && self.verbose {
-                debug!("{}: waiting {wait:?} before attempt {}", self.label, tries.attempts + 1);
+                debug!("{}: waiting {wait:?} before attempt {}", self.label, retry.attempts + 1);
             }
             // With the deadline over no retry begins, not even one without a wait.
-            if tries.counts && patience.over() {
-                return Sent::Failed(tries.failure(Reason::DeadlineExceeded));
+            if retry.counts && patience.over() {
+                return Sent::Failed(retry.failure(Reason::DeadlineExceeded));
             }
             let mut until = Instant::now() + wait;
             if asked.is_some() {
                 // A pause that would end after the deadline ends with it, and then comes a last attempt.
                 until = until.min(patience.deadline());
             }
+            if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
+                return retry.park(until, false);
+            }
             match patience.wait_until(until).await {
                 Ok(()) => {}
-                Err(Ended::Deadline) => return Sent::Failed(tries.failure(Reason::DeadlineExceeded)),
-                Err(Ended::Closed) => return Sent::Failed(tries.failure(Reason::Closed)),
+                Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
+                Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
             }
         }
     }
 }
 
-impl Tries {
+impl RetryState {
+    /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
+    /// than people need.
+    fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
+        if let Some(Ok(answer)) = &mut self.last {
+            answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));
+            answer.excerpt.shrink_to_fit();
+        }
+        Sent::Parked(Parked { until, for_breaker, retry: self })
+    }
+
     /// The close of the connector ended the attempt that was on its way.
     fn cut_off(self) -> Failure {
         let detail = "cut off by the close of the connector: it may have arrived".to_owned();

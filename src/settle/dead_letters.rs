@@ -192,6 +192,8 @@ impl Endpoint {
                             unkept.remove(&lines[record].0);
                         }
                     }
+                    // Its messages are kept nowhere else, so none is parked.
+                    Outcome::Parked(_) => {}
                     Outcome::Failed(failure) => {
                         report(&io::Error::other(format!("{}: {failure}", self.delivery.label())));
                     }

@@ -3,7 +3,11 @@
 use std::{collections::HashSet, fmt};
 
 use super::{DeadLetters, Failure, Outcome, Reason};
-use crate::{batch::Batch, deliver::Settled, executor::Executor};
+use crate::{
+    batch::Batch,
+    deliver::{Parked, RetryState, Settled},
+    executor::Executor,
+};
 
 /// The account of one batch, which settles what it is told. What nobody told it by its end counts as
 /// failed, so that no mistake of a stage before can make a message vanish.
@@ -20,11 +24,37 @@ pub(crate) struct Ledger<'b> {
 /// Where it is written down which messages of a batch have their outcome, if they are kept until then: what is left
 /// without one is delivered later.
 pub(crate) trait Progress: fmt::Debug + Sync {
-    /// Whether a message, an index into the batch, had its outcome before.
-    fn is_settled(&self, message: usize) -> bool;
+    /// What is known of a message, an index into the batch.
+    fn state(&self, message: usize) -> MessageState;
+
+    /// The attempts that were made at the body that begins with this message.
+    fn retry(&self, message: usize) -> RetryState;
 
     /// These messages have their outcome.
     fn settled(&self, messages: &[usize]);
+}
+
+/// What is known of a message that is kept, before its batch goes on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageState {
+    /// It is to be sent.
+    Open,
+    /// It is to be sent, and begins a body, as it did before.
+    Begins,
+    /// It had its outcome before.
+    Settled,
+    /// Something else sees to it.
+    Elsewhere,
+}
+
+impl MessageState {
+    /// Whether it is to be sent now.
+    pub(crate) fn is_open(self) -> bool {
+        match self {
+            Self::Open | Self::Begins => true,
+            Self::Settled | Self::Elsewhere => false,
+        }
+    }
 }
 
 /// What became of the messages of a batch, as indexes into it.
@@ -36,8 +66,12 @@ pub(crate) struct Account {
     pub(crate) dead_lettered: usize,
     /// Those that are neither, with the reason.
     pub(crate) undelivered: Vec<(Vec<usize>, Failure)>,
-    /// How many have no outcome yet, and are kept.
-    pub(crate) left: usize,
+    /// Those that are sent again later, each body of them on its own. They are kept until then.
+    pub(crate) parked: Vec<(Vec<usize>, Parked)>,
+    /// Those that are to become dead letters, which could not be written. They are kept until they can.
+    pub(crate) unwritten: Vec<usize>,
+    /// Others that have no outcome yet, and are kept.
+    pub(crate) left: Vec<usize>,
 }
 
 impl Account {
@@ -56,14 +90,17 @@ impl<'b> Ledger<'b> {
     ) -> Self {
         let known = match progress {
             None => vec![false; batch.messages.len()],
-            Some(progress) => (0..batch.messages.len()).map(|message| progress.is_settled(message)).collect(),
+            Some(progress) => {
+                (0..batch.messages.len()).map(|message| !progress.state(message).is_open()).collect()
+            }
         };
         Self { batch, dead_letters, url, progress, known, account: Account::default() }
     }
 
     /// Settles messages by their outcome: what was not delivered goes to the dead letters, where there
-    /// are any.
-    pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) {
+    /// are any. Returns whether all of them are settled now, so that what comes behind them in order may be sent.
+    pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) -> bool {
+        let mut all = true;
         let mut undelivered: Vec<(Vec<usize>, Failure)> = Vec::new();
         let mut delivered = Vec::new();
         for (messages, outcome) in outcomes {
@@ -78,32 +115,35 @@ impl<'b> Ledger<'b> {
                     }
                 }
                 Outcome::Failed(failure) => together(&mut undelivered, messages, failure),
+                Outcome::Parked(parked) => {
+                    all = false;
+                    self.account.parked.push((messages, parked));
+                }
             }
         }
         // At once: of a body that came apart, some parts alone would be put together in another way.
         self.written_down(&delivered);
-        if undelivered.is_empty() {
-            return;
-        }
-        let Some(letters) = self.dead_letters else {
-            for (messages, failure) in undelivered {
-                if self.progress.is_some() && failure.reason == Reason::Closed {
-                    self.account.left += messages.len();
-                } else {
-                    self.written_down(&messages);
-                    together(&mut self.account.undelivered, messages, failure);
-                }
-            }
-            return;
-        };
         if self.progress.is_some() {
             // The close of the connector is no reason to give up what is kept.
             undelivered.retain(|(messages, failure)| {
-                let closed = failure.reason == Reason::Closed;
-                self.account.left += if closed { messages.len() } else { 0 };
-                !closed
+                if failure.reason != Reason::Closed {
+                    return true;
+                }
+                self.account.left.extend(messages);
+                all = false;
+                false
             });
         }
+        if undelivered.is_empty() {
+            return all;
+        }
+        let Some(letters) = self.dead_letters else {
+            for (messages, failure) in undelivered {
+                self.written_down(&messages);
+                together(&mut self.account.undelivered, messages, failure);
+            }
+            return all;
+        };
         let messages: Vec<usize> = undelivered.iter().flat_map(|(messages, _)| messages).copied().collect();
         let unkept = letters.keep(self.batch, undelivered, self.url, executor).await;
         let lost: HashSet<usize> = unkept.iter().flat_map(|(messages, _)| messages).copied().collect();
@@ -113,11 +153,13 @@ impl<'b> Ledger<'b> {
         );
         for (messages, failure) in unkept {
             if self.progress.is_some() {
-                self.account.left += messages.len();
+                all = false;
+                self.account.unwritten.extend(messages);
             } else {
                 together(&mut self.account.undelivered, messages, failure);
             }
         }
+        all
     }
 
     fn written_down(&self, messages: &[usize]) {
@@ -131,7 +173,7 @@ impl<'b> Ledger<'b> {
         let unknown = |(message, known): (usize, &bool)| (!known).then_some(message);
         let forgotten: Vec<usize> = self.known.iter().enumerate().filter_map(unknown).collect();
         if self.progress.is_some() {
-            self.account.left += forgotten.len();
+            self.account.left.extend(forgotten);
         } else if !forgotten.is_empty() {
             let detail = "the sink stopped before it knew what became of them".to_owned();
             let failure = Failure { reason: Reason::Internal, status: None, detail, attempts: 0 };
@@ -174,8 +216,12 @@ mod tests {
     struct Notes(Mutex<Vec<Vec<usize>>>);
 
     impl Progress for Notes {
-        fn is_settled(&self, _message: usize) -> bool {
-            false
+        fn state(&self, _message: usize) -> MessageState {
+            MessageState::Open
+        }
+
+        fn retry(&self, _message: usize) -> RetryState {
+            RetryState::default()
         }
 
         fn settled(&self, messages: &[usize]) {

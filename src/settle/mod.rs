@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 pub(crate) use self::{
     dead_letters::DeadLetters,
-    ledger::{Account, Ledger, Progress},
+    ledger::{Account, Ledger, MessageState, Progress},
     outcome::{Failure, Outcome, Reason, excerpt},
 };
 use crate::batch::Batch;

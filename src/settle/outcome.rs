@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-use crate::encode::Refusal;
+use crate::{deliver::Parked, encode::Refusal};
 
-/// The end of a message's way. There is no third one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The end of an attempt to deliver a message. One that is kept nowhere else ends delivered or failed.
+#[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     /// The endpoint took it.
     Delivered,
     /// It did not arrive, and this is why.
     Failed(Failure),
+    /// Not known yet: it stays where it is kept, and is sent again from there.
+    Parked(Parked),
 }
 
 /// Why a message was not delivered.

@@ -29,6 +29,8 @@ pub(super) struct Reader {
 struct Wanted {
     sequence: u64,
     run: Run,
+    /// Where exactly it begins, if it was read before.
+    at: Option<u64>,
     /// How far the segment goes.
     end: u64,
 }
@@ -51,39 +53,59 @@ impl Spool {
     /// The record cannot be read now.
     pub fn next(&self, lane: &LaneKey, after: u64) -> Result<Option<Record>, SpoolError> {
         let reader = lock(&self.readers).entry(lane.clone()).or_default().clone();
-        let mut reader = lock(&reader);
-        let shared = &*self.shared;
+        lock(&reader).next(&self.shared, lane, after)
+    }
+}
+
+impl Spool {
+    /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.
+    ///
+    /// # Errors
+    /// That of [`next`](Self::next).
+    pub fn again(&self, lane: &LaneKey, sequence: u64) -> Result<Option<Record>, SpoolError> {
+        let record = Reader::default().next(&self.shared, lane, sequence.saturating_sub(1))?;
+        Ok(record.filter(|record| record.sequence == sequence))
+    }
+}
+
+impl Reader {
+    fn next(
+        &mut self,
+        shared: &Arc<Shared>,
+        lane: &LaneKey,
+        after: u64,
+    ) -> Result<Option<Record>, SpoolError> {
         loop {
-            let Some(wanted) = reader.find(shared, lane, after)? else {
-                *reader = Reader::default();
+            let Some(wanted) = self.find(shared, lane, after)? else {
+                *self = Self::default();
                 return Ok(None);
             };
             let mut body = shared.buffer();
-            match reader.read(shared, lane, &wanted, &mut body)? {
+            match self.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
                     if let Some(settled) = shared.known(lane, &wanted, place) {
-                        let (lane, sequence, shared) = (lane.clone(), wanted.sequence, self.shared.clone());
-                        return Ok(Some(Record { lane, sequence, settled, body, shared }));
+                        let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
+                        let messages = place.header.messages;
+                        return Ok(Some(Record { lane, sequence, settled, messages, body, shared }));
                     }
                     // Settled, or moved, while it was read.
                 }
                 Err(lost) => {
-                    if let Some((_, file)) = &reader.file {
+                    if let Some((_, file)) = &self.file {
                         shared.lose(lane, &wanted, &**file, &lost);
                     }
                 }
             }
         }
     }
-}
 
-impl Reader {
     /// What to read, and the file it is in.
     fn find(&mut self, shared: &Shared, lane: &LaneKey, after: u64) -> Result<Option<Wanted>, SpoolError> {
         let state = shared.lock();
-        let Some((sequence, run)) = state.lanes.get(lane).and_then(|lane| lane.first_after(after)) else {
-            return Ok(None);
-        };
+        let Some(lane) = state.lanes.get(lane) else { return Ok(None) };
+        let Some((sequence, run)) = lane.first_after(after) else { return Ok(None) };
+        let known = lane.known.get(&sequence).filter(|known| known.segment == run.segment);
+        let at = known.map(|known| known.end - known.length);
         let end = state.segments.get(&run.segment).map_or(0, |segment| segment.length);
         if self.file.as_ref().is_none_or(|(number, _)| *number != run.segment) {
             // Opened before anybody can delete it.
@@ -91,7 +113,7 @@ impl Reader {
             let file = shared.files.open(&name).map_err(failed(shared, run.segment))?;
             self.file = Some((run.segment, file));
         }
-        Ok(Some(Wanted { sequence, run, end }))
+        Ok(Some(Wanted { sequence, run, at, end }))
     }
 
     /// Reads a record; or the damaged pieces that were found in place of it.
@@ -108,7 +130,8 @@ impl Reader {
         // It most likely stands behind the one that was read last. If not, because one of them was moved,
         // the search begins anew.
         let behind = self.walker.segment() == segment && self.sequence < wanted.sequence && here >= position;
-        let starts = if behind { [Some(here), Some(position)] } else { [None, Some(position)] };
+        let start = if behind { Some(here) } else { None };
+        let starts = [wanted.at.or(start), Some(position)];
         let mut pieces = Vec::new();
         for start in starts.into_iter().flatten() {
             pieces.clear();

@@ -27,6 +27,7 @@ pub struct Record {
     /// Its place in the lane: a later batch has a greater one. The first has 1.
     pub sequence: u64,
     pub(super) settled: Ranges,
+    pub(super) messages: u32,
     pub(super) body: Vec<u8>,
     /// Where the memory of the body comes from, and goes to.
     pub(super) shared: Arc<Shared>,
@@ -67,6 +68,16 @@ impl Record {
     /// Whether a message of the batch is settled already.
     pub fn is_settled(&self, message: u32) -> bool {
         self.settled.contains(u64::from(message))
+    }
+
+    /// How many messages the batch has, settled ones included.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// The bytes that it takes in memory.
+    pub fn length(&self) -> usize {
+        self.body.len()
     }
 
     /// How many messages of the batch are settled already.

@@ -1,0 +1,96 @@
+//! How much memory the records of all lanes take while they are on their way.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+
+/// Memory that is shared out first come, first served. One record is always let in, however large it is.
+#[derive(Debug)]
+pub(super) struct Budget {
+    bytes: usize,
+    used: AtomicUsize,
+    freed: Notify,
+    /// Whoever waits for memory, or has it and does not know yet how much.
+    turn: Arc<Mutex<()>>,
+}
+
+/// Leave to read a record into memory.
+#[derive(Debug)]
+pub(super) struct Admission {
+    budget: Arc<Budget>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// The memory of a record, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn of(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { bytes, used: AtomicUsize::new(0), freed: Notify::new(), turn: Arc::default() })
+    }
+
+    /// Waits until there is memory left.
+    pub(super) async fn admit(self: &Arc<Self>) -> Admission {
+        let turn = self.turn.clone().lock_owned().await;
+        while self.is_spent() {
+            // Only whoever has the turn waits, and what was freed before it began to is noted for it.
+            self.freed.notified().await;
+        }
+        Admission { budget: self.clone(), _turn: turn }
+    }
+
+    /// Leave where there is memory left and nobody waits for it.
+    pub(super) fn try_admit(self: &Arc<Self>) -> Option<Admission> {
+        let turn = self.turn.clone().try_lock_owned().ok()?;
+        (!self.is_spent()).then(|| Admission { budget: self.clone(), _turn: turn })
+    }
+
+    fn is_spent(&self) -> bool {
+        self.used.load(SeqCst) >= self.bytes
+    }
+}
+
+impl Admission {
+    /// Takes so many bytes.
+    pub(super) fn take(self, bytes: usize) -> Share {
+        self.budget.used.fetch_add(bytes, SeqCst);
+        Share { budget: self.budget.clone(), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, SeqCst);
+        self.budget.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_over_the_budget_waits_until_something_is_given_back() {
+        let budget = Budget::of(10);
+        let large = budget.admit().await.take(25);
+        assert!(budget.try_admit().is_none());
+        let mut first = Box::pin(budget.admit());
+        assert!(first.as_mut().now_or_never().is_none());
+        let mut second = Box::pin(budget.admit());
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(large);
+        let first = first.await.take(10);
+        assert!(second.as_mut().now_or_never().is_none(), "first come, first served");
+        drop(first);
+        drop(second.await);
+    }
+}

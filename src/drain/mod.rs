@@ -1,0 +1,202 @@
+//! Delivery behind a spool: takes what is stored, lane by lane, through the pipeline, and writes down what is settled.
+//!
+//! What has to be sent again waits on disk and not in memory: its record is let go, and read once more when its time has
+//! come. In order ([`strict`]) all of the lane waits behind it, otherwise ([`parking`]) the messages themselves, or their
+//! keys, wait alone.
+
+mod budget;
+mod parked;
+mod parking;
+mod progress;
+mod strict;
+
+use std::{
+    collections::HashSet,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::runtime::Builder;
+use tracing::{error, warn};
+
+use self::{
+    budget::{Admission, Budget, Share},
+    progress::{InSpool, Selection, Shared},
+};
+use crate::{
+    batch::Batch,
+    config::Ordering,
+    pipeline::Pipeline,
+    plan,
+    settle::{self, Account},
+    spool::{LaneKey, Record, Spool, SpoolError},
+};
+
+/// The waits before what could not be settled is tried again: the first, doubled each time, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The memory for the records of all lanes that are on their way, and how much of it one takes: its own bytes, those of its
+/// bodies, and what tells its messages apart.
+const MEMORY: usize = 64 * 1024 * 1024;
+const OF_RECORD: usize = 3;
+
+/// How many parked messages of all lanes are known in memory; with more, no further record is read.
+const MOST_PARKED: usize = 100_000;
+
+/// The thread that encodes what is stored.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    thread: thread::JoinHandle<()>,
+}
+
+impl Drain {
+    /// # Errors
+    /// The system has no thread to give.
+    pub(crate) fn start(name: String, pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> io::Result<Self> {
+        let executor = Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let run = || executor.block_on(Lanes::of(pipeline.clone(), spool.clone()).run());
+            // Nothing in memory outlives a panic but the spool and the pipeline, which bear one.
+            while catch_unwind(AssertUnwindSafe(run)).is_err() {
+                error!("delivery from the spool has panicked, and begins anew with what is stored");
+                if pipeline.is_closing() {
+                    break;
+                }
+                // What it had under way must not go on beside what begins anew.
+                executor.block_on(pipeline.all_stopped());
+                thread::sleep(WAITS.0);
+            }
+        })?;
+        Ok(Self { thread })
+    }
+
+    /// Waits until what is under way has ended, once the connector is being closed: then nothing more begins.
+    pub(crate) fn join(self) {
+        // Its panics are caught.
+        let _ = self.thread.join();
+    }
+}
+
+/// All lanes of a spool.
+struct Lanes {
+    pipeline: Arc<Pipeline>,
+    spool: Arc<Spool>,
+    budget: Arc<Budget>,
+    /// How many messages are parked, in all lanes.
+    parked: AtomicUsize,
+}
+
+/// A record that is in memory.
+struct Opened {
+    record: Record,
+    _memory: Share,
+}
+
+impl Lanes {
+    fn of(pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> Self {
+        Self { pipeline, spool, budget: Budget::of(MEMORY), parked: AtomicUsize::new(0) }
+    }
+
+    async fn run(&self) {
+        let mut news = self.spool.news();
+        let mut lanes = FuturesUnordered::new();
+        let mut under_way = HashSet::new();
+        loop {
+            news.mark_unchanged();
+            for lane in self.spool.lanes() {
+                if under_way.insert(lane.clone()) {
+                    lanes.push(async move {
+                        match self.pipeline.config.ordering {
+                            Ordering::Partition => self.deliver_in_order(&lane).await,
+                            Ordering::Key(_) | Ordering::None => self.deliver_side_by_side(&lane).await,
+                        }
+                        lane
+                    });
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.pipeline.closing() => break,
+                Some(lane) = lanes.next() => {
+                    under_way.remove(&lane);
+                }
+                // The spool outlives this, so there is no error.
+                _ = news.changed() => {}
+            }
+        }
+        while lanes.next().await.is_some() {}
+    }
+
+    /// Reads the first unsettled record behind the one with this sequence.
+    fn open_next(
+        &self,
+        lane: &LaneKey,
+        after: u64,
+        admission: Admission,
+    ) -> Result<Option<Opened>, SpoolError> {
+        Ok(self.spool.next(lane, after)?.map(|record| Opened::of(record, admission)))
+    }
+
+    /// Reads a record once more.
+    fn open_again(
+        &self,
+        lane: &LaneKey,
+        sequence: u64,
+        admission: Admission,
+    ) -> Result<Option<Opened>, SpoolError> {
+        Ok(self.spool.again(lane, sequence)?.map(|record| Opened::of(record, admission)))
+    }
+
+    /// Delivers the selected messages of a record.
+    async fn deliver(
+        &self,
+        record: &Record,
+        selection: &Selection,
+        keys: Option<(&[u64], &Shared)>,
+    ) -> Result<Account, SpoolError> {
+        let stored = record.decode()?;
+        let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
+        let ago = SystemTime::now().duration_since(stored.accepted).unwrap_or_default();
+        let patience = self.pipeline.patience(ago).of_kept();
+        let progress = InSpool { spool: &self.spool, record, selection, keys };
+        let dead_letters = self.pipeline.dead_letters.as_ref();
+        let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
+        settle::report(&batch, &account);
+        self.pipeline.counters.settled(&account);
+        if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
+            warn!(
+                "{}: {} messages are neither delivered nor dead letters, and stay in the spool",
+                record.lane,
+                account.unwritten.len()
+            );
+        }
+        Ok(account)
+    }
+
+    /// The key of each message of a record, where keys are kept in order.
+    fn keys(&self, record: &Record) -> Result<Vec<u64>, SpoolError> {
+        let Ordering::Key(template) = &self.pipeline.config.ordering else { return Ok(Vec::new()) };
+        let stored = record.decode()?;
+        let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
+        let key = |message| plan::hash(&template.key(&batch, message));
+        Ok(stored.messages.iter().map(key).collect())
+    }
+
+    fn may_park_more(&self) -> bool {
+        self.parked.load(Relaxed) < MOST_PARKED
+    }
+}
+
+impl Opened {
+    fn of(record: Record, admission: Admission) -> Self {
+        let memory = admission.take(record.length() * OF_RECORD);
+        Self { record, _memory: memory }
+    }
+}

@@ -1,0 +1,161 @@
+//! A lane on its way: its bodies are sent one after the other, or side by side where there is no order.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Sleep},
+};
+
+use crate::{
+    deliver::{Delivery, Origin, Parts, Patience, RetryState, Settled},
+    encode::{Body, Refusal},
+    settle::{Failure, Outcome},
+};
+
+/// What a lane is made of.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// A body, and the attempts that were made at it before.
+    Body(Body, RetryState),
+    /// A message, an index into the batch, that is in no body.
+    Refused(usize, Refusal),
+}
+
+/// Outcomes that are to be settled.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) settled: Vec<Settled>,
+    /// Told once that is done: whether all of them are settled.
+    pub(crate) all_settled: oneshot::Sender<bool>,
+}
+
+/// Sends the bodies of one lane.
+pub(crate) struct LaneSender {
+    pub(crate) delivery: Arc<Delivery>,
+    /// `None` where there is no order, and each body stands for itself.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) patience: Patience,
+    /// How many bodies may be under way. With 1 they go in order: a message that failed is settled before the next is sent.
+    pub(crate) at_once: usize,
+    /// How long what was delivered may wait to be settled together with what comes after it; by the end, without.
+    pub(crate) held: Option<Duration>,
+    pub(crate) decided: mpsc::Sender<Decision>,
+}
+
+/// Outcomes that are known and not settled yet.
+#[derive(Default)]
+struct Unsettled {
+    outcomes: Vec<Settled>,
+    /// Whether there is anything but deliveries among them.
+    failed: bool,
+}
+
+impl LaneSender {
+    /// Sends what comes until no more does, or until a lane in order cannot go on.
+    pub(crate) async fn run(self, mut sets: mpsc::Receiver<Vec<Item>>) {
+        let mut due = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut unsettled = Unsettled::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut items = Vec::new().into_iter();
+        // The rest of a body that came apart, in order.
+        let mut rest: Option<Parts> = None;
+        loop {
+            while under_way.len() < self.at_once {
+                let parts = match rest.take() {
+                    Some(parts) => parts,
+                    None => match items.next() {
+                        None => break,
+                        Some(Item::Refused(message, refusal)) => {
+                            unsettled.add(vec![(vec![message], Outcome::Failed(Failure::from(refusal)))]);
+                            continue;
+                        }
+                        Some(Item::Body(body, retry)) => Parts::of(body, retry),
+                    },
+                };
+                if let Some(failure) = self.delivery.refuses(&self.patience) {
+                    // All that is left ends for the same reason, and is settled in one go.
+                    unsettled
+                        .add(parts.messages().map(|part| (part, Outcome::Failed(failure.clone()))).collect());
+                    continue;
+                }
+                // What failed is on disk before the next message in order is sent.
+                if self.is_in_order() && unsettled.failed && !self.settle(&mut unsettled).await {
+                    return;
+                }
+                under_way.push(self.send(parts));
+            }
+            tokio::select! {
+                Some(set) = sets.recv(), if under_way.len() < self.at_once => items = set.into_iter(),
+                Some((parts, outcomes)) = under_way.next() => {
+                    self.hold(due.as_mut(), &unsettled);
+                    let parked = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Parked(_)));
+                    unsettled.add(outcomes);
+                    if self.is_in_order() && parked {
+                        // Its successors wait where they are kept, in the parts that it came into.
+                        unsettled.park(&parts);
+                        break;
+                    }
+                    if !self.is_in_order() && unsettled.failed {
+                        self.hand_over(&mut unsettled).await;
+                    }
+                    rest = Some(parts).filter(|parts| !parts.is_empty());
+                }
+                () = &mut due, if self.held.is_some() && !unsettled.outcomes.is_empty() && !under_way.is_empty() => {
+                    self.hand_over(&mut unsettled).await;
+                }
+                else => break,
+            }
+        }
+        self.hand_over(&mut unsettled).await;
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.at_once == 1
+    }
+
+    async fn send(&self, mut parts: Parts) -> (Parts, Vec<Settled>) {
+        let origin = self.origin.unwrap_or_else(Origin::unique);
+        let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.patience).await;
+        (parts, outcomes)
+    }
+
+    /// The first outcome that waits sets the time by which all are settled.
+    fn hold(&self, due: std::pin::Pin<&mut Sleep>, unsettled: &Unsettled) {
+        if let Some(held) = self.held.filter(|_| unsettled.outcomes.is_empty()) {
+            due.reset(Instant::now() + held);
+        }
+    }
+
+    /// Has outcomes settled, and waits for it. Returns whether all of them are.
+    async fn settle(&self, unsettled: &mut Unsettled) -> bool {
+        self.hand_over(unsettled).await.await.unwrap_or(false)
+    }
+
+    /// Hands outcomes over to be settled; what is returned tells when they are.
+    async fn hand_over(&self, unsettled: &mut Unsettled) -> oneshot::Receiver<bool> {
+        let (all_settled, done) = oneshot::channel();
+        let settled = std::mem::take(unsettled).outcomes;
+        if !settled.is_empty() {
+            // When nobody settles any more, the call is over, and nothing is left to be told.
+            let _ = self.decided.send(Decision { settled, all_settled }).await;
+        }
+        done
+    }
+}
+
+impl Unsettled {
+    fn add(&mut self, outcomes: Vec<Settled>) {
+        self.failed |= outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Delivered));
+        self.outcomes.extend(outcomes);
+    }
+
+    /// Parks parts behind one that is parked, until the same time.
+    fn park(&mut self, behind: &Parts) {
+        let Some((_, Outcome::Parked(first))) = self.outcomes.last() else { return };
+        let parked = first.behind();
+        let parts = behind.messages().map(|part| (part, Outcome::Parked(parked.clone())));
+        self.outcomes.extend(parts.collect::<Vec<_>>());
+    }
+}
