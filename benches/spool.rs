@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iggy_connector_http_sink::spool::{LaneKey, Options, Spool, SyncMode, WhenFull};
+use iggy_connector_http_sink::spool::{LaneKey, LanesBy, Options, Spool, SyncMode, WhenFull};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata, host::encode_batch};
 
 const SMALL: u64 = 10;
@@ -52,7 +52,13 @@ fn messages(first: u64, count: u64, payload: &[u8]) -> Vec<BorrowedMessage<'_>> 
 }
 
 fn open(path: &Path, sync: SyncMode) -> Spool {
-    let options = Options { path: path.to_owned(), max_bytes: 8 << 30, when_full: WhenFull::Block, sync };
+    let options = Options {
+        path: path.to_owned(),
+        max_bytes: 8 << 30,
+        when_full: WhenFull::Block,
+        sync,
+        lanes: LanesBy::Label,
+    };
     Spool::open(&options).unwrap().0
 }
 

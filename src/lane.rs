@@ -27,6 +27,8 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) settled: Vec<Settled>,
+    /// The parts that a body came into, which are sent next.
+    pub(crate) sending: Vec<Vec<usize>>,
     /// Told once that is done: whether all of them are settled.
     pub(crate) all_settled: oneshot::Sender<bool>,
 }
@@ -117,8 +119,19 @@ impl LaneSender {
 
     async fn send(&self, mut parts: Parts) -> (Parts, Vec<Settled>) {
         let origin = self.origin.unwrap_or_else(Origin::unique);
-        let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.patience).await;
-        (parts, outcomes)
+        loop {
+            let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.patience).await;
+            if !outcomes.is_empty() || parts.is_empty() {
+                return (parts, outcomes);
+            }
+            // It came apart: what is kept has to know how, before the parts are sent.
+            if self.held.is_some() {
+                let (all_settled, noted) = oneshot::channel();
+                let sending = parts.messages().collect();
+                let _ = self.decided.send(Decision { settled: Vec::new(), sending, all_settled }).await;
+                let _ = noted.await;
+            }
+        }
     }
 
     /// The first outcome that waits sets the time by which all are settled.
@@ -139,7 +152,7 @@ impl LaneSender {
         let settled = std::mem::take(unsettled).outcomes;
         if !settled.is_empty() {
             // When nobody settles any more, the call is over, and nothing is left to be told.
-            let _ = self.decided.send(Decision { settled, all_settled }).await;
+            let _ = self.decided.send(Decision { settled, sending: Vec::new(), all_settled }).await;
         }
         done
     }

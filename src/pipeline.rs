@@ -18,7 +18,7 @@ use crate::{
     executor::Executor,
     lane::{Decision, Item, LaneSender},
     plan,
-    settle::{Account, DeadLetters, Failure, Ledger, MessageState, Outcome, Progress},
+    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
 };
@@ -148,10 +148,9 @@ impl Pipeline {
             Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
             Ordering::Key(_) | Ordering::None => None,
         };
-        let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
         let (decided, mut decisions) = mpsc::channel(64);
         // Each lane is encoded here and delivered on the connector's thread.
-        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, state)
+        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, progress)
             .into_iter()
             .map(|lane| {
                 let (bodies, queued) = mpsc::channel(1);
@@ -180,6 +179,11 @@ impl Pipeline {
                     let mut known: Vec<Decision> = vec![first];
                     while let Ok(more) = decisions.try_recv() {
                         known.push(more);
+                    }
+                    if let Some(progress) = progress {
+                        for decision in known.iter().filter(|decision| !decision.sending.is_empty()) {
+                            progress.sending(&decision.sending);
+                        }
                     }
                     let settled = known.iter_mut().flat_map(|decision| std::mem::take(&mut decision.settled));
                     let all = ledger.settle(settled.collect(), &self.executor).await;
@@ -239,6 +243,16 @@ impl Pipeline {
                     None if set.is_empty() => return,
                     None => break,
                 }
+            }
+            if let Some(progress) = progress.filter(|_| self.config.body.mode.batches()) {
+                let bodies: Vec<Vec<usize>> = set
+                    .iter()
+                    .filter_map(|item| match item {
+                        Item::Body(body, _) => Some(body.messages().collect()),
+                        Item::Refused(..) => None,
+                    })
+                    .collect();
+                progress.sending(&bodies);
             }
             place.send(set);
             most = (most * 2).min(MOST_IN_SET);

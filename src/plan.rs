@@ -7,7 +7,7 @@ use twox_hash::XxHash3_64;
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    settle::MessageState,
+    settle::{MessageState, Progress},
 };
 
 /// Messages that go out in order, as indexes into their batch. What is in different lanes goes out
@@ -45,13 +45,15 @@ impl Lane {
 /// A batch is of one topic, and the partition of each of its messages is not told; so what keeps
 /// partitions in order is one lane for all. By key there is one lane for each key where a request
 /// holds one message; where it holds many, keys share as many lanes as there can be requests at once.
-pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, state: impl Fn(usize) -> MessageState) -> Vec<Lane> {
+pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Progress>) -> Vec<Lane> {
     let messages = batch.messages.len();
+    let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
+    let before = progress.map(Progress::bodies).unwrap_or_default();
     let Ordering::Key(template) = &config.ordering else {
-        if (0..messages).any(|message| state(message) != MessageState::Open) {
-            return vec![Lane::Some(open(0..messages, state))];
+        if before.is_empty() && (0..messages).all(|message| state(message) == MessageState::Open) {
+            return vec![Lane::All(messages)];
         }
-        return vec![Lane::All(messages)];
+        return vec![Lane::Some(places(0..messages, state, &before))];
     };
     let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
     let mut lanes: Vec<Vec<usize>> = Vec::new();
@@ -68,20 +70,41 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, state: impl Fn(usize) ->
         });
         lanes[lane].push(index);
     }
-    lanes.into_iter().map(|lane| Lane::Some(open(lane, &state))).collect()
+    lanes.into_iter().map(|lane| Lane::Some(places(lane, state, &before))).collect()
 }
 
-fn open(lane: impl IntoIterator<Item = usize>, state: impl Fn(usize) -> MessageState) -> Vec<Place> {
+/// The places of the open messages of a lane. Those that were sent together before are together again, without others; and
+/// what follows a settled one begins a body.
+fn places(
+    lane: impl IntoIterator<Item = usize>,
+    state: impl Fn(usize) -> MessageState,
+    before: &[Vec<usize>],
+) -> Vec<Place> {
+    // Bodies of one lane do not share messages, and all messages of a body are of one lane.
+    let body_of: HashMap<usize, &Vec<usize>> =
+        before.iter().flat_map(|body| body.iter().map(move |message| (*message, body))).collect();
     let mut begins = false;
     let mut places = Vec::new();
     for message in lane {
         match state(message) {
-            MessageState::Settled => begins = true,
-            MessageState::Elsewhere => {}
-            now @ (MessageState::Open | MessageState::Begins) => {
-                places.push(Place { message, begins: begins || now == MessageState::Begins });
-                begins = false;
+            MessageState::Open => {}
+            MessageState::Settled => {
+                begins = true;
+                continue;
             }
+            MessageState::Elsewhere => continue,
+        }
+        let Some(body) = body_of.get(&message) else {
+            places.push(Place { message, begins });
+            begins = false;
+            continue;
+        };
+        // The whole body stands where its first open message does.
+        let mut open = body.iter().copied().filter(|message| state(*message) == MessageState::Open);
+        if open.next() == Some(message) {
+            places.push(Place { message, begins: true });
+            places.extend(open.map(|message| Place { message, begins: false }));
+            begins = true;
         }
     }
     places
@@ -133,7 +156,7 @@ mod tests {
             })
             .collect();
         let batch = Batch::borrowed(&topic, &metadata, &messages);
-        let lanes = lanes(&batch, &config, |_| MessageState::Open);
+        let lanes = lanes(&batch, &config, None);
         lanes
             .iter()
             .map(|lane| (0..).map_while(|place| lane.get(place)).map(|place| values[place.message]).collect())
@@ -164,15 +187,30 @@ mod tests {
         }
     }
 
+    fn planned(state: impl Fn(usize) -> MessageState, before: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        let mut bodies: Vec<Vec<usize>> = Vec::new();
+        for Place { message, begins } in places(10..20, state, before) {
+            if begins || bodies.is_empty() {
+                bodies.push(Vec::new());
+            }
+            bodies.last_mut().expect("one was begun").push(message);
+        }
+        bodies
+    }
+
     #[test]
     fn settled_messages_are_left_out_and_what_follows_them_begins_a_body() {
         let state = |message| match message {
             10 | 12 | 13 => MessageState::Settled,
-            15 => MessageState::Elsewhere,
+            16 => MessageState::Elsewhere,
             _ => MessageState::Open,
         };
-        let places = open(10..17, state);
-        let places: Vec<(usize, bool)> = places.iter().map(|place| (place.message, place.begins)).collect();
-        assert_eq!(places, [(11, true), (14, true), (16, false)]);
+        assert_eq!(planned(state, &[]), [vec![11], vec![14, 15, 17, 18, 19]]);
+    }
+
+    #[test]
+    fn what_was_sent_together_is_sent_together_again() {
+        let bodies = planned(|_| MessageState::Open, &[vec![12, 13], vec![16, 18]]);
+        assert_eq!(bodies, [vec![10, 11], vec![12, 13], vec![14, 15], vec![16, 18], vec![17, 19]]);
     }
 }

@@ -11,11 +11,11 @@ use tracing::{error, info};
 use crate::{
     abandoned,
     batch::{Batch, Written},
-    config::{self, Config, SpoolConfig},
+    config::{self, Config, Ordering, SpoolConfig},
     drain::Drain,
     pipeline::{Closing, Pipeline},
     settle::{self, Failure, Reason},
-    spool::{self, Options, Spool, SpoolError, SyncMode},
+    spool::{self, LanesBy, Options, Spool, SpoolError, SyncMode},
 };
 
 /// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
@@ -134,6 +134,11 @@ impl HttpSink {
                 config::WhenFull::DeadLetter => spool::WhenFull::DeadLetter,
             },
             sync: config.sync.map_or(SyncMode::Batch, SyncMode::Within),
+            lanes: match pipeline.config.ordering {
+                Ordering::Partition => LanesBy::Partition,
+                Ordering::Key(_) => LanesBy::Topic,
+                Ordering::None => LanesBy::Label,
+            },
         };
         let (spool, recovery) = Spool::open(&options).map_err(|why| Error::InitError(why.to_string()))?;
         if recovery.damages.is_empty() {

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use iggy_connector_http_sink::spool::{LaneKey, Options, Spool, SyncMode, WhenFull, holds_messages, status};
+use iggy_connector_http_sink::spool::{
+    LaneKey, LanesBy, Options, Spool, SyncMode, WhenFull, holds_messages, status,
+};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 const KILLS: u64 = 12;
@@ -17,7 +19,13 @@ const TOPICS: [&str; 3] = ["a", "b", "c"];
 const FOLDER: &str = "SPOOL_STORE_FOLDER";
 
 fn options(path: &Path) -> Options {
-    Options { path: path.to_owned(), max_bytes: 256 << 20, when_full: WhenFull::Block, sync: SyncMode::Batch }
+    Options {
+        path: path.to_owned(),
+        max_bytes: 256 << 20,
+        when_full: WhenFull::Block,
+        sync: SyncMode::Batch,
+        lanes: LanesBy::Label,
+    }
 }
 
 fn accept(spool: &Spool, topic: &str, first: u64, count: u64) -> usize {

@@ -74,8 +74,8 @@ impl Parts {
 }
 
 impl Delivery {
-    /// Brings the next part of a body to its endpoint, and says what became of its messages. Every message of the body
-    /// has exactly one outcome once no part is left. The outcome of a part is known before the next one is sent.
+    /// Brings the next part of a body to its endpoint, and says what became of its messages; nothing where it came apart
+    /// into smaller ones, which are sent next. Every message of the body has exactly one outcome once no part is left.
     pub(crate) async fn deliver_next(
         &self,
         parts: &mut Parts,
@@ -83,14 +83,12 @@ impl Delivery {
         patience: &Patience,
     ) -> Vec<Settled> {
         let mut settled = Vec::new();
-        while settled.is_empty()
-            && let Some(Part { body, search }) = parts.parts.pop()
-        {
+        if let Some(Part { body, search }) = parts.parts.pop() {
             if body.bytes.len() > self.body_limit()
                 && let Some((left, right)) = body.halves()
             {
                 parts.parts.extend([right, left].map(|body| Part { body, search }));
-                continue;
+                return settled;
             }
             let retry = std::mem::take(&mut parts.retry);
             let outcome = match self.send(&body, origin, patience.clone(), retry).await {
@@ -109,7 +107,7 @@ impl Delivery {
                         );
                         self.learned(|size, now| size.refused(body.bytes.len(), now));
                         parts.parts.extend([right, left].map(|body| Part { body, search }));
-                        continue;
+                        return settled;
                     }
                     None => Outcome::Failed(failure),
                 },
@@ -120,7 +118,7 @@ impl Delivery {
                             parts.searches.len() - 1
                         });
                         parts.parts.extend([right, left].map(|body| Part { body, search: Some(search) }));
-                        continue;
+                        return settled;
                     }
                     if let Some(search) = search.map(|search| &mut parts.searches[search]) {
                         search.bad += 1;

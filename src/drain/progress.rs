@@ -12,7 +12,7 @@ use super::parked::{Parked, Unit};
 use crate::{
     deliver::RetryState,
     settle::{MessageState, Progress},
-    spool::{Record, Spool},
+    spool::{BodyRanges, Record, Spool},
 };
 
 /// Which messages of a record are sent, and what is known of them from attempts before.
@@ -71,6 +71,18 @@ impl Selection {
     }
 }
 
+/// Ascending indexes as ranges. A record has no more messages than fit.
+fn ranges(messages: &[usize]) -> BodyRanges {
+    let mut ranges = BodyRanges::new();
+    for message in messages.iter().filter_map(|message| u32::try_from(*message).ok()) {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(message) => *last = message,
+            _ => ranges.push((message, message)),
+        }
+    }
+    ranges
+}
+
 impl Progress for InSpool<'_> {
     fn state(&self, message: usize) -> MessageState {
         // A record has no more messages than fit.
@@ -79,10 +91,27 @@ impl Progress for InSpool<'_> {
             MessageState::Settled
         } else if !self.selection.contains(message) {
             MessageState::Elsewhere
-        } else if self.selection.begins.contains_key(&message) {
-            MessageState::Begins
         } else {
             MessageState::Open
+        }
+    }
+
+    fn bodies(&self) -> Vec<Vec<usize>> {
+        let messages = |body: &BodyRanges| {
+            body.iter().flat_map(|(first, last)| *first as usize..=*last as usize).collect()
+        };
+        self.record.bodies().iter().map(messages).collect()
+    }
+
+    fn sending(&self, bodies: &[Vec<usize>]) {
+        let known = self.record.bodies();
+        let new: Vec<BodyRanges> =
+            bodies.iter().map(|body| ranges(body)).filter(|body| !known.contains(body)).collect();
+        if new.is_empty() {
+            return;
+        }
+        if let Err(why) = self.spool.note_bodies(&self.record.lane, self.record.sequence, new) {
+            error!("{}: {why}: after a crash messages may be sent together with others", self.record.lane);
         }
     }
 

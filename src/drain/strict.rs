@@ -22,6 +22,7 @@ impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_in_order(&self, lane: &LaneKey) {
         let mut breaker_closed = self.pipeline.breaker_closed();
+        let mut emptied = self.spool.emptied();
         let mut ahead: Option<Opened> = None;
         let mut selection = Selection::default();
         let mut wait = WAITS.0;
@@ -35,6 +36,17 @@ impl Lanes {
                 Ok(None) => return,
                 Err(why) => (Err(why), None),
                 Ok(Some(opened)) => {
+                    emptied.mark_unchanged();
+                    if self.is_behind_another(lane, &opened) {
+                        // While it waits it takes no memory.
+                        drop(opened);
+                        tokio::select! {
+                            // The spool outlives this, so there is no error.
+                            _ = emptied.changed() => {}
+                            () = self.pipeline.closing() => {}
+                        }
+                        continue;
+                    }
                     let after = opened.record.sequence;
                     tokio::join!(self.deliver(&opened.record, &selection, None), self.read_ahead(lane, after))
                 }
@@ -55,7 +67,6 @@ impl Lanes {
                 (ahead, wait) = (next, WAITS.0);
                 continue;
             };
-            // While it waits it takes no memory.
             drop(next);
             if !later.for_breaker {
                 wait = (wait * 2).min(WAITS.1);
@@ -74,6 +85,14 @@ impl Lanes {
             admission = self.budget.admit() => self.open_next(lane, 0, admission),
             () = self.pipeline.closing() => Ok(None),
         }
+    }
+
+    /// Whether something in another lane is to be delivered before this record, which may hold several partitions.
+    fn is_behind_another(&self, lane: &LaneKey, opened: &Opened) -> bool {
+        lane.is_of_several()
+            && opened.record.decode().is_ok_and(|stored| {
+                self.spool.is_behind_another(lane, stored.metadata.partition_id, &stored.messages)
+            })
     }
 
     /// Reads the record behind one that is on its way, where there is memory left. If it cannot be read, that is told when it

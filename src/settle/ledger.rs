@@ -27,8 +27,14 @@ pub(crate) trait Progress: fmt::Debug + Sync {
     /// What is known of a message, an index into the batch.
     fn state(&self, message: usize) -> MessageState;
 
+    /// The bodies that open messages were sent in before, each ascending.
+    fn bodies(&self) -> Vec<Vec<usize>>;
+
     /// The attempts that were made at the body that begins with this message.
     fn retry(&self, message: usize) -> RetryState;
+
+    /// Messages are about to be sent together.
+    fn sending(&self, bodies: &[Vec<usize>]);
 
     /// These messages have their outcome.
     fn settled(&self, messages: &[usize]);
@@ -39,8 +45,6 @@ pub(crate) trait Progress: fmt::Debug + Sync {
 pub(crate) enum MessageState {
     /// It is to be sent.
     Open,
-    /// It is to be sent, and begins a body, as it did before.
-    Begins,
     /// It had its outcome before.
     Settled,
     /// Something else sees to it.
@@ -51,7 +55,7 @@ impl MessageState {
     /// Whether it is to be sent now.
     pub(crate) fn is_open(self) -> bool {
         match self {
-            Self::Open | Self::Begins => true,
+            Self::Open => true,
             Self::Settled | Self::Elsewhere => false,
         }
     }
@@ -220,9 +224,15 @@ mod tests {
             MessageState::Open
         }
 
+        fn bodies(&self) -> Vec<Vec<usize>> {
+            Vec::new()
+        }
+
         fn retry(&self, _message: usize) -> RetryState {
             RetryState::default()
         }
+
+        fn sending(&self, _bodies: &[Vec<usize>]) {}
 
         fn settled(&self, messages: &[usize]) {
             self.0.lock().expect("no panic").push(messages.to_vec());

@@ -8,7 +8,7 @@ use std::{
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 
 use super::{
-    LaneKey, Spool, SpoolError, SyncMode, WhenFull,
+    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull, mixed,
     record::Draft,
     state::{Pending, Phase, State, Written},
     store::{Shared, lock},
@@ -40,12 +40,12 @@ impl Spool {
         if messages.is_empty() {
             return Ok(Accepted::default());
         }
-        let key = LaneKey::of(topic, metadata.partition_id);
+        let topic_key = LaneKey::of_several(topic).topic_key();
         let mut identities = Identity::of_all(metadata.partition_id, messages);
-        let turn = lock(&self.turns).entry(key.topic_key()).or_default().clone();
+        let turn = lock(&self.turns).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
         let _turn = lock(&turn);
-        let repeats = self.shared.lock().windows.repeats(&key.topic_key(), &identities);
+        let repeats = self.shared.lock().windows.repeats(&topic_key, &identities);
         let mut kept = Vec::new();
         if !repeats.is_empty() {
             let is_new = |index: usize| repeats.binary_search(&index).is_err();
@@ -58,12 +58,20 @@ impl Spool {
         if new.is_empty() {
             return Ok(accepted);
         }
+        let key = match self.shared.lanes {
+            LanesBy::Topic => LaneKey::of_several(topic),
+            LanesBy::Label => LaneKey::of(topic, metadata.partition_id),
+            LanesBy::Partition => {
+                mixed::lane_for(&self.shared.lock().lanes, topic, metadata.partition_id, new)
+            }
+        };
         let buffer = self.shared.buffer();
         let draft = Draft::batch(&key, metadata, new, buffer).ok_or_else(|| SpoolError::TooLarge {
             needed: new.iter().map(|message| (message.headers.len() + message.payload.len()) as u64).sum(),
             max: u64::from(u32::MAX),
         })?;
-        self.shared.store(key, draft, identities)?;
+        self.shared.store(key.clone(), draft, identities)?;
+        mixed::stored(&mut self.shared.lock().lanes, &key, metadata.partition_id, new);
         Ok(accepted)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     LaneKey,
     format::{Header, Kind},
     lanes::Lane,
+    record::BodyRanges,
     window::{Identity, Windows},
 };
 
@@ -18,6 +19,39 @@ pub(super) struct Checkpoint<'c> {
     pub(super) lanes: Vec<LaneState<'c>>,
     #[serde(borrow)]
     pub(super) windows: Vec<WindowState<'c>>,
+}
+
+/// What stands behind a [`Checkpoint`] since version 2.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Added<'c> {
+    #[serde(borrow)]
+    pub(super) lanes: Vec<AddedState<'c>>,
+}
+
+/// More of a lane.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AddedState<'c> {
+    stream: &'c str,
+    topic: &'c str,
+    partition: u32,
+    pub(super) last: Option<u64>,
+    pub(super) sure: Option<u64>,
+    pub(super) unsure: Option<u64>,
+    /// The bodies of unsettled records.
+    pub(super) bodies: Vec<(u64, Vec<BodyRanges>)>,
+}
+
+impl AddedState<'_> {
+    pub(super) fn key(&self) -> LaneKey {
+        LaneKey::new(self.stream, self.topic, self.partition)
+    }
+}
+
+/// Reads a checkpoint of any version.
+pub(super) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>)> {
+    let (checkpoint, rest) = postcard::take_from_bytes(body).ok()?;
+    let added = if rest.is_empty() { Added::default() } else { postcard::from_bytes(rest).ok()? };
+    Some((checkpoint, added))
 }
 
 /// A lane.
@@ -116,11 +150,24 @@ pub(super) fn record(
             })
             .collect(),
     };
-    let body = postcard::to_stdvec(&checkpoint).ok()?;
+    let added = Added { lanes: lanes.iter().map(|(key, lane)| added_state(key, lane)).collect() };
+    let body = postcard::to_stdvec(&(checkpoint, added)).ok()?;
     let header = Header::of(Kind::Checkpoint, &body)?;
     let mut record = header.bytes(segment, position).to_vec();
     record.extend_from_slice(&body);
     Some(record)
+}
+
+fn added_state<'c>(key: &'c LaneKey, lane: &Lane) -> AddedState<'c> {
+    AddedState {
+        stream: key.stream(),
+        topic: key.topic(),
+        partition: key.partition(),
+        last: lane.last,
+        sure: lane.sure,
+        unsure: lane.unsure,
+        bodies: lane.bodies.iter().map(|(sequence, bodies)| (*sequence, bodies.clone())).collect(),
+    }
 }
 
 fn lane_state<'c>(key: &'c LaneKey, lane: &Lane) -> LaneState<'c> {

@@ -15,8 +15,8 @@ use crc32fast::Hasher;
 
 use super::LaneKey;
 
-/// The version of the format.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format. Version 1 had no records of bodies, and is read as well.
+pub(super) const VERSION: u32 = 2;
 /// The length of the head of a segment.
 pub(super) const HEAD: u64 = 16;
 /// The length of the fixed part of a record's header.
@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Checkpoint = 3,
     /// Bytes that were damaged, passed over.
     Gap = 4,
+    /// Which messages of a batch are sent together.
+    Bodies = 5,
 }
 
 /// The fixed part of a record's header.
@@ -118,6 +120,7 @@ impl Header {
             2 => Kind::Progress,
             3 => Kind::Checkpoint,
             4 => Kind::Gap,
+            5 => Kind::Bodies,
             _ => return None,
         };
         Some(Self {
@@ -181,7 +184,7 @@ impl Head {
         let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
         if *bytes != head_of(version) {
             Self::Damaged
-        } else if version == VERSION {
+        } else if (1..=VERSION).contains(&version) {
             Self::Known
         } else {
             Self::OtherVersion(version)
@@ -237,7 +240,8 @@ mod tests {
     #[test]
     fn a_damaged_head_is_not_taken_for_another_version() {
         assert_eq!(Head::parse(&head()), Head::Known);
-        assert_eq!(Head::parse(&head_of(2)), Head::OtherVersion(2));
+        assert_eq!(Head::parse(&head_of(1)), Head::Known);
+        assert_eq!(Head::parse(&head_of(3)), Head::OtherVersion(3));
         for bit in 0..128 {
             let mut flipped = head();
             flipped[bit / 8] ^= 1 << (bit % 8);

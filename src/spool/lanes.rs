@@ -8,7 +8,10 @@ use std::{
 
 use iggy_connector_sdk::TopicMetadata;
 
-use super::{ranges::Ranges, window::Topic};
+use super::{ranges::Ranges, record::BodyRanges, window::Topic};
+
+/// The partition of batches that may hold messages of several.
+const SEVERAL: u32 = u32::MAX;
 
 /// A stream, a topic and a partition of it: what is kept in order, and goes on whatever other lanes do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +30,21 @@ impl LaneKey {
     /// The lane that batches of a topic with this label belong to.
     pub fn of(topic: &TopicMetadata, partition: u32) -> Self {
         Self::new(&topic.stream, &topic.topic, partition)
+    }
+
+    /// The lane of batches of a topic that may hold messages of several partitions.
+    pub fn of_several(topic: &TopicMetadata) -> Self {
+        Self::new(&topic.stream, &topic.topic, SEVERAL)
+    }
+
+    /// Whether its batches may hold messages of several partitions.
+    pub fn is_of_several(&self) -> bool {
+        self.partition == SEVERAL
+    }
+
+    /// Whether another lane is of the same topic.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self != other && self.topic == other.topic && self.stream == other.stream
     }
 
     /// The stream.
@@ -51,7 +69,12 @@ impl LaneKey {
 
 impl fmt::Display for LaneKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stream {}, topic {}, partition {}", self.stream, self.topic, self.partition)
+        write!(f, "stream {}, topic {}, ", self.stream, self.topic)?;
+        if self.is_of_several() {
+            f.write_str("several partitions")
+        } else {
+            write!(f, "partition {}", self.partition)
+        }
     }
 }
 
@@ -65,6 +88,14 @@ pub(super) struct Lane {
     runs: BTreeMap<u64, Run>,
     /// The settled messages of records that are not settled as a whole.
     pub(super) partly: BTreeMap<u64, Ranges>,
+    /// The bodies that messages of unsettled records were sent in.
+    pub(super) bodies: BTreeMap<u64, Vec<BodyRanges>>,
+    /// The last offset that was stored in this lane.
+    pub(super) last: Option<u64>,
+    /// The last offset of this partition that is sure, in whichever lane.
+    pub(super) sure: Option<u64>,
+    /// The greatest offset stored since then that may be of this partition or not.
+    pub(super) unsure: Option<u64>,
     /// The records that were handed out, or are partly settled.
     pub(super) known: HashMap<u64, Known>,
     /// How many messages are unsettled.
@@ -98,6 +129,10 @@ impl Default for Lane {
             next: 1,
             runs: BTreeMap::new(),
             partly: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            last: None,
+            sure: None,
+            unsure: None,
             known: HashMap::new(),
             messages: 0,
             bytes: 0,
@@ -154,6 +189,7 @@ impl Lane {
             self.runs.insert(sequence + 1, Run { position, ..run });
         }
         self.partly.remove(&sequence);
+        self.bodies.remove(&sequence);
         self.known.remove(&sequence);
         Some(run.segment)
     }
@@ -161,10 +197,14 @@ impl Lane {
     /// A record has another place now.
     pub(super) fn relocate(&mut self, sequence: u64, known: &Known) {
         let (partly, read) = (self.partly.remove(&sequence), self.known.contains_key(&sequence));
+        let bodies = self.bodies.remove(&sequence);
         self.remove(sequence);
         self.insert(sequence, known.segment, known.end - known.length);
         if let Some(partly) = partly {
             self.partly.insert(sequence, partly);
+        }
+        if let Some(bodies) = bodies {
+            self.bodies.insert(sequence, bodies);
         }
         if read {
             self.known.insert(sequence, *known);
@@ -178,11 +218,22 @@ impl Lane {
         for first in lost {
             let Some(run) = self.runs.remove(&first) else { continue };
             self.partly.retain(|sequence, _| !(first..=run.last).contains(sequence));
+            self.bodies.retain(|sequence, _| !(first..=run.last).contains(sequence));
             self.known.retain(|sequence, _| !(first..=run.last).contains(sequence));
         }
         if self.runs.is_empty() {
             (self.messages, self.bytes) = (0, 0);
         }
+    }
+
+    /// Messages of a record are sent together, whatever they were sent with before.
+    pub(super) fn sent_together(&mut self, sequence: u64, bodies: Vec<BodyRanges>) {
+        let known = self.bodies.entry(sequence).or_default();
+        let touch = |one: &BodyRanges, other: &BodyRanges| {
+            one.iter().any(|a| other.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
+        };
+        known.retain(|before| !bodies.iter().any(|body| touch(before, body)));
+        known.extend(bodies);
     }
 
     /// The unsettled sequences, first and last of each range.

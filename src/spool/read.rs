@@ -11,6 +11,7 @@ use super::{
     format::{Kind, segment_name},
     lanes::{Known, Run},
     ranges::Ranges,
+    record::BodyRanges,
     store::{Shared, lock},
     walk::{Found, Place, Walker},
 };
@@ -83,10 +84,10 @@ impl Reader {
             let mut body = shared.buffer();
             match self.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
-                    if let Some(settled) = shared.known(lane, &wanted, place) {
+                    if let Some((settled, bodies)) = shared.known(lane, &wanted, place) {
                         let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
                         let messages = place.header.messages;
-                        return Ok(Some(Record { lane, sequence, settled, messages, body, shared }));
+                        return Ok(Some(Record { lane, sequence, settled, bodies, messages, body, shared }));
                     }
                     // Settled, or moved, while it was read.
                 }
@@ -176,9 +177,9 @@ fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> Spool
 }
 
 impl Shared {
-    /// Notes what is known of a record now that it was read, and tells which of its messages are settled;
-    /// `None` if it is not there any more.
-    fn known(&self, lane: &LaneKey, wanted: &Wanted, place: Place) -> Option<Ranges> {
+    /// Notes what is known of a record now that it was read, and tells which of its messages are settled, and which were
+    /// sent together; `None` if it is not there any more.
+    fn known(&self, lane: &LaneKey, wanted: &Wanted, place: Place) -> Option<(Ranges, Vec<BodyRanges>)> {
         let mut state = self.lock();
         let lane = state.lanes.get_mut(lane)?;
         let run = lane.run(wanted.sequence)?;
@@ -191,7 +192,8 @@ impl Shared {
         if run.segment == known.segment || !lane.known.contains_key(&wanted.sequence) {
             lane.known.insert(wanted.sequence, known);
         }
-        Some(lane.partly.get(&wanted.sequence).cloned().unwrap_or_default())
+        let settled = lane.partly.get(&wanted.sequence).cloned().unwrap_or_default();
+        Some((settled, lane.bodies.get(&wanted.sequence).cloned().unwrap_or_default()))
     }
 
     /// Gives up a record that cannot be found or read.

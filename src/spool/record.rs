@@ -19,6 +19,9 @@ use super::{
 /// two lengths of 5.
 const MESSAGE_OVERHEAD: usize = 72;
 
+/// The messages of a body, as ranges of indexes into their batch, first and last of each, ascending.
+pub type BodyRanges = Vec<(u32, u32)>;
+
 /// A batch that is in the spool.
 #[derive(Debug)]
 pub struct Record {
@@ -27,6 +30,7 @@ pub struct Record {
     /// Its place in the lane: a later batch has a greater one. The first has 1.
     pub sequence: u64,
     pub(super) settled: Ranges,
+    pub(super) bodies: Vec<BodyRanges>,
     pub(super) messages: u32,
     pub(super) body: Vec<u8>,
     /// Where the memory of the body comes from, and goes to.
@@ -68,6 +72,11 @@ impl Record {
     /// Whether a message of the batch is settled already.
     pub fn is_settled(&self, message: u32) -> bool {
         self.settled.contains(u64::from(message))
+    }
+
+    /// The bodies that were sent with messages of the batch before, as far as these are unsettled.
+    pub fn bodies(&self) -> &[BodyRanges] {
+        &self.bodies
     }
 
     /// How many messages the batch has, settled ones included.
@@ -140,6 +149,19 @@ impl Draft {
         Some(draft)
     }
 
+    /// Encodes which messages of a record are sent together.
+    pub(super) fn bodies(
+        lane: &LaneKey,
+        sequence: u64,
+        bodies: &[BodyRanges],
+        bytes: Vec<u8>,
+    ) -> Option<Self> {
+        let ranges: usize = bodies.iter().map(Vec::len).sum();
+        let mut draft = Self::new(Kind::Bodies, lane, &bodies, bodies.len() * 5 + ranges * 10, bytes)?;
+        draft.header.sequence = sequence;
+        Some(draft)
+    }
+
     /// A record that was read, for another place.
     pub(super) fn moved(header: Header, names: &[u8], body: &[u8]) -> Self {
         let bytes = [&[0; PREFIX], names, body].concat();
@@ -180,6 +202,11 @@ impl Draft {
 /// Which messages a progress record says are settled: first and last of each range; no ranges stand for
 /// all of them.
 pub(super) fn decode_progress(body: &[u8]) -> Option<Vec<(u32, u32)>> {
+    postcard::from_bytes(body).ok()
+}
+
+/// Which messages of a record are sent together.
+pub(super) fn decode_bodies(body: &[u8]) -> Option<Vec<BodyRanges>> {
     postcard::from_bytes(body).ok()
 }
 

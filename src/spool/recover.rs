@@ -8,13 +8,14 @@ use std::{
 
 use super::{
     LaneKey, SpoolError,
-    checkpoint::Checkpoint,
+    checkpoint::{self, Checkpoint},
     damage::{Damage, Piece},
     files::{Files, SegmentFile},
     format::{self, HEAD, Head, Kind, VERSION, segment_name, segment_number},
     lanes::{Known, Lane},
+    mixed,
     ranges::Ranges,
-    record::{decode, decode_progress},
+    record::{decode, decode_bodies, decode_progress},
     walk::{Found, Place, Walker},
     window::{Identity, Windows},
 };
@@ -101,6 +102,11 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
     for (number, length) in segments {
         recovery.read_unsettled(number, length)?;
     }
+    for lane in recovery.found.lanes.values_mut() {
+        let unsettled: Vec<u64> =
+            lane.bodies.keys().copied().filter(|sequence| lane.run(*sequence).is_some()).collect();
+        lane.bodies.retain(|sequence, _| unsettled.binary_search(sequence).is_ok());
+    }
     Ok(recovery.found)
 }
 
@@ -130,7 +136,7 @@ impl Recovery<'_> {
         let mut body = Vec::new();
         let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
         Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
-            && postcard::from_bytes::<Checkpoint<'_>>(&body).is_ok())
+            && checkpoint::parse(&body).is_some())
     }
 
     /// Takes in what a segment tells of settled records and of identities, and mends it.
@@ -222,6 +228,7 @@ impl Recovery<'_> {
                 {
                     let identities = Identity::of_all(metadata.partition_id, &messages);
                     self.found.windows.remember(&key.topic_key(), identities);
+                    mixed::stored(&mut self.found.lanes, &key, metadata.partition_id, &messages);
                 }
                 let lane = self.found.lanes.entry(key).or_default();
                 lane.next = lane.next.max(header.sequence + 1);
@@ -243,8 +250,14 @@ impl Recovery<'_> {
                 }
             }
             Kind::Checkpoint => {
-                if let Ok(checkpoint) = postcard::from_bytes::<Checkpoint<'_>>(body) {
+                if let Some((checkpoint, added)) = checkpoint::parse(body) {
                     self.read_checkpoint(&checkpoint, walker.segment() == base);
+                    self.read_added(added);
+                }
+            }
+            Kind::Bodies => {
+                if let (Some(key), Some(bodies)) = (header.lane(walker.names()), decode_bodies(body)) {
+                    self.found.lanes.entry(key).or_default().sent_together(header.sequence, bodies);
                 }
             }
             Kind::Gap => {}
@@ -267,6 +280,15 @@ impl Recovery<'_> {
             for window in &checkpoint.windows {
                 window.restore(&mut self.found.windows);
             }
+        }
+    }
+
+    /// The newest checkpoint is read last, and knows best.
+    fn read_added(&mut self, added: checkpoint::Added<'_>) {
+        for state in added.lanes {
+            let lane = self.found.lanes.entry(state.key()).or_default();
+            (lane.last, lane.sure, lane.unsure) = (state.last, state.sure, state.unsure);
+            lane.bodies = state.bodies.into_iter().collect();
         }
     }
 

@@ -1,6 +1,12 @@
 //! The way out: what was delivered is written down.
 
-use super::{LaneKey, Spool, SpoolError, record::Draft, state::State, store::Shared};
+use super::{
+    LaneKey, Spool, SpoolError,
+    lanes::Lane,
+    record::{BodyRanges, Draft},
+    state::State,
+    store::Shared,
+};
 
 impl Spool {
     /// Settles messages of a record, by their index: nobody gets them again. Records and messages can be
@@ -22,6 +28,29 @@ impl Spool {
         self.settle_some(lane, sequence, None)
     }
 
+    /// Notes which messages of a record are sent together, before they are: after a crash they are sent together again.
+    ///
+    /// # Errors
+    /// It could not be written: after a crash they may be sent with others.
+    pub fn note_bodies(
+        &self,
+        lane: &LaneKey,
+        sequence: u64,
+        bodies: Vec<BodyRanges>,
+    ) -> Result<(), SpoolError> {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        let Some(of_lane) = state.lanes.get_mut(lane).filter(|of_lane| of_lane.run(sequence).is_some())
+        else {
+            return Ok(());
+        };
+        of_lane.sent_together(sequence, bodies.clone());
+        let draft = Draft::bodies(lane, sequence, &bodies, Vec::new());
+        let written = shared.write_note(&mut state, draft);
+        shared.unsynced.notify_one();
+        written
+    }
+
     fn settle_some(&self, lane: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Result<(), SpoolError> {
         let shared = &*self.shared;
         let mut state = shared.lock();
@@ -37,24 +66,24 @@ impl Spool {
         }
         let progress = state.settle(lane, sequence, messages);
         let Some(progress) = progress else { return Ok(()) };
-        let written = shared.write_progress(&mut state, lane, sequence, &progress);
+        let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
+        let draft = Draft::progress(lane, sequence, &progress, Vec::new());
+        let written = shared.write_note(&mut state, draft);
         shared.delete_settled(&mut state);
         // Whoever waits for space looks whether there is some now.
         shared.changed.notify_all();
         shared.unsynced.notify_one();
+        drop(state);
+        if emptied {
+            shared.emptied.send_modify(|times| *times += 1);
+        }
         written
     }
 }
 
 impl Shared {
-    fn write_progress(
-        &self,
-        state: &mut State,
-        lane: &LaneKey,
-        sequence: u64,
-        progress: &[(u32, u32)],
-    ) -> Result<(), SpoolError> {
-        let Some(mut draft) = Draft::progress(lane, sequence, progress, Vec::new()) else { return Ok(()) };
+    fn write_note(&self, state: &mut State, draft: Option<Draft>) -> Result<(), SpoolError> {
+        let Some(mut draft) = draft else { return Ok(()) };
         if !state.committing {
             let made = state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64);
             // Where no segment can begin, the one that is there takes some more.

@@ -43,6 +43,19 @@ pub struct Options {
     pub when_full: WhenFull,
     /// When a batch counts as stored.
     pub sync: SyncMode,
+    /// What is kept in order.
+    pub lanes: LanesBy,
+}
+
+/// What shares a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LanesBy {
+    /// The messages of a partition. Batches that may hold several are in order with each of them.
+    Partition,
+    /// All of a topic: whoever takes records out puts their keys in order.
+    Topic,
+    /// Batches with the same label, whatever they hold: there is no order.
+    Label,
 }
 
 /// What happens to a batch while the spool is full.
@@ -110,6 +123,7 @@ pub(super) struct Shared {
     pub(super) segment_bytes: u64,
     pub(super) when_full: WhenFull,
     pub(super) sync: SyncMode,
+    pub(super) lanes: LanesBy,
     pub(super) state: Mutex<State>,
     /// Something ended that somebody may wait for.
     pub(super) changed: Condvar,
@@ -117,6 +131,8 @@ pub(super) struct Shared {
     pub(super) unsynced: Condvar,
     /// Counts what consumers of the lanes may wait for.
     pub(super) news: watch::Sender<u64>,
+    /// Counts how often nothing was left in a lane.
+    pub(super) emptied: watch::Sender<u64>,
     /// Memory for records, used again and again.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -218,10 +234,12 @@ impl Spool {
             segment_bytes,
             when_full: options.when_full,
             sync: options.sync,
+            lanes: options.lanes,
             state: Mutex::new(state),
             changed: Condvar::new(),
             unsynced: Condvar::new(),
             news: watch::Sender::new(0),
+            emptied: watch::Sender::new(0),
             buffers: Mutex::default(),
         });
         let syncer = match options.sync {
@@ -243,6 +261,11 @@ impl Spool {
     /// Changes whenever records were added, and when [`close_begins`](Self::close_begins) was called.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.shared.news.subscribe()
+    }
+
+    /// Changes whenever nothing is left in a lane.
+    pub fn emptied(&self) -> watch::Receiver<u64> {
+        self.shared.emptied.subscribe()
     }
 
     /// Ends the waiting of batches that wait for space: they are not stored.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
-use crate::spool::{Accepted, LaneKey, Options, Record, Spool, SpoolError, SyncMode, WhenFull};
+use crate::spool::{Accepted, LaneKey, LanesBy, Options, Record, Spool, SpoolError, SyncMode, WhenFull};
 
 pub(super) fn options(path: &Path) -> Options {
     Options {
@@ -12,6 +12,7 @@ pub(super) fn options(path: &Path) -> Options {
         max_bytes: 1 << 20,
         when_full: WhenFull::DeadLetter,
         sync: SyncMode::Batch,
+        lanes: LanesBy::Label,
     }
 }
 
