@@ -235,7 +235,7 @@ impl Gate {
         state.slots.take();
         state.rate.charge(asking, now);
         if probe {
-            state.breaker.probe_begins();
+            state.breaker.probe_begins(now);
         }
         state.begun += 1;
         let (number, origin) = (state.begun, asking.origin);
@@ -350,21 +350,16 @@ impl State {
     /// Whose turn it is.
     ///
     /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
-    /// breaker open for all others. So one that has not failed is the probe where there is one.
+    /// breaker open for all others. So a probe is one that has not failed, where there is one, and the last that came: those
+    /// that stood before it when others failed are the likelier to fail as well.
     fn first(&self, now: Instant) -> Option<&Waiter> {
         let mut open =
             self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
-        if self.breaker.look(now, None) == Admission::Probe {
-            let mut failed = None;
-            let fresh = open.find(|waiter| {
-                if waiter.asking.tried {
-                    failed = failed.or(Some(*waiter));
-                }
-                !waiter.asking.tried
-            });
-            return fresh.or(failed);
+        let first = open.next()?;
+        if self.breaker.is_closed() {
+            return Some(first);
         }
-        open.next()
+        Some(open.rfind(|waiter| !waiter.asking.tried).unwrap_or(first))
     }
 
     /// Wakes whose turn it is, or else the one that does the waiting for all.
