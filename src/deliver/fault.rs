@@ -20,6 +20,8 @@ pub(super) enum FaultKind {
     Tls,
     /// The endpoint closed or reset the connection.
     Closed,
+    /// The endpoint, or the connection to it, says that it has not begun to process the request.
+    Unprocessed,
     /// `timeout` or `connect_timeout` ran out.
     Timeout,
     /// Anything else on the way.
@@ -51,6 +53,8 @@ impl FaultKind {
             Self::Tls
         } else if error.is_connect() {
             Self::Connect
+        } else if causes(error).any(is_unprocessed) {
+            Self::Unprocessed
         } else if causes(error).any(is_closed) {
             Self::Closed
         } else {
@@ -68,17 +72,28 @@ fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
             .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
 }
 
+/// Whether the request was not processed, so that it is safe to send it again: its stream lies beyond the last one that a
+/// GOAWAY promises to finish (RFC 9113 section 6.8), it was refused with `REFUSED_STREAM` (section 8.7), or its connection
+/// was gone before it was written.
+fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
+    let refused = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+        // h2 fails a stream with the server's GOAWAY only if it lies beyond that one.
+        let unprocessed = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // Who asks for calm is not to be asked again at once.
+        error.is_remote() && unprocessed && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM)
+    });
+    refused || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+}
+
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    cause
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
-        || cause.downcast_ref::<io::Error>().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
-            )
-        })
+    let lost = |error: &io::Error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    };
+    cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || cause.downcast_ref::<io::Error>().is_some_and(lost)
+        // It does not name what lies in it as a cause.
+        || cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).is_some_and(lost)
 }
 
 /// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.

@@ -99,7 +99,7 @@ impl Delivery {
         method: Method,
         patience: Patience,
     ) -> Result<StatusCode, String> {
-        let request = self.template.probe(method.into());
+        let request = || self.template.probe(method.into());
         let keep = Keep { of_success: 0, of_others: send::SHOWN };
         let attempt = attempt(&self.client, &self.classifier, request, false, keep, patience).await;
         let Some(attempt) = attempt else { return Err(format!("{}: closed meanwhile", self.label)) };

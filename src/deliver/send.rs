@@ -105,7 +105,8 @@ impl Delivery {
             };
             // What is held or retried goes out with the secrets of now, not those of when it was accepted.
             self.template.refresh();
-            let request = self.template.request(body, key.as_ref(), retry.attempts);
+            let retries = retry.attempts;
+            let request = || self.template.request(body, key.as_ref(), retries);
             self.counters.request(body.bytes.len(), again);
             if self.verbose {
                 debug!(
