@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, io};
 
+use super::connect::Superseded;
+
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -49,12 +51,12 @@ impl FaultKind {
             Self::Request
         } else if error.is_timeout() {
             Self::Timeout
+        } else if causes(error).any(is_unprocessed) {
+            Self::Unprocessed
         } else if causes(error).any(is_tls) {
             Self::Tls
         } else if error.is_connect() {
             Self::Connect
-        } else if causes(error).any(is_unprocessed) {
-            Self::Unprocessed
         } else if causes(error).any(is_closed) {
             Self::Closed
         } else {
@@ -82,7 +84,9 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
         // Who asks for calm is not to be asked again at once.
         error.is_remote() && unprocessed && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM)
     });
-    refused || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    refused
+        || cause.is::<Superseded>()
+        || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
 }
 
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {

@@ -11,6 +11,7 @@ mod backoff;
 mod breaker;
 mod classify;
 mod client;
+mod connect;
 mod fault;
 mod gate;
 mod parts;
