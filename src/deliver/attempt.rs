@@ -66,7 +66,9 @@ pub(super) async fn attempt(
             ended = client.execute(request(), fresh) => ended,
         };
         match &ended.0 {
-            Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => refusals += 1,
+            Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
+                refusals += 1
+            }
             _ => break ended,
         }
     };

@@ -92,7 +92,10 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
     let lost = |error: &io::Error| {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+        )
     };
     cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
         || cause.downcast_ref::<io::Error>().is_some_and(lost)

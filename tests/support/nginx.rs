@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use super::weather::Port;
 
+/// Where it lies; the second is in the path of the superuser alone.
+const PROGRAMS: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
+
 /// How nginx speaks to the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -40,19 +43,22 @@ impl Nginx {
     /// # Panics
     /// It is there and does not start.
     pub fn start(protocol: Protocol, requests_per_connection: u64) -> Option<Self> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+        let Some(program) = PROGRAMS.into_iter().find(|program| is_there(program)) else {
             println!("SKIPPED: nginx is not installed (apt-get install nginx-light)");
             return None;
-        }
+        };
         let folder = tempfile::tempdir().expect("a folder can be made");
         let port = Port::reserve();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
         fs::write(folder.path().join("cert.pem"), certificate.cert.pem()).expect("the folder can be written");
         fs::write(folder.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("as above");
-        fs::write(folder.path().join("nginx.conf"), configuration(protocol, port.number, requests_per_connection))
-            .expect("as above");
-        let child = nginx(&folder).spawn().expect("nginx can be started");
+        fs::write(
+            folder.path().join("nginx.conf"),
+            configuration(protocol, port.number, requests_per_connection),
+        )
+        .expect("as above");
+        let child = nginx(program, &folder).spawn().expect("nginx can be started");
         let nginx = Self { folder, port, protocol, child };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", nginx.port.number)).is_err() {
@@ -115,8 +121,12 @@ impl Drop for Nginx {
     }
 }
 
-fn nginx(folder: &TempDir) -> Command {
-    let mut command = Command::new("nginx");
+fn is_there(program: &str) -> bool {
+    Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok()
+}
+
+fn nginx(program: &str, folder: &TempDir) -> Command {
+    let mut command = Command::new(program);
     command.arg("-p").arg(folder.path()).args(["-e", "error.log", "-c", "nginx.conf"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -129,7 +139,11 @@ fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64) ->
         Protocol::Https1 => format!("listen 127.0.0.1:{port} ssl;"),
         Protocol::Http2 => format!("listen 127.0.0.1:{port} ssl http2;"),
     };
-    let tls = if protocol == Protocol::Http1 { "" } else { "ssl_certificate cert.pem; ssl_certificate_key key.pem;" };
+    let tls = if protocol == Protocol::Http1 {
+        ""
+    } else {
+        "ssl_certificate cert.pem; ssl_certificate_key key.pem;"
+    };
     format!(
         "daemon off; worker_processes 1; pid nginx.pid; error_log error.log warn;
         events {{ worker_connections 4096; }}
