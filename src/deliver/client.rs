@@ -11,7 +11,7 @@ use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
 use url::Host;
 
-use super::{connect::Connections, fault::chain};
+use super::{connect::Connections, fault::chain, resolve::Resolver};
 use crate::config::ClientConfig;
 
 /// As many hops as browsers and reqwest itself follow at most.
@@ -46,6 +46,7 @@ impl Client {
                 .pool_idle_timeout(config.pool_idle_timeout)
                 .tcp_keepalive(keepalive)
                 .tcp_nodelay(true)
+                .dns_resolver(Resolver)
                 .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
                 .referer(false)
                 // Retries are made in one place, where they are counted.

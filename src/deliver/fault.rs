@@ -28,6 +28,8 @@ pub(super) enum FaultKind {
     Timeout,
     /// Anything else on the way.
     Transport,
+    /// This machine has no descriptor, thread, memory map or port left.
+    Shortage,
     /// The request cannot be sent, however often.
     Request,
 }
@@ -49,6 +51,8 @@ impl FaultKind {
         let reqwest_middleware::Error::Reqwest(error) = error else { return Self::Request };
         if error.is_builder() || error.is_redirect() {
             Self::Request
+        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_shortage)) {
+            Self::Shortage
         } else if error.is_timeout() {
             Self::Timeout
         } else if causes(error).any(is_unprocessed) {
@@ -87,6 +91,24 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
     refused
         || cause.is::<Superseded>()
         || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+}
+
+/// Whether this machine, and not the endpoint, had no more of something.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let missing = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        // No port is left for another connection to the same address.
+        libc::EADDRNOTAVAIL,
+        // Thus a thread that cannot be started.
+        libc::EAGAIN,
+    ];
+    #[cfg(not(unix))]
+    let missing: [i32; 0] = [];
+    error.raw_os_error().is_some_and(|code| missing.contains(&code))
 }
 
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {

@@ -18,8 +18,10 @@ mod parts;
 mod patience;
 mod rate;
 mod request;
+mod resolve;
 mod retry_after;
 mod send;
+mod shortage;
 mod size;
 mod slots;
 
