@@ -312,7 +312,7 @@ impl State {
 
     /// The verdict on one whose turn it is, if there is room.
     fn next(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
-        if !self.slots.is_free() {
+        if !self.slots.is_free(now) {
             return Verdict::Later;
         }
         let last_chance = asking.tried && deadline <= now;
@@ -366,7 +366,7 @@ impl State {
     fn wake(&self, now: Instant) {
         match self.first(now) {
             // Whoever gives a slot back wakes it.
-            Some(_) if !self.slots.is_free() => {}
+            Some(_) if !self.slots.is_free(now) => {}
             Some(waiter) => waiter.woken.notify_one(),
             None => {
                 if let Some(front) = self.queue.front() {
@@ -463,6 +463,16 @@ impl Pass<'_> {
         }
         self.probe &= class == Class::Stale;
         self.give_back(&mut state, now);
+    }
+
+    /// This machine had no room for the attempt, so that fewer go at once from now on. Says how many, where that is worth a
+    /// line of the log.
+    pub(super) fn fell_short(mut self) -> Option<usize> {
+        let now = Instant::now();
+        let mut state = self.gate.lock();
+        let told = state.slots.fell_short(now);
+        self.give_back(&mut state, now);
+        told
     }
 
     fn give_back(&mut self, state: &mut State, now: Instant) {
