@@ -1,14 +1,14 @@
 //! Appends dead letters to a folder, durably.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
 };
 
 use tracing::warn;
 
-use crate::folder;
+use crate::world::{Files, SegmentFile, World};
 
 use super::{
     folder::{Lock, lock},
@@ -18,14 +18,14 @@ use super::{
 /// The one writer of a folder. What [`Store::append`] returned `Ok` for is on disk.
 #[derive(Debug)]
 pub(crate) struct Store {
-    folder: PathBuf,
+    files: Arc<dyn Files>,
     max_bytes: u64,
     segment_bytes: u64,
     /// Of all segments.
     bytes: u64,
     last: Segment,
     /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct Segment {
     number: u64,
     bytes: u64,
     /// Opened with the first record, so that a folder without dead letters holds no file.
-    file: Option<File>,
+    file: Option<Arc<dyn SegmentFile>>,
 }
 
 impl Store {
@@ -41,22 +41,29 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written to, or another process or connector writes to it.
-    pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Self> {
-        folder::create(folder)?;
-        let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
-            let message = "another connector or process writes dead letters there: give each its own path";
-            io::Error::new(ErrorKind::ResourceBusy, message)
-        })?;
+    pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64, world: &World) -> io::Result<Self> {
+        let files = world.folder(folder)?;
+        let lock = if world.is_real() {
+            let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
+                let message =
+                    "another connector or process writes dead letters there: give each its own path";
+                io::Error::new(ErrorKind::ResourceBusy, message)
+            })?;
+            Some(lock)
+        } else {
+            None
+        };
         let mut store = Self {
-            folder: folder.to_owned(),
+            files,
             max_bytes,
             segment_bytes,
             bytes: 0,
             last: Segment { number: 1, bytes: 0, file: None },
             _lock: lock,
         };
-        store.bytes = store.measure()?;
-        if let Some(&number) = names::segments(folder)?.last() {
+        let segments = store.segments()?;
+        store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
+        if let Some((number, _)) = segments.into_iter().max() {
             store.last = store.reopen(number)?;
         }
         Ok(store)
@@ -88,7 +95,7 @@ impl Store {
             let before = self.last.bytes;
             // Half a line must not stay: the next record would be joined to it.
             if let Some(file) = self.last.file.take()
-                && let Err(also) = file.set_len(before).and_then(|()| file.sync_data())
+                && let Err(also) = file.truncate(before).and_then(|()| file.sync())
             {
                 warn!(
                     "a dead letter that failed to be written cannot be taken back ({also}): the next go to a new file"
@@ -103,55 +110,53 @@ impl Store {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let path = names::segment(&self.folder, self.last.number);
+        let name = names::segment_name(self.last.number);
+        let exists = self.files.length_of(&name)?.is_some();
         let file = match &mut self.last.file {
             // Whoever purged the folder by hand took the file with it.
-            Some(file) if path.exists() => file,
+            Some(file) if exists => file,
             slot => {
-                if !path.exists() {
+                if !exists {
                     // Marks of letters that are gone must not pass for marks of the new ones.
-                    match fs::remove_file(names::replayed(&self.folder, self.last.number)) {
+                    match self.files.delete(&names::replayed_name(self.last.number)) {
                         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                         _ => {}
                     }
                 }
-                let file = OpenOptions::new().create(true).append(true).open(&path)?;
-                self.last.bytes = file.metadata()?.len();
+                let file = if exists { self.files.open(&name)? } else { self.files.create(&name)? };
+                self.last.bytes = file.length()?;
                 // The name of a new file is durable only with its folder.
-                File::open(&self.folder)?.sync_all()?;
+                self.files.sync_names()?;
                 slot.insert(file)
             }
         };
-        file.write_all(lines)?;
-        file.sync_data()
+        file.write_at(self.last.bytes, lines)?;
+        file.sync()
     }
 
     /// The bytes of all segments.
     fn measure(&self) -> io::Result<u64> {
-        let mut bytes = 0;
-        for number in names::segments(&self.folder)? {
-            match fs::metadata(names::segment(&self.folder, number)) {
-                Ok(file) => bytes += file.len(),
-                Err(why) if why.kind() == ErrorKind::NotFound => {}
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(bytes)
+        Ok(self.segments()?.iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    /// The segments by number, with their bytes.
+    fn segments(&self) -> io::Result<Vec<(u64, u64)>> {
+        let files = self.files.list()?.into_iter();
+        Ok(files.filter_map(|(name, bytes)| Some((names::segment_number(&name)?, bytes))).collect())
     }
 
     /// The last segment, without a line that a crash cut off: it was never acknowledged.
     fn reopen(&mut self, number: u64) -> io::Result<Segment> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).open(names::segment(&self.folder, number))?;
-        let bytes = file.metadata()?.len();
-        let whole = whole_lines(&mut file, bytes)?;
+        let file = self.files.open(&names::segment_name(number))?;
+        let bytes = file.length()?;
+        let whole = whole_lines(&*file, bytes)?;
         if whole < bytes {
             warn!(
                 "the last dead letter was cut off by a crash before it was acknowledged: {} bytes are dropped",
                 bytes - whole
             );
-            file.set_len(whole)?;
-            file.sync_data()?;
+            file.truncate(whole)?;
+            file.sync()?;
             self.bytes -= bytes - whole;
         }
         Ok(Segment { number, bytes: whole, file: Some(file) })
@@ -159,16 +164,14 @@ impl Store {
 }
 
 /// How many bytes of a file are whole lines.
-fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
-    const STEP: u64 = 64 * 1024;
+fn whole_lines(file: &dyn SegmentFile, bytes: u64) -> io::Result<u64> {
     let mut end = bytes;
-    let mut block = Vec::new();
+    let mut block = vec![0; 64 * 1024];
     while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        block.clear();
-        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
-        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+        let start = end.saturating_sub(block.len() as u64);
+        // The difference is at most the length of the block.
+        let read = file.read_at(start, &mut block)?.min(usize::try_from(end - start).unwrap_or(usize::MAX));
+        if let Some(at) = block[..read].iter().rposition(|byte| *byte == b'\n') {
             return Ok(start + at as u64 + 1);
         }
         end = start;
@@ -178,7 +181,16 @@ fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, OpenOptions},
+        io::Write,
+    };
+
     use super::*;
+
+    fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Store> {
+        Store::open(folder, max_bytes, segment_bytes, &World::real())
+    }
 
     fn content(folder: &Path) -> Vec<String> {
         let numbers = names::segments(folder).expect("the folder is there");
@@ -193,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("made/on/demand");
         for line in ["1\n", "2\n", "3\n"] {
-            Store::open(&path, 1000, 1000)?.append(line.as_bytes())?;
+            open(&path, 1000, 1000)?.append(line.as_bytes())?;
         }
         assert_eq!(content(&path), ["1\n2\n3\n"]);
         Ok(())
@@ -202,7 +214,7 @@ mod tests {
     #[test]
     fn segments_are_rotated_by_size() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), 1000, 5)?;
+        let mut store = open(folder.path(), 1000, 5)?;
         for line in ["11\n", "2\n", "33\n", "a long one\n", "4\n"] {
             store.append(line.as_bytes())?;
         }
@@ -213,7 +225,7 @@ mod tests {
     #[test]
     fn a_full_folder_takes_nothing_more_until_it_is_purged() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), 10, 4)?;
+        let mut store = open(folder.path(), 10, 4)?;
         store.append(b"123\n")?;
         store.append(b"456\n")?;
         let full = store.append(b"789\n").expect_err("it is full");
@@ -231,10 +243,10 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_cut_off_is_dropped() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        Store::open(folder.path(), 1000, 1000)?.append(b"whole\n")?;
+        open(folder.path(), 1000, 1000)?.append(b"whole\n")?;
         let long = "x".repeat(200_000);
         OpenOptions::new().append(true).open(names::segment(folder.path(), 1))?.write_all(long.as_bytes())?;
-        Store::open(folder.path(), 1000, 1000)?.append(b"next\n")?;
+        open(folder.path(), 1000, 1000)?.append(b"next\n")?;
         assert_eq!(content(folder.path()), ["whole\nnext\n"]);
         Ok(())
     }
@@ -242,11 +254,11 @@ mod tests {
     #[test]
     fn two_writers_are_one_too_many() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let first = Store::open(folder.path(), 1000, 1000)?;
-        let second = Store::open(folder.path(), 1000, 1000).expect_err("the first is there");
+        let first = open(folder.path(), 1000, 1000)?;
+        let second = open(folder.path(), 1000, 1000).expect_err("the first is there");
         assert!(second.to_string().contains("its own path"), "{second}");
         drop(first);
-        Store::open(folder.path(), 1000, 1000)?;
+        open(folder.path(), 1000, 1000)?;
         Ok(())
     }
 
@@ -255,7 +267,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("file");
         fs::write(&file, "")?;
-        assert!(Store::open(&file, 1000, 1000).is_err());
+        assert!(open(&file, 1000, 1000).is_err());
         Ok(())
     }
 }

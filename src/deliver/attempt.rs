@@ -1,14 +1,14 @@
 //! One attempt: a request goes out, an answer or a fault comes back.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::{Request, Response, StatusCode};
 use tracing::debug;
 
 use super::{
     classify::{Class, Classifier},
-    client::Client,
     fault::{Fault, chain},
+    network::Network,
     patience::Patience,
     retry_after::retry_after,
 };
@@ -43,7 +43,7 @@ pub(super) struct Keep {
 
 /// Sends `request` once and reads its answer. `None` when it was cut off before there was one.
 pub(super) async fn attempt(
-    client: &Client,
+    client: &Network,
     classifier: &Classifier,
     request: Request,
     fresh: bool,
@@ -61,7 +61,7 @@ pub(super) async fn attempt(
         Err(error) => Err(Fault::of(&error)),
         Ok(response) => {
             let status = response.status();
-            let retry_after = retry_after(response.headers(), SystemTime::now());
+            let retry_after = retry_after(response.headers(), client.now());
             let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
             Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
         }

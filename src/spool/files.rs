@@ -1,4 +1,4 @@
-//! The files under a spool, behind a trait so that tests can make every operation fail.
+//! The files under a spool and of dead letters, behind a trait so that tests can make every operation fail.
 
 use std::{
     fmt::Debug,
@@ -17,14 +17,17 @@ const LOCK: &str = "lock";
 /// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
 const LOCK_ATTEMPTS: (u32, Duration) = (20, Duration::from_millis(10));
 
-/// A folder with files in it.
-pub(super) trait Files: Debug + Send + Sync {
+/// A folder with files in it. What goes wrong is the error of the system, here and in [`SegmentFile`].
+#[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
+pub trait Files: Debug + Send + Sync {
     /// Makes a file that is not there yet.
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
     /// Opens a file to read it, and to write to it where that is allowed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
     /// The names of the files and their lengths.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// How long a file is; `None` where there is none.
+    fn length_of(&self, name: &str) -> io::Result<Option<u64>>;
     /// Removes a file.
     fn delete(&self, name: &str) -> io::Result<()>;
     /// Makes the names of new files durable.
@@ -36,7 +39,8 @@ pub(super) trait Files: Debug + Send + Sync {
 }
 
 /// An open file.
-pub(super) trait SegmentFile: Debug + Send + Sync {
+#[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
+pub trait SegmentFile: Debug + Send + Sync {
     /// Reads as much as there is, at most what fits.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all of it.
@@ -53,6 +57,11 @@ pub(super) trait SegmentFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
+}
+
+/// A folder of the file system, which is there.
+pub(crate) fn on_disk(folder: &Path) -> Arc<dyn Files> {
+    Arc::new(Disk::new(folder))
 }
 
 impl Disk {
@@ -92,6 +101,14 @@ impl Files for Disk {
         }
         files.sort();
         Ok(files)
+    }
+
+    fn length_of(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.folder.join(name)) {
+            Ok(file) => Ok(Some(file.len())),
+            Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
