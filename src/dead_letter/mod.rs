@@ -23,6 +23,8 @@ mod names {
 
     /// Held by whoever appends.
     pub(super) const LOCK: &str = "lock";
+    /// An empty file, open before it is needed: it becomes the next segment.
+    pub(super) const SPARE: &str = "spare";
     /// Held by whoever replays or purges.
     pub(super) const REPLAY_LOCK: &str = "replay.lock";
 

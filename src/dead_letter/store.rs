@@ -16,6 +16,9 @@ use super::{
 };
 
 /// The one writer of a folder. What [`Store::append`] returned `Ok` for is on disk.
+///
+/// A process that runs out of file descriptors has letters to write just then, so that all that they need is open before: the
+/// folder, and a spare file that becomes the next segment by its name alone.
 #[derive(Debug)]
 pub(crate) struct Store {
     files: Arc<dyn Files>,
@@ -24,6 +27,7 @@ pub(crate) struct Store {
     /// Of all segments.
     bytes: u64,
     last: Segment,
+    spare: Option<Arc<dyn SegmentFile>>,
     /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
     _lock: Option<Lock>,
 }
@@ -32,7 +36,7 @@ pub(crate) struct Store {
 struct Segment {
     number: u64,
     bytes: u64,
-    /// Opened with the first record, so that a folder without dead letters holds no file.
+    /// Opened with the first record.
     file: Option<Arc<dyn SegmentFile>>,
 }
 
@@ -54,6 +58,7 @@ impl Store {
             None
         };
         let mut store = Self {
+            spare: Some(make_spare(&*files)?),
             files,
             max_bytes,
             segment_bytes,
@@ -76,8 +81,8 @@ impl Store {
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let length = lines.len() as u64;
         if self.bytes + length > self.max_bytes {
-            // Someone may have purged it meanwhile.
-            self.bytes = self.measure()?;
+            // Someone may have purged it meanwhile. Where nobody can look, it is as full as it was.
+            self.bytes = self.measure().unwrap_or(self.bytes);
         }
         if self.bytes + length > self.max_bytes {
             return Err(io::Error::new(
@@ -88,13 +93,17 @@ impl Store {
                 ),
             ));
         }
-        if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes {
+        if self.spare.is_none() {
+            self.spare = make_spare(&*self.files).ok();
+        }
+        // Better a segment that is too large than letters that have none.
+        if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes && self.spare.is_some() {
             self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
         }
         if let Err(why) = self.write(lines) {
             let before = self.last.bytes;
             // Half a line must not stay: the next record would be joined to it.
-            if let Some(file) = self.last.file.take()
+            if let Some(file) = &self.last.file
                 && let Err(also) = file.truncate(before).and_then(|()| file.sync())
             {
                 warn!(
@@ -112,26 +121,45 @@ impl Store {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let name = names::segment_name(self.last.number);
         let exists = self.files.length_of(&name)?.is_some();
-        let file = match &mut self.last.file {
-            // Whoever purged the folder by hand took the file with it.
-            Some(file) if exists => file,
-            slot => {
-                if !exists {
-                    // Marks of letters that are gone must not pass for marks of the new ones.
-                    match self.files.delete(&names::replayed_name(self.last.number)) {
-                        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
-                        _ => {}
-                    }
-                }
-                let file = if exists { self.files.open(&name)? } else { self.files.create(&name)? };
-                self.last.bytes = file.length()?;
-                // The name of a new file is durable only with its folder.
-                self.files.sync_names()?;
-                slot.insert(file)
-            }
+        // Whoever purged the folder by hand took the file with it.
+        let file = match self.last.file.take().filter(|_| exists) {
+            Some(file) => file,
+            None => self.begin(&name, exists)?,
         };
+        let file = self.last.file.insert(file);
         file.write_at(self.last.bytes, lines)?;
         file.sync()
+    }
+
+    /// Opens the last segment, and makes it where there is none.
+    fn begin(&mut self, name: &str, exists: bool) -> io::Result<Arc<dyn SegmentFile>> {
+        if !exists {
+            // Marks of letters that are gone must not pass for marks of the new ones.
+            match self.files.delete(&names::replayed_name(self.last.number)) {
+                Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+            self.last.bytes = 0;
+            if let Some(spare) = self.spare.take() {
+                match self.files.rename(names::SPARE, name) {
+                    Ok(()) => {
+                        // The name of a new file is durable only with its folder.
+                        self.files.sync_names()?;
+                        return Ok(spare);
+                    }
+                    // Purged by hand as well, perhaps with the folder.
+                    Err(why) if why.kind() == ErrorKind::NotFound => {}
+                    Err(why) => {
+                        self.spare = Some(spare);
+                        return Err(why);
+                    }
+                }
+            }
+        }
+        let file = if exists { self.files.open(name)? } else { self.files.create(name)? };
+        self.last.bytes = file.length()?;
+        self.files.sync_names()?;
+        Ok(file)
     }
 
     /// The bytes of all segments.
@@ -161,6 +189,25 @@ impl Store {
         }
         Ok(Segment { number, bytes: whole, file: Some(file) })
     }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // A folder without dead letters holds none of their files. One that is left is empty and in nobody's way.
+        if self.spare.take().is_some() {
+            let _ = self.files.delete(names::SPARE);
+        }
+    }
+}
+
+/// An empty file under the name of the spare.
+fn make_spare(files: &dyn Files) -> io::Result<Arc<dyn SegmentFile>> {
+    // That of a process that crashed.
+    match files.delete(names::SPARE) {
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    files.create(names::SPARE)
 }
 
 /// How many bytes of a file are whole lines.
@@ -259,6 +306,33 @@ mod tests {
         assert!(second.to_string().contains("its own path"), "{second}");
         drop(first);
         open(folder.path(), 1000, 1000)?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_purged_by_hand_is_made_anew() -> io::Result<()> {
+        let root = tempfile::tempdir()?;
+        let folder = root.path().join("letters");
+        let mut store = open(&folder, 1000, 4)?;
+        for line in ["123\n", "456\n"] {
+            store.append(line.as_bytes())?;
+        }
+        fs::remove_file(names::segment(&folder, 2))?;
+        store.append(b"789\n")?;
+        assert_eq!(content(&folder), ["123\n", "789\n"]);
+        // The spare file, too.
+        for entry in fs::read_dir(&folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+        store.append(b"abc\n")?;
+        // And the whole folder.
+        fs::remove_dir_all(&folder)?;
+        fs::create_dir(&folder)?;
+        store.append(b"def\n")?;
+        store.append(b"ghi\n")?;
+        assert_eq!(content(&folder).concat(), "def\nghi\n");
+        drop(store);
+        assert!(!folder.join(names::SPARE).exists());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{
     classify::{Class, Classifier},
-    fault::{Fault, chain},
+    fault::{Fault, FaultKind, chain},
     network::Network,
     patience::Patience,
     retry_after::retry_after,
@@ -16,6 +16,10 @@ use super::{
 /// How much of an answer is read beyond what is kept, so that its connection can be used again.
 /// Past that, a new connection is cheaper than the rest of the answer.
 const DRAIN_LIMIT: usize = 1024 * 1024;
+
+/// How often a request that the server did not process is sent again at once. After that it has failed as any other, or a
+/// server that refuses for ever would be asked as fast as it can say no.
+const SENT_AGAIN: u32 = 10;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -41,20 +45,32 @@ pub(super) struct Keep {
     pub(super) of_others: usize,
 }
 
-/// Sends `request` once and reads its answer. `None` when it was cut off before there was one.
+/// Sends a request and reads its answer. `None` when it was cut off before there was one.
+///
+/// HTTP/2 servers refuse requests that they have not begun to process, whenever they close a connection that others are still
+/// being sent on. That says nothing about the endpoint: such a request keeps its slot and goes out again, over another connection.
 pub(super) async fn attempt(
     client: &Network,
     classifier: &Classifier,
-    request: Request,
+    request: impl Fn() -> Request,
     fresh: bool,
     keep: Keep,
     mut cut_off: Patience,
 ) -> Option<Attempt> {
-    let (outcome, reused) = tokio::select! {
-        // Once closed, an attempt is not even begun.
-        biased;
-        () = cut_off.closed() => return None,
-        outcome = client.execute(request, fresh) => outcome,
+    let mut refusals = 0;
+    let (outcome, reused) = loop {
+        let ended = tokio::select! {
+            // Once closed, an attempt is not even begun.
+            biased;
+            () = cut_off.closed() => return None,
+            ended = client.execute(request(), fresh) => ended,
+        };
+        match &ended.0 {
+            Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
+                refusals += 1
+            }
+            _ => break ended,
+        }
     };
     let class = classifier.classify(&outcome, reused);
     let ended = match outcome {

@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 use super::gate::Origin;
 
+/// How many probes of lanes that have not failed may come before the first regular one where several others have: enough to
+/// find one that the endpoint takes, too few to bother one that is away.
+const EARLY_PROBES: u32 = 5;
+
 /// Opens after this many transient failures in a row, lets one probe through at a time, and
 /// closes when one succeeds.
 #[derive(Debug)]
@@ -19,15 +23,28 @@ pub(super) struct Breaker {
     state: State,
     /// Whose failures are counted.
     failing: Failing,
+    /// How many early probes are left until it closes.
+    early_probes: u32,
     /// Attempts up to this number were under way when the last failure was counted.
     counted: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, wait: Duration },
-    HalfOpen { wait: Duration },
+    Closed {
+        failures: u32,
+    },
+    /// Until the next regular probe, after this wait.
+    Open {
+        until: Instant,
+        wait: Duration,
+    },
+    /// A probe is on its way; an early one if it began before the regular one was due.
+    HalfOpen {
+        until: Instant,
+        wait: Duration,
+        early: bool,
+    },
 }
 
 /// Whose attempts have failed since the last success.
@@ -81,12 +98,13 @@ impl Breaker {
             longest_wait: cool_down,
             state: State::Closed { failures: 0 },
             failing: Failing::Nobody,
+            early_probes: EARLY_PROBES,
             counted: 0,
         }
     }
 
     /// Whether a request may go now. One that has not failed names its origin: where all failures are of another one, it
-    /// need not wait for them, since the endpoint may well take it.
+    /// need not wait for them, since the endpoint may well take it; where they are of several, a few may try.
     pub(super) fn look(&self, now: Instant, stranger: Option<Origin>) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Go,
@@ -94,23 +112,33 @@ impl Breaker {
             State::Open { until, .. } if now >= until => Admission::Probe,
             State::Open { until, .. } => match (self.failing, stranger) {
                 (Failing::Only(failing), Some(origin)) if failing != origin => Admission::Probe,
+                (Failing::Several, Some(_)) if self.early_probes > 0 => Admission::Probe,
                 _ => Admission::NotBefore(until),
             },
         }
+    }
+
+    /// Whether all may go.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
     }
 
     /// How long it stays open between two probes now.
     pub(super) fn wait(&self) -> Duration {
         match self.state {
             State::Closed { .. } => Duration::ZERO,
-            State::Open { wait, .. } | State::HalfOpen { wait } => wait,
+            State::Open { wait, .. } | State::HalfOpen { wait, .. } => wait,
         }
     }
 
     /// One that was told [`Admission::Probe`] goes, and must report its end.
-    pub(super) fn probe_begins(&mut self) {
-        if let State::Open { wait, .. } = self.state {
-            self.state = State::HalfOpen { wait };
+    pub(super) fn probe_begins(&mut self, now: Instant) {
+        if let State::Open { until, wait } = self.state {
+            let early = now < until;
+            if early && self.failing == Failing::Several {
+                self.early_probes -= 1;
+            }
+            self.state = State::HalfOpen { until, wait, early };
         }
     }
 
@@ -159,7 +187,12 @@ impl Breaker {
                 self.first_wait
             }
             State::Open { .. } | State::HalfOpen { .. } if !probe => return Change::None,
-            State::Open { wait, .. } | State::HalfOpen { wait } => (wait * 2).min(self.longest_wait),
+            State::HalfOpen { until, wait, early: true } => {
+                // The regular one comes when it would have come.
+                self.state = State::Open { until, wait };
+                return Change::Opened;
+            }
+            State::Open { wait, .. } | State::HalfOpen { wait, .. } => (wait * 2).min(self.longest_wait),
         };
         self.state = State::Open { until: now + wait, wait };
         Change::Opened
@@ -167,7 +200,7 @@ impl Breaker {
 
     /// The probe ended without a word about the endpoint: the next request is one in its place.
     pub(super) fn abandoned(&mut self, now: Instant) {
-        if let State::HalfOpen { wait } = self.state {
+        if let State::HalfOpen { wait, .. } = self.state {
             self.state = State::Open { until: now, wait };
         }
     }
@@ -175,6 +208,7 @@ impl Breaker {
     fn close(&mut self) {
         self.state = State::Closed { failures: 0 };
         self.failing = Failing::Nobody;
+        self.early_probes = EARLY_PROBES;
     }
 }
 
@@ -201,17 +235,17 @@ mod tests {
         breaker
     }
 
-    /// A probe goes, and fails.
-    fn fail_probe(breaker: &mut Breaker, origin: Origin, now: Instant) {
-        assert_eq!(breaker.look(now, Some(origin)), Admission::Probe);
-        breaker.probe_begins();
+    /// A probe goes, and fails; of a lane that has failed before, if it is due.
+    fn fail_probe(breaker: &mut Breaker, origin: Origin, stranger: bool, now: Instant) {
+        assert_eq!(breaker.look(now, stranger.then_some(origin)), Admission::Probe);
+        breaker.probe_begins(now);
         assert_eq!(breaker.failed(true, origin, 100, 100, now), Change::Opened);
     }
 
     #[test]
     fn opens_after_the_threshold_of_failures_in_a_row() {
         let now = Instant::now();
-        assert_eq!(opened_by([A, B, A], now).look(now, Some(B)), Admission::NotBefore(now + FIRST));
+        assert_eq!(opened_by([A, B, A], now).look(now, None), Admission::NotBefore(now + FIRST));
     }
 
     #[test]
@@ -241,7 +275,7 @@ mod tests {
         let mut breaker = opened_by([A, B, A], now);
         let later = now + FIRST;
         assert_eq!(breaker.look(later, None), Admission::Probe);
-        breaker.probe_begins();
+        breaker.probe_begins(later);
         assert_eq!(breaker.look(later, Some(B)), Admission::AfterProbe);
         assert_eq!(breaker.succeeded(true), Change::Closed);
         assert_eq!(breaker.look(later, None), Admission::Go);
@@ -253,9 +287,9 @@ mod tests {
         let mut breaker = opened_by([A, B, A], now);
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let until = now + Duration::from_secs(seconds);
-            assert_eq!(breaker.look(now, Some(B)), Admission::NotBefore(until));
+            assert_eq!(breaker.look(now, None), Admission::NotBefore(until));
             now = until;
-            fail_probe(&mut breaker, A, now);
+            fail_probe(&mut breaker, A, false, now);
         }
     }
 
@@ -265,10 +299,15 @@ mod tests {
         let mut breaker = opened_by([A, A, A], now);
         assert_eq!(breaker.look(now, Some(A)), Admission::NotBefore(now + FIRST), "the one that failed");
         assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST), "a retry");
-        fail_probe(&mut breaker, B, now);
+        fail_probe(&mut breaker, B, true, now);
         // Now it is more than one lane that fails.
-        assert_eq!(breaker.look(now, Some(B)), Admission::NotBefore(now + FIRST * 2));
-        assert_eq!(breaker.look(now, Some(Origin(3))), Admission::NotBefore(now + FIRST * 2));
+        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST));
+        for stranger in 3..8 {
+            fail_probe(&mut breaker, Origin(stranger), true, now);
+        }
+        assert_eq!(breaker.look(now, Some(Origin(9))), Admission::NotBefore(now + FIRST));
+        fail_probe(&mut breaker, Origin(9), true, now + FIRST);
+        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST * 3));
     }
 
     #[test]
@@ -285,7 +324,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened_by([A, B, A], now);
         let later = now + FIRST;
-        breaker.probe_begins();
+        breaker.probe_begins(later);
         breaker.abandoned(later);
         assert_eq!(breaker.look(later, None), Admission::Probe);
     }

@@ -23,6 +23,8 @@ pub(super) enum Class {
     /// The server had closed the connection before the request reached it: that says nothing, and the
     /// request goes again on another one.
     Stale,
+    /// This machine had no descriptor, thread, memory map or port for it: that says nothing about the endpoint.
+    Shortage,
     /// Waited out until the deadline, because the configuration says that it will be mended.
     Hold,
     /// The body is too large: its halves may not be.
@@ -38,7 +40,13 @@ impl Class {
     pub(super) fn is_transient(self) -> bool {
         match self {
             Self::Retry | Self::Throttled | Self::TimedOut => true,
-            Self::Success | Self::Stale | Self::Hold | Self::Split | Self::Isolate | Self::Permanent => false,
+            Self::Success
+            | Self::Stale
+            | Self::Shortage
+            | Self::Hold
+            | Self::Split
+            | Self::Isolate
+            | Self::Permanent => false,
         }
     }
 }
@@ -76,6 +84,7 @@ impl Classifier {
             (Some(Retryable::Transient), Err(error)) => match FaultKind::of(error) {
                 FaultKind::Timeout => Class::TimedOut,
                 FaultKind::Closed if reused => Class::Stale,
+                FaultKind::Shortage => Class::Shortage,
                 _ => Class::Retry,
             },
             (Some(Retryable::Fatal), Ok(response)) => match response.status().as_u16() {

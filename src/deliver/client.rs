@@ -1,13 +1,6 @@
 //! The pooled client of one connector.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use reqwest::{
     Request, Response, Url,
@@ -15,12 +8,10 @@ use reqwest::{
 };
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use reqwest_tracing::TracingMiddleware;
-use tower_layer::Layer;
-use tower_service::Service;
 use tracing::{Level, span_enabled};
 use url::Host;
 
-use super::fault::chain;
+use super::{connect::Connections, fault::chain, resolve::Resolver};
 use crate::config::ClientConfig;
 
 /// As many hops as browsers and reqwest itself follow at most.
@@ -44,9 +35,9 @@ impl Client {
     pub(super) fn new(config: &ClientConfig, url: &Url) -> Result<Self, String> {
         // Another sink of this process may have installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let connections = Connections::default();
+        let connections = Connections::pooled();
         let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-        let client = |idle: usize| {
+        let client = |idle: usize, connections: Connections| {
             let mut client = reqwest::Client::builder()
                 .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
                 .timeout(config.timeout)
@@ -55,11 +46,12 @@ impl Client {
                 .pool_idle_timeout(config.pool_idle_timeout)
                 .tcp_keepalive(keepalive)
                 .tcp_nodelay(true)
+                .dns_resolver(Resolver)
                 .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
                 .referer(false)
                 // Retries are made in one place, where they are counted.
                 .retry(reqwest::retry::never())
-                .connector_layer(connections.clone())
+                .connector_layer(connections)
                 .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
             if is_loopback(url) {
                 // A proxy that the environment names would look for the endpoint on itself.
@@ -69,7 +61,10 @@ impl Client {
                 client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
             Ok::<_, String>(Traced::new(client))
         };
-        let (pooled, fresh) = (client(config.max_connections)?, client(0)?);
+        let (pooled, fresh) = (
+            client(config.max_connections, connections.clone())?,
+            client(0, Connections::of_single_requests())?,
+        );
         Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
     }
 
@@ -81,9 +76,9 @@ impl Client {
         if fresh {
             return (self.fresh.execute(request).await, false);
         }
-        let begun = self.connections.begun.load(Relaxed);
+        let begun = self.connections.begun();
         let outcome = self.pooled.execute(request).await;
-        let reused = !under_way.is_alone() || self.connections.begun.load(Relaxed) == begun;
+        let reused = !under_way.is_alone() || self.connections.begun() == begun;
         (outcome, reused)
     }
 }
@@ -158,49 +153,9 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Counts connections as the client makes them.
-#[derive(Debug, Clone, Default)]
-struct Connections {
-    begun: Arc<AtomicU64>,
-}
-
-/// The client's own connector, counted.
-#[derive(Clone)]
-struct Counted<S> {
-    connector: S,
-    begun: Arc<AtomicU64>,
-}
-
-impl<S> Layer<S> for Connections {
-    type Service = Counted<S>;
-
-    fn layer(&self, connector: S) -> Counted<S> {
-        Counted { connector, begun: self.begun.clone() }
-    }
-}
-
-impl<S, T> Service<T> for Counted<S>
-where
-    S: Service<T>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.connector.poll_ready(context)
-    }
-
-    fn call(&mut self, target: T) -> Self::Future {
-        self.begun.fetch_add(1, Relaxed);
-        Box::pin(self.connector.call(target))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tracing::{
         Event, Metadata, Subscriber,

@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io};
 
+use super::connect::Superseded;
 use crate::world::{NetworkFault, NetworkFaultKind};
 
 /// A fault on the way, as the log shows it.
@@ -22,10 +23,14 @@ pub(super) enum FaultKind {
     Tls,
     /// The endpoint closed or reset the connection.
     Closed,
+    /// The endpoint, or the connection to it, says that it has not begun to process the request.
+    Unprocessed,
     /// `timeout` or `connect_timeout` ran out.
     Timeout,
     /// Anything else on the way.
     Transport,
+    /// This machine has no descriptor, thread, memory map or port left.
+    Shortage,
     /// The request cannot be sent, however often.
     Request,
 }
@@ -52,8 +57,12 @@ impl FaultKind {
         };
         if error.is_builder() || error.is_redirect() {
             Self::Request
+        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_shortage)) {
+            Self::Shortage
         } else if error.is_timeout() {
             Self::Timeout
+        } else if causes(error).any(is_unprocessed) {
+            Self::Unprocessed
         } else if causes(error).any(is_tls) {
             Self::Tls
         } else if error.is_connect() {
@@ -87,17 +96,51 @@ fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
             .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
 }
 
+/// Whether the request was not processed, so that it is safe to send it again: its stream lies beyond the last one that a
+/// GOAWAY promises to finish (RFC 9113 section 6.8), it was refused with `REFUSED_STREAM` (section 8.7), or its connection
+/// was gone before it was written.
+fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
+    let refused = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+        // h2 fails a stream with the server's GOAWAY only if it lies beyond that one.
+        let unprocessed = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // Who asks for calm is not to be asked again at once.
+        error.is_remote() && unprocessed && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM)
+    });
+    refused
+        || cause.is::<Superseded>()
+        || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+}
+
+/// Whether this machine, and not the endpoint, had no more of something.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let missing = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        // No port is left for another connection to the same address.
+        libc::EADDRNOTAVAIL,
+        // Thus a thread that cannot be started.
+        libc::EAGAIN,
+    ];
+    #[cfg(not(unix))]
+    let missing: [i32; 0] = [];
+    error.raw_os_error().is_some_and(|code| missing.contains(&code))
+}
+
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    cause
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(|error| error.is_incomplete_message() || error.is_canceled())
-        || cause.downcast_ref::<io::Error>().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
-            )
-        })
+    let lost = |error: &io::Error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+        )
+    };
+    cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || cause.downcast_ref::<io::Error>().is_some_and(lost)
+        // It does not name what lies in it as a cause.
+        || cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).is_some_and(lost)
 }
 
 /// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.

@@ -235,7 +235,7 @@ impl Gate {
         state.slots.take();
         state.rate.charge(asking, now);
         if probe {
-            state.breaker.probe_begins();
+            state.breaker.probe_begins(now);
         }
         state.begun += 1;
         let (number, origin) = (state.begun, asking.origin);
@@ -312,7 +312,7 @@ impl State {
 
     /// The verdict on one whose turn it is, if there is room.
     fn next(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
-        if !self.slots.is_free() {
+        if !self.slots.is_free(now) {
             return Verdict::Later;
         }
         let last_chance = asking.tried && deadline <= now;
@@ -350,28 +350,23 @@ impl State {
     /// Whose turn it is.
     ///
     /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
-    /// breaker open for all others. So one that has not failed is the probe where there is one.
+    /// breaker open for all others. So a probe is one that has not failed, where there is one, and the last that came: those
+    /// that stood before it when others failed are the likelier to fail as well.
     fn first(&self, now: Instant) -> Option<&Waiter> {
         let mut open =
             self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
-        if self.breaker.look(now, None) == Admission::Probe {
-            let mut failed = None;
-            let fresh = open.find(|waiter| {
-                if waiter.asking.tried {
-                    failed = failed.or(Some(*waiter));
-                }
-                !waiter.asking.tried
-            });
-            return fresh.or(failed);
+        let first = open.next()?;
+        if self.breaker.is_closed() {
+            return Some(first);
         }
-        open.next()
+        Some(open.rfind(|waiter| !waiter.asking.tried).unwrap_or(first))
     }
 
     /// Wakes whose turn it is, or else the one that does the waiting for all.
     fn wake(&self, now: Instant) {
         match self.first(now) {
             // Whoever gives a slot back wakes it.
-            Some(_) if !self.slots.is_free() => {}
+            Some(_) if !self.slots.is_free(now) => {}
             Some(waiter) => waiter.woken.notify_one(),
             None => {
                 if let Some(front) = self.queue.front() {
@@ -468,6 +463,16 @@ impl Pass<'_> {
         }
         self.probe &= class == Class::Stale;
         self.give_back(&mut state, now);
+    }
+
+    /// This machine had no room for the attempt, so that fewer go at once from now on. Says how many, where that is worth a
+    /// line of the log.
+    pub(super) fn fell_short(mut self) -> Option<usize> {
+        let now = Instant::now();
+        let mut state = self.gate.lock();
+        let told = state.slots.fell_short(now);
+        self.give_back(&mut state, now);
+        told
     }
 
     fn give_back(&mut self, state: &mut State, now: Instant) {

@@ -11,6 +11,7 @@ mod backoff;
 mod breaker;
 mod classify;
 mod client;
+mod connect;
 mod fault;
 mod gate;
 mod network;
@@ -18,8 +19,10 @@ mod parts;
 mod patience;
 mod rate;
 mod request;
+mod resolve;
 mod retry_after;
 mod send;
+mod shortage;
 mod size;
 mod slots;
 
@@ -101,7 +104,7 @@ impl Delivery {
         method: Method,
         patience: Patience,
     ) -> Result<StatusCode, String> {
-        let request = self.template.probe(method.into());
+        let request = || self.template.probe(method.into());
         let keep = Keep { of_success: 0, of_others: send::SHOWN };
         let attempt = attempt(&self.client, &self.classifier, request, false, keep, patience).await;
         let Some(attempt) = attempt else { return Err(format!("{}: closed meanwhile", self.label)) };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     Delivery,
@@ -13,6 +13,7 @@ use super::{
     fault::Fault,
     gate::{Asking, Origin, Refused},
     patience::{Ended, Patience},
+    shortage,
 };
 use crate::{
     encode::Body,
@@ -72,6 +73,8 @@ pub(crate) struct RetryState {
     stale: bool,
     /// Whether the endpoint closes new connections too.
     resets: bool,
+    /// Attempts in a row that a shortage on this machine ended, for the backoff alone.
+    shortages: u32,
     last: Option<Result<Answer, Fault>>,
     /// The pause that the endpoint asked for last.
     asked: Option<Duration>,
@@ -105,7 +108,8 @@ impl Delivery {
             };
             // What is held or retried goes out with the secrets of now, not those of when it was accepted.
             self.template.refresh();
-            let request = self.template.request(body, key.as_ref(), retry.attempts);
+            let retries = retry.attempts;
+            let request = || self.template.request(body, key.as_ref(), retries);
             self.counters.request(body.bytes.len(), again);
             if self.verbose {
                 debug!(
@@ -140,10 +144,20 @@ impl Delivery {
             {
                 self.template.refused();
             }
-            pass.ended(class, asked);
+            match &ended {
+                Err(fault) if class == Class::Shortage => {
+                    // It never left this machine.
+                    retry.attempts -= 1;
+                    if let Some(requests) = pass.fell_short() {
+                        self.warn_of_shortage(fault, requests);
+                    }
+                }
+                _ => pass.ended(class, asked),
+            }
             retry.asked = asked;
             retry.stale = class == Class::Stale;
-            retry.counts |= !retry.stale;
+            retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
+            retry.shortages = if class == Class::Shortage { retry.shortages + 1 } else { 0 };
             retry.last = Some(ended);
             let wait = match class {
                 Class::Success => return Sent::Delivered,
@@ -151,6 +165,7 @@ impl Delivery {
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
                 Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
                 Class::Stale => Some(Duration::ZERO),
+                Class::Shortage => Some(shortage::wait(retry.shortages - 1)),
                 // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
                 // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
                 // not counted.
@@ -193,6 +208,16 @@ impl Delivery {
                 Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
             }
         }
+    }
+}
+
+impl Delivery {
+    fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
+        warn!(
+            "{}: this machine is short of file descriptors, threads, memory or ports ({fault}): at most {requests} requests go \
+            at once until it is not, and what could not be sent is sent later",
+            self.label
+        );
     }
 }
 

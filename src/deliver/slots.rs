@@ -4,7 +4,10 @@
 
 use tokio::time::Instant;
 
-use super::adaptive::{Aimd, Load};
+use super::{
+    adaptive::{Aimd, Load},
+    shortage::Shortage,
+};
 use crate::config::Concurrency;
 
 /// The slots of one endpoint. Whoever holds one is sending; nobody holds one while waiting.
@@ -14,6 +17,8 @@ pub(super) struct Slots {
     under_way: usize,
     /// `None` where the limit is fixed.
     adaptive: Option<Aimd>,
+    /// Lowers either limit.
+    shortage: Shortage,
 }
 
 impl Slots {
@@ -25,12 +30,19 @@ impl Slots {
                 (aimd.limit(), Some(aimd))
             }
         };
-        Self { limit, under_way: 0, adaptive }
+        Self { limit, under_way: 0, adaptive, shortage: Shortage::default() }
     }
 
     /// Whether one is free.
-    pub(super) fn is_free(&self) -> bool {
-        self.under_way < self.limit
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.under_way < self.shortage.limit(self.limit, now)
+    }
+
+    /// This machine had no room for a request that holds one: fewer are free from now on. Says how many, where that is
+    /// worth a line of the log.
+    pub(super) fn fell_short(&mut self, now: Instant) -> Option<usize> {
+        let tells = self.shortage.met(self.under_way, now);
+        tells.then(|| self.shortage.limit(self.limit, now))
     }
 
     /// Takes one, which must be given back.

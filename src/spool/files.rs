@@ -28,6 +28,8 @@ pub trait Files: Debug + Send + Sync {
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// How long a file is; `None` where there is none.
     fn length_of(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Gives a file another name, in the place of what has that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn delete(&self, name: &str) -> io::Result<()>;
     /// Makes the names of new files durable.
@@ -57,6 +59,8 @@ pub trait SegmentFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
+    /// The folder itself, for when no file can be opened any more; `None` where it could not be opened before, either.
+    opened: Option<File>,
 }
 
 /// A folder of the file system, which is there.
@@ -66,7 +70,7 @@ pub(crate) fn on_disk(folder: &Path) -> Arc<dyn Files> {
 
 impl Disk {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), opened: File::open(folder).ok() }
     }
 }
 
@@ -111,12 +115,20 @@ impl Files for Disk {
         }
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.folder.join(from), self.folder.join(to))
+    }
+
     fn delete(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.folder.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        match (File::open(&self.folder), &self.opened) {
+            (Ok(folder), _) => folder.sync_all(),
+            (Err(_), Some(folder)) => folder.sync_all(),
+            (Err(why), None) => Err(why),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -126,7 +138,7 @@ impl Files for Disk {
     fn damaged(&self) -> io::Result<Arc<dyn Files>> {
         let folder = self.folder.join("damaged");
         fs::create_dir_all(&folder)?;
-        Ok(Arc::new(Self { folder }))
+        Ok(Arc::new(Self::new(&folder)))
     }
 }
 

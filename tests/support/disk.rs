@@ -280,6 +280,14 @@ impl Files for Folder {
         Ok(file.map(|file| inner.files[file].now.len() as u64))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.operate().map_err(|(why, _)| why)?;
+        let file = inner.names.remove(&format!("{}{from}", self.1)).ok_or(ErrorKind::NotFound)?;
+        inner.names.insert(format!("{}{to}", self.1), file);
+        Ok(())
+    }
+
     fn delete(&self, name: &str) -> io::Result<()> {
         let mut inner = self.0.lock();
         inner.operate().map_err(|(why, _)| why)?;

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod endpoint;
+#[cfg(unix)]
+pub mod nginx;
 pub mod plugin;
 pub mod random;
 pub mod weather;

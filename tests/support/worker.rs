@@ -79,6 +79,11 @@ pub fn work_if_asked() {
     say("streamed");
     asked_to_close.join().expect("standard input can be read");
     let closed = sink.close();
+    for line in logged("") {
+        if line.starts_with("WARN") || line.starts_with("ERROR") {
+            say(&format!("log {line}"));
+        }
+    }
     say(&format!("closed {closed}"));
     std::process::exit(closed);
 }
@@ -127,6 +132,7 @@ pub struct Worker {
     stdin: ChildStdin,
     next: Arc<Mutex<BTreeMap<String, u64>>>,
     events: mpsc::Receiver<String>,
+    log: Arc<Mutex<Vec<String>>>,
     reader: Option<thread::JoinHandle<()>>,
 }
 
@@ -137,7 +143,22 @@ impl Worker {
     /// The system has no process to give.
     pub fn start(test: &str, job: &Job) -> Self {
         let program: PathBuf = env::current_exe().expect("a test knows where it lies");
-        let mut child = Command::new(program)
+        Self::run(Command::new(program), test, job)
+    }
+
+    /// The same with so many file descriptors at most.
+    ///
+    /// # Panics
+    /// The system has no process to give.
+    pub fn start_with_descriptors(descriptors: u32, test: &str, job: &Job) -> Self {
+        let program: PathBuf = env::current_exe().expect("a test knows where it lies");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(program);
+        Self::run(shell, test, job)
+    }
+
+    fn run(mut command: Command, test: &str, job: &Job) -> Self {
+        let mut child = command
             .args(["--exact", test, "--nocapture", "--include-ignored"])
             .env(JOB, serde_json::to_string(job).expect("a job is JSON"))
             .stdin(Stdio::piped())
@@ -148,8 +169,9 @@ impl Worker {
         let (stdin, stdout) = (stdin.expect("it is piped"), stdout.expect("it is piped"));
         let next = Arc::new(Mutex::new(job.topics.clone()));
         let (told, events) = mpsc::channel();
+        let log = Arc::<Mutex<Vec<String>>>::default();
         let reader = thread::spawn({
-            let next = next.clone();
+            let (next, log) = (next.clone(), log.clone());
             move || {
                 for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
                     let line = String::from_utf8_lossy(&line).into_owned();
@@ -157,6 +179,8 @@ impl Worker {
                     if let ["next", topic, offset] = words[..] {
                         let offset = offset.parse().expect("an offset");
                         lock(&next).insert(topic.to_owned(), offset);
+                    } else if let Some(line) = line.strip_prefix("log ") {
+                        log.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
                     } else if ["open", "streamed", "closed", "refused"].contains(&words[0]) {
                         // Nobody may be left who wants to know.
                         let _ = told.send(line);
@@ -164,7 +188,7 @@ impl Worker {
                 }
             }
         });
-        Self { child, stdin, next, events, reader: Some(reader) }
+        Self { child, stdin, next, events, log, reader: Some(reader) }
     }
 
     pub fn id(&self) -> u32 {
@@ -198,14 +222,15 @@ impl Worker {
         self.next()
     }
 
-    /// Asks it to close its sink, and waits until it has ended.
+    /// Asks it to close its sink, and waits until it has ended. Returns what it logged as warnings and errors.
     ///
     /// # Panics
     /// The close fails or takes too long.
     #[track_caller]
-    pub fn close(mut self, timeout: Duration) {
+    pub fn close(mut self, timeout: Duration) -> Vec<String> {
         writeln!(self.stdin, "close").expect("it listens");
         self.expect("closed 0", timeout);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn end(&mut self) {

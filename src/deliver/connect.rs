@@ -1,0 +1,135 @@
+//! How the client makes connections: counted, and one at a time to an HTTP/2 server.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper_util::client::legacy::connect::Connection;
+use tokio::sync::Mutex;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// How long a connection that is not made waits for the pool to hand over the one that was made in its place.
+const HANDED_OVER: Duration = Duration::from_millis(100);
+
+/// The connections of a client.
+///
+/// When an HTTP/2 server closes a connection, all requests ask for a new one at the same time, and the pool throws away all
+/// but the first: with 16 in flight, 16 TLS handshakes for one. Once a connection has negotiated HTTP/2, the others wait for the
+/// first, which carries them all.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    begun: Arc<AtomicU64>,
+    /// `None` where no connection is shared.
+    http2: Option<Arc<Http2>>,
+}
+
+#[derive(Debug, Default)]
+struct Http2 {
+    /// Whether the last connection negotiated it.
+    negotiated: AtomicBool,
+    /// Connections that negotiated it.
+    made: AtomicU64,
+    /// Held while one is being made.
+    making: Mutex<()>,
+}
+
+/// There is a new connection that carries the request as well, so that none was made for it.
+#[derive(Debug)]
+pub(super) struct Superseded;
+
+impl Connections {
+    /// Those of a pool.
+    pub(super) fn pooled() -> Self {
+        Self { begun: Arc::default(), http2: Some(Arc::default()) }
+    }
+
+    /// One for each request.
+    pub(super) fn of_single_requests() -> Self {
+        Self { begun: Arc::default(), http2: None }
+    }
+
+    /// How many were begun so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Relaxed)
+    }
+}
+
+impl fmt::Display for Superseded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another connection was made in place of this one")
+    }
+}
+
+impl StdError for Superseded {}
+
+/// The client's own connector, watched.
+#[derive(Clone)]
+pub(super) struct Watched<S> {
+    connector: S,
+    connections: Connections,
+}
+
+impl<S> Layer<S> for Connections {
+    type Service = Watched<S>;
+
+    fn layer(&self, connector: S) -> Watched<S> {
+        Watched { connector, connections: self.clone() }
+    }
+}
+
+impl<S, T> Service<T> for Watched<S>
+where
+    S: Service<T>,
+    S::Response: Connection,
+    S::Error: From<Box<dyn StdError + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, target: T) -> Self::Future {
+        self.connections.begun.fetch_add(1, Relaxed);
+        // It does nothing until it is polled.
+        let connecting = self.connector.call(target);
+        let Some(http2) = self.connections.http2.clone() else { return Box::pin(connecting) };
+        let made = http2.made.load(SeqCst);
+        Box::pin(async move {
+            let _making = if http2.negotiated.load(SeqCst) {
+                let making = http2.making.lock().await;
+                if http2.made.load(SeqCst) != made && http2.negotiated.load(SeqCst) {
+                    drop(making);
+                    // The pool drops this as soon as it has a connection for the request; if it never does, the request
+                    // is sent again.
+                    tokio::time::sleep(HANDED_OVER).await;
+                    let superseded: Box<dyn StdError + Send + Sync> = Box::new(Superseded);
+                    return Err(superseded.into());
+                }
+                Some(making)
+            } else {
+                None
+            };
+            let connection = connecting.await?;
+            let negotiated = connection.connected().is_negotiated_h2();
+            http2.negotiated.store(negotiated, SeqCst);
+            http2.made.fetch_add(u64::from(negotiated), SeqCst);
+            Ok(connection)
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! Looks names up, and tells a name that is not there from a machine that cannot look.
+
+use std::{fs::File, io, net::SocketAddr, net::ToSocketAddrs, thread};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::oneshot;
+
+use super::fault::is_shortage;
+
+/// The resolver of the system, in a thread for each name: tokio's pool of threads panics where there is no thread to be had.
+#[derive(Debug)]
+pub(super) struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (found, looked_up) = oneshot::channel();
+        let started = thread::Builder::new().name("http-sink-dns".to_owned()).spawn(move || {
+            // Nobody may be left who wants to know.
+            let _ = found.send(look_up(name.as_str()));
+        });
+        Box::pin(async move {
+            started?;
+            let addresses: Addrs = Box::new(looked_up.await??.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    // The port is set by whoever connects.
+    match (name, 0).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(why) => Err(shortage().unwrap_or(why)),
+    }
+}
+
+/// The C library says no more than that a lookup failed when it had no descriptor to read `/etc/hosts` or ask a server with.
+fn shortage() -> Option<io::Error> {
+    File::open("/dev/null").err().filter(is_shortage)
+}

@@ -1,0 +1,128 @@
+//! An HTTP/2 server that refuses streams, as one does that is about to close a connection. Through the built plugin.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
+
+use h2::{Reason, RecvStream, server::SendResponse};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+use tokio_rustls::TlsAcceptor;
+
+use support::{
+    config::with,
+    plugin::{Batch, Sink, failures, logged},
+};
+
+/// A server that refuses the first so many streams, and answers 200 to all others.
+struct Server {
+    address: SocketAddr,
+    streams: Arc<AtomicUsize>,
+    _running: oneshot::Sender<()>,
+}
+
+impl Server {
+    fn refusing_first(refused: usize) -> Self {
+        let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let streams = Arc::<AtomicUsize>::default();
+        let (running, stopped) = oneshot::channel();
+        thread::spawn({
+            let streams = streams.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let listener = TcpListener::from_std(listener).unwrap();
+                    let acceptor = TlsAcceptor::from(Arc::new(tls));
+                    let accept = async {
+                        while let Ok((tcp, _)) = listener.accept().await {
+                            tokio::spawn(serve(acceptor.clone(), tcp, streams.clone(), refused));
+                        }
+                    };
+                    tokio::select! {
+                        () = accept => {}
+                        _ = stopped => {}
+                    }
+                });
+            }
+        });
+        Self { address, streams, _running: running }
+    }
+
+    fn config(&self, more: Value) -> Value {
+        let url = format!("https://{}/in", self.address);
+        with(json!({ "url": url, "include_metadata": false, "tls_danger_accept_invalid_certs": true }), more)
+    }
+}
+
+/// A client that goes away is no concern of the server.
+async fn serve(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    streams: Arc<AtomicUsize>,
+    refused: usize,
+) -> Option<()> {
+    let mut connection = h2::server::handshake(acceptor.accept(tcp).await.ok()?).await.ok()?;
+    while let Some(Ok((request, mut answer))) = connection.accept().await {
+        if streams.fetch_add(1, SeqCst) < refused {
+            answer.send_reset(Reason::REFUSED_STREAM);
+        } else {
+            tokio::spawn(take(request.into_body(), answer));
+        }
+    }
+    Some(())
+}
+
+async fn take(mut body: RecvStream, mut answer: SendResponse<bytes::Bytes>) -> Option<()> {
+    while let Some(chunk) = body.data().await {
+        body.flow_control().release_capacity(chunk.ok()?.len()).ok()?;
+    }
+    answer.send_response(http::Response::new(()), true).ok()?;
+    Some(())
+}
+
+#[test]
+fn refused_streams_cost_no_retry_and_no_wait() {
+    let server = Server::refusing_first(10);
+    // A retry would wait for as long as the test may take.
+    let sink =
+        Sink::open(&server.config(json!({ "max_retries": 0, "retry_delay": "5m", "max_retry_delay": "5m" })));
+    assert_eq!(sink.consume(&Batch::numbered(20).from_stream("refused")), 0, "{:?}", failures("refused"));
+    assert_eq!(server.streams.load(SeqCst), 30);
+    assert_eq!(logged(&format!("{}/in keeps failing", server.address)), [""; 0]);
+}
+
+#[test]
+fn a_server_that_refuses_for_ever_is_given_up() {
+    let server = Server::refusing_first(usize::MAX);
+    let sink = Sink::open(&server.config(json!({
+        "max_retries": 2, "retry_delay": "1ms", "max_retry_delay": "1ms",
+    })));
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("ever")), 1);
+    let reason = &failures("ever").reasons[&0];
+    assert!(reason.starts_with("retries_exhausted after 3 attempts: unprocessed: "), "{reason}");
+    assert_eq!(server.streams.load(SeqCst), 3 * 11);
+}
