@@ -1,6 +1,6 @@
 //! The thread that all I/O of one connector happens on.
 //!
-//! The runtime's threads encode and then block in consume; requests and answers are handled here by
+//! In a simulated world it is the runtime that is there. The runtime's threads encode and then block in consume; requests and answers are handled here by
 //! a single-threaded executor, which for one connection does twice the work of a multi-threaded one.
 
 use std::{
@@ -17,11 +17,13 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-/// Runs futures on its own thread until it is dropped.
+use crate::world::World;
+
+/// Runs futures on its own thread until it is dropped; in a simulated world as tasks of the runtime that made it.
 #[derive(Debug)]
 pub(crate) struct Executor {
     handle: Handle,
-    /// Ends the thread when dropped.
+    /// Ends the thread when dropped; `None` where there is no thread.
     running: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -29,7 +31,10 @@ pub(crate) struct Executor {
 impl Executor {
     /// # Errors
     /// The system has no thread or no poller to give.
-    pub(crate) fn start(name: String) -> io::Result<Self> {
+    pub(crate) fn start(name: String, world: &World) -> io::Result<Self> {
+        if !world.is_real() {
+            return Ok(Self { handle: Handle::current(), running: None, thread: None });
+        }
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();

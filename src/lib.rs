@@ -39,6 +39,7 @@ mod executor;
 mod folder;
 mod telemetry;
 mod turns;
+pub mod world;
 
 use iggy_connector_sdk::sink_connector;
 pub use sink::HttpSink;

@@ -21,6 +21,7 @@ use crate::{
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
+    world::World,
 };
 
 /// How many bodies are handed over to be delivered at once, as long as they are small: in bytes, no more than that by
@@ -44,6 +45,7 @@ pub(crate) struct Pipeline {
     pub(crate) dead_letters: Option<DeadLetters>,
     executor: Executor,
     closing: Closing,
+    pub(crate) world: World,
 }
 
 /// Set once close begins.
@@ -58,20 +60,20 @@ pub(crate) struct Closing {
 impl Pipeline {
     /// # Errors
     /// Something that the configuration names is not there or not content.
-    pub(crate) async fn open(id: u32, config: Config, closing: Closing) -> Result<Self, Error> {
+    pub(crate) async fn open(id: u32, config: Config, closing: Closing, world: World) -> Result<Self, Error> {
         for warning in &config.warnings {
             warn!("connector {id}: {warning}");
         }
         let counters = Arc::<Counters>::default();
-        let delivery = Arc::new(Delivery::new(&config, counters.clone()).map_err(Error::InitError)?);
+        let delivery = Arc::new(Delivery::new(&config, counters.clone(), &world).map_err(Error::InitError)?);
         let dead_letters = match &config.dead_letter {
             None => None,
             Some(letters) => Some(
-                DeadLetters::open(letters, &config, closing.dead_letters.clone())
+                DeadLetters::open(letters, &config, closing.dead_letters.clone(), &world)
                     .map_err(Error::InitError)?,
             ),
         };
-        let executor = Executor::start(format!("http-sink-{id}"))
+        let executor = Executor::start(format!("http-sink-{id}"), &world)
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
         if let Some(method) = config.health_check {
             let checked = delivery.clone();
@@ -84,7 +86,7 @@ impl Pipeline {
             info!("connector {id}: health check passed with {status}");
         }
         let (buffers, turns) = (Buffers::default(), Turns::default());
-        Ok(Self { id, config, buffers, delivery, counters, turns, dead_letters, executor, closing })
+        Ok(Self { id, config, buffers, delivery, counters, turns, dead_letters, executor, closing, world })
     }
 
     /// The endpoint, as it may be shown.

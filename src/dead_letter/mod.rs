@@ -29,21 +29,31 @@ mod names {
     pub(super) const REPLAY_LOCK: &str = "replay.lock";
 
     pub(super) fn segment(folder: &Path, number: u64) -> PathBuf {
-        folder.join(format!("{PREFIX}{number:06}{SEGMENT}"))
+        folder.join(segment_name(number))
+    }
+
+    pub(super) fn segment_name(number: u64) -> String {
+        format!("{PREFIX}{number:06}{SEGMENT}")
     }
 
     pub(super) fn replayed(folder: &Path, number: u64) -> PathBuf {
-        folder.join(format!("{PREFIX}{number:06}.replayed"))
+        folder.join(replayed_name(number))
+    }
+
+    pub(super) fn replayed_name(number: u64) -> String {
+        format!("{PREFIX}{number:06}.replayed")
+    }
+
+    /// The number of a segment, if it is one.
+    pub(super) fn segment_number(name: &str) -> Option<u64> {
+        name.strip_prefix(PREFIX)?.strip_suffix(SEGMENT)?.parse().ok()
     }
 
     /// The numbers of the segments of a folder, ascending.
     pub(super) fn segments(folder: &Path) -> std::io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(folder)? {
-            let name = entry?.file_name();
-            let number: Option<u64> =
-                name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SEGMENT)?.parse().ok());
-            numbers.extend(number);
+            numbers.extend(entry?.file_name().to_str().and_then(segment_number));
         }
         numbers.sort_unstable();
         Ok(numbers)

@@ -72,6 +72,7 @@ impl Record {
         message: &BorrowedMessage<'_>,
         failure: &Failure,
         url: &str,
+        now: SystemTime,
     ) -> Self {
         let headers = message.decode_headers().ok().flatten();
         let text = headers.iter().flat_map(|headers| headers.iter()).map(|(key, value)| {
@@ -83,7 +84,7 @@ impl Record {
         });
         let (payload_encoding, payload) = written(batch.schema, message.payload);
         Self {
-            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            time: humantime::format_rfc3339_millis(now).to_string(),
             reason: failure.reason.to_string(),
             status: failure.status,
             answer: failure.detail.clone(),
@@ -194,7 +195,7 @@ mod tests {
         let batch = Batch::borrowed(&topic, &metadata, &messages);
         let failure =
             Failure { reason: Reason::Rejected, status: Some(400), detail: "no".to_owned(), attempts: 1 };
-        Record::new(&batch, &batch.messages[0], &failure, "http://localhost/")
+        Record::new(&batch, &batch.messages[0], &failure, "http://localhost/", SystemTime::now())
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Appends dead letters to a folder, durably.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
 };
 
 use tracing::warn;
 
-use crate::folder;
+use crate::world::{Files, SegmentFile, World};
 
 use super::{
     folder::{Lock, lock},
@@ -21,17 +21,15 @@ use super::{
 /// folder, and a spare file that becomes the next segment by its name alone.
 #[derive(Debug)]
 pub(crate) struct Store {
-    folder: PathBuf,
+    files: Arc<dyn Files>,
     max_bytes: u64,
     segment_bytes: u64,
     /// Of all segments.
     bytes: u64,
     last: Segment,
-    /// The folder, to make names durable with.
-    names: File,
-    spare: Option<File>,
+    spare: Option<Arc<dyn SegmentFile>>,
     /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 #[derive(Debug)]
@@ -39,7 +37,7 @@ struct Segment {
     number: u64,
     bytes: u64,
     /// Opened with the first record.
-    file: Option<File>,
+    file: Option<Arc<dyn SegmentFile>>,
 }
 
 impl Store {
@@ -47,24 +45,30 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written to, or another process or connector writes to it.
-    pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Self> {
-        folder::create(folder)?;
-        let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
-            let message = "another connector or process writes dead letters there: give each its own path";
-            io::Error::new(ErrorKind::ResourceBusy, message)
-        })?;
+    pub(crate) fn open(folder: &Path, max_bytes: u64, segment_bytes: u64, world: &World) -> io::Result<Self> {
+        let files = world.folder(folder)?;
+        let lock = if world.is_real() {
+            let lock = lock(&folder.join(names::LOCK))?.ok_or_else(|| {
+                let message =
+                    "another connector or process writes dead letters there: give each its own path";
+                io::Error::new(ErrorKind::ResourceBusy, message)
+            })?;
+            Some(lock)
+        } else {
+            None
+        };
         let mut store = Self {
-            folder: folder.to_owned(),
+            spare: Some(make_spare(&*files)?),
+            files,
             max_bytes,
             segment_bytes,
             bytes: 0,
             last: Segment { number: 1, bytes: 0, file: None },
-            names: File::open(folder)?,
-            spare: Some(make_spare(folder)?),
             _lock: lock,
         };
-        store.bytes = store.measure()?;
-        if let Some(&number) = names::segments(folder)?.last() {
+        let segments = store.segments()?;
+        store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
+        if let Some((number, _)) = segments.into_iter().max() {
             store.last = store.reopen(number)?;
         }
         Ok(store)
@@ -90,7 +94,7 @@ impl Store {
             ));
         }
         if self.spare.is_none() {
-            self.spare = make_spare(&self.folder).ok();
+            self.spare = make_spare(&*self.files).ok();
         }
         // Better a segment that is too large than letters that have none.
         if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes && self.spare.is_some() {
@@ -100,7 +104,7 @@ impl Store {
             let before = self.last.bytes;
             // Half a line must not stay: the next record would be joined to it.
             if let Some(file) = &self.last.file
-                && let Err(also) = file.set_len(before).and_then(|()| file.sync_data())
+                && let Err(also) = file.truncate(before).and_then(|()| file.sync())
             {
                 warn!(
                     "a dead letter that failed to be written cannot be taken back ({also}): the next go to a new file"
@@ -115,31 +119,32 @@ impl Store {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let path = names::segment(&self.folder, self.last.number);
+        let name = names::segment_name(self.last.number);
+        let exists = self.files.length_of(&name)?.is_some();
         // Whoever purged the folder by hand took the file with it.
-        let file = match self.last.file.take().filter(|_| path.exists()) {
+        let file = match self.last.file.take().filter(|_| exists) {
             Some(file) => file,
-            None => self.begin(&path)?,
+            None => self.begin(&name, exists)?,
         };
         let file = self.last.file.insert(file);
-        file.write_all(lines)?;
-        file.sync_data()
+        file.write_at(self.last.bytes, lines)?;
+        file.sync()
     }
 
     /// Opens the last segment, and makes it where there is none.
-    fn begin(&mut self, path: &Path) -> io::Result<File> {
-        if !path.exists() {
+    fn begin(&mut self, name: &str, exists: bool) -> io::Result<Arc<dyn SegmentFile>> {
+        if !exists {
             // Marks of letters that are gone must not pass for marks of the new ones.
-            match fs::remove_file(names::replayed(&self.folder, self.last.number)) {
+            match self.files.delete(&names::replayed_name(self.last.number)) {
                 Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                 _ => {}
             }
             self.last.bytes = 0;
             if let Some(spare) = self.spare.take() {
-                match fs::rename(self.folder.join(names::SPARE), path) {
+                match self.files.rename(names::SPARE, name) {
                     Ok(()) => {
                         // The name of a new file is durable only with its folder.
-                        self.names.sync_all()?;
+                        self.files.sync_names()?;
                         return Ok(spare);
                     }
                     // Purged by hand as well, perhaps with the folder.
@@ -151,39 +156,35 @@ impl Store {
                 }
             }
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        self.last.bytes = file.metadata()?.len();
-        self.names = File::open(&self.folder)?;
-        self.names.sync_all()?;
+        let file = if exists { self.files.open(name)? } else { self.files.create(name)? };
+        self.last.bytes = file.length()?;
+        self.files.sync_names()?;
         Ok(file)
     }
 
     /// The bytes of all segments.
     fn measure(&self) -> io::Result<u64> {
-        let mut bytes = 0;
-        for number in names::segments(&self.folder)? {
-            match fs::metadata(names::segment(&self.folder, number)) {
-                Ok(file) => bytes += file.len(),
-                Err(why) if why.kind() == ErrorKind::NotFound => {}
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(bytes)
+        Ok(self.segments()?.iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    /// The segments by number, with their bytes.
+    fn segments(&self) -> io::Result<Vec<(u64, u64)>> {
+        let files = self.files.list()?.into_iter();
+        Ok(files.filter_map(|(name, bytes)| Some((names::segment_number(&name)?, bytes))).collect())
     }
 
     /// The last segment, without a line that a crash cut off: it was never acknowledged.
     fn reopen(&mut self, number: u64) -> io::Result<Segment> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).open(names::segment(&self.folder, number))?;
-        let bytes = file.metadata()?.len();
-        let whole = whole_lines(&mut file, bytes)?;
+        let file = self.files.open(&names::segment_name(number))?;
+        let bytes = file.length()?;
+        let whole = whole_lines(&*file, bytes)?;
         if whole < bytes {
             warn!(
                 "the last dead letter was cut off by a crash before it was acknowledged: {} bytes are dropped",
                 bytes - whole
             );
-            file.set_len(whole)?;
-            file.sync_data()?;
+            file.truncate(whole)?;
+            file.sync()?;
             self.bytes -= bytes - whole;
         }
         Ok(Segment { number, bytes: whole, file: Some(file) })
@@ -194,33 +195,30 @@ impl Drop for Store {
     fn drop(&mut self) {
         // A folder without dead letters holds none of their files. One that is left is empty and in nobody's way.
         if self.spare.take().is_some() {
-            let _ = fs::remove_file(self.folder.join(names::SPARE));
+            let _ = self.files.delete(names::SPARE);
         }
     }
 }
 
 /// An empty file under the name of the spare.
-fn make_spare(folder: &Path) -> io::Result<File> {
-    let path = folder.join(names::SPARE);
+fn make_spare(files: &dyn Files) -> io::Result<Arc<dyn SegmentFile>> {
     // That of a process that crashed.
-    match fs::remove_file(&path) {
+    match files.delete(names::SPARE) {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
         _ => {}
     }
-    OpenOptions::new().create_new(true).append(true).open(path)
+    files.create(names::SPARE)
 }
 
 /// How many bytes of a file are whole lines.
-fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
-    const STEP: u64 = 64 * 1024;
+fn whole_lines(file: &dyn SegmentFile, bytes: u64) -> io::Result<u64> {
     let mut end = bytes;
-    let mut block = Vec::new();
+    let mut block = vec![0; 64 * 1024];
     while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        block.clear();
-        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
-        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+        let start = end.saturating_sub(block.len() as u64);
+        // The difference is at most the length of the block.
+        let read = file.read_at(start, &mut block)?.min(usize::try_from(end - start).unwrap_or(usize::MAX));
+        if let Some(at) = block[..read].iter().rposition(|byte| *byte == b'\n') {
             return Ok(start + at as u64 + 1);
         }
         end = start;
@@ -230,7 +228,16 @@ fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, OpenOptions},
+        io::Write,
+    };
+
     use super::*;
+
+    fn open(folder: &Path, max_bytes: u64, segment_bytes: u64) -> io::Result<Store> {
+        Store::open(folder, max_bytes, segment_bytes, &World::real())
+    }
 
     fn content(folder: &Path) -> Vec<String> {
         let numbers = names::segments(folder).expect("the folder is there");
@@ -245,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("made/on/demand");
         for line in ["1\n", "2\n", "3\n"] {
-            Store::open(&path, 1000, 1000)?.append(line.as_bytes())?;
+            open(&path, 1000, 1000)?.append(line.as_bytes())?;
         }
         assert_eq!(content(&path), ["1\n2\n3\n"]);
         Ok(())
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn segments_are_rotated_by_size() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), 1000, 5)?;
+        let mut store = open(folder.path(), 1000, 5)?;
         for line in ["11\n", "2\n", "33\n", "a long one\n", "4\n"] {
             store.append(line.as_bytes())?;
         }
@@ -265,7 +272,7 @@ mod tests {
     #[test]
     fn a_full_folder_takes_nothing_more_until_it_is_purged() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let mut store = Store::open(folder.path(), 10, 4)?;
+        let mut store = open(folder.path(), 10, 4)?;
         store.append(b"123\n")?;
         store.append(b"456\n")?;
         let full = store.append(b"789\n").expect_err("it is full");
@@ -283,10 +290,10 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_cut_off_is_dropped() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        Store::open(folder.path(), 1000, 1000)?.append(b"whole\n")?;
+        open(folder.path(), 1000, 1000)?.append(b"whole\n")?;
         let long = "x".repeat(200_000);
         OpenOptions::new().append(true).open(names::segment(folder.path(), 1))?.write_all(long.as_bytes())?;
-        Store::open(folder.path(), 1000, 1000)?.append(b"next\n")?;
+        open(folder.path(), 1000, 1000)?.append(b"next\n")?;
         assert_eq!(content(folder.path()), ["whole\nnext\n"]);
         Ok(())
     }
@@ -294,11 +301,11 @@ mod tests {
     #[test]
     fn two_writers_are_one_too_many() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let first = Store::open(folder.path(), 1000, 1000)?;
-        let second = Store::open(folder.path(), 1000, 1000).expect_err("the first is there");
+        let first = open(folder.path(), 1000, 1000)?;
+        let second = open(folder.path(), 1000, 1000).expect_err("the first is there");
         assert!(second.to_string().contains("its own path"), "{second}");
         drop(first);
-        Store::open(folder.path(), 1000, 1000)?;
+        open(folder.path(), 1000, 1000)?;
         Ok(())
     }
 
@@ -306,7 +313,7 @@ mod tests {
     fn what_was_purged_by_hand_is_made_anew() -> io::Result<()> {
         let root = tempfile::tempdir()?;
         let folder = root.path().join("letters");
-        let mut store = Store::open(&folder, 1000, 4)?;
+        let mut store = open(&folder, 1000, 4)?;
         for line in ["123\n", "456\n"] {
             store.append(line.as_bytes())?;
         }
@@ -334,7 +341,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("file");
         fs::write(&file, "")?;
-        assert!(Store::open(&file, 1000, 1000).is_err());
+        assert!(open(&file, 1000, 1000).is_err());
         Ok(())
     }
 }

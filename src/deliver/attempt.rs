@@ -1,14 +1,14 @@
 //! One attempt: a request goes out, an answer or a fault comes back.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::{Request, Response, StatusCode};
 use tracing::debug;
 
 use super::{
     classify::{Class, Classifier},
-    client::Client,
     fault::{Fault, FaultKind, chain},
+    network::Network,
     patience::Patience,
     retry_after::retry_after,
 };
@@ -50,7 +50,7 @@ pub(super) struct Keep {
 /// HTTP/2 servers refuse requests that they have not begun to process, whenever they close a connection that others are still
 /// being sent on. That says nothing about the endpoint: such a request keeps its slot and goes out again, over another connection.
 pub(super) async fn attempt(
-    client: &Client,
+    client: &Network,
     classifier: &Classifier,
     request: impl Fn() -> Request,
     fresh: bool,
@@ -77,7 +77,7 @@ pub(super) async fn attempt(
         Err(error) => Err(Fault::of(&error)),
         Ok(response) => {
             let status = response.status();
-            let retry_after = retry_after(response.headers(), SystemTime::now());
+            let retry_after = retry_after(response.headers(), client.now());
             let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
             Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
         }

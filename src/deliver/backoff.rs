@@ -1,47 +1,58 @@
 //! How long to wait before each retry.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use reqwest_retry::{Jitter as PolicyJitter, RetryDecision, RetryPolicy, policies::ExponentialBackoff};
-
-use crate::config::{Jitter, RetryConfig};
+use crate::{
+    config::{Jitter, RetryConfig},
+    world::World,
+};
 
 /// The shortest wait that is not counted against `max_retries`: without an end to their number, such
 /// waits must have a length.
 const UNCOUNTED: Duration = Duration::from_millis(10);
 
 /// Exponential backoff with the configured bounds and jitter.
+///
+/// The ready-made policies read the clock and draw from a generator of their own; this takes both from the [`World`].
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
-    policy: ExponentialBackoff,
     /// The least wait where a server asks for none.
     first: Duration,
+    multiplier: u32,
+    longest: Duration,
+    jitter: Jitter,
     max_retry_after: Duration,
+    world: World,
 }
 
 impl Backoff {
-    pub(super) fn new(config: &RetryConfig) -> Self {
-        let policy = ExponentialBackoff::builder()
-            .retry_bounds(config.delay, config.max_delay)
-            .base(config.multiplier)
-            .jitter(match config.jitter {
-                Jitter::Full => PolicyJitter::Full,
-                Jitter::Bounded => PolicyJitter::Bounded,
-                Jitter::None => PolicyJitter::None,
-            })
-            // Whoever waits counts: held answers and those with Retry-After do not.
-            .build_with_max_retries(u32::MAX);
-        Self { policy, first: config.delay, max_retry_after: config.max_retry_after }
+    pub(super) fn new(config: &RetryConfig, world: World) -> Self {
+        Self {
+            first: config.delay,
+            multiplier: config.multiplier,
+            longest: config.max_delay,
+            jitter: config.jitter,
+            max_retry_after: config.max_retry_after,
+            world,
+        }
     }
 
     /// The wait before the next attempt, after so many waits before.
     pub(super) fn wait(&self, waits: u32) -> Duration {
-        // The policy speaks of points in time; only the distance from now matters here.
-        let now = SystemTime::now();
-        match self.policy.should_retry(now, waits.min(u32::MAX - 1)) {
-            RetryDecision::Retry { execute_after } => execute_after.duration_since(now).unwrap_or_default(),
-            RetryDecision::DoNotRetry => self.first,
+        let bound = self.first.saturating_mul(self.multiplier.saturating_pow(waits)).min(self.longest);
+        // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        match self.jitter {
+            Jitter::Full => self.up_to(bound),
+            Jitter::Bounded => bound / 2 + self.up_to(bound / 2),
+            Jitter::None => bound,
         }
+    }
+
+    /// Any wait up to a bound, each as likely as the others.
+    fn up_to(&self, bound: Duration) -> Duration {
+        // The quotient is at most the bound, and the bound at most ten years.
+        let nanos = (bound.as_nanos() * u128::from(self.world.random())) >> u64::BITS;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// The wait that a server asked for, within the cap. One that asks for none gets the first wait,
@@ -63,43 +74,48 @@ mod tests {
     use super::*;
 
     fn backoff(jitter: Jitter) -> Backoff {
-        Backoff::new(&RetryConfig {
-            max_retries: 3,
-            delay: Duration::from_secs(1),
-            multiplier: 2,
-            max_delay: Duration::from_secs(30),
-            jitter,
-            max_duration: Duration::from_secs(300),
-            max_retry_after: Duration::from_secs(60),
-            status_codes: BTreeSet::default(),
-            hold_status_codes: BTreeSet::default(),
-            isolate_status_codes: BTreeSet::default(),
-        })
-    }
-
-    /// The policy reads the clock a moment after the caller.
-    fn about(wait: Duration) -> u64 {
-        u64::try_from(wait.as_millis()).expect("a short wait").div_ceil(50) * 50
+        Backoff::new(
+            &RetryConfig {
+                max_retries: 3,
+                delay: Duration::from_secs(1),
+                multiplier: 2,
+                max_delay: Duration::from_secs(30),
+                jitter,
+                max_duration: Duration::from_secs(300),
+                max_retry_after: Duration::from_secs(60),
+                status_codes: BTreeSet::default(),
+                hold_status_codes: BTreeSet::default(),
+                isolate_status_codes: BTreeSet::default(),
+            },
+            World::real(),
+        )
     }
 
     #[test]
     fn waits_double_up_to_the_cap() {
         let backoff = backoff(Jitter::None);
-        let waits: Vec<u64> = (0..7).map(|n| about(backoff.wait(n)) / 1000).collect();
+        let waits: Vec<u64> = (0..7).map(|n| backoff.wait(n).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(about(backoff.wait(u32::MAX)) / 1000, 30);
+        assert_eq!(backoff.wait(u32::MAX), Duration::from_secs(30));
     }
 
     #[test]
     fn jitter_keeps_within_its_bounds() {
-        for _ in 0..200 {
-            assert!(backoff(Jitter::Full).wait(10) <= Duration::from_millis(30_050));
-            let bounded = backoff(Jitter::Bounded).wait(10);
-            assert!(
-                (Duration::from_millis(450)..=Duration::from_millis(30_050)).contains(&bounded),
-                "{bounded:?}"
-            );
-        }
+        let (full, bounded) = (backoff(Jitter::Full), backoff(Jitter::Bounded));
+        let cap = Duration::from_secs(30);
+        let spread = |waits: &[Duration]| (waits.iter().min().copied(), waits.iter().max().copied());
+        let waits: Vec<Duration> = (0..1000).map(|_| full.wait(10)).collect();
+        let (least, most) = spread(&waits);
+        assert!(
+            least < Some(cap / 10) && most > Some(cap / 10 * 9) && most <= Some(cap),
+            "{least:?} {most:?}"
+        );
+        let waits: Vec<Duration> = (0..1000).map(|_| bounded.wait(10)).collect();
+        let (least, most) = spread(&waits);
+        assert!(
+            least >= Some(cap / 2) && most > Some(cap / 10 * 9) && most <= Some(cap),
+            "{least:?} {most:?}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, io};
 
 use super::connect::Superseded;
+use crate::world::{NetworkFault, NetworkFaultKind};
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,12 @@ impl fmt::Display for Fault {
 
 impl FaultKind {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
-        let reqwest_middleware::Error::Reqwest(error) = error else { return Self::Request };
+        let error = match error {
+            reqwest_middleware::Error::Reqwest(error) => error,
+            reqwest_middleware::Error::Middleware(why) => {
+                return why.downcast_ref::<NetworkFault>().map_or(Self::Request, Self::of_simulated);
+            }
+        };
         if error.is_builder() || error.is_redirect() {
             Self::Request
         } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_shortage)) {
@@ -65,6 +71,18 @@ impl FaultKind {
             Self::Closed
         } else {
             Self::Transport
+        }
+    }
+}
+
+impl FaultKind {
+    fn of_simulated(fault: &NetworkFault) -> Self {
+        match fault.kind {
+            NetworkFaultKind::Connect => Self::Connect,
+            NetworkFaultKind::Tls => Self::Tls,
+            NetworkFaultKind::Closed => Self::Closed,
+            NetworkFaultKind::Timeout => Self::Timeout,
+            NetworkFaultKind::Transport => Self::Transport,
         }
     }
 }

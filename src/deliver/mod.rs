@@ -14,6 +14,7 @@ mod client;
 mod connect;
 mod fault;
 mod gate;
+mod network;
 mod parts;
 mod patience;
 mod rate;
@@ -34,8 +35,8 @@ use self::{
     backoff::Backoff,
     classify::Class,
     classify::Classifier,
-    client::Client,
     gate::Gate,
+    network::Network,
     request::RequestTemplate,
     size::LearnedSize,
 };
@@ -48,12 +49,13 @@ pub(crate) use self::{
 use crate::{
     config::{Config, Method},
     telemetry::Counters,
+    world::World,
 };
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    client: Client,
+    client: Network,
     template: RequestTemplate,
     classifier: Classifier,
     backoff: Backoff,
@@ -70,13 +72,13 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// # Errors
     /// The client cannot be built, or a secret went missing since the configuration was checked.
-    pub(crate) fn new(config: &Config, counters: Arc<Counters>) -> Result<Self, String> {
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>, world: &World) -> Result<Self, String> {
         let template = RequestTemplate::new(config)?;
         let label = template.label();
         Ok(Self {
-            client: Client::new(&config.client, &template.url())?,
+            client: Network::new(&config.client, &template.url(), world)?,
             classifier: Classifier::new(config),
-            backoff: Backoff::new(&config.retry),
+            backoff: Backoff::new(&config.retry, world.clone()),
             max_retries: config.retry.max_retries,
             gate: Gate::new(config, label.clone()),
             size: Mutex::default(),

@@ -19,11 +19,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, task};
 use tracing::{error, warn};
 
 use self::{
@@ -50,16 +50,20 @@ const OF_RECORD: usize = 3;
 /// How many parked messages of all lanes are known in memory; with more, no further record is read.
 const MOST_PARKED: usize = 100_000;
 
-/// The thread that encodes what is stored.
+/// What encodes what is stored: a thread, or in a simulated world a task.
 #[derive(Debug)]
-pub(crate) struct Drain {
-    thread: thread::JoinHandle<()>,
+pub(crate) enum Drain {
+    Thread(thread::JoinHandle<()>),
+    Task(task::JoinHandle<()>),
 }
 
 impl Drain {
     /// # Errors
     /// The system has no thread to give.
     pub(crate) fn start(name: String, pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> io::Result<Self> {
+        if !pipeline.world.is_real() {
+            return Ok(Self::Task(task::spawn(async move { Lanes::of(pipeline, spool).run().await })));
+        }
         let executor = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
             let run = || executor.block_on(Lanes::of(pipeline.clone(), spool.clone()).run());
@@ -74,13 +78,16 @@ impl Drain {
                 thread::sleep(WAITS.0);
             }
         })?;
-        Ok(Self { thread })
+        Ok(Self::Thread(thread))
     }
 
     /// Waits until what is under way has ended, once the connector is being closed: then nothing more begins.
-    pub(crate) fn join(self) {
-        // Its panics are caught.
-        let _ = self.thread.join();
+    pub(crate) async fn join(self) {
+        match self {
+            // Its panics are caught.
+            Self::Thread(thread) => drop(thread.join()),
+            Self::Task(task) => task.await.expect("a panic ends a simulation"),
+        }
     }
 }
 
@@ -163,7 +170,7 @@ impl Lanes {
     ) -> Result<Account, SpoolError> {
         let stored = record.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let ago = SystemTime::now().duration_since(stored.accepted).unwrap_or_default();
+        let ago = self.pipeline.world.now().duration_since(stored.accepted).unwrap_or_default();
         let patience = self.pipeline.patience(ago).of_kept();
         let progress = InSpool { spool: &self.spool, record, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();

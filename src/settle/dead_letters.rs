@@ -22,18 +22,25 @@ use crate::{
     executor::Executor,
     plan::Lane,
     telemetry::Counters,
+    world::World,
 };
 
 /// Keeps undelivered messages until they are replayed.
 #[derive(Debug)]
-pub(crate) enum DeadLetters {
+pub(crate) struct DeadLetters {
+    target: Target,
+    world: World,
+}
+
+#[derive(Debug)]
+enum Target {
     Folder(Mutex<Store>),
     Endpoint(Box<Endpoint>),
 }
 
 /// Another endpoint, with retries of its own.
 #[derive(Debug)]
-pub(crate) struct Endpoint {
+struct Endpoint {
     config: Config,
     buffers: Buffers,
     delivery: Arc<Delivery>,
@@ -50,12 +57,13 @@ impl DeadLetters {
         letters: &DeadLetterConfig,
         config: &Config,
         closing: watch::Receiver<Option<Instant>>,
+        world: &World,
     ) -> Result<Self, String> {
-        match letters {
+        let target = match letters {
             DeadLetterConfig::Path { path, max_bytes, segment_bytes } => {
-                Store::open(path, *max_bytes, *segment_bytes)
-                    .map(|store| Self::Folder(Mutex::new(store)))
-                    .map_err(|why| format!("dead_letter.path {}: {why}", path.display()))
+                let store = Store::open(path, *max_bytes, *segment_bytes, world)
+                    .map_err(|why| format!("dead_letter.path {}: {why}", path.display()))?;
+                Target::Folder(Mutex::new(store))
             }
             DeadLetterConfig::Url(url) => {
                 let config = Config {
@@ -78,16 +86,17 @@ impl DeadLetters {
                     dead_letter: None,
                     ..config.clone()
                 };
-                let delivery = Delivery::new(&config, Arc::<Counters>::default())
+                let delivery = Delivery::new(&config, Arc::<Counters>::default(), world)
                     .map_err(|why| format!("dead_letter.url: {why}"))?;
-                Ok(Self::Endpoint(Box::new(Endpoint {
+                Target::Endpoint(Box::new(Endpoint {
                     config,
                     buffers: Buffers::default(),
                     delivery: Arc::new(delivery),
                     closing,
-                })))
+                }))
             }
-        }
+        };
+        Ok(Self { target, world: world.clone() })
     }
 
     /// Keeps messages. Returns those that could not be kept.
@@ -98,16 +107,17 @@ impl DeadLetters {
         url: &str,
         executor: &Executor,
     ) -> Vec<Undelivered> {
+        let now = self.world.now();
         let lines: Vec<(usize, Vec<u8>)> = undelivered
             .iter()
             .flat_map(|(messages, failure)| messages.iter().map(move |&message| (message, failure)))
             .map(|(message, failure)| {
-                (message, line(&Record::new(batch, &batch.messages[message], failure, url)))
+                (message, line(&Record::new(batch, &batch.messages[message], failure, url, now)))
             })
             .collect();
-        let unkept = match self {
-            Self::Folder(store) => write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines),
-            Self::Endpoint(endpoint) => endpoint.send(&lines, executor).await,
+        let unkept = match &self.target {
+            Target::Folder(store) => write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines),
+            Target::Endpoint(endpoint) => endpoint.send(&lines, executor).await,
         };
         let mut failed = Vec::new();
         for (messages, failure) in undelivered {

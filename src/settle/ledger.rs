@@ -202,6 +202,7 @@ mod tests {
     use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
     use super::*;
+    use crate::world::World;
 
     fn message(offset: u64) -> BorrowedMessage<'static> {
         BorrowedMessage {
@@ -245,7 +246,7 @@ mod tests {
         let metadata = MessagesMetadata { partition_id: 1, current_offset: 2, schema: Schema::Json };
         let messages = [0, 1, 2, 3].map(message);
         let batch = Batch::borrowed(&topic, &metadata, &messages);
-        let executor = Executor::start("test".to_owned()).expect("a thread");
+        let executor = Executor::start("test".to_owned(), &World::real()).expect("a thread");
         let notes = Notes::default();
         let mut ledger = Ledger::of(&batch, None, "http://localhost/", Some(&notes));
         let detail = String::new();
@@ -265,7 +266,7 @@ mod tests {
         let metadata = MessagesMetadata { partition_id: 1, current_offset: 2, schema: Schema::Json };
         let messages = [0, 1, 2].map(message);
         let batch = Batch::borrowed(&topic, &metadata, &messages);
-        let executor = Executor::start("test".to_owned()).expect("a thread");
+        let executor = Executor::start("test".to_owned(), &World::real()).expect("a thread");
         let mut ledger = Ledger::of(&batch, None, "http://localhost/", None);
         ledger.settle(vec![(vec![1], Outcome::Delivered)], &executor).await;
         let account = ledger.close(&executor).await;

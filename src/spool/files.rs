@@ -1,4 +1,4 @@
-//! The files under a spool, behind a trait so that tests can make every operation fail.
+//! The files under a spool and of dead letters, behind a trait so that tests can make every operation fail.
 
 use std::{
     fmt::Debug,
@@ -17,14 +17,19 @@ const LOCK: &str = "lock";
 /// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
 const LOCK_ATTEMPTS: (u32, Duration) = (20, Duration::from_millis(10));
 
-/// A folder with files in it.
-pub(super) trait Files: Debug + Send + Sync {
+/// A folder with files in it. What goes wrong is the error of the system, here and in [`SegmentFile`].
+#[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
+pub trait Files: Debug + Send + Sync {
     /// Makes a file that is not there yet.
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
     /// Opens a file to read it, and to write to it where that is allowed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
     /// The names of the files and their lengths.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// How long a file is; `None` where there is none.
+    fn length_of(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Gives a file another name, in the place of what has that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn delete(&self, name: &str) -> io::Result<()>;
     /// Makes the names of new files durable.
@@ -36,7 +41,8 @@ pub(super) trait Files: Debug + Send + Sync {
 }
 
 /// An open file.
-pub(super) trait SegmentFile: Debug + Send + Sync {
+#[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
+pub trait SegmentFile: Debug + Send + Sync {
     /// Reads as much as there is, at most what fits.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all of it.
@@ -53,11 +59,18 @@ pub(super) trait SegmentFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
+    /// The folder itself, for when no file can be opened any more; `None` where it could not be opened before, either.
+    opened: Option<File>,
+}
+
+/// A folder of the file system, which is there.
+pub(crate) fn on_disk(folder: &Path) -> Arc<dyn Files> {
+    Arc::new(Disk::new(folder))
 }
 
 impl Disk {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), opened: File::open(folder).ok() }
     }
 }
 
@@ -94,12 +107,28 @@ impl Files for Disk {
         Ok(files)
     }
 
+    fn length_of(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.folder.join(name)) {
+            Ok(file) => Ok(Some(file.len())),
+            Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.folder.join(from), self.folder.join(to))
+    }
+
     fn delete(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.folder.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        match (File::open(&self.folder), &self.opened) {
+            (Ok(folder), _) => folder.sync_all(),
+            (Err(_), Some(folder)) => folder.sync_all(),
+            (Err(why), None) => Err(why),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -109,7 +138,7 @@ impl Files for Disk {
     fn damaged(&self) -> io::Result<Arc<dyn Files>> {
         let folder = self.folder.join("damaged");
         fs::create_dir_all(&folder)?;
-        Ok(Arc::new(Self { folder }))
+        Ok(Arc::new(Self::new(&folder)))
     }
 }
 

@@ -39,6 +39,8 @@ mod window;
 pub use accept::Accepted;
 pub use damage::Damage;
 pub use error::SpoolError;
+pub(crate) use files::on_disk;
+pub use files::{Files, SegmentFile};
 pub use lanes::LaneKey;
 pub use record::{BodyRanges, Record, Stored};
 pub use status::{LaneStatus, Status, holds_messages, status};

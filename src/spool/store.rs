@@ -11,11 +11,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::folder;
+use crate::world::World;
 
 use super::{
     Damage, LaneKey, SpoolError,
-    files::{Disk, Files, Lock},
+    files::{Files, Lock},
     read::Reader,
     recover::{Mend, Recovered, recover},
     state::{Phase, State},
@@ -177,15 +177,27 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::InUse`], [`SpoolError::Version`], or the folder cannot be read or written.
     pub fn open(options: &Options) -> Result<(Self, Recovery), SpoolError> {
+        Self::open_in(&World::real(), options)
+    }
+
+    /// The same in another world.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(world: &World, options: &Options) -> Result<(Self, Recovery), SpoolError> {
         let failed = |why: io::Error| {
             SpoolError::io(format!("the spool {} cannot be opened", options.path.display()))(why)
         };
-        folder::create(&options.path).map_err(failed)?;
+        let files = world.folder(&options.path).map_err(failed)?;
+        if !world.is_real() {
+            // Nobody else is there.
+            return Self::start(files, None, options);
+        }
         let lock = match Lock::take(&options.path).map_err(failed)? {
             Ok(lock) => lock,
             Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
         };
-        Self::start(Arc::new(Disk::new(&options.path)), Some(lock), options)
+        Self::start(files, Some(lock), options)
     }
 
     pub(super) fn start(

@@ -2,9 +2,12 @@
 
 mod basics;
 mod damage;
+#[path = "../../../tests/support/disk.rs"]
 mod disk;
 mod faults;
 mod model;
 mod races;
 mod support;
 mod together;
+
+use super::files::{Files, SegmentFile};

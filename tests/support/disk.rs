@@ -1,4 +1,5 @@
-//! A disk in memory that fails, tears and forgets as real ones do.
+//! A disk in memory that fails, tears and forgets as real ones do. Whoever includes it has the traits of
+//! `iggy_connector_http_sink::world` in scope.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use crate::spool::files::{Files, SegmentFile};
+use super::{Files, SegmentFile};
 
 /// What goes wrong, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The operation fails and changes nothing.
     Once(ErrorKind),
     /// It and all that follow until so many have failed.
@@ -25,7 +26,7 @@ pub(super) enum Fault {
 
 /// What is left of that which was not synced when the machine stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(crate) enum Left {
     /// All: only the process stopped.
     All,
     /// Nothing.
@@ -35,7 +36,7 @@ pub(super) enum Left {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<Inner>>);
+pub(crate) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -85,39 +86,39 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn fail_at(&self, operation: u64, fault: Fault) {
+    pub(crate) fn fail_at(&self, operation: u64, fault: Fault) {
         let mut inner = self.lock();
         inner.fault = Some((inner.operations + operation, fault));
     }
 
     /// How many operations that change something there were.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.lock().operations
     }
 
-    pub(super) fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.lock().syncs
     }
 
-    pub(super) fn syncs_take(&self, time: Duration) {
+    pub(crate) fn syncs_take(&self, time: Duration) {
         self.lock().sync_time = time;
     }
 
     /// No write finds space, until it does.
-    pub(super) fn fail_writes(&self, full: bool) {
+    pub(crate) fn fail_writes(&self, full: bool) {
         self.lock().full = full;
     }
 
-    pub(super) fn fail_reads(&self, unreadable: bool) {
+    pub(crate) fn fail_reads(&self, unreadable: bool) {
         self.lock().unreadable = unreadable;
     }
 
-    pub(super) fn crashed(&self) -> bool {
+    pub(crate) fn crashed(&self) -> bool {
         self.lock().crashed
     }
 
     /// The disk as it is found after the process or the machine stopped.
-    pub(super) fn after(&self, left: Left) -> Self {
+    pub(crate) fn after(&self, left: Left) -> Self {
         let inner = self.lock();
         if left == Left::All {
             // The system goes on: what was not synced still is not.
@@ -181,13 +182,13 @@ impl Disk {
     }
 
     /// The bytes of a file.
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         let inner = self.lock();
         inner.names.get(name).map(|file| inner.files[file].now.clone()).unwrap_or_default()
     }
 
     /// Puts bytes in the place of a file.
-    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
         let mut inner = self.lock();
         let file = inner.names[name];
         let content = Content { now: bytes.to_vec(), durable: bytes.to_vec(), since: Vec::new() };
@@ -195,7 +196,7 @@ impl Disk {
     }
 
     /// The files but for damaged pieces.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.lock().names.keys().filter(|name| !name.contains('/')).cloned().collect()
     }
 }
@@ -225,11 +226,17 @@ impl Inner {
 }
 
 #[derive(Debug)]
-struct Folder(Disk, &'static str);
+struct Folder(Disk, String);
 
 impl Disk {
-    pub(super) fn files(&self) -> Arc<dyn Files> {
-        Arc::new(Folder(self.clone(), ""))
+    /// Its one folder.
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        self.folder("")
+    }
+
+    /// A folder; the names in it begin with `prefix`, which ends with a slash.
+    pub(crate) fn folder(&self, prefix: &str) -> Arc<dyn Files> {
+        Arc::new(Folder(self.clone(), prefix.to_owned()))
     }
 }
 
@@ -261,10 +268,24 @@ impl Files for Folder {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let inner = self.0.lock();
         let here = |(name, file): (&String, &u64)| {
-            let name = name.strip_prefix(self.1).filter(|name| !name.contains('/'))?;
+            let name = name.strip_prefix(&self.1).filter(|name| !name.contains('/'))?;
             Some((name.to_owned(), inner.files[file].now.len() as u64))
         };
         Ok(inner.names.iter().filter_map(here).collect())
+    }
+
+    fn length_of(&self, name: &str) -> io::Result<Option<u64>> {
+        let inner = self.0.lock();
+        let file = inner.names.get(&format!("{}{name}", self.1));
+        Ok(file.map(|file| inner.files[file].now.len() as u64))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.operate().map_err(|(why, _)| why)?;
+        let file = inner.names.remove(&format!("{}{from}", self.1)).ok_or(ErrorKind::NotFound)?;
+        inner.names.insert(format!("{}{to}", self.1), file);
+        Ok(())
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
@@ -285,7 +306,7 @@ impl Files for Folder {
     }
 
     fn damaged(&self) -> io::Result<Arc<dyn Files>> {
-        Ok(Arc::new(Self(self.0.clone(), "damaged/")))
+        Ok(self.0.folder(&format!("{}damaged/", self.1)))
     }
 }
 

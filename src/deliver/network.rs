@@ -1,0 +1,66 @@
+//! Where requests go: over the real network, or into a simulated one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{Request, Response, Url};
+use reqwest_middleware::Error;
+
+use super::client::Client;
+use crate::{
+    config::ClientConfig,
+    world::{NetworkFault, NetworkFaultKind, Reply, Simulation, World},
+};
+
+/// The network of one connector.
+#[derive(Debug)]
+pub(super) struct Network {
+    kind: Kind,
+    world: World,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Real(Box<Client>),
+    Simulated { simulation: Arc<dyn Simulation>, timeout: Duration },
+}
+
+impl Network {
+    /// The network towards `url`.
+    ///
+    /// # Errors
+    /// The TLS roots of the system cannot be used.
+    pub(super) fn new(config: &ClientConfig, url: &Url, world: &World) -> Result<Self, String> {
+        let kind = match world.simulation() {
+            None => Kind::Real(Box::new(Client::new(config, url)?)),
+            Some(simulation) => Kind::Simulated { simulation: simulation.clone(), timeout: config.timeout },
+        };
+        Ok(Self { kind, world: world.clone() })
+    }
+
+    /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over one that was
+    /// there before.
+    pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
+        match &self.kind {
+            Kind::Real(client) => client.execute(request, fresh).await,
+            Kind::Simulated { simulation, timeout } => {
+                let reply = tokio::time::timeout(*timeout, simulation.send(request)).await;
+                let Reply { outcome, reused } = reply.unwrap_or_else(|_| {
+                    let detail = "operation timed out".to_owned();
+                    Reply {
+                        outcome: Err(NetworkFault { kind: NetworkFaultKind::Timeout, detail }),
+                        reused: false,
+                    }
+                });
+                (outcome.map_err(Error::middleware), reused && !fresh)
+            }
+        }
+    }
+
+    /// The time of day.
+    pub(super) fn now(&self) -> SystemTime {
+        self.world.now()
+    }
+}
