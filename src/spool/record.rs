@@ -109,6 +109,7 @@ impl Draft {
         lane: &LaneKey,
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
+        accepted: SystemTime,
         bytes: Vec<u8>,
     ) -> Option<Self> {
         #[derive(Serialize)]
@@ -120,7 +121,7 @@ impl Draft {
             messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
         let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
         // A clock before 1970 counts as 1970.
-        let accepted = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let accepted = accepted.duration_since(UNIX_EPOCH).unwrap_or_default();
         let accepted = u64::try_from(accepted.as_micros()).unwrap_or(u64::MAX);
         let body = (accepted, metadata, Batch { schema: metadata.schema, messages });
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;

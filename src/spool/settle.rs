@@ -40,7 +40,7 @@ impl Spool {
         let written = shared.write_progress(&mut state, lane, sequence, &progress);
         shared.delete_settled(&mut state);
         // Whoever waits for space looks whether there is some now.
-        shared.changed.notify_all();
+        shared.freed.notify_waiters();
         shared.unsynced.notify_one();
         written
     }

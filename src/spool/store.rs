@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as Turn, Notify, watch};
 
 use crate::folder;
 
@@ -94,7 +94,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Spool {
     pub(super) shared: Arc<Shared>,
-    pub(super) turns: Mutex<HashMap<Topic, Arc<Mutex<()>>>>,
+    pub(super) turns: Mutex<HashMap<Topic, Arc<Turn<()>>>>,
     pub(super) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
     /// Syncs from time to time.
     syncer: Option<JoinHandle<()>>,
@@ -111,10 +111,14 @@ pub(super) struct Shared {
     pub(super) when_full: WhenFull,
     pub(super) sync: SyncMode,
     pub(super) state: Mutex<State>,
-    /// Something ended that somebody may wait for.
-    pub(super) changed: Condvar,
-    /// There is something to sync, or it is time to stop.
-    pub(super) unsynced: Condvar,
+    /// A group of records was written.
+    pub(super) committed: Condvar,
+    /// There may be space now, or the connector closes.
+    pub(super) freed: Notify,
+    /// There is something to sync.
+    pub(super) unsynced: Notify,
+    /// It is time to stop.
+    pub(super) ending: Notify,
     /// Counts what consumers of the lanes may wait for.
     pub(super) news: watch::Sender<u64>,
     /// Memory for records, used again and again.
@@ -219,8 +223,10 @@ impl Spool {
             when_full: options.when_full,
             sync: options.sync,
             state: Mutex::new(state),
-            changed: Condvar::new(),
-            unsynced: Condvar::new(),
+            committed: Condvar::new(),
+            freed: Notify::new(),
+            unsynced: Notify::new(),
+            ending: Notify::new(),
             news: watch::Sender::new(0),
             buffers: Mutex::default(),
         });
@@ -248,7 +254,7 @@ impl Spool {
     /// Ends the waiting of batches that wait for space: they are not stored.
     pub fn close_begins(&self) {
         self.shared.end(Phase::Closing);
-        self.shared.changed.notify_all();
+        self.shared.freed.notify_waiters();
         self.shared.news.send_modify(|news| *news += 1);
     }
 
@@ -269,7 +275,7 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.close_begins();
         self.shared.end(Phase::Ending);
-        self.shared.unsynced.notify_all();
+        self.shared.ending.notify_one();
         match self.syncer.take() {
             // It syncs once more; if it panicked, there is nothing to be done about it here.
             Some(syncer) => drop(syncer.join()),

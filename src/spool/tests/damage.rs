@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use super::{
     disk::{Disk, Left},
     faults::start,
-    support::{accept, accept_of, lane, options, records, unsettled},
+    support::{accept, accept_of, block_on, lane, options, records, unsettled},
 };
 use crate::spool::{Options, Spool, recover, recover::Mend, store};
 
@@ -178,7 +178,7 @@ fn a_payload_that_holds_a_segment_does_not_pass_for_records() {
         headers: b"",
         payload: &copy,
     };
-    spool.accept(&topic, &metadata, &[message]).unwrap();
+    block_on(spool.accept(&topic, &metadata, &[message], std::time::SystemTime::now())).unwrap();
     accept(&spool, "t", 2..3).unwrap();
     drop(spool);
     let mut bytes = disk.bytes(name);

@@ -1,8 +1,9 @@
 //! Batches, and what a spool holds of them.
 
-use std::path::Path;
+use std::{future::Future, path::Path, time::SystemTime};
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use tokio::runtime::Builder;
 
 use crate::spool::{Accepted, LaneKey, Options, Record, Spool, SpoolError, SyncMode, WhenFull};
 
@@ -29,8 +30,23 @@ pub(super) fn payload(topic: &str, offset: u64, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Messages with these offsets, of the producer `id`.
+/// Runs a future on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().enable_time().build().expect("an executor").block_on(future)
+}
+
 pub(super) fn accept_of(
+    spool: &Spool,
+    topic: &str,
+    offsets: impl IntoIterator<Item = u64>,
+    size: usize,
+    id: u128,
+) -> Result<Accepted, SpoolError> {
+    block_on(accept_here(spool, topic, offsets, size, id))
+}
+
+/// Messages with these offsets, of the producer `id`.
+pub(super) async fn accept_here(
     spool: &Spool,
     topic: &str,
     offsets: impl IntoIterator<Item = u64>,
@@ -52,7 +68,7 @@ pub(super) fn accept_of(
         payloads.iter().map(|(offset, payload)| message((*offset, payload.as_slice()))).collect();
     let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
     let metadata = MessagesMetadata { partition_id: 1, current_offset: 7, schema: Schema::Json };
-    spool.accept(&topic, &metadata, &messages)
+    spool.accept(&topic, &metadata, &messages, SystemTime::now()).await
 }
 
 pub(super) fn accept(
