@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -163,8 +163,7 @@ impl Lanes {
     ) -> Result<Account, SpoolError> {
         let stored = record.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let ago = SystemTime::now().duration_since(stored.accepted).unwrap_or_default();
-        let patience = self.pipeline.patience(ago).of_kept();
+        let patience = self.pipeline.patience(record.age()).of_kept();
         let progress = InSpool { spool: &self.spool, record, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;

@@ -46,6 +46,7 @@ impl Spool {
         if messages.is_empty() {
             return Ok(Accepted::default());
         }
+        let came = self.shared.clock.now();
         let key = LaneKey::of(topic, metadata.partition_id);
         let mut identities = Identity::of_all(metadata.partition_id, messages);
         let turn = lock(&self.turns).entry(key.topic_key()).or_default().clone();
@@ -65,14 +66,15 @@ impl Spool {
             return Ok(outcome);
         }
         let buffer = self.shared.buffer();
-        let draft =
-            Draft::batch(&key, metadata, new, accepted, buffer).ok_or_else(|| SpoolError::TooLarge {
+        let draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
+            SpoolError::TooLarge {
                 needed: new
                     .iter()
                     .map(|message| (message.headers.len() + message.payload.len()) as u64)
                     .sum(),
                 max: u64::from(u32::MAX),
-            })?;
+            }
+        })?;
         self.shared.store(Pending { ticket: 0, lane: key, draft, identities }).await?;
         Ok(outcome)
     }

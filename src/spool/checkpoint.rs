@@ -20,6 +20,14 @@ pub(super) struct Checkpoint<'c> {
     pub(super) windows: Vec<WindowState<'c>>,
 }
 
+impl<'c> Checkpoint<'c> {
+    /// The checkpoint, and the time of the spool then. An earlier release did not write that.
+    pub(super) fn decode(body: &'c [u8]) -> Option<(Self, Option<u64>)> {
+        let (checkpoint, rest) = postcard::take_from_bytes(body).ok()?;
+        Some((checkpoint, postcard::from_bytes(rest).ok()))
+    }
+}
+
 /// A lane.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LaneState<'c> {
@@ -95,6 +103,7 @@ impl WindowState<'_> {
 pub(super) fn record(
     lanes: &HashMap<LaneKey, Lane>,
     windows: &Windows,
+    time: u64,
     segment: u64,
     position: u64,
 ) -> Option<Vec<u8>> {
@@ -116,7 +125,8 @@ pub(super) fn record(
             })
             .collect(),
     };
-    let body = postcard::to_stdvec(&checkpoint).ok()?;
+    // Earlier releases pass over the time.
+    let body = postcard::to_stdvec(&(checkpoint, time)).ok()?;
     let header = Header::of(Kind::Checkpoint, &body)?;
     let mut record = header.bytes(segment, position).to_vec();
     record.extend_from_slice(&body);

@@ -85,8 +85,8 @@ impl Reader {
                 Ok(place) => {
                     if let Some(settled) = shared.known(lane, &wanted, place) {
                         let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
-                        let messages = place.header.messages;
-                        return Ok(Some(Record { lane, sequence, settled, messages, body, shared }));
+                        let (messages, came) = (place.header.messages, place.header.came(&body));
+                        return Ok(Some(Record { lane, sequence, settled, messages, came, body, shared }));
                     }
                     // Settled, or moved, while it was read.
                 }

@@ -36,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) damages: Vec<Damage>,
+    /// The time of the spool up to which it is known to have been open.
+    pub(super) time: u64,
     /// A segment was deleted while the spool was read, so something may be missing.
     pub(super) vanished: bool,
 }
@@ -82,6 +84,7 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
             windows,
             segments: BTreeMap::new(),
             damages: Vec::new(),
+            time: 0,
             vanished: false,
         },
     };
@@ -130,7 +133,7 @@ impl Recovery<'_> {
         let mut body = Vec::new();
         let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
         Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
-            && postcard::from_bytes::<Checkpoint<'_>>(&body).is_ok())
+            && Checkpoint::decode(&body).is_some())
     }
 
     /// Takes in what a segment tells of settled records and of identities, and mends it.
@@ -216,6 +219,7 @@ impl Recovery<'_> {
         match header.kind {
             Kind::Batch => {
                 let Some(key) = header.lane(walker.names()) else { return };
+                self.found.time = self.found.time.max(header.came(body).unwrap_or_default());
                 if walker.segment() >= base
                     && !header.moved
                     && let Ok((_, metadata, messages)) = decode(body)
@@ -243,7 +247,8 @@ impl Recovery<'_> {
                 }
             }
             Kind::Checkpoint => {
-                if let Ok(checkpoint) = postcard::from_bytes::<Checkpoint<'_>>(body) {
+                if let Some((checkpoint, time)) = Checkpoint::decode(body) {
+                    self.found.time = self.found.time.max(time.unwrap_or_default());
                     self.read_checkpoint(&checkpoint, walker.segment() == base);
                 }
             }

@@ -15,6 +15,7 @@ use crate::folder;
 
 use super::{
     Damage, LaneKey, SpoolError,
+    clock::Clock,
     files::{Disk, Files, Lock},
     read::Reader,
     recover::{Mend, Recovered, recover},
@@ -110,6 +111,7 @@ pub(super) struct Shared {
     pub(super) segment_bytes: u64,
     pub(super) when_full: WhenFull,
     pub(super) sync: SyncMode,
+    pub(super) clock: Arc<Clock>,
     pub(super) state: Mutex<State>,
     /// A group of records was written.
     pub(super) committed: Condvar,
@@ -183,7 +185,7 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages, .. } =
+        let Recovered { lanes, windows, segments, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         // As its records: a segment that is there now must be there after the next crash.
         files
@@ -194,7 +196,9 @@ impl Spool {
             lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),
             damages,
         };
+        let clock = Arc::new(Clock::going_on_from(time));
         let state = State {
+            clock: clock.clone(),
             next_segment: segments.last_key_value().map_or(1, |(number, _)| number + 1),
             bytes: segments.values().map(|segment| segment.length).sum(),
             lanes,
@@ -222,6 +226,7 @@ impl Spool {
             segment_bytes,
             when_full: options.when_full,
             sync: options.sync,
+            clock,
             state: Mutex::new(state),
             committed: Condvar::new(),
             freed: Notify::new(),

@@ -35,6 +35,51 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     Builder::new_current_thread().enable_time().build().expect("an executor").block_on(future)
 }
 
+/// A batch for a spool.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) topic: &'static str,
+    pub(super) partition: u32,
+    pub(super) offsets: Vec<u64>,
+    /// The least length of a payload.
+    pub(super) size: usize,
+    /// The producer.
+    pub(super) id: u128,
+    pub(super) accepted: SystemTime,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self { topic: "t", partition: 1, offsets: vec![0], size: 0, id: 1, accepted: SystemTime::now() }
+    }
+}
+
+impl Given {
+    pub(super) async fn store(&self, spool: &Spool) -> Result<Accepted, SpoolError> {
+        store(spool, self.topic, self).await
+    }
+}
+
+async fn store(spool: &Spool, topic: &str, given: &Given) -> Result<Accepted, SpoolError> {
+    let payloads: Vec<Vec<u8>> =
+        given.offsets.iter().map(|offset| payload(topic, *offset, given.size)).collect();
+    let message = |(&offset, payload)| BorrowedMessage {
+        id: given.id << 64 | u128::from(offset),
+        offset,
+        checksum: offset * 3,
+        timestamp: 1000 + offset,
+        origin_timestamp: 900 + offset,
+        headers: b"",
+        payload,
+    };
+    let payloads = payloads.iter().map(Vec::as_slice);
+    let messages: Vec<_> = given.offsets.iter().zip(payloads).map(message).collect();
+    let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
+    let metadata =
+        MessagesMetadata { partition_id: given.partition, current_offset: 7, schema: Schema::Json };
+    spool.accept(&topic, &metadata, &messages, given.accepted).await
+}
+
 pub(super) fn accept_of(
     spool: &Spool,
     topic: &str,
@@ -53,22 +98,8 @@ pub(super) async fn accept_here(
     size: usize,
     id: u128,
 ) -> Result<Accepted, SpoolError> {
-    let payloads: Vec<(u64, Vec<u8>)> =
-        offsets.into_iter().map(|offset| (offset, payload(topic, offset, size))).collect();
-    let message = |(offset, payload)| BorrowedMessage {
-        id: id << 64 | u128::from(offset),
-        offset,
-        checksum: offset * 3,
-        timestamp: 1000 + offset,
-        origin_timestamp: 900 + offset,
-        headers: b"",
-        payload,
-    };
-    let messages: Vec<_> =
-        payloads.iter().map(|(offset, payload)| message((*offset, payload.as_slice()))).collect();
-    let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
-    let metadata = MessagesMetadata { partition_id: 1, current_offset: 7, schema: Schema::Json };
-    spool.accept(&topic, &metadata, &messages, SystemTime::now()).await
+    let offsets = offsets.into_iter().collect();
+    store(spool, topic, &Given { offsets, size, id, ..Given::default() }).await
 }
 
 pub(super) fn accept(
