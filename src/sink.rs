@@ -1,6 +1,10 @@
 //! The sink: what the runtime opens, feeds and closes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
@@ -94,11 +98,13 @@ impl HttpSink {
         let pipeline = self.pipeline()?;
         let batch = Batch::borrowed(topic, &metadata, messages);
         let dead_letters = pipeline.dead_letters.as_ref();
-        let account = match self
-            .spooled
-            .as_ref()
-            .map(|spooled| spooled.spool.accept(topic, &metadata, messages))
-        {
+        let stored = match &self.spooled {
+            Some(Spooled { spool, .. }) => {
+                Some(spool.accept(topic, &metadata, messages, SystemTime::now()).await)
+            }
+            None => None,
+        };
+        let account = match stored {
             None => pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await,
             Some(Ok(accepted)) => {
                 if accepted.repeats > 0 {
