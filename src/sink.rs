@@ -1,12 +1,12 @@
 //! The sink: what the runtime opens, feeds and closes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     abandoned,
@@ -15,11 +15,16 @@ use crate::{
     drain::Drain,
     pipeline::{Closing, Pipeline},
     settle::{self, Failure, Reason},
-    spool::{self, Options, Spool, SpoolError, SyncMode},
+    spool::{self, Accepted, Options, Spool, SpoolError, SyncMode},
 };
 
 /// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
 const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
+
+/// When a batch is stored again for which there was no file descriptor.
+const STORED_AGAIN: Duration = Duration::from_millis(20);
+/// How often it is told that this goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
 /// at once.
@@ -89,7 +94,7 @@ impl HttpSink {
         let account = match self
             .spooled
             .as_ref()
-            .map(|spooled| spooled.spool.accept(topic, &metadata, messages))
+            .map(|spooled| self.store(&spooled.spool, topic, &metadata, messages))
         {
             None => pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await,
             Some(Ok(accepted)) => {
@@ -120,6 +125,30 @@ impl HttpSink {
             0 => Ok(()),
             failed => {
                 Err(Error::HttpRequestFailed(format!("{failed} of {} messages failed", messages.len())))
+            }
+        }
+    }
+
+    /// Stores a batch. While this machine has no descriptor for that, consume waits, as for space.
+    fn store(
+        &self,
+        spool: &Spool,
+        topic: &TopicMetadata,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<Accepted, SpoolError> {
+        let mut told: Option<Instant> = None;
+        loop {
+            match spool.accept(topic, metadata, messages) {
+                Err(why) if why.is_shortage() && self.closing.borrow().is_none() => {
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                        warn!("connector {}: messages wait to be stored: {why}", self.id);
+                        told = Some(Instant::now());
+                    }
+                    // The thread would block in the spool as well.
+                    thread::sleep(STORED_AGAIN);
+                }
+                ended => return ended,
             }
         }
     }

@@ -76,9 +76,11 @@ fn dead_letters(folder: &Path) -> Vec<u64> {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "ndjson") {
             let letters = std::fs::read_to_string(path).unwrap();
-            offsets.extend(letters.lines().map(|line| {
-                serde_json::from_str::<Value>(line).unwrap()["offset"].as_u64().unwrap()
-            }));
+            offsets.extend(
+                letters
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].as_u64().unwrap()),
+            );
         }
     }
     offsets.sort_unstable();

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, io};
 
 use super::connect::Superseded;
+use crate::machine;
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl FaultKind {
         let reqwest_middleware::Error::Reqwest(error) = error else { return Self::Request };
         if error.is_builder() || error.is_redirect() {
             Self::Request
-        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_shortage)) {
+        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(machine::is_short)) {
             Self::Shortage
         } else if error.is_timeout() {
             Self::Timeout
@@ -91,24 +92,6 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
     refused
         || cause.is::<Superseded>()
         || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-}
-
-/// Whether this machine, and not the endpoint, had no more of something.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let missing = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOMEM,
-        libc::ENOBUFS,
-        // No port is left for another connection to the same address.
-        libc::EADDRNOTAVAIL,
-        // Thus a thread that cannot be started.
-        libc::EAGAIN,
-    ];
-    #[cfg(not(unix))]
-    let missing: [i32; 0] = [];
-    error.raw_os_error().is_some_and(|code| missing.contains(&code))
 }
 
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {

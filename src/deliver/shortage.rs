@@ -122,6 +122,9 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_a_second() {
-        assert_eq!([0, 1, 6, 7, u32::MAX].map(|shortages| wait(shortages).as_millis()), [10, 20, 640, 1000, 1000]);
+        assert_eq!(
+            [0, 1, 6, 7, u32::MAX].map(|shortages| wait(shortages).as_millis()),
+            [10, 20, 640, 1000, 1000]
+        );
     }
 }
