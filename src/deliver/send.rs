@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::{
     Delivery,
     attempt::{Answer, Attempt, Keep, attempt},
+    backoff::Backoff,
     classify::Class,
     fault::Fault,
     gate::{Asking, Origin, Refused},
@@ -157,32 +158,26 @@ impl Delivery {
             retry.asked = asked;
             retry.stale = class == Class::Stale;
             retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
-            retry.shortages = if class == Class::Shortage { retry.shortages + 1 } else { 0 };
             retry.last = Some(ended);
-            let wait = match class {
+            match class {
                 Class::Success => return Sent::Delivered,
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
                 Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
-                Class::Stale => Some(Duration::ZERO),
-                Class::Shortage => Some(shortage::wait(retry.shortages - 1)),
-                // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
-                // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
-                // not counted.
-                Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => asked,
+                Class::Stale
+                | Class::Shortage
+                | Class::Retry
+                | Class::Throttled
+                | Class::TimedOut
+                | Class::Hold => {}
+            }
+            let wait = match class {
                 // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
                 // and the breaker says when the next one goes.
-                Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
-                Class::Hold => {
-                    retry.held += 1;
-                    Some(self.backoff.held(retry.held - 1))
+                Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
+                    Some(Duration::ZERO)
                 }
-                Class::Retry | Class::Throttled | Class::TimedOut => {
-                    (retry.spent < self.max_retries).then(|| {
-                        retry.spent += 1;
-                        self.backoff.wait(retry.spent - 1)
-                    })
-                }
+                _ => retry.wait(class, asked, &self.backoff, self.max_retries),
             };
             let Some(wait) = wait else {
                 return Sent::Failed(retry.failure(Reason::RetriesExhausted));
@@ -222,6 +217,36 @@ impl Delivery {
 }
 
 impl RetryState {
+    /// How long to wait after an attempt of this class, for which the endpoint `asked` for a pause; `None` where there is to be
+    /// no other.
+    pub(super) fn wait(
+        &mut self,
+        class: Class,
+        asked: Option<Duration>,
+        backoff: &Backoff,
+        max_retries: u32,
+    ) -> Option<Duration> {
+        let shortages = if class == Class::Shortage { self.shortages + 1 } else { 0 };
+        self.shortages = shortages;
+        match class {
+            Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
+            Class::Stale => Some(Duration::ZERO),
+            Class::Shortage => Some(shortage::wait(shortages - 1)),
+            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
+            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
+            // not counted.
+            Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold if asked.is_some() => asked,
+            Class::Hold => {
+                self.held += 1;
+                Some(backoff.held(self.held - 1))
+            }
+            Class::Retry | Class::Throttled | Class::TimedOut => (self.spent < max_retries).then(|| {
+                self.spent += 1;
+                backoff.wait(self.spent - 1)
+            }),
+        }
+    }
+
     /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
     /// than people need.
     fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
