@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -12,7 +12,7 @@ use super::{
     backoff::Backoff,
     classify::Class,
     fault::Fault,
-    gate::{Asking, Origin, Refused},
+    gate::{Asking, Origin, Pass, Refused},
     patience::{Ended, Patience},
     shortage,
 };
@@ -92,7 +92,6 @@ impl Delivery {
     ) -> Sent {
         let key = self.template.idempotency_key(body);
         loop {
-            let again = retry.attempts > 0;
             let asking = Asking {
                 origin,
                 tried: retry.counts,
@@ -107,58 +106,11 @@ impl Delivery {
                 Err(Refused::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
                 Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
             };
-            // What is held or retried goes out with the secrets of now, not those of when it was accepted.
-            self.template.refresh();
-            let retries = retry.attempts;
-            let request = || self.template.request(body, key.as_ref(), retries);
-            self.counters.request(body.bytes.len(), again);
-            if self.verbose {
-                debug!(
-                    "{}: sending {} messages in {} bytes, attempt {}",
-                    self.label,
-                    body.len(),
-                    body.bytes.len(),
-                    retry.attempts + 1
-                );
-            }
             let probe = pass.probe;
-            let keep =
-                Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
-            retry.attempts += 1;
-            let attempt =
-                attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
-            let Some(Attempt { class, ended }) = attempt.await else {
+            let Some((class, asked)) = self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
+            else {
                 return Sent::Failed(retry.cut_off());
             };
-            // A connection that is new and closed all the same was not closed for its age.
-            retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
-            let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
-            if self.verbose {
-                debug!("{}: {}", self.label, shown(&ended));
-            }
-            let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
-            let asked = asked
-                .filter(|_| class.is_transient() || class == Class::Hold)
-                .map(|asked| self.backoff.asked(asked));
-            if let Ok(answer) = &ended
-                && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            {
-                self.template.refused();
-            }
-            match &ended {
-                Err(fault) if class == Class::Shortage => {
-                    // It never left this machine.
-                    retry.attempts -= 1;
-                    if let Some(requests) = pass.fell_short() {
-                        self.warn_of_shortage(fault, requests);
-                    }
-                }
-                _ => pass.ended(class, asked),
-            }
-            retry.asked = asked;
-            retry.stale = class == Class::Stale;
-            retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
-            retry.last = Some(ended);
             match class {
                 Class::Success => return Sent::Delivered,
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
@@ -207,6 +159,67 @@ impl Delivery {
 }
 
 impl Delivery {
+    /// Makes one attempt, and writes down how it ended: its class, and the pause that the endpoint asked for. `None` when the
+    /// close of the connector cut it off.
+    async fn send_once(
+        &self,
+        body: &Body,
+        key: Option<&HeaderValue>,
+        pass: Pass<'_>,
+        retry: &mut RetryState,
+        patience: &Patience,
+    ) -> Option<(Class, Option<Duration>)> {
+        // What is held or retried goes out with the secrets of now, not those of when it was accepted.
+        self.template.refresh();
+        let retries = retry.attempts;
+        let request = || self.template.request(body, key, retries);
+        self.counters.request(body.bytes.len(), retries > 0);
+        if self.verbose {
+            debug!(
+                "{}: sending {} messages in {} bytes, attempt {}",
+                self.label,
+                body.len(),
+                body.bytes.len(),
+                retry.attempts + 1
+            );
+        }
+        let keep =
+            Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
+        retry.attempts += 1;
+        let attempt = attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
+        let Attempt { class, ended } = attempt.await?;
+        // A connection that is new and closed all the same was not closed for its age.
+        retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
+        let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
+        if self.verbose {
+            debug!("{}: {}", self.label, shown(&ended));
+        }
+        let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
+        let asked = asked
+            .filter(|_| class.is_transient() || class == Class::Hold)
+            .map(|asked| self.backoff.asked(asked));
+        if let Ok(answer) = &ended
+            && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            self.template.refused();
+        }
+        match &ended {
+            Err(fault) if class == Class::Shortage => {
+                // It never left this machine.
+                retry.attempts -= 1;
+                if let Some(requests) = pass.fell_short() {
+                    self.warn_of_shortage(fault, requests);
+                }
+            }
+            _ => pass.ended(class, asked),
+        }
+        retry.asked = asked;
+        retry.stale = class == Class::Stale;
+        retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
+        retry.last = Some(ended);
+        Some((class, asked))
+    }
+
     fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
         warn!(
             "{}: this machine is short of file descriptors, threads, memory or ports ({fault}): at most {requests} requests go \
