@@ -104,7 +104,14 @@ impl State {
             Some(active) if active.length == active.begin || active.length + needed <= segment_bytes => {
                 Ok(())
             }
-            _ => self.begin_segment(files),
+            active => {
+                let is_active = active.is_some();
+                match self.begin_segment(files) {
+                    // Better a segment that is too large than messages that have none.
+                    Err(why) if is_active && why.is_shortage() => Ok(()),
+                    ended => ended,
+                }
+            }
         }
     }
 

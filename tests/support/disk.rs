@@ -50,6 +50,7 @@ struct Inner {
     crashed: bool,
     full: bool,
     unreadable: bool,
+    short: bool,
     next: u64,
 }
 
@@ -111,6 +112,12 @@ impl Disk {
 
     pub(crate) fn fail_reads(&self, unreadable: bool) {
         self.lock().unreadable = unreadable;
+    }
+
+    /// No file is opened, for want of descriptors, until it is.
+    #[cfg(unix)]
+    pub(crate) fn fail_opens(&self, short: bool) {
+        self.lock().short = short;
     }
 
     pub(crate) fn crashed(&self) -> bool {
@@ -203,6 +210,16 @@ impl Disk {
 
 impl Inner {
     /// Counts an operation. Whether it fails, and whether half of it happens.
+    #[cfg(unix)]
+    fn descriptor(&self) -> io::Result<()> {
+        if self.short { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(()) }
+    }
+
+    #[cfg(not(unix))]
+    fn descriptor(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn operate(&mut self) -> Result<(), (io::Error, bool)> {
         if self.crashed {
             return Err((io::Error::other("crashed"), false));
@@ -246,6 +263,7 @@ struct File(Disk, u64);
 impl Files for Folder {
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let mut inner = self.0.lock();
+        inner.descriptor()?;
         inner.operate().map_err(|(why, _)| why)?;
         let name = format!("{}{name}", self.1);
         if inner.names.contains_key(&name) {
@@ -260,6 +278,7 @@ impl Files for Folder {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let inner = self.0.lock();
+        inner.descriptor()?;
         let name = format!("{}{name}", self.1);
         let number = inner.names.get(&name).ok_or(ErrorKind::NotFound)?;
         Ok(Arc::new(File(self.0.clone(), *number)))
