@@ -2,12 +2,13 @@
 
 use std::{
     mem,
-    ops::ControlFlow,
     sync::{MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+use tokio::time;
+use tracing::warn;
 
 use super::{
     LaneKey, Spool, SpoolError, SyncMode, WhenFull,
@@ -16,6 +17,9 @@ use super::{
     store::{Shared, lock},
     window::Identity,
 };
+
+/// Whoever waits for space looks again after this time, whether some was freed or not.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,28 +84,61 @@ impl Spool {
     }
 }
 
+/// Why a record is not stored yet.
+enum NotStored {
+    /// The spool is full.
+    NoRoom,
+    /// The device is full.
+    NoSpace(SpoolError),
+    Failed(SpoolError),
+}
+
+impl NotStored {
+    fn of(why: SpoolError) -> Self {
+        if why.is_no_space() { Self::NoSpace(why) } else { Self::Failed(why) }
+    }
+}
+
 impl Shared {
     /// Stores a record as soon as there is space.
     async fn store(&self, mut record: Pending) -> Result<(), SpoolError> {
+        let mut told = false;
         loop {
             // Asked for before looking, so that nothing that is freed in between is missed.
             let freed = self.freed.notified();
-            match self.try_store(record) {
-                ControlFlow::Break(outcome) => return outcome,
-                ControlFlow::Continue(waiting) => record = waiting,
+            let (why, waiting) = match self.try_store(record) {
+                Ok(()) => return Ok(()),
+                Err(refused) => *refused,
+            };
+            record = waiting;
+            match why {
+                NotStored::NoRoom => {}
+                NotStored::Failed(why) => return Err(why),
+                NotStored::NoSpace(why) => {
+                    if self.when_full == WhenFull::DeadLetter {
+                        return Err(SpoolError::NoSpace(why.to_string()));
+                    }
+                    if self.lock().phase > Phase::Open {
+                        return Err(SpoolError::Closing);
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        warn!("{}: waiting until there is space: {why}", record.lane);
+                    }
+                }
             }
-            freed.await;
+            // Space on the device may come from elsewhere, of which nobody tells.
+            let _ = time::timeout(LOOK_AGAIN, freed).await;
         }
     }
 
-    /// Hands a record to whoever writes next, or writes it and those of others; gives it back while there is
-    /// no space for it.
-    fn try_store(&self, mut record: Pending) -> ControlFlow<Result<(), SpoolError>, Pending> {
+    /// Hands a record to whoever writes next, or writes it and those of others. Gives it back if it is not
+    /// stored.
+    fn try_store(&self, mut record: Pending) -> Result<(), Box<(NotStored, Pending)>> {
         let mut state = self.lock();
         match self.has_room(&mut state, record.draft.bytes.len() as u64) {
             Ok(true) => {}
-            Ok(false) => return ControlFlow::Continue(record),
-            Err(why) => return ControlFlow::Break(Err(why)),
+            Ok(false) => return Err(Box::new((NotStored::NoRoom, record))),
+            Err(why) => return Err(Box::new((NotStored::of(why), record))),
         }
         let ticket = state.tickets;
         state.tickets += 1;
@@ -110,7 +147,7 @@ impl Shared {
         state.queue.push(record);
         loop {
             if let Some(outcome) = state.outcomes.remove(&ticket) {
-                return ControlFlow::Break(outcome);
+                return outcome.map_err(|(why, record)| Box::new((NotStored::of(why), record)));
             }
             // Whoever commits is writing on another thread, and waits for nothing else.
             state = if state.committing { self.wait(state) } else { self.commit(state) };
@@ -177,21 +214,31 @@ impl Shared {
             }
             self.news.send_modify(|news| *news += 1);
         }
-        let outcome = outcome.map(|_| ());
+        let stored = outcome.is_ok();
         for pending in group {
-            state.outcomes.insert(pending.ticket, outcome.clone());
-            self.give_back(pending.draft.bytes);
+            let (ticket, outcome) = match &outcome {
+                Ok(_) => {
+                    self.give_back(pending.draft.bytes);
+                    (pending.ticket, Ok(()))
+                }
+                Err(why) => (pending.ticket, Err((why.clone(), pending))),
+            };
+            state.outcomes.insert(ticket, outcome);
         }
         state.committing = false;
+        let before = state.bytes;
         self.delete_settled(&mut state);
         self.unsynced.notify_one();
         self.committed.notify_all();
-        self.freed.notify_waiters();
+        // After an error there is nothing new for those who wait, and each would only wake the next.
+        if stored || state.bytes < before {
+            self.freed.notify_waiters();
+        }
         state
     }
 
     fn write(&self, state: &mut State, group: &mut [Pending], bytes: u64) -> Result<Written, SpoolError> {
-        state.make_active(&*self.files, self.segment_bytes, bytes)?;
+        self.make_active(state, bytes)?;
         for pending in group.iter_mut() {
             let lane = state.lanes.entry(pending.lane.clone()).or_default();
             pending.draft.header.sequence = lane.next;

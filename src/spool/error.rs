@@ -1,6 +1,10 @@
 //! What can go wrong with a spool.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
@@ -39,6 +43,9 @@ pub enum SpoolError {
         /// What the batch takes.
         needed: u64,
     },
+    /// No space is left on the device, and with `when_full = "dead_letter"` nobody waits.
+    #[error("no space is left for the spool: {0}")]
+    NoSpace(String),
     /// The batch does not fit even into an empty spool.
     #[error(
         "a batch of {needed} bytes never fits into a spool of spool.max_bytes = {max}: \
@@ -73,4 +80,14 @@ impl SpoolError {
         let doing = doing.into();
         move |why| Self::Io { doing, why: Arc::new(why) }
     }
+
+    /// Whether it is only that no space is left on the device.
+    pub(super) fn is_no_space(&self) -> bool {
+        matches!(self, Self::Io { why, .. } if no_space(why.kind()))
+    }
+}
+
+/// Whether nothing but space is wanting.
+pub(super) fn no_space(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
