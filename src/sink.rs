@@ -116,7 +116,10 @@ impl HttpSink {
                 // Whoever can send them again should: only where there is no room they are dead letters.
                 let no_room = matches!(
                     why,
-                    SpoolError::Full { .. } | SpoolError::NoSpace(_) | SpoolError::TooLarge { .. }
+                    SpoolError::Full { .. }
+                        | SpoolError::OverShare { .. }
+                        | SpoolError::NoSpace(_)
+                        | SpoolError::TooLarge { .. }
                 );
                 let failure =
                     Failure { reason: Reason::NotStored, status: None, detail: why.to_string(), attempts: 0 };

@@ -135,7 +135,7 @@ impl Shared {
     /// stored.
     fn try_store(&self, mut record: Pending) -> Result<(), Box<(NotStored, Pending)>> {
         let mut state = self.lock();
-        match self.has_room(&mut state, record.draft.bytes.len() as u64) {
+        match self.has_room(&mut state, &record.lane, record.draft.bytes.len() as u64) {
             Ok(true) => {}
             Ok(false) => return Err(Box::new((NotStored::NoRoom, record))),
             Err(why) => return Err(Box::new((NotStored::of(why), record))),
@@ -154,9 +154,9 @@ impl Shared {
         }
     }
 
-    /// Whether there is space for so many bytes, once all that can be freed is. Where there is none, and
-    /// nobody is to wait for it, that is an error.
-    fn has_room(&self, state: &mut State, needed: u64) -> Result<bool, SpoolError> {
+    /// Whether a record of a lane may take so many bytes now, once all that can be freed is. If not, and nobody
+    /// is to wait for it, that is an error.
+    fn has_room(&self, state: &mut State, lane: &LaneKey, needed: u64) -> Result<bool, SpoolError> {
         let max = self.max_bytes;
         loop {
             // The checkpoint that is there when nothing else is, and the next one.
@@ -166,22 +166,42 @@ impl Shared {
                 return Err(SpoolError::TooLarge { needed, max });
             }
             let used = state.bytes + state.queued_bytes;
-            if used + needed <= max {
+            if used + needed <= max / 4 * 3 {
                 return Ok(true);
             }
+            // From here on some is kept for those that hold little.
+            let fits = used + needed <= max;
             if !state.committing {
                 state.committing = true;
-                let freed = self.make_room(state);
+                let freed = self.make_room(state, !fits);
                 state.committing = false;
-                if freed? {
-                    self.freed.notify_waiters();
-                    continue;
-                }
-                if self.when_full == WhenFull::DeadLetter {
-                    return Err(SpoolError::Full { used, max, needed });
+                match freed {
+                    Ok(true) => {
+                        self.freed.notify_waiters();
+                        continue;
+                    }
+                    Err(why) if !fits => return Err(why),
+                    // Whoever stores something gets the error.
+                    Ok(false) | Err(_) => {}
                 }
             }
-            return if state.phase > Phase::Open { Err(SpoolError::Closing) } else { Ok(false) };
+            let (held, share) = state.share(lane, max);
+            if fits && held <= share {
+                return Ok(true);
+            }
+            if state.phase > Phase::Open {
+                return Err(SpoolError::Closing);
+            }
+            if state.committing {
+                state.wanted += 1;
+            } else if self.when_full == WhenFull::DeadLetter {
+                return Err(if fits {
+                    SpoolError::OverShare { held, share, max }
+                } else {
+                    SpoolError::Full { used, max, needed }
+                });
+            }
+            return Ok(false);
         }
     }
 
@@ -230,8 +250,8 @@ impl Shared {
         self.delete_settled(&mut state);
         self.unsynced.notify_one();
         self.committed.notify_all();
-        // After an error there is nothing new for those who wait, and each would only wake the next.
-        if stored || state.bytes < before {
+        // Nobody else is woken, who would only wake the next.
+        if mem::take(&mut state.wanted) > 0 && stored || state.bytes < before {
             self.freed.notify_waiters();
         }
         state
@@ -270,6 +290,7 @@ impl State {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
         lane.insert(header.sequence, segment, place);
+        lane.fed = true;
         lane.messages += u64::from(header.messages);
         lane.bytes += header.length();
         self.settled.remove(&segment);

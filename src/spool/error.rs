@@ -43,6 +43,20 @@ pub enum SpoolError {
         /// What the batch takes.
         needed: u64,
     },
+    /// The spool is three quarters full, the topic holds more of it than its equal share, and with
+    /// `when_full = "dead_letter"` nobody waits.
+    #[error(
+        "the spool is three quarters full, and the topic holds {held} bytes of it, more than its share: \
+        {share} of spool.max_bytes = {max}"
+    )]
+    OverShare {
+        /// The bytes that the topic holds.
+        held: u64,
+        /// Its equal share.
+        share: u64,
+        /// What all can hold at most.
+        max: u64,
+    },
     /// No space is left on the device, and with `when_full = "dead_letter"` nobody waits.
     #[error("no space is left for the spool: {0}")]
     NoSpace(String),

@@ -44,6 +44,11 @@ impl LaneKey {
         self.partition
     }
 
+    /// Whether another lane is one of the same topic.
+    pub(super) fn is_of_topic(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.stream == other.stream
+    }
+
     pub(super) fn topic_key(&self) -> Topic {
         (self.stream.clone(), self.topic.clone())
     }
@@ -67,6 +72,8 @@ pub(super) struct Lane {
     pub(super) partly: BTreeMap<u64, Ranges>,
     /// The records that were handed out, or are partly settled.
     pub(super) known: HashMap<u64, Known>,
+    /// Something was stored since the spool was opened.
+    pub(super) fed: bool,
     /// How many messages are unsettled.
     pub(super) messages: u64,
     /// The bytes of the unsettled records.
@@ -99,6 +106,7 @@ impl Default for Lane {
             runs: BTreeMap::new(),
             partly: BTreeMap::new(),
             known: HashMap::new(),
+            fed: false,
             messages: 0,
             bytes: 0,
         }

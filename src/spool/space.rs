@@ -1,6 +1,6 @@
 //! Gives space back: deletes segments that are settled, and empties those that a few records keep alive.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use tracing::error;
 
@@ -46,6 +46,19 @@ impl State {
         {
             self.unsynced.push(active.file);
         }
+    }
+
+    /// The bytes that the topic of a lane holds, and the share of all bytes that each topic has: those that hold
+    /// something, and those that may at any time since something of them was stored before.
+    pub(super) fn share(&self, lane: &LaneKey, max: u64) -> (u64, u64) {
+        let counted = self.lanes.iter().filter(|(_, lane)| lane.fed || !lane.is_empty());
+        let topics: HashSet<(&str, &str)> =
+            counted.map(|(key, _)| key).chain([lane]).map(|key| (key.stream(), key.topic())).collect();
+        let of_topic = self.lanes.iter().filter(|(key, _)| key.is_of_topic(lane));
+        let held = of_topic.map(|(_, lane)| lane.bytes).sum::<u64>();
+        let queued = self.queue.iter().filter(|record| record.lane.is_of_topic(lane));
+        let queued = queued.map(|record| record.draft.bytes.len() as u64).sum::<u64>();
+        (held + queued, max / topics.len() as u64)
     }
 
     /// Nothing is unsettled.
@@ -122,13 +135,10 @@ impl Shared {
         }
     }
 
-    /// Frees what can be freed while somebody waits for space, who has set `committing`. Returns whether
-    /// that was something.
-    pub(super) fn make_room(&self, state: &mut State) -> Result<bool, SpoolError> {
+    /// Frees what can be freed while somebody wants space, who has set `committing`. Returns whether that was
+    /// something. The segment that is appended to is left for one that is anew only if it is `urgent`.
+    pub(super) fn make_room(&self, state: &mut State, urgent: bool) -> Result<bool, SpoolError> {
         let before = state.bytes;
-        if state.active.is_none() {
-            self.begin_segment(state)?;
-        }
         let active = state.active.as_ref().map(|active| (active.number, active.begin));
         let garbage = |number: u64, length: u64, live: u64| {
             // What the next segment begins with as well is nothing won.
@@ -143,9 +153,10 @@ impl Shared {
             })
             .filter(|(garbage, _, segment)| segment.live == 0 || *garbage >= segment.length / WORTH)
             .filter(|(garbage, ..)| *garbage > 0)
+            .filter(|(_, number, _)| urgent || active.is_none_or(|(active, _)| active != *number))
             .max_by_key(|(garbage, ..)| *garbage);
         let Some((_, number, segment)) = worst else { return Ok(false) };
-        if active.is_some_and(|(active, _)| active == number) {
+        if active.is_none_or(|(active, _)| active == number) {
             self.begin_segment(state)?;
         }
         if segment.live > 0 {

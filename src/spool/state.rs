@@ -47,6 +47,8 @@ pub(super) struct State {
     /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
     /// would not have the records that are being written.
     pub(super) committing: bool,
+    /// How many began to wait until that ends.
+    pub(super) wanted: usize,
     pub(super) phase: Phase,
     /// Records are synced from time to time, and what is to be synced is noted.
     pub(super) delayed: bool,

@@ -216,6 +216,7 @@ impl Spool {
             outcomes: HashMap::new(),
             tickets: 0,
             committing: false,
+            wanted: 0,
             phase: Phase::Open,
             delayed: options.sync != SyncMode::Batch,
             unsynced: Vec::new(),
