@@ -255,6 +255,56 @@ fn large(n: u64) -> Batch {
 }
 
 #[test]
+fn a_stuck_topic_that_fills_the_spool_holds_back_no_other() {
+    let folder = TempDir::new().unwrap();
+    let there = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::start({
+        let there = there.clone();
+        move |request| {
+            let stuck = request.body.starts_with(b"{\"n\":1000");
+            Answer::status(if stuck && !there.load(SeqCst) { 503 } else { 200 })
+        }
+    });
+    let small = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "16 MiB" } });
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), small));
+    let stuck = AtomicBool::new(true);
+    thread::scope(|scope| {
+        for topic in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+            assert_eq!(sink.consume(&large(0).from_topic(topic)), 0);
+        }
+        scope.spawn(|| {
+            for number in 0..60 {
+                assert_eq!(sink.consume(&large(1000 + number).from_topic("stuck")), 0);
+            }
+            stuck.store(false, SeqCst);
+        });
+        let full = || spool::status(&folder.path().join("spool")).unwrap().bytes > 11 << 20;
+        wait_until("a spool three quarters full", full);
+        let others: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+            .into_iter()
+            .map(|topic| {
+                let sink = &sink;
+                scope.spawn(move || {
+                    (1..8).for_each(|number| assert_eq!(sink.consume(&large(number).from_topic(topic)), 0));
+                })
+            })
+            .collect();
+        let began = Instant::now();
+        let done = || others.iter().all(thread::ScopedJoinHandle::is_finished);
+        while !done() && began.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (done, stuck) = (done(), stuck.load(SeqCst));
+        // Nobody is to wait when this fails.
+        there.store(true, SeqCst);
+        assert!(done && stuck, "others are done: {done}");
+    });
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert_eq!(taken(&endpoint).len(), 60 + 9 * 8);
+}
+
+#[test]
 fn a_full_spool_puts_batches_to_the_dead_letters_where_that_is_asked_for() {
     let folder = TempDir::new().unwrap();
     let spool =

@@ -10,7 +10,7 @@
 //! Numbers are little-endian, checksums CRC-32. That of the header also covers the number of the segment
 //! and the place in it: after damage the next record is looked for by its marker, and a payload that
 //! holds the bytes of a record, from whichever spool, must not pass for one. Flags say whether a record was
-//! moved, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
+//! moved, whether it is settled, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
 
 use crc32fast::Hasher;
 
@@ -30,6 +30,9 @@ const MAGIC: [u8; 8] = *b"IGGYSPL\n";
 const MOVED: u8 = 1;
 /// The body ends with the time of the spool when it came, 8 bytes. Earlier releases pass over it.
 const TIMED: u8 = 2;
+/// The batch is settled, which was written where it stands because there was no space to write it elsewhere.
+/// Earlier releases pass over it.
+const SETTLED: u8 = 4;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,7 @@ pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) moved: bool,
     pub(super) timed: bool,
+    pub(super) settled: bool,
     pub(super) stream: u16,
     pub(super) topic: u16,
     pub(super) partition: u32,
@@ -69,6 +73,7 @@ impl Header {
             kind,
             moved: false,
             timed: false,
+            settled: false,
             stream: 0,
             topic: 0,
             partition: 0,
@@ -100,7 +105,9 @@ impl Header {
         let mut bytes = [0; PREFIX];
         bytes[..4].copy_from_slice(&MARKER);
         bytes[4] = self.kind as u8;
-        bytes[5] = (u8::from(self.moved) * MOVED) | (u8::from(self.timed) * TIMED);
+        bytes[5] = (u8::from(self.moved) * MOVED)
+            | (u8::from(self.timed) * TIMED)
+            | (u8::from(self.settled) * SETTLED);
         bytes[6..8].copy_from_slice(&self.stream.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.partition.to_le_bytes());
@@ -132,6 +139,7 @@ impl Header {
             kind,
             moved: bytes[5] & MOVED != 0,
             timed: bytes[5] & TIMED != 0,
+            settled: bytes[5] & SETTLED != 0,
             stream: u16::from_le_bytes([bytes[6], bytes[7]]),
             topic: u16::from_le_bytes([bytes[8], bytes[9]]),
             partition: number(bytes, 12),
@@ -228,6 +236,7 @@ mod tests {
             kind: Kind::Batch,
             moved: true,
             timed: true,
+            settled: true,
             stream: 300,
             topic: 2,
             partition: 70_000,

@@ -213,7 +213,7 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages, time, .. } =
+        let Recovered { lanes, windows, segments, base, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         // As its records: a segment that is there now must be there after the next crash.
         files
@@ -238,11 +238,13 @@ impl Spool {
                 .collect(),
             segments,
             active: None,
+            covering: base,
             queue: Vec::new(),
             queued_bytes: 0,
             outcomes: HashMap::new(),
             tickets: 0,
             committing: false,
+            wanted: 0,
             phase: Phase::Open,
             delayed: options.sync != SyncMode::Batch,
             unsynced: Vec::new(),

@@ -105,8 +105,8 @@ impl Disk {
         self.lock().sync_time = time;
     }
 
-    /// No write finds space, until it does.
-    pub(crate) fn fail_writes(&self, full: bool) {
+    /// No file can grow, until it can.
+    pub(crate) fn is_full(&self, full: bool) {
         self.lock().full = full;
     }
 
@@ -332,7 +332,11 @@ impl Files for Folder {
 impl File {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut inner = self.0.lock();
-        if inner.full && matches!(change, Change::Write(..)) {
+        let length = inner.files.get(&self.1).map_or(0, |content| content.now.len() as u64);
+        if inner.full
+            && let Change::Write(position, bytes) = &change
+            && position + bytes.len() as u64 > length
+        {
             return Err(ErrorKind::StorageFull.into());
         }
         let (change, failed) = match (inner.operate(), change) {

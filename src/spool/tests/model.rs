@@ -67,7 +67,7 @@ fn run(seed: u64) {
                         }
                         *first = offsets.end;
                     }
-                    Err(SpoolError::Full { .. }) => {}
+                    Err(SpoolError::Full { .. } | SpoolError::OverShare { .. }) => {}
                     Err(why) => panic!("{context}: {why}"),
                 }
             }
