@@ -67,7 +67,7 @@ pub(super) async fn attempt(
         };
         match &ended.0 {
             Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
-                refusals += 1
+                refusals += 1;
             }
             _ => break ended,
         }

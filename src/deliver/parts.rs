@@ -43,7 +43,7 @@ pub(crate) type Settled = (Vec<usize>, Outcome);
 /// What is left to be sent of a body, in parts where it came apart.
 pub(crate) struct Parts {
     /// The next part to be sent is the last.
-    parts: Vec<Part>,
+    left: Vec<Part>,
     searches: Vec<Search>,
     /// The attempts that were made at the first part before.
     retry: RetryState,
@@ -52,24 +52,23 @@ pub(crate) struct Parts {
 impl Parts {
     /// A body that is whole, at which these attempts were made.
     pub(crate) fn of(body: Body, retry: RetryState) -> Self {
-        Self { parts: vec![Part { body, search: None }], searches: Vec::new(), retry }
+        Self { left: vec![Part { body, search: None }], searches: Vec::new(), retry }
     }
 
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.left.is_empty()
     }
 
     /// The messages of each part, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Vec<usize>> {
-        self.parts.iter().rev().map(|part| part.body.messages().collect())
+        self.left.iter().rev().map(|part| part.body.messages().collect())
     }
 
     /// All parts of a search that are left; they lie on top.
     fn take(&mut self, search: usize) -> Vec<Part> {
-        let first =
-            self.parts.iter().rposition(|part| part.search != Some(search)).map_or(0, |last| last + 1);
-        self.parts.split_off(first)
+        let first = self.left.iter().rposition(|part| part.search != Some(search)).map_or(0, |last| last + 1);
+        self.left.split_off(first)
     }
 }
 
@@ -83,11 +82,11 @@ impl Delivery {
         patience: &Patience,
     ) -> Vec<Settled> {
         let mut settled = Vec::new();
-        if let Some(Part { body, search }) = parts.parts.pop() {
+        if let Some(Part { body, search }) = parts.left.pop() {
             if body.bytes.len() > self.body_limit()
                 && let Some((left, right)) = body.halves()
             {
-                parts.parts.extend([right, left].map(|body| Part { body, search }));
+                parts.left.extend([right, left].map(|body| Part { body, search }));
                 return settled;
             }
             let retry = std::mem::take(&mut parts.retry);
@@ -106,7 +105,7 @@ impl Delivery {
                             body.bytes.len()
                         );
                         self.learned(|size, now| size.refused(body.bytes.len(), now));
-                        parts.parts.extend([right, left].map(|body| Part { body, search }));
+                        parts.left.extend([right, left].map(|body| Part { body, search }));
                         return settled;
                     }
                     None => Outcome::Failed(failure),
@@ -117,7 +116,7 @@ impl Delivery {
                             parts.searches.push(Search { messages: body.len(), bad: 0 });
                             parts.searches.len() - 1
                         });
-                        parts.parts.extend([right, left].map(|body| Part { body, search: Some(search) }));
+                        parts.left.extend([right, left].map(|body| Part { body, search: Some(search) }));
                         return settled;
                     }
                     if let Some(search) = search.map(|search| &mut parts.searches[search]) {

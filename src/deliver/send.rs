@@ -41,6 +41,14 @@ pub(super) enum Sent {
     Parked(Parked),
 }
 
+/// Why no further attempt is made at a body.
+enum End {
+    Delivered,
+    Failed(Reason),
+    Split,
+    Isolate,
+}
+
 /// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
 #[derive(Debug, Clone)]
 pub(crate) struct Parked {
@@ -63,7 +71,7 @@ impl Parked {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryState {
     attempts: u32,
-    /// Reretry that count against `max_retries`.
+    /// Retries that count against `max_retries`.
     spent: u32,
     /// Waits for a held status, for the backoff alone.
     held: u32,
@@ -159,33 +167,9 @@ impl Delivery {
             retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
             retry.shortages = if class == Class::Shortage { retry.shortages + 1 } else { 0 };
             retry.last = Some(ended);
-            let wait = match class {
-                Class::Success => return Sent::Delivered,
-                Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
-                Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
-                Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
-                Class::Stale => Some(Duration::ZERO),
-                Class::Shortage => Some(shortage::wait(retry.shortages - 1)),
-                // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
-                // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
-                // not counted.
-                Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => asked,
-                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
-                // and the breaker says when the next one goes.
-                Class::Retry | Class::Throttled | Class::TimedOut if probe => Some(Duration::ZERO),
-                Class::Hold => {
-                    retry.held += 1;
-                    Some(self.backoff.held(retry.held - 1))
-                }
-                Class::Retry | Class::Throttled | Class::TimedOut => {
-                    (retry.spent < self.max_retries).then(|| {
-                        retry.spent += 1;
-                        self.backoff.wait(retry.spent - 1)
-                    })
-                }
-            };
-            let Some(wait) = wait else {
-                return Sent::Failed(retry.failure(Reason::RetriesExhausted));
+            let wait = match self.wait_after(&mut retry, class, asked, probe) {
+                Ok(wait) => wait,
+                Err(end) => return retry.end(end),
             };
             if !wait.is_zero() && self.verbose {
                 debug!("{}: waiting {wait:?} before attempt {}", self.label, retry.attempts + 1);
@@ -212,6 +196,42 @@ impl Delivery {
 }
 
 impl Delivery {
+    /// How long to wait before the next attempt; or why there is none.
+    fn wait_after(
+        &self,
+        retry: &mut RetryState,
+        class: Class,
+        asked: Option<Duration>,
+        probe: bool,
+    ) -> Result<Duration, End> {
+        Ok(match class {
+            Class::Success => return Err(End::Delivered),
+            Class::Permanent => return Err(End::Failed(Reason::Rejected)),
+            Class::Split => return Err(End::Split),
+            Class::Isolate => return Err(End::Isolate),
+            Class::Stale => Duration::ZERO,
+            Class::Shortage => shortage::wait(retry.shortages - 1),
+            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
+            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
+            // not counted.
+            Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => asked.unwrap_or_default(),
+            // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
+            // and the breaker says when the next one goes.
+            Class::Retry | Class::Throttled | Class::TimedOut if probe => Duration::ZERO,
+            Class::Hold => {
+                retry.held += 1;
+                self.backoff.held(retry.held - 1)
+            }
+            Class::Retry | Class::Throttled | Class::TimedOut => {
+                if retry.spent >= self.max_retries {
+                    return Err(End::Failed(Reason::RetriesExhausted));
+                }
+                retry.spent += 1;
+                self.backoff.wait(retry.spent - 1)
+            }
+        })
+    }
+
     fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
         warn!(
             "{}: this machine is short of file descriptors, threads, memory or ports ({fault}): at most {requests} requests go \
@@ -222,6 +242,15 @@ impl Delivery {
 }
 
 impl RetryState {
+    fn end(self, end: End) -> Sent {
+        match end {
+            End::Delivered => Sent::Delivered,
+            End::Failed(reason) => Sent::Failed(self.failure(reason)),
+            End::Split => Sent::Split(self.failure(Reason::TooLarge)),
+            End::Isolate => Sent::Isolate(self.failure(Reason::Rejected)),
+        }
+    }
+
     /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
     /// than people need.
     fn park(mut self, until: Instant, for_breaker: bool) -> Sent {

@@ -42,7 +42,7 @@ struct Key {
 
 impl Parked {
     /// How many messages are known here.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn known(&self) -> usize {
         self.messages
     }
 
@@ -111,7 +111,8 @@ impl Parked {
         };
         // All of one record that are next go together.
         let mut messages = Vec::new();
-        while let Some((_, message)) = state.behind.pop_front_if(|(of, _)| *of == sequence) {
+        while let Some((_, message)) = state.behind.front().copied().filter(|(of, _)| *of == sequence) {
+            state.behind.pop_front();
             messages.push(message);
         }
         state.ahead = messages.len();
@@ -149,13 +150,13 @@ mod tests {
         parked.park(7, vec![5, 6], until(later));
         parked.park(7, vec![3], until(now));
         parked.park(8, vec![0], until(now));
-        assert_eq!((parked.len(), parked.next_due()), (5, Some(now)));
+        assert_eq!((parked.known(), parked.next_due()), (5, Some(now)));
         assert_eq!(taken(&mut parked, now), Some((7, vec![vec![1], vec![3]])));
         assert_eq!(taken(&mut parked, now), Some((8, vec![vec![0]])));
         assert_eq!(taken(&mut parked, now), None);
-        assert_eq!((parked.len(), parked.next_due()), (2, Some(later)));
+        assert_eq!((parked.known(), parked.next_due()), (2, Some(later)));
         assert_eq!(taken(&mut parked, later), Some((7, vec![vec![5, 6]])));
-        assert!(parked.is_empty() && parked.len() == 0);
+        assert!(parked.is_empty() && parked.known() == 0);
     }
 
     #[test]
@@ -187,6 +188,6 @@ mod tests {
         parked.settled(1, now);
         assert_eq!(taken(&mut parked, now), Some((3, vec![vec![0]])));
         parked.settled(1, now);
-        assert!(parked.begin(1, 4, &[0]) && parked.len() == 0);
+        assert!(parked.begin(1, 4, &[0]) && parked.known() == 0);
     }
 }

@@ -50,7 +50,7 @@ impl Lanes {
             {
                 units.push(self.resend(lane, sequence, due, &shared).boxed());
             }
-            counted.set(shared.lock().len());
+            counted.set(shared.lock().known());
             if reading.is_none() && !read_all && records.len() < at_once && self.may_park_more() {
                 let (from, pause) = (after, std::mem::take(&mut read_pause));
                 let read = async move {
@@ -67,8 +67,8 @@ impl Lanes {
             tokio::select! {
                 biased;
                 () = self.pipeline.closing() => break,
-                Some(ended) = units.next() => self.absorb(lane, ended, &shared, &mut wait),
-                Some(ended) = records.next() => self.absorb(lane, ended, &shared, &mut wait),
+                Some(ended) = units.next() => Self::absorb(lane, ended, &shared, &mut wait),
+                Some(ended) = records.next() => Self::absorb(lane, ended, &shared, &mut wait),
                 read = async { reading.as_mut().expect("checked").await }, if reading.is_some() => {
                     reading = None;
                     match read {
@@ -147,7 +147,7 @@ impl Lanes {
     }
 
     /// Parks what has to be sent again.
-    fn absorb(&self, lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
+    fn absorb(lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
         let Ended { sequence, messages, account, keys } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();

@@ -35,8 +35,9 @@ fn beside_a_stuck_message(mode: &str, ordering: &str, concurrency: u64, batches:
     let sink = Sink::open(&config);
     for batch in 0..batches {
         // One of each key, the stuck one in the first.
-        let payloads: Vec<String> = (0..3)
-            .map(|n| format!("{{\"k\":\"{}\",\"n\":{}}}", ["a", "b", "c"][n as usize], batch * 3 + n))
+        let payloads: Vec<String> = (batch * 3..)
+            .zip(["a", "b", "c"])
+            .map(|(n, key)| format!("{{\"k\":\"{key}\",\"n\":{n}}}"))
             .collect();
         let batch: Vec<(u64, &str)> = (batch * 3..).zip(payloads.iter().map(String::as_str)).collect();
         assert_eq!(sink.consume(&messages(1, &batch)), 0);

@@ -155,7 +155,8 @@ fn close_ends_a_wait_for_the_breaker() {
             consuming.join().unwrap()
         });
         assert_eq!((code, failures(&run.stream).count), (1, 20), "{mode}");
-        // The second had not failed, so it was a probe at once.
-        assert_eq!(run.endpoint.requests().len(), 2, "{mode}");
+        // A few of the others, which had not failed, were probes at once.
+        let requests = run.endpoint.requests().len();
+        assert!((2..=7).contains(&requests), "{mode}: {requests}");
     }
 }
