@@ -159,12 +159,9 @@ impl Checks<'_> {
                         wrong.push(format!("lane {lane:?}: {} before {} in a body", message.id, before.id));
                         continue;
                     }
-                    let ends = &self.ends[&before.id];
-                    let all = ends.taken.iter().chain(&ends.letters).chain(&ends.failed);
-                    let ended = all.min();
-                    if ended.is_none_or(|ended| *ended > arrival.at) {
+                    if let Some(why) = self.is_overtaken(before, *sent) {
                         wrong.push(format!(
-                            "lane {lane:?}: {} was sent at {:?}, before {} had its end at {ended:?}",
+                            "lane {lane:?}: {} was sent at {:?}, before {}, which {why}",
                             message.id, arrival.at, before.id
                         ));
                     }
@@ -172,6 +169,23 @@ impl Checks<'_> {
             }
         }
         self.wrong.extend(wrong);
+    }
+
+    /// Why a message was not settled when this request was sent with one behind it, if that is so.
+    fn is_overtaken(&self, before: &Message, sent: usize) -> Option<String> {
+        let arrival = &self.history.arrivals[sent];
+        let ends = &self.ends[&before.id];
+        let mut all = ends.taken.iter().chain(&ends.letters).chain(&ends.failed);
+        if all.any(|ended| *ended <= arrival.at) {
+            return None;
+        }
+        // What has failed is named only when its call returns.
+        let later = self.history.arrivals[sent + 1..].iter().find(|later| later.ids.contains(&before.id));
+        if let Some(later) = later.filter(|later| later.life == arrival.life) {
+            return Some(format!("was sent at {:?}", later.at));
+        }
+        let letter = ends.letters.iter().min().filter(|_| ends.failed.is_empty() && later.is_none());
+        letter.map(|at| format!("became a dead letter at {at:?}"))
     }
 
     fn a_key_is_of_one_body(&mut self) {

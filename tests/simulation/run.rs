@@ -179,7 +179,7 @@ impl Run {
         if let Err(why) = sink.open().await {
             let is_faulty = life.fault.is_some() || life.full.is_some();
             if !is_faulty {
-                self.violation(format!("open failed: {why}"));
+                self.violation(format!("open failed: {}", why.to_string().replace('\n', "; ")));
             }
             if !last {
                 return None;
@@ -188,6 +188,7 @@ impl Run {
             sleep(life.full.map_or(Duration::ZERO, |(_, to)| to)).await;
             sink = self.sink(feed.clock, last);
             if let Err(why) = sink.open().await {
+                let why = why.to_string().replace('\n', "; ");
                 self.violation(format!("open failed after the disk was well again: {why}"));
                 return None;
             }

@@ -171,18 +171,8 @@ fn config(random: &mut Random) -> Value {
         4..=7 => set("concurrency", json!(random.between(2, 8))),
         _ => set("concurrency", json!("adaptive")),
     }
-    let spool = random.percent(55);
-    if spool {
-        let mut table = json!({ "path": "spool" });
-        if random.percent(30) {
-            table["max_bytes"] = json!("1 MiB");
-        }
-        if random.percent(50) {
-            table["when_full"] = json!("dead_letter");
-        }
-        set("spool", table);
-    }
-    if random.percent(65) {
+    let letters = random.percent(65);
+    if letters {
         let table = match random.between(0, 9) {
             0..=5 => json!({ "path": "letters" }),
             6 => json!({ "path": "letters", "max_bytes": random.between(500, 5_000) }),
@@ -190,6 +180,15 @@ fn config(random: &mut Random) -> Value {
             _ => json!({ "url": "http://letters.test/in" }),
         };
         set("dead_letter", table);
+    }
+    let spool = random.percent(55);
+    if spool {
+        let mut table = json!({ "path": "spool" });
+        if letters && random.percent(50) {
+            table["max_bytes"] = json!("1 MiB");
+            table["when_full"] = json!("dead_letter");
+        }
+        set("spool", table);
     }
     if random.percent(25) {
         let cool_down = ["300ms", "1s", "5s", "30s"][usize::try_from(random.between(0, 3)).unwrap()];
