@@ -69,6 +69,10 @@ pub enum NetworkFaultKind {
     Closed,
     /// There was no answer in time.
     Timeout,
+    /// The endpoint says that it has not begun to process the request.
+    Unprocessed,
+    /// This machine lacks file descriptors, threads, memory or ports.
+    Shortage,
     /// Anything else.
     Transport,
 }

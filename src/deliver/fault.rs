@@ -85,6 +85,8 @@ impl FaultKind {
             NetworkFaultKind::Tls => Self::Tls,
             NetworkFaultKind::Closed => Self::Closed,
             NetworkFaultKind::Timeout => Self::Timeout,
+            NetworkFaultKind::Unprocessed => Self::Unprocessed,
+            NetworkFaultKind::Shortage => Self::Shortage,
             NetworkFaultKind::Transport => Self::Transport,
         }
     }

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::{Files, SegmentFile};
 
 /// What goes wrong, and when.
@@ -48,6 +50,8 @@ struct Inner {
     sync_time: Duration,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    /// Told of the crash.
+    on_crash: Option<Arc<Notify>>,
     full: bool,
     unreadable: bool,
     short: bool,
@@ -110,6 +114,12 @@ impl Disk {
         self.lock().full = full;
     }
 
+    /// Nothing fails any more.
+    pub(crate) fn heal(&self) {
+        let mut inner = self.lock();
+        (inner.fault, inner.full) = (None, false);
+    }
+
     pub(crate) fn fail_reads(&self, unreadable: bool) {
         self.lock().unreadable = unreadable;
     }
@@ -118,6 +128,11 @@ impl Disk {
     #[cfg(unix)]
     pub(crate) fn fail_opens(&self, short: bool) {
         self.lock().short = short;
+    }
+
+    /// Who is told when a fault is a crash.
+    pub(crate) fn on_crash(&self, told: Arc<Notify>) {
+        self.lock().on_crash = Some(told);
     }
 
     pub(crate) fn crashed(&self) -> bool {
@@ -235,6 +250,9 @@ impl Inner {
             Fault::Torn if self.operations == at => Err((ErrorKind::Other.into(), true)),
             Fault::Crash => {
                 self.crashed = true;
+                if let Some(on_crash) = &self.on_crash {
+                    on_crash.notify_one();
+                }
                 Err((io::Error::other("crashed"), true))
             }
             _ => Ok(()),

@@ -1,0 +1,308 @@
+//! What a seed decides: the configuration, what is sent, and what goes wrong when.
+
+use std::{collections::BTreeMap, io::ErrorKind, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    disk::{Fault, Left},
+    model::{Batch, Id, Message, Nature},
+    random::Random,
+};
+
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) seed: u64,
+    pub(super) config: Value,
+    /// By topic.
+    pub(super) batches: Vec<Vec<Batch>>,
+    /// In how many of a hundred calls an earlier batch comes once more.
+    pub(super) replays: u64,
+    pub(super) weather: Vec<Weather>,
+    pub(super) natures: BTreeMap<Id, Nature>,
+    /// How many of a hundred requests fail by accident.
+    pub(super) accidents: u64,
+    /// What an answer takes, in milliseconds.
+    pub(super) latency: (u64, u64),
+    /// What is above it gets 413.
+    pub(super) body_limit: Option<usize>,
+    pub(super) lives: Vec<Life>,
+}
+
+/// What the endpoint does for a while, to every request.
+#[derive(Debug, Clone)]
+pub(super) struct Weather {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+    pub(super) kind: Trouble,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Refused,
+    Unanswered,
+    Reset,
+    Status(u16),
+    /// 429 or 503 with `Retry-After` in seconds.
+    RetryAfter(u16, u64),
+}
+
+/// From an open to the end of the process.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) ends: End,
+    /// `None` for the last one: it goes on until everything has its end.
+    pub(super) lasts: Option<Duration>,
+    /// The operation of the disk that fails.
+    pub(super) fault: Option<(u64, Fault)>,
+    /// When no write finds space.
+    pub(super) full: Option<(Duration, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Close,
+    Crash(Left),
+}
+
+impl Scenario {
+    pub(super) fn of(seed: u64) -> Self {
+        let random = &mut Random(seed);
+        let config = config(random);
+        let spool = config.get("spool").is_some();
+        let letters = config.get("dead_letter").is_some();
+        let batches = batches(random);
+        let fair = random.percent(50);
+        let mut weather = Vec::new();
+        if !fair {
+            for _ in 0..random.between(0, 3) {
+                let from = Duration::from_millis(random.between(0, 60_000));
+                let lasts = if random.percent(20) { 300_000 } else { 20_000 };
+                let to = from + Duration::from_millis(random.between(100, lasts));
+                weather.push(Weather { from, to, kind: trouble(random) });
+            }
+        }
+        let slow = random.percent(20);
+        let messages = batches.iter().flatten().flat_map(|batch| &batch.messages);
+        let natures = messages.map(|message| (message.id, message.nature)).collect();
+        Self {
+            seed,
+            batches,
+            natures,
+            replays: if spool && random.percent(30) { 10 } else { 0 },
+            weather,
+            accidents: if !fair && random.percent(30) { random.between(1, 20) } else { 0 },
+            latency: if slow { (50, 800) } else { (1, 20) },
+            body_limit: random.percent(10).then(|| usize::try_from(random.between(600, 5_000)).unwrap()),
+            lives: lives(random, spool || letters),
+            config,
+        }
+    }
+
+    /// Whether keys, and not partitions, are kept in order; `None` where nothing is.
+    pub(super) fn ordered_by_key(&self) -> Option<bool> {
+        match self.config.get("ordering").and_then(Value::as_str) {
+            None | Some("partition") => Some(false),
+            Some("key") => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.config.get(key).is_some()
+    }
+
+    /// A duration of the configuration.
+    pub(super) fn duration(&self, key: &str, default: Duration) -> Duration {
+        let text = self.config.get(key).and_then(Value::as_str);
+        text.map_or(default, |text| humantime::parse_duration(text).unwrap())
+    }
+
+    pub(super) fn max_retry_duration(&self) -> Duration {
+        let default = if self.has("spool") { Duration::from_hours(12) } else { Duration::from_secs(300) };
+        self.duration("max_retry_duration", default)
+    }
+
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.batches.iter().flatten().flat_map(|batch| &batch.messages)
+    }
+
+    pub(super) fn faults(&self) -> bool {
+        self.lives.iter().any(|life| life.fault.is_some() || life.full.is_some())
+    }
+
+    pub(super) fn crashes(&self) -> bool {
+        let crash =
+            |life: &Life| matches!(life.ends, End::Crash(_)) || matches!(life.fault, Some((_, Fault::Crash)));
+        self.lives.iter().any(crash)
+    }
+}
+
+fn trouble(random: &mut Random) -> Trouble {
+    match random.between(0, 9) {
+        0 | 1 => Trouble::Refused,
+        2 => Trouble::Unanswered,
+        3 => Trouble::Reset,
+        4..=6 => Trouble::Status([500, 502, 503][usize::try_from(random.between(0, 2)).unwrap()]),
+        7 => Trouble::Status(if random.percent(50) { 401 } else { 403 }),
+        _ => Trouble::RetryAfter(if random.percent(70) { 429 } else { 503 }, random.between(0, 40)),
+    }
+}
+
+/// The shipped defaults, but for what the seed says otherwise.
+fn config(random: &mut Random) -> Value {
+    let mut config = json!({ "url": "http://endpoint.test/in" });
+    let keys = config.as_object_mut().unwrap();
+    let mut set = |key: &str, value: Value| drop(keys.insert(key.to_owned(), value));
+    let mode = ["individual", "nd_json", "json_array", "raw"][usize::try_from(random.between(0, 3)).unwrap()];
+    if mode != "individual" {
+        set("batch_mode", json!(mode));
+    }
+    match random.between(0, 9) {
+        0..=4 => {}
+        5..=7 => {
+            set("ordering", json!("key"));
+            set("ordering_key", json!("{payload:/k}"));
+        }
+        _ => set("ordering", json!("none")),
+    }
+    match random.between(0, 9) {
+        0..=3 => {}
+        4..=7 => set("concurrency", json!(random.between(2, 8))),
+        _ => set("concurrency", json!("adaptive")),
+    }
+    let letters = random.percent(65);
+    if letters {
+        let table = match random.between(0, 9) {
+            0..=5 => json!({ "path": "letters" }),
+            6 => json!({ "path": "letters", "max_bytes": random.between(500, 5_000) }),
+            7 => json!({ "path": "letters", "segment_bytes": random.between(100, 2_000) }),
+            _ => json!({ "url": "http://letters.test/in" }),
+        };
+        set("dead_letter", table);
+    }
+    let spool = random.percent(55);
+    if spool {
+        let mut table = json!({ "path": "spool" });
+        if letters && random.percent(50) {
+            table["max_bytes"] = json!("1 MiB");
+            table["when_full"] = json!("dead_letter");
+        }
+        set("spool", table);
+    }
+    if random.percent(25) {
+        let cool_down = ["300ms", "1s", "5s", "30s"][usize::try_from(random.between(0, 3)).unwrap()];
+        let threshold = [0, 1, 2, 5, 20][usize::try_from(random.between(0, 4)).unwrap()];
+        set("circuit_breaker", json!({ "failure_threshold": threshold, "cool_down": cool_down }));
+    }
+    let mut sometimes = |chance: u64, key: &str, values: &[Value]| {
+        if random.percent(chance) {
+            let which = usize::try_from(random.between(0, values.len() as u64 - 1)).unwrap();
+            set(key, values[which].clone());
+        }
+    };
+    // Half a day of retries is many requests.
+    let long = if spool { 90 } else { 25 };
+    sometimes(long, "max_retry_duration", &[json!("3s"), json!("30s"), json!("2m"), json!("10m")]);
+    sometimes(20, "max_retries", &[json!(0), json!(1), json!(6)]);
+    sometimes(15, "retry_delay", &[json!("50ms"), json!("200ms"), json!("3s")]);
+    sometimes(15, "retry_jitter", &[json!("none"), json!("bounded")]);
+    sometimes(15, "max_batch_messages", &[json!(1), json!(2), json!(5)]);
+    sometimes(10, "max_payload_size_bytes", &[json!(700), json!(2_000), json!("1 MiB")]);
+    sometimes(15, "timeout", &[json!("11s"), json!("15s")]);
+    sometimes(15, "close_timeout", &[json!("1s"), json!("3s"), json!("20s")]);
+    sometimes(10, "hold_status_codes", &[json!([401, 403]), json!([403])]);
+    sometimes(10, "isolate_status_codes", &[json!([]), json!([400, 409, 422])]);
+    sometimes(10, "max_retry_after", &[json!("5s")]);
+    sometimes(
+        10,
+        "rate_limit",
+        &[json!({ "requests_per_second": 20 }), json!({ "messages_per_second": 40 })],
+    );
+    sometimes(10, "include_metadata", &[json!(false)]);
+    config
+}
+
+fn batches(random: &mut Random) -> Vec<Vec<Batch>> {
+    let topics = random.between(1, 4);
+    let partitions = random.between(1, 3);
+    let mixed = random.percent(35);
+    // Of a hundred messages so many are trouble, in so many topics.
+    let trouble = if random.percent(60) { random.between(1, 12) } else { 0 };
+    let troubled = random.between(1, topics);
+    let large = random.percent(8);
+    let mut all = Vec::new();
+    for topic in 0..u8::try_from(topics).unwrap() {
+        let mut next: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut of_topic = Vec::new();
+        for _ in 0..random.between(1, 12) {
+            let mut partition = u32::try_from(random.between(1, partitions)).unwrap();
+            let mut messages = Vec::new();
+            let count = if random.percent(10) { random.between(20, 60) } else { random.between(1, 8) };
+            for _ in 0..count {
+                if mixed && random.percent(15) {
+                    partition = u32::try_from(random.between(1, partitions)).unwrap();
+                }
+                let offset = next.entry(partition).or_default();
+                let id = Id { topic, partition, offset: *offset };
+                *offset += 1;
+                let is_trouble = u64::from(topic) < troubled && random.percent(trouble);
+                let nature = if is_trouble { Nature::any(random) } else { Nature::Good };
+                let size = if large { random.between(5_000, 60_000) } else { random.between(0, 200) };
+                let key = u64::from(partition) * 10 + random.between(0, 3);
+                messages.push(Message::new(id, key, nature, usize::try_from(size).unwrap()));
+            }
+            let pause = if random.percent(30) { random.between(0, 5_000) } else { random.between(0, 30) };
+            let label = messages.last().unwrap().id.partition;
+            of_topic.push(Batch { label, messages, pause });
+        }
+        all.push(of_topic);
+    }
+    all
+}
+
+fn lives(random: &mut Random, disk: bool) -> Vec<Life> {
+    let mut lives = Vec::new();
+    let more = if random.percent(50) { 0 } else { random.between(1, 3) };
+    let faulty = disk && random.percent(40);
+    for _ in 0..more {
+        let ends = if random.percent(50) {
+            End::Close
+        } else {
+            End::Crash(match random.between(0, 2) {
+                0 => Left::All,
+                1 => Left::Nothing,
+                _ => Left::Some(random.between(0, u64::MAX - 1)),
+            })
+        };
+        let longest = if random.percent(70) { 3_000 } else { 60_000 };
+        let lasts = Some(Duration::from_millis(random.between(0, longest)));
+        lives.push(Life { ends, lasts, fault: fault(random, faulty), full: full(random, faulty) });
+    }
+    // In the last one, the disk is well in the end.
+    let fault = fault(random, faulty).filter(|(_, fault)| *fault != Fault::Crash);
+    lives.push(Life { ends: End::Close, lasts: None, fault, full: full(random, faulty) });
+    lives
+}
+
+fn fault(random: &mut Random, faulty: bool) -> Option<(u64, Fault)> {
+    if !faulty || random.percent(40) {
+        return None;
+    }
+    let kind = if random.percent(50) { ErrorKind::StorageFull } else { ErrorKind::Other };
+    let fault = match random.between(0, 4) {
+        0 => Fault::Once(kind),
+        1 => Fault::Several(kind, random.between(2, 10)),
+        2 => Fault::Torn,
+        _ => Fault::Crash,
+    };
+    Some((random.between(1, 120), fault))
+}
+
+fn full(random: &mut Random, faulty: bool) -> Option<(Duration, Duration)> {
+    (faulty && random.percent(25)).then(|| {
+        let from = random.between(0, 5_000);
+        let to = from + random.between(10, 60_000);
+        (Duration::from_millis(from), Duration::from_millis(to))
+    })
+}

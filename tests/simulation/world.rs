@@ -1,0 +1,152 @@
+//! The world that a seed decides: clock, chance, network and disk.
+
+use std::{
+    future::{Future, pending},
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use iggy_connector_http_sink::world::{Files, NetworkFault, NetworkFaultKind as Kind, Reply, Simulation};
+use reqwest::Request;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    disk::Disk,
+    endpoint::{Says, says},
+    history::{Arrival, BEGIN, History, letters},
+    model::Id,
+    random::Random,
+    scenario::Scenario,
+};
+
+/// The time since the run began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) base: Duration,
+    pub(super) begun: Instant,
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> Duration {
+        self.base + self.begun.elapsed()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct SimulatedWorld {
+    pub(super) scenario: Arc<Scenario>,
+    pub(super) history: Arc<Mutex<History>>,
+    pub(super) random: Arc<Mutex<Random>>,
+    pub(super) disk: Disk,
+    pub(super) clock: Clock,
+}
+
+impl Simulation for SimulatedWorld {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + BEGIN + self.clock.now()
+    }
+
+    fn random(&self) -> u64 {
+        let mut random = self.random.lock().unwrap();
+        random.between(0, u64::from(u32::MAX)) << 32 | random.between(0, u64::from(u32::MAX))
+    }
+
+    fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let world = self.clone();
+        Box::pin(async move { world.exchange(request).await })
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>> {
+        Ok(self.disk.folder(&format!("{}/", path.display())))
+    }
+}
+
+impl SimulatedWorld {
+    fn throw<T>(&self, throw: impl FnOnce(&mut Random) -> T) -> T {
+        throw(&mut self.random.lock().unwrap())
+    }
+
+    async fn exchange(self, request: Request) -> Reply {
+        if self.disk.crashed() || self.history.lock().unwrap().over {
+            pending::<()>().await;
+        }
+        let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default().to_vec();
+        if request.url().host_str() == Some("letters.test") {
+            return self.keep_letters(&body).await;
+        }
+        let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
+        let ids = Id::all_in(&body);
+        let number = {
+            let mut history = self.history.lock().unwrap();
+            let (life, at) = (history.life, self.clock.now());
+            history.arrivals.push(Arrival {
+                life,
+                at,
+                key: key.unwrap_or_default(),
+                body,
+                ids,
+                ended: "dropped".to_owned(),
+                taken: None,
+                acknowledged: None,
+            });
+            history.arrivals.len() - 1
+        };
+        let (from, to) = self.scenario.latency;
+        let latency = Duration::from_millis(self.throw(|random| random.between(from, to)));
+        sleep(latency / 2).await;
+        let said = {
+            let mut history = self.history.lock().unwrap();
+            if history.over {
+                Says::Nothing { taken: false }
+            } else {
+                let arrival = &mut history.arrivals[number];
+                let now = self.clock.now();
+                let said = self.throw(|random| says(&self.scenario, arrival, now, random));
+                arrival.ended = format!("{said:?}");
+                if said.takes() {
+                    arrival.taken = Some(now);
+                }
+                said
+            }
+        };
+        let fault = |kind, reused| {
+            let outcome = Err(NetworkFault { kind, detail: format!("simulated: {kind:?}") });
+            Reply { outcome, reused }
+        };
+        match said {
+            Says::Nothing { .. } => pending().await,
+            Says::Refuses => fault(Kind::Connect, false),
+            Says::DoesNotProcess => fault(Kind::Unprocessed, true),
+            Says::Resets { reused, .. } => fault(Kind::Closed, reused),
+            Says::Answers { status, retry_after, .. } => {
+                sleep(latency / 2).await;
+                let mut answer = http::Response::builder().status(status);
+                if let Some((seconds, as_date)) = retry_after {
+                    let date = || httpdate::fmt_http_date(self.now() + Duration::from_secs(seconds));
+                    let text = if as_date { date() } else { seconds.to_string() };
+                    answer = answer.header("retry-after", text);
+                }
+                if said.takes() {
+                    let mut history = self.history.lock().unwrap();
+                    history.arrivals[number].acknowledged = Some(self.clock.now());
+                }
+                Reply { outcome: Ok(answer.body("").unwrap().into()), reused: true }
+            }
+        }
+    }
+
+    /// The endpoint for dead letters, which takes all.
+    async fn keep_letters(&self, body: &[u8]) -> Reply {
+        sleep(Duration::from_millis(2)).await;
+        let mut history = self.history.lock().unwrap();
+        let now = self.clock.now();
+        for mut letter in letters(body) {
+            letter.at = now;
+            history.letters.push(letter);
+        }
+        Reply { outcome: Ok(http::Response::builder().status(200).body("").unwrap().into()), reused: true }
+    }
+}
