@@ -208,17 +208,17 @@ fn without_a_descriptor_for_the_next_segment_the_last_one_grows() {
     assert!(why.is_shortage(), "{why}");
     disk.fail_opens(false);
     for n in 0..10 {
-        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored");
+        accept_of(&spool, "a", n..=n, 700, 1).expect("it is stored");
     }
     let segments = disk.names().len();
     disk.fail_opens(true);
     for n in 10..50 {
-        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored all the same");
+        accept_of(&spool, "a", n..=n, 700, 1).expect("it is stored all the same");
     }
     assert_eq!(disk.names().len(), segments);
     disk.fail_opens(false);
     for n in 50..60 {
-        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored");
+        accept_of(&spool, "a", n..=n, 700, 1).expect("it is stored");
     }
     assert!(disk.names().len() > segments, "{:?}", disk.names());
     drop(spool);
