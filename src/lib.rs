@@ -34,6 +34,7 @@ mod settle;
 pub mod dead_letter;
 
 mod lane;
+mod machine;
 
 mod executor;
 mod folder;

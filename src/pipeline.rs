@@ -33,6 +33,9 @@ const LARGEST_SET: usize = 64 * 1024;
 /// delivered in that time is written down together.
 const UNWRITTEN: Duration = Duration::from_millis(5);
 
+/// How long the health check may take where requests have hours.
+const LONGEST_HEALTH_CHECK: Duration = Duration::from_mins(5);
+
 /// Everything between open and close that a batch passes on its way to the endpoint.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -75,15 +78,23 @@ impl Pipeline {
         };
         let executor = Executor::start(format!("http-sink-{id}"), &world)
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
-        if let Some(method) = config.health_check {
+        if let Some(check) = config.health_check {
             let checked = delivery.clone();
-            let patience = Patience::from_now(config.retry.max_duration, closing.requests.clone());
-            let status = executor
-                .spawn(async move { checked.health_check(method, patience).await })
+            // Those of requests can be hours where a spool keeps the messages; open must not take so long.
+            let longest = if config.spool.is_some() { LONGEST_HEALTH_CHECK } else { Duration::MAX };
+            let patience =
+                Patience::from_now(config.retry.max_duration.min(longest), closing.requests.clone());
+            let outcome = executor
+                .spawn(async move { checked.health_check(check.method, patience).await })
                 .await
-                .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?
-                .map_err(|why| Error::Connection(format!("health check failed: {why}")))?;
-            info!("connector {id}: health check passed with {status}");
+                .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?;
+            match outcome {
+                Ok(status) => info!("connector {id}: health check passed with {status}"),
+                Err(why) if check.required => {
+                    return Err(Error::Connection(format!("health check failed: {why}")));
+                }
+                Err(why) => warn!("connector {id}: health check failed, and is not required: {why}"),
+            }
         }
         let (buffers, turns) = (Buffers::default(), Turns::default());
         Ok(Self { id, config, buffers, delivery, counters, turns, dead_letters, executor, closing, world })

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     abandoned,
@@ -15,12 +15,17 @@ use crate::{
     drain::Drain,
     pipeline::{Closing, Pipeline},
     settle::{self, Failure, Reason},
-    spool::{self, LanesBy, Options, Spool, SpoolError, SyncMode},
+    spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
     world::World,
 };
 
 /// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
 const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
+
+/// When a batch is stored again for which there was no file descriptor.
+const STORED_AGAIN: Duration = Duration::from_millis(20);
+/// How often it is told that this goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
 /// at once.
@@ -94,11 +99,11 @@ impl HttpSink {
         let pipeline = self.pipeline()?;
         let batch = Batch::borrowed(topic, &metadata, messages);
         let dead_letters = pipeline.dead_letters.as_ref();
-        let account = match self
-            .spooled
-            .as_ref()
-            .map(|spooled| spooled.spool.accept(topic, &metadata, messages))
-        {
+        let stored = match &self.spooled {
+            Some(Spooled { spool, .. }) => Some(self.store(spool, topic, &metadata, messages).await),
+            None => None,
+        };
+        let account = match stored {
             None => pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await,
             Some(Ok(accepted)) => {
                 if accepted.repeats > 0 {
@@ -128,6 +133,29 @@ impl HttpSink {
             0 => Ok(()),
             failed => {
                 Err(Error::HttpRequestFailed(format!("{failed} of {} messages failed", messages.len())))
+            }
+        }
+    }
+
+    /// Stores a batch. While this machine has no descriptor for that, consume waits, as for space.
+    async fn store(
+        &self,
+        spool: &Spool,
+        topic: &TopicMetadata,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<Accepted, SpoolError> {
+        let mut told: Option<Instant> = None;
+        loop {
+            match spool.accept(topic, metadata, messages, self.world.now()).await {
+                Err(why) if why.is_shortage() && self.closing.borrow().is_none() => {
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                        warn!("connector {}: messages wait to be stored: {why}", self.id);
+                        told = Some(Instant::now());
+                    }
+                    tokio::time::sleep(STORED_AGAIN).await;
+                }
+                ended => return ended,
             }
         }
     }

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use iggy_connector_http_sink::config::{BatchMode, Config, Jitter, Method, Problems, WhenFull};
+use iggy_connector_http_sink::config::{
+    BatchMode, Config, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Problems, WhenFull,
+};
 use serde_json::{Value, json};
 
 fn with(key: &str, value: Value) -> Value {
@@ -113,7 +115,8 @@ fn every_key_can_be_overridden() {
         "tls_danger_accept_invalid_certs": true,
         "max_response_bytes": 100,
         "health_check_enabled": true,
-        "health_check_method": "GET",
+        "health_check_method": "OPTIONS",
+        "health_check_required": false,
         "close_timeout": "3s",
         "verbose_logging": true,
     }));
@@ -142,7 +145,8 @@ fn every_key_can_be_overridden() {
     assert!(config.client.follow_redirects);
     assert!(config.client.accept_invalid_certs);
     assert_eq!(config.max_response_bytes, 100);
-    assert_eq!(config.health_check, Some(Method::Get));
+    let check = HealthCheckConfig { method: HealthCheckMethod::Options, required: false };
+    assert_eq!(config.health_check, Some(check));
     assert_eq!(config.close_timeout, Duration::from_secs(3));
     assert!(config.verbose_logging);
     assert_eq!(config.warnings.len(), 1, "the certificates that go unchecked");
@@ -204,7 +208,9 @@ fn unknown_methods_and_modes_are_told_with_what_is_known() {
     assert_problem("method", json!("post"), &["did you mean \"POST\"?"]);
     assert_problem("method", json!(1), &["1 is not known"]);
     assert_problem("batch_mode", json!("jsonarray"), &["did you mean \"json_array\"?"]);
-    assert_problem("health_check_method", json!("OPTIONS"), &["\"OPTIONS\""]);
+    assert_problem("method", json!("OPTIONS"), &["\"OPTIONS\""]);
+    assert_problem("health_check_method", json!("TRACE"), &["\"TRACE\"", "\"HEAD\", \"OPTIONS\""]);
+    assert_problem("health_check_required", json!("no"), &["\"no\" is neither true nor false"]);
     assert_problem("retry_jitter", json!("half"), &["\"full\", \"bounded\", \"none\""]);
 }
 

@@ -347,3 +347,19 @@ fn what_was_written_shortly_before_is_there_after_a_reopen_with_sync_by_interval
     drop(sink);
     assert_eq!(held(folder.path()), 10);
 }
+
+#[test]
+fn the_deadline_does_not_run_while_nobody_delivers() {
+    let folder = TempDir::new().unwrap();
+    let patient = json!({ "max_retry_duration": "1s", "max_retry_delay": "5ms" });
+    let sink = Sink::open(&config(&refused_url(), folder.path(), patient.clone()));
+    assert_eq!(sink.consume(&numbered(0..3)), 0);
+    assert_eq!(sink.close(), 0);
+    thread::sleep(Duration::from_millis(1200));
+
+    let endpoint = Endpoint::start(|request| Answer::status(if request.index < 4 { 503 } else { 200 }));
+    let sink = Sink::open(&config(&endpoint.url(), folder.path(), patient));
+    wait_until("delivery", || held(folder.path()) == 0);
+    assert_eq!(sink.close(), 0);
+    assert_eq!((taken(&endpoint), letters(folder.path())), (vec![0, 1, 2], vec![]));
+}

@@ -268,18 +268,6 @@ fn two_topics_at_once_go_through_one_connector() {
 }
 
 #[test]
-fn a_health_check_decides_whether_the_sink_opens() {
-    let config = |endpoint: &Endpoint| json!({ "url": endpoint.url(), "health_check_enabled": true });
-    let endpoint = Endpoint::answering(200);
-    let _sink = Sink::open(&config(&endpoint));
-    assert_eq!(endpoint.requests()[0].method, "HEAD");
-    let endpoint = Endpoint::answering(503);
-    assert_eq!(Sink::try_open(&config(&endpoint)).unwrap_err(), 1);
-    let refused = json!({ "url": support::endpoint::refused_url(), "health_check_enabled": true, "health_check_method": "GET" });
-    assert_eq!(Sink::try_open(&refused).unwrap_err(), 1);
-}
-
-#[test]
 fn secrets_in_a_url_are_sent_and_not_logged() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "t0p-s3cret").unwrap();

@@ -6,13 +6,14 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use iggy_connector_http_sink::spool::{
     LaneKey, LanesBy, Options, Spool, SyncMode, WhenFull, holds_messages, status,
 };
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use tokio::runtime::Builder;
 
 const KILLS: u64 = 12;
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -42,7 +43,8 @@ fn accept(spool: &Spool, topic: &str, first: u64, count: u64) -> usize {
     let messages: Vec<_> = (first..first + count).map(message).collect();
     let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
     let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Raw };
-    spool.accept(&topic, &metadata, &messages).unwrap().stored
+    let executor = Builder::new_current_thread().build().unwrap();
+    executor.block_on(spool.accept(&topic, &metadata, &messages, SystemTime::now())).unwrap().stored
 }
 
 fn offsets(spool: &Spool, topic: &str) -> Vec<u64> {

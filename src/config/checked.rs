@@ -34,8 +34,8 @@ pub struct Config {
     pub dead_letter: Option<DeadLetterConfig>,
     /// The most bytes kept of an answer, for the log.
     pub max_response_bytes: usize,
-    /// The method of the request that `open` sends first, if it does.
-    pub health_check: Option<Method>,
+    /// Whether and how `open` asks the endpoint first.
+    pub health_check: Option<HealthCheckConfig>,
     /// How long `close` may take.
     pub close_timeout: Duration,
     /// Whether each request and answer is logged at debug.
@@ -237,6 +237,43 @@ pub struct ClientConfig {
     pub follow_redirects: bool,
     /// Whether certificates go unchecked.
     pub accept_invalid_certs: bool,
+}
+
+/// How `open` asks the endpoint whether it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheckConfig {
+    /// The method of the request.
+    pub method: HealthCheckMethod,
+    /// Whether `open` fails without a success.
+    pub required: bool,
+}
+
+/// The method of a health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are those of RFC 9110")]
+pub enum HealthCheckMethod {
+    Get,
+    Head,
+    Options,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl From<HealthCheckMethod> for reqwest::Method {
+    fn from(method: HealthCheckMethod) -> Self {
+        match method {
+            HealthCheckMethod::Get => Self::GET,
+            HealthCheckMethod::Head => Self::HEAD,
+            HealthCheckMethod::Options => Self::OPTIONS,
+            HealthCheckMethod::Post => Self::POST,
+            HealthCheckMethod::Put => Self::PUT,
+            HealthCheckMethod::Patch => Self::PATCH,
+            HealthCheckMethod::Delete => Self::DELETE,
+        }
+    }
 }
 
 /// A request method.

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::{BatchMode, BodyConfig, ClientConfig, Concurrency, Jitter, RetryConfig, reader::Reader};
+use super::{
+    BatchMode, BodyConfig, ClientConfig, Concurrency, HealthCheckConfig, HealthCheckMethod, Jitter,
+    RetryConfig, reader::Reader,
+};
 
 pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
     let max_bytes = keys.size("max_payload_size_bytes", 10_485_760);
@@ -65,4 +68,13 @@ pub(super) fn read_client(keys: &mut Reader<'_>, concurrency: Concurrency) -> Cl
         follow_redirects: keys.boolean("follow_redirects", false),
         accept_invalid_certs: keys.boolean("tls_danger_accept_invalid_certs", false),
     }
+}
+
+pub(super) fn read_health_check(keys: &mut Reader<'_>) -> Option<HealthCheckConfig> {
+    let enabled = keys.boolean("health_check_enabled", false);
+    let config = HealthCheckConfig {
+        method: keys.choice("health_check_method", HealthCheckMethod::Head),
+        required: keys.boolean("health_check_required", true),
+    };
+    enabled.then_some(config)
 }

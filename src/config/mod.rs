@@ -20,7 +20,8 @@ use serde_json::Value;
 
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    EndpointConfig, Jitter, Method, Ordering, RateLimitConfig, RetryConfig, SpoolConfig, WhenFull,
+    EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, RateLimitConfig,
+    RetryConfig, SpoolConfig, WhenFull,
 };
 pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
@@ -74,8 +75,7 @@ impl Config {
         let client = flat::read_client(&mut keys, concurrency);
         let max_response_bytes =
             usize::try_from(keys.size("max_response_bytes", 65536)).unwrap_or(usize::MAX);
-        let health_check_enabled = keys.boolean("health_check_enabled", false);
-        let health_check_method = keys.choice("health_check_method", Method::Head);
+        let health_check = flat::read_health_check(&mut keys);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
         let ordering = delivery::read_ordering(&mut keys);
@@ -131,7 +131,7 @@ impl Config {
             dead_letter,
             spool,
             max_response_bytes,
-            health_check: health_check_enabled.then_some(health_check_method),
+            health_check,
             close_timeout,
             verbose_logging,
             warnings,

@@ -3,6 +3,8 @@
 use std::{
     error::Error as StdError,
     fmt,
+    fs::File,
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -20,6 +22,10 @@ use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
+/// So many file descriptors are left to others by a new connection: dead letters, the spool, other plugins. Connections could
+/// take all there are, and keep them while idle.
+const LEFT: usize = 8;
+
 /// How long a connection that is not made waits for the pool to hand over the one that was made in its place.
 const HANDED_OVER: Duration = Duration::from_millis(100);
 
@@ -31,6 +37,8 @@ const HANDED_OVER: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     begun: Arc<AtomicU64>,
+    /// Copied to see whether there are descriptors left.
+    any_file: Option<Arc<File>>,
     /// `None` where no connection is shared.
     http2: Option<Arc<Http2>>,
 }
@@ -52,18 +60,33 @@ pub(super) struct Superseded;
 impl Connections {
     /// Those of a pool.
     pub(super) fn pooled() -> Self {
-        Self { begun: Arc::default(), http2: Some(Arc::default()) }
+        Self { begun: Arc::default(), any_file: any_file(), http2: Some(Arc::default()) }
     }
 
     /// One for each request.
     pub(super) fn of_single_requests() -> Self {
-        Self { begun: Arc::default(), http2: None }
+        Self { begun: Arc::default(), any_file: any_file(), http2: None }
     }
 
     /// How many were begun so far.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Relaxed)
     }
+
+    /// # Errors
+    /// A connection would take one of the last descriptors.
+    fn leave_descriptors(&self) -> io::Result<()> {
+        if let Some(file) = &self.any_file {
+            // All of them at once, and then none.
+            (0..=LEFT).map(|_| file.try_clone()).collect::<io::Result<Vec<_>>>()?;
+        }
+        Ok(())
+    }
+}
+
+/// One that takes no space. Where there is none, descriptors are not counted.
+fn any_file() -> Option<Arc<File>> {
+    File::open("/dev/null").map(Arc::new).ok()
 }
 
 impl fmt::Display for Superseded {
@@ -108,6 +131,10 @@ where
         self.connections.begun.fetch_add(1, Relaxed);
         // It does nothing until it is polled.
         let connecting = self.connector.call(target);
+        if let Err(why) = self.connections.leave_descriptors() {
+            let why: Box<dyn StdError + Send + Sync> = Box::new(why);
+            return Box::pin(async move { Err(why.into()) });
+        }
         let Some(http2) = self.connections.http2.clone() else { return Box::pin(connecting) };
         let made = http2.made.load(SeqCst);
         Box::pin(async move {

@@ -3,7 +3,10 @@
 use std::{error::Error as StdError, fmt, io};
 
 use super::connect::Superseded;
-use crate::world::{NetworkFault, NetworkFaultKind};
+use crate::{
+    machine,
+    world::{NetworkFault, NetworkFaultKind},
+};
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl FaultKind {
         };
         if error.is_builder() || error.is_redirect() {
             Self::Request
-        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_shortage)) {
+        } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(machine::is_short)) {
             Self::Shortage
         } else if error.is_timeout() {
             Self::Timeout
@@ -111,24 +114,6 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
     refused
         || cause.is::<Superseded>()
         || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-}
-
-/// Whether this machine, and not the endpoint, had no more of something.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let missing = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOMEM,
-        libc::ENOBUFS,
-        // No port is left for another connection to the same address.
-        libc::EADDRNOTAVAIL,
-        // Thus a thread that cannot be started.
-        libc::EAGAIN,
-    ];
-    #[cfg(not(unix))]
-    let missing: [i32; 0] = [];
-    error.raw_os_error().is_some_and(|code| missing.contains(&code))
 }
 
 fn is_closed(cause: &(dyn StdError + 'static)) -> bool {

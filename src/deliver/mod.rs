@@ -14,6 +14,7 @@ mod client;
 mod connect;
 mod fault;
 mod gate;
+mod health;
 mod network;
 mod parts;
 mod patience;
@@ -28,16 +29,8 @@ mod slots;
 
 use std::sync::{Arc, Mutex};
 
-use reqwest::StatusCode;
-
 use self::{
-    attempt::{Keep, attempt},
-    backoff::Backoff,
-    classify::Class,
-    classify::Classifier,
-    gate::Gate,
-    network::Network,
-    request::RequestTemplate,
+    backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
     size::LearnedSize,
 };
 pub(crate) use self::{
@@ -46,11 +39,7 @@ pub(crate) use self::{
     patience::Patience,
     send::{Parked, RetryState},
 };
-use crate::{
-    config::{Config, Method},
-    telemetry::Counters,
-    world::World,
-};
+use crate::{config::Config, telemetry::Counters, world::World};
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
@@ -93,28 +82,5 @@ impl Delivery {
     /// The endpoint, as it may be shown.
     pub(crate) fn label(&self) -> &str {
         &self.label
-    }
-
-    /// Asks once whether the endpoint is there and content.
-    ///
-    /// # Errors
-    /// What it answered, or why it did not.
-    pub(crate) async fn health_check(
-        &self,
-        method: Method,
-        patience: Patience,
-    ) -> Result<StatusCode, String> {
-        let request = || self.template.probe(method.into());
-        let keep = Keep { of_success: 0, of_others: send::SHOWN };
-        let attempt = attempt(&self.client, &self.classifier, request, false, keep, patience).await;
-        let Some(attempt) = attempt else { return Err(format!("{}: closed meanwhile", self.label)) };
-        match attempt.ended {
-            Ok(answer) if attempt.class == Class::Success => Ok(answer.status),
-            Ok(answer) => {
-                let answered = send::answered(answer.status, &answer.excerpt);
-                Err(format!("{} {answered} to {method}, which is not in success_status_codes", self.label))
-            }
-            Err(fault) => Err(format!("{} did not answer {method}: {fault}", self.label)),
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::{fs::File, io, net::SocketAddr, net::ToSocketAddrs, thread};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::oneshot;
 
-use super::fault::is_shortage;
+use crate::machine;
 
 /// The resolver of the system, in a thread for each name: tokio's pool of threads panics where there is no thread to be had.
 #[derive(Debug)]
@@ -36,5 +36,5 @@ fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
 
 /// The C library says no more than that a lookup failed when it had no descriptor to read `/etc/hosts` or ask a server with.
 fn shortage() -> Option<io::Error> {
-    File::open("/dev/null").err().filter(is_shortage)
+    File::open("/dev/null").err().filter(machine::is_short)
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
     Delivery,
     attempt::{Answer, Attempt, Keep, attempt},
+    backoff::Backoff,
     classify::Class,
     fault::Fault,
-    gate::{Asking, Origin, Refused},
+    gate::{Asking, Origin, Pass, Refused},
     patience::{Ended, Patience},
     shortage,
 };
@@ -39,14 +40,6 @@ pub(super) enum Sent {
     Isolate(Failure),
     /// It is to be sent again later, from where its messages are kept.
     Parked(Parked),
-}
-
-/// Why no further attempt is made at a body.
-enum End {
-    Delivered,
-    Failed(Reason),
-    Split,
-    Isolate,
 }
 
 /// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
@@ -99,7 +92,6 @@ impl Delivery {
     ) -> Sent {
         let key = self.template.idempotency_key(body);
         loop {
-            let again = retry.attempts > 0;
             let asking = Asking {
                 origin,
                 tried: retry.counts,
@@ -114,62 +106,33 @@ impl Delivery {
                 Err(Refused::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
                 Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
             };
-            // What is held or retried goes out with the secrets of now, not those of when it was accepted.
-            self.template.refresh();
-            let retries = retry.attempts;
-            let request = || self.template.request(body, key.as_ref(), retries);
-            self.counters.request(body.bytes.len(), again);
-            if self.verbose {
-                debug!(
-                    "{}: sending {} messages in {} bytes, attempt {}",
-                    self.label,
-                    body.len(),
-                    body.bytes.len(),
-                    retry.attempts + 1
-                );
-            }
             let probe = pass.probe;
-            let keep =
-                Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
-            retry.attempts += 1;
-            let attempt =
-                attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
-            let Some(Attempt { class, ended }) = attempt.await else {
+            let Some((class, asked)) = self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
+            else {
                 return Sent::Failed(retry.cut_off());
             };
-            // A connection that is new and closed all the same was not closed for its age.
-            retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
-            let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
-            if self.verbose {
-                debug!("{}: {}", self.label, shown(&ended));
+            match class {
+                Class::Success => return Sent::Delivered,
+                Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
+                Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
+                Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
+                Class::Stale
+                | Class::Shortage
+                | Class::Retry
+                | Class::Throttled
+                | Class::TimedOut
+                | Class::Hold => {}
             }
-            let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
-            let asked = asked
-                .filter(|_| class.is_transient() || class == Class::Hold)
-                .map(|asked| self.backoff.asked(asked));
-            if let Ok(answer) = &ended
-                && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            {
-                self.template.refused();
-            }
-            match &ended {
-                Err(fault) if class == Class::Shortage => {
-                    // It never left this machine.
-                    retry.attempts -= 1;
-                    if let Some(requests) = pass.fell_short() {
-                        self.warn_of_shortage(fault, requests);
-                    }
+            let wait = match class {
+                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
+                // and the breaker says when the next one goes.
+                Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
+                    Some(Duration::ZERO)
                 }
-                _ => pass.ended(class, asked),
-            }
-            retry.asked = asked;
-            retry.stale = class == Class::Stale;
-            retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
-            retry.shortages = if class == Class::Shortage { retry.shortages + 1 } else { 0 };
-            retry.last = Some(ended);
-            let wait = match self.wait_after(&mut retry, class, asked, probe) {
-                Ok(wait) => wait,
-                Err(end) => return retry.end(end),
+                _ => retry.wait(class, asked, &self.backoff, self.max_retries),
+            };
+            let Some(wait) = wait else {
+                return Sent::Failed(retry.failure(Reason::RetriesExhausted));
             };
             if !wait.is_zero() && self.verbose {
                 debug!("{}: waiting {wait:?} before attempt {}", self.label, retry.attempts + 1);
@@ -196,40 +159,65 @@ impl Delivery {
 }
 
 impl Delivery {
-    /// How long to wait before the next attempt; or why there is none.
-    fn wait_after(
+    /// Makes one attempt, and writes down how it ended: its class, and the pause that the endpoint asked for. `None` when the
+    /// close of the connector cut it off.
+    async fn send_once(
         &self,
+        body: &Body,
+        key: Option<&HeaderValue>,
+        pass: Pass<'_>,
         retry: &mut RetryState,
-        class: Class,
-        asked: Option<Duration>,
-        probe: bool,
-    ) -> Result<Duration, End> {
-        Ok(match class {
-            Class::Success => return Err(End::Delivered),
-            Class::Permanent => return Err(End::Failed(Reason::Rejected)),
-            Class::Split => return Err(End::Split),
-            Class::Isolate => return Err(End::Isolate),
-            Class::Stale => Duration::ZERO,
-            Class::Shortage => shortage::wait(retry.shortages - 1),
-            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
-            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
-            // not counted.
-            Class::Retry | Class::Throttled | Class::Hold if asked.is_some() => asked.unwrap_or_default(),
-            // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
-            // and the breaker says when the next one goes.
-            Class::Retry | Class::Throttled | Class::TimedOut if probe => Duration::ZERO,
-            Class::Hold => {
-                retry.held += 1;
-                self.backoff.held(retry.held - 1)
-            }
-            Class::Retry | Class::Throttled | Class::TimedOut => {
-                if retry.spent >= self.max_retries {
-                    return Err(End::Failed(Reason::RetriesExhausted));
+        patience: &Patience,
+    ) -> Option<(Class, Option<Duration>)> {
+        // What is held or retried goes out with the secrets of now, not those of when it was accepted.
+        self.template.refresh();
+        let retries = retry.attempts;
+        let request = || self.template.request(body, key, retries);
+        self.counters.request(body.bytes.len(), retries > 0);
+        if self.verbose {
+            debug!(
+                "{}: sending {} messages in {} bytes, attempt {}",
+                self.label,
+                body.len(),
+                body.bytes.len(),
+                retry.attempts + 1
+            );
+        }
+        let keep =
+            Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
+        retry.attempts += 1;
+        let attempt = attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
+        let Attempt { class, ended } = attempt.await?;
+        // A connection that is new and closed all the same was not closed for its age.
+        retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
+        let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
+        if self.verbose {
+            debug!("{}: {}", self.label, shown(&ended));
+        }
+        let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
+        let asked = asked
+            .filter(|_| class.is_transient() || class == Class::Hold)
+            .map(|asked| self.backoff.asked(asked));
+        if let Ok(answer) = &ended
+            && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            self.template.refused();
+        }
+        match &ended {
+            Err(fault) if class == Class::Shortage => {
+                // It never left this machine.
+                retry.attempts -= 1;
+                if let Some(requests) = pass.fell_short() {
+                    self.warn_of_shortage(fault, requests);
                 }
-                retry.spent += 1;
-                self.backoff.wait(retry.spent - 1)
             }
-        })
+            _ => pass.ended(class, asked),
+        }
+        retry.asked = asked;
+        retry.stale = class == Class::Stale;
+        retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
+        retry.last = Some(ended);
+        Some((class, asked))
     }
 
     fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
@@ -242,12 +230,33 @@ impl Delivery {
 }
 
 impl RetryState {
-    fn end(self, end: End) -> Sent {
-        match end {
-            End::Delivered => Sent::Delivered,
-            End::Failed(reason) => Sent::Failed(self.failure(reason)),
-            End::Split => Sent::Split(self.failure(Reason::TooLarge)),
-            End::Isolate => Sent::Isolate(self.failure(Reason::Rejected)),
+    /// How long to wait after an attempt of this class, for which the endpoint `asked` for a pause; `None` where there is to be
+    /// no other.
+    pub(super) fn wait(
+        &mut self,
+        class: Class,
+        asked: Option<Duration>,
+        backoff: &Backoff,
+        max_retries: u32,
+    ) -> Option<Duration> {
+        let shortages = if class == Class::Shortage { self.shortages + 1 } else { 0 };
+        self.shortages = shortages;
+        match class {
+            Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
+            Class::Stale => Some(Duration::ZERO),
+            Class::Shortage => Some(shortage::wait(shortages - 1)),
+            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
+            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
+            // not counted.
+            Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold if asked.is_some() => asked,
+            Class::Hold => {
+                self.held += 1;
+                Some(backoff.held(self.held - 1))
+            }
+            Class::Retry | Class::Throttled | Class::TimedOut => (self.spent < max_retries).then(|| {
+                self.spent += 1;
+                backoff.wait(self.spent - 1)
+            }),
         }
     }
 

@@ -170,8 +170,7 @@ impl Lanes {
     ) -> Result<Account, SpoolError> {
         let stored = record.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let ago = self.pipeline.world.now().duration_since(stored.accepted).unwrap_or_default();
-        let patience = self.pipeline.patience(ago).of_kept();
+        let patience = self.pipeline.patience(record.age()).of_kept();
         let progress = InSpool { spool: &self.spool, record, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;

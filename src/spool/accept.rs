@@ -2,7 +2,9 @@
 
 use std::{
     mem,
+    ops::ControlFlow,
     sync::{MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
@@ -25,26 +27,31 @@ pub struct Accepted {
 }
 
 impl Spool {
-    /// Stores a batch, but for the messages that are or were there already, and waits until that is
-    /// durable. Batches of several topics that come at the same time share one sync; those of one topic
-    /// take turns.
+    /// Stores a batch that came at the time `accepted`, but for the messages that are or were there
+    /// already, and waits until that is durable. Batches of several topics that come at the same time share
+    /// one sync; those of one topic take turns.
+    ///
+    /// To wait for space or for its turn holds no thread; to write and sync does. When it is dropped while
+    /// it waits, nothing is stored.
     ///
     /// # Errors
     /// None of the batch is stored: there is no space, the system failed, or the connector closes.
-    pub fn accept(
+    pub async fn accept(
         &self,
         topic: &TopicMetadata,
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
+        accepted: SystemTime,
     ) -> Result<Accepted, SpoolError> {
         if messages.is_empty() {
             return Ok(Accepted::default());
         }
+        let came = self.shared.clock.now();
         let topic_key = LaneKey::of_several(topic).topic_key();
         let mut identities = Identity::of_all(metadata.partition_id, messages);
         let turn = lock(&self.turns).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
-        let _turn = lock(&turn);
+        let _turn = turn.lock().await;
         let repeats = self.shared.lock().windows.repeats(&topic_key, &identities);
         let mut kept = Vec::new();
         if !repeats.is_empty() {
@@ -54,9 +61,9 @@ impl Spool {
             identities.retain(|_| index.next().is_some_and(is_new));
         }
         let new = if repeats.is_empty() { messages } else { &kept };
-        let accepted = Accepted { stored: new.len(), repeats: repeats.len() };
+        let outcome = Accepted { stored: new.len(), repeats: repeats.len() };
         if new.is_empty() {
-            return Ok(accepted);
+            return Ok(outcome);
         }
         let key = match self.shared.lanes {
             LanesBy::Topic => LaneKey::of_several(topic),
@@ -66,36 +73,62 @@ impl Spool {
             }
         };
         let buffer = self.shared.buffer();
-        let draft = Draft::batch(&key, metadata, new, buffer).ok_or_else(|| SpoolError::TooLarge {
-            needed: new.iter().map(|message| (message.headers.len() + message.payload.len()) as u64).sum(),
-            max: u64::from(u32::MAX),
+        let draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
+            SpoolError::TooLarge {
+                needed: new
+                    .iter()
+                    .map(|message| (message.headers.len() + message.payload.len()) as u64)
+                    .sum(),
+                max: u64::from(u32::MAX),
+            }
         })?;
-        self.shared.store(key.clone(), draft, identities)?;
+        self.shared.store(Pending { ticket: 0, lane: key.clone(), draft, identities }).await?;
         mixed::stored(&mut self.shared.lock().lanes, &key, metadata.partition_id, new);
-        Ok(accepted)
+        Ok(outcome)
     }
 }
 
 impl Shared {
-    /// Hands a record to whoever writes next, or writes it and those of others.
-    fn store(&self, lane: LaneKey, draft: Draft, identities: Vec<Identity>) -> Result<(), SpoolError> {
-        let mut state = self.room_for(draft.bytes.len() as u64)?;
+    /// Stores a record as soon as there is space.
+    async fn store(&self, mut record: Pending) -> Result<(), SpoolError> {
+        loop {
+            // Asked for before looking, so that nothing that is freed in between is missed.
+            let freed = self.freed.notified();
+            match self.try_store(record) {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(waiting) => record = waiting,
+            }
+            freed.await;
+        }
+    }
+
+    /// Hands a record to whoever writes next, or writes it and those of others; gives it back while there is
+    /// no space for it.
+    fn try_store(&self, mut record: Pending) -> ControlFlow<Result<(), SpoolError>, Pending> {
+        let mut state = self.lock();
+        match self.has_room(&mut state, record.draft.bytes.len() as u64) {
+            Ok(true) => {}
+            Ok(false) => return ControlFlow::Continue(record),
+            Err(why) => return ControlFlow::Break(Err(why)),
+        }
         let ticket = state.tickets;
         state.tickets += 1;
-        state.queued_bytes += draft.bytes.len() as u64;
-        state.queue.push(Pending { ticket, lane, draft, identities });
+        state.queued_bytes += record.draft.bytes.len() as u64;
+        record.ticket = ticket;
+        state.queue.push(record);
         loop {
             if let Some(outcome) = state.outcomes.remove(&ticket) {
-                return outcome;
+                return ControlFlow::Break(outcome);
             }
+            // Whoever commits is writing on another thread, and waits for nothing else.
             state = if state.committing { self.wait(state) } else { self.commit(state) };
         }
     }
 
-    /// Waits for space.
-    fn room_for(&self, needed: u64) -> Result<MutexGuard<'_, State>, SpoolError> {
+    /// Whether there is space for so many bytes, once all that can be freed is. Where there is none, and
+    /// nobody is to wait for it, that is an error.
+    fn has_room(&self, state: &mut State, needed: u64) -> Result<bool, SpoolError> {
         let max = self.max_bytes;
-        let mut state = self.lock();
         loop {
             // The checkpoint that is there when nothing else is, and the next one.
             let overhead = state.overhead();
@@ -105,24 +138,21 @@ impl Shared {
             }
             let used = state.bytes + state.queued_bytes;
             if used + needed <= max {
-                return Ok(state);
+                return Ok(true);
             }
             if !state.committing {
                 state.committing = true;
-                let freed = self.make_room(&mut state);
+                let freed = self.make_room(state);
                 state.committing = false;
-                self.changed.notify_all();
                 if freed? {
+                    self.freed.notify_waiters();
                     continue;
                 }
                 if self.when_full == WhenFull::DeadLetter {
                     return Err(SpoolError::Full { used, max, needed });
                 }
             }
-            if state.phase > Phase::Open {
-                return Err(SpoolError::Closing);
-            }
-            state = self.wait(state);
+            return if state.phase > Phase::Open { Err(SpoolError::Closing) } else { Ok(false) };
         }
     }
 
@@ -163,7 +193,8 @@ impl Shared {
         state.committing = false;
         self.delete_settled(&mut state);
         self.unsynced.notify_one();
-        self.changed.notify_all();
+        self.committed.notify_all();
+        self.freed.notify_waiters();
         state
     }
 
@@ -190,7 +221,7 @@ impl Shared {
     }
 
     fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.committed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }
 

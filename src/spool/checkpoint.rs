@@ -26,6 +26,8 @@ pub(super) struct Checkpoint<'c> {
 pub(super) struct Added<'c> {
     #[serde(borrow)]
     pub(super) lanes: Vec<AddedState<'c>>,
+    /// The time of the spool then.
+    pub(super) time: u64,
 }
 
 /// More of a lane.
@@ -129,6 +131,7 @@ impl WindowState<'_> {
 pub(super) fn record(
     lanes: &HashMap<LaneKey, Lane>,
     windows: &Windows,
+    time: u64,
     segment: u64,
     position: u64,
 ) -> Option<Vec<u8>> {
@@ -150,7 +153,7 @@ pub(super) fn record(
             })
             .collect(),
     };
-    let added = Added { lanes: lanes.iter().map(|(key, lane)| added_state(key, lane)).collect() };
+    let added = Added { lanes: lanes.iter().map(|(key, lane)| added_state(key, lane)).collect(), time };
     let body = postcard::to_stdvec(&(checkpoint, added)).ok()?;
     let header = Header::of(Kind::Checkpoint, &body)?;
     let mut record = header.bytes(segment, position).to_vec();

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
+use crate::machine;
+
 /// Why a spool did not do what it was asked to. Nothing that ended with one of these counts as stored.
 #[derive(Debug, Clone, Error)]
 pub enum SpoolError {
@@ -68,6 +70,11 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether this machine is short of something, so that another try may help at any time.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Io { why, .. } if machine::is_short(why))
+    }
+
     /// Gives an error of the system the words that say what was tried.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();

@@ -9,7 +9,8 @@
 //!
 //! Numbers are little-endian, checksums CRC-32. That of the header also covers the number of the segment
 //! and the place in it: after damage the next record is looked for by its marker, and a payload that
-//! holds the bytes of a record, from whichever spool, must not pass for one.
+//! holds the bytes of a record, from whichever spool, must not pass for one. Flags say whether a record was
+//! moved, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
 
 use crc32fast::Hasher;
 
@@ -27,6 +28,8 @@ pub(super) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
 const MAGIC: [u8; 8] = *b"IGGYSPL\n";
 /// The record stood elsewhere before: its messages are not new.
 const MOVED: u8 = 1;
+/// The body ends with the time of the spool when it came, 8 bytes. Earlier releases pass over it.
+const TIMED: u8 = 2;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub(super) enum Kind {
 pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) moved: bool,
+    pub(super) timed: bool,
     pub(super) stream: u16,
     pub(super) topic: u16,
     pub(super) partition: u32,
@@ -64,6 +68,7 @@ impl Header {
         Some(Self {
             kind,
             moved: false,
+            timed: false,
             stream: 0,
             topic: 0,
             partition: 0,
@@ -95,7 +100,7 @@ impl Header {
         let mut bytes = [0; PREFIX];
         bytes[..4].copy_from_slice(&MARKER);
         bytes[4] = self.kind as u8;
-        bytes[5] = if self.moved { MOVED } else { 0 };
+        bytes[5] = (u8::from(self.moved) * MOVED) | (u8::from(self.timed) * TIMED);
         bytes[6..8].copy_from_slice(&self.stream.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.partition.to_le_bytes());
@@ -126,6 +131,7 @@ impl Header {
         Some(Self {
             kind,
             moved: bytes[5] & MOVED != 0,
+            timed: bytes[5] & TIMED != 0,
             stream: u16::from_le_bytes([bytes[6], bytes[7]]),
             topic: u16::from_le_bytes([bytes[8], bytes[9]]),
             partition: number(bytes, 12),
@@ -135,6 +141,11 @@ impl Header {
             names_checksum: number(bytes, 32),
             body_checksum: number(bytes, 36),
         })
+    }
+
+    /// When a batch came, by the time of the spool; its body says so.
+    pub(super) fn came(&self, body: &[u8]) -> Option<u64> {
+        body.last_chunk().filter(|_| self.timed).map(|came| u64::from_le_bytes(*came))
     }
 
     /// The lane that a record belongs to, by the names behind its fixed part.
@@ -216,6 +227,7 @@ mod tests {
         let header = Header {
             kind: Kind::Batch,
             moved: true,
+            timed: true,
             stream: 300,
             topic: 2,
             partition: 70_000,

@@ -15,6 +15,7 @@
 
 mod accept;
 mod checkpoint;
+mod clock;
 mod damage;
 mod error;
 mod files;

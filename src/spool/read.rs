@@ -86,8 +86,17 @@ impl Reader {
                 Ok(place) => {
                     if let Some((settled, bodies)) = shared.known(lane, &wanted, place) {
                         let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
-                        let messages = place.header.messages;
-                        return Ok(Some(Record { lane, sequence, settled, bodies, messages, body, shared }));
+                        let (messages, came) = (place.header.messages, place.header.came(&body));
+                        return Ok(Some(Record {
+                            lane,
+                            sequence,
+                            settled,
+                            bodies,
+                            messages,
+                            came,
+                            body,
+                            shared,
+                        }));
                     }
                     // Settled, or moved, while it was read.
                 }

@@ -32,6 +32,8 @@ pub struct Record {
     pub(super) settled: Ranges,
     pub(super) bodies: Vec<BodyRanges>,
     pub(super) messages: u32,
+    /// When it came, by the time of the spool.
+    pub(super) came: Option<u64>,
     pub(super) body: Vec<u8>,
     /// Where the memory of the body comes from, and goes to.
     pub(super) shared: Arc<Shared>,
@@ -46,7 +48,7 @@ impl Drop for Record {
 /// A [`Record`] that was read; its messages borrow from it.
 #[derive(Debug)]
 pub struct Stored<'r> {
-    /// When consume took the batch.
+    /// When consume took the batch, by the clock of the system.
     pub accepted: SystemTime,
     /// The topic.
     pub topic: TopicMetadata,
@@ -89,6 +91,13 @@ impl Record {
         self.body.len()
     }
 
+    /// How long ago consume took the batch. Time in which nobody had the spool open, or a jump of the clock of
+    /// the system, does not count. That of a batch of an earlier
+    /// release counts from when the spool was opened.
+    pub fn age(&self) -> Duration {
+        self.shared.clock.since(self.came)
+    }
+
     /// How many messages of the batch are settled already.
     pub fn settled(&self) -> u64 {
         self.settled.count()
@@ -118,6 +127,8 @@ impl Draft {
         lane: &LaneKey,
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
+        accepted: SystemTime,
+        came: u64,
         bytes: Vec<u8>,
     ) -> Option<Self> {
         #[derive(Serialize)]
@@ -129,10 +140,11 @@ impl Draft {
             messages.iter().map(|message| message.headers.len() + message.payload.len()).sum();
         let room = payload + (messages.len() + 1) * MESSAGE_OVERHEAD;
         // A clock before 1970 counts as 1970.
-        let accepted = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let accepted = accepted.duration_since(UNIX_EPOCH).unwrap_or_default();
         let accepted = u64::try_from(accepted.as_micros()).unwrap_or(u64::MAX);
-        let body = (accepted, metadata, Batch { schema: metadata.schema, messages });
+        let body = (accepted, metadata, Batch { schema: metadata.schema, messages }, came.to_le_bytes());
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
+        draft.header.timed = true;
         draft.header.messages = u32::try_from(messages.len()).ok()?;
         Some(draft)
     }

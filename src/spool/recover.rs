@@ -37,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) damages: Vec<Damage>,
+    /// The time of the spool up to which it is known to have been open.
+    pub(super) time: u64,
     /// A segment was deleted while the spool was read, so something may be missing.
     pub(super) vanished: bool,
 }
@@ -83,6 +85,7 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
             windows,
             segments: BTreeMap::new(),
             damages: Vec::new(),
+            time: 0,
             vanished: false,
         },
     };
@@ -222,6 +225,7 @@ impl Recovery<'_> {
         match header.kind {
             Kind::Batch => {
                 let Some(key) = header.lane(walker.names()) else { return };
+                self.found.time = self.found.time.max(header.came(body).unwrap_or_default());
                 if walker.segment() >= base
                     && !header.moved
                     && let Ok((_, metadata, messages)) = decode(body)
@@ -251,6 +255,7 @@ impl Recovery<'_> {
             }
             Kind::Checkpoint => {
                 if let Some((checkpoint, added)) = checkpoint::parse(body) {
+                    self.found.time = self.found.time.max(added.time);
                     self.read_checkpoint(&checkpoint, walker.segment() == base);
                     self.read_added(added);
                 }

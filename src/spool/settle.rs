@@ -71,7 +71,7 @@ impl Spool {
         let written = shared.write_note(&mut state, draft);
         shared.delete_settled(&mut state);
         // Whoever waits for space looks whether there is some now.
-        shared.changed.notify_all();
+        shared.freed.notify_waiters();
         shared.unsynced.notify_one();
         drop(state);
         if emptied {

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     LaneKey, SpoolError, checkpoint,
+    clock::Clock,
     files::{Files, SegmentFile},
     format::{self, HEAD, segment_name},
     lanes::Lane,
@@ -22,6 +23,7 @@ const JOINED: usize = 256 * 1024;
 /// Everything that changes.
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) clock: Arc<Clock>,
     pub(super) lanes: HashMap<LaneKey, Lane>,
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
@@ -102,7 +104,14 @@ impl State {
             Some(active) if active.length == active.begin || active.length + needed <= segment_bytes => {
                 Ok(())
             }
-            _ => self.begin_segment(files),
+            active => {
+                let is_active = active.is_some();
+                match self.begin_segment(files) {
+                    // Better a segment that is too large than messages that have none.
+                    Err(why) if is_active && why.is_shortage() => Ok(()),
+                    ended => ended,
+                }
+            }
         }
     }
 
@@ -112,7 +121,7 @@ impl State {
         self.next_segment += 1;
         let name = segment_name(number);
         let made = files.create(&name).and_then(|file| {
-            let checkpoint = checkpoint::record(&self.lanes, &self.windows, number, HEAD)
+            let checkpoint = checkpoint::record(&self.lanes, &self.windows, self.clock.now(), number, HEAD)
                 .ok_or_else(|| io::Error::other("the checkpoint is too large"))?;
             let bytes = [&format::head()[..], &checkpoint].concat();
             file.write_at(0, &bytes).map(|()| (file, bytes.len() as u64))

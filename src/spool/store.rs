@@ -5,21 +5,21 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as Turn, Notify, watch};
 
 use crate::world::World;
 
 use super::{
     Damage, LaneKey, SpoolError,
+    clock::Clock,
     files::{Files, Lock},
     read::Reader,
     recover::{Mend, Recovered, recover},
     state::{Phase, State},
-    sync,
+    sync::Syncer,
     window::{Topic, Windows},
 };
 
@@ -107,10 +107,10 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Spool {
     pub(super) shared: Arc<Shared>,
-    pub(super) turns: Mutex<HashMap<Topic, Arc<Mutex<()>>>>,
+    pub(super) turns: Mutex<HashMap<Topic, Arc<Turn<()>>>>,
     pub(super) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
     /// Syncs from time to time.
-    syncer: Option<JoinHandle<()>>,
+    syncer: Option<Syncer>,
     /// Keeps other owners away; the last to be dropped.
     _lock: Option<Lock>,
 }
@@ -124,11 +124,16 @@ pub(super) struct Shared {
     pub(super) when_full: WhenFull,
     pub(super) sync: SyncMode,
     pub(super) lanes: LanesBy,
+    pub(super) clock: Arc<Clock>,
     pub(super) state: Mutex<State>,
-    /// Something ended that somebody may wait for.
-    pub(super) changed: Condvar,
-    /// There is something to sync, or it is time to stop.
-    pub(super) unsynced: Condvar,
+    /// A group of records was written.
+    pub(super) committed: Condvar,
+    /// There may be space now, or the connector closes.
+    pub(super) freed: Notify,
+    /// There is something to sync.
+    pub(super) unsynced: Notify,
+    /// It is time to stop.
+    pub(super) ending: Notify,
     /// Counts what consumers of the lanes may wait for.
     pub(super) news: watch::Sender<u64>,
     /// Counts how often nothing was left in a lane.
@@ -191,23 +196,33 @@ impl Spool {
         let files = world.folder(&options.path).map_err(failed)?;
         if !world.is_real() {
             // Nobody else is there.
-            return Self::start(files, None, options);
+            return Self::start_in(world, files, None, options);
         }
         let lock = match Lock::take(&options.path).map_err(failed)? {
             Ok(lock) => lock,
             Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
         };
-        Self::start(files, Some(lock), options)
+        Self::start_in(world, files, Some(lock), options)
     }
 
+    #[cfg(test)]
     pub(super) fn start(
+        files: Arc<dyn Files>,
+        lock: Option<Lock>,
+        options: &Options,
+    ) -> Result<(Self, Recovery), SpoolError> {
+        Self::start_in(&World::real(), files, lock, options)
+    }
+
+    fn start_in(
+        world: &World,
         files: Arc<dyn Files>,
         lock: Option<Lock>,
         options: &Options,
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages, .. } =
+        let Recovered { lanes, windows, segments, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         // As its records: a segment that is there now must be there after the next crash.
         files
@@ -218,7 +233,9 @@ impl Spool {
             lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),
             damages,
         };
+        let clock = Arc::new(Clock::going_on_from(time));
         let state = State {
+            clock: clock.clone(),
             next_segment: segments.last_key_value().map_or(1, |(number, _)| number + 1),
             bytes: segments.values().map(|segment| segment.length).sum(),
             lanes,
@@ -247,9 +264,12 @@ impl Spool {
             when_full: options.when_full,
             sync: options.sync,
             lanes: options.lanes,
+            clock,
             state: Mutex::new(state),
-            changed: Condvar::new(),
-            unsynced: Condvar::new(),
+            committed: Condvar::new(),
+            freed: Notify::new(),
+            unsynced: Notify::new(),
+            ending: Notify::new(),
             news: watch::Sender::new(0),
             emptied: watch::Sender::new(0),
             buffers: Mutex::default(),
@@ -257,7 +277,8 @@ impl Spool {
         let syncer = match options.sync {
             SyncMode::Batch => None,
             SyncMode::Within(interval) => Some(
-                sync::start(shared.clone(), interval).map_err(SpoolError::io("no thread can be started"))?,
+                Syncer::start(world, shared.clone(), interval)
+                    .map_err(SpoolError::io("no thread can be started"))?,
             ),
         };
         let (turns, readers) = (Mutex::default(), Mutex::default());
@@ -283,7 +304,7 @@ impl Spool {
     /// Ends the waiting of batches that wait for space: they are not stored.
     pub fn close_begins(&self) {
         self.shared.end(Phase::Closing);
-        self.shared.changed.notify_all();
+        self.shared.freed.notify_waiters();
         self.shared.news.send_modify(|news| *news += 1);
     }
 
@@ -304,10 +325,9 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.close_begins();
         self.shared.end(Phase::Ending);
-        self.shared.unsynced.notify_all();
+        self.shared.ending.notify_one();
         match self.syncer.take() {
-            // It syncs once more; if it panicked, there is nothing to be done about it here.
-            Some(syncer) => drop(syncer.join()),
+            Some(syncer) => syncer.end(&self.shared),
             // Progress alone is not synced. If that fails, some messages may be delivered again.
             None => drop(self.shared.lock().active.as_ref().map(|active| active.file.sync())),
         }

@@ -2,34 +2,85 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::{
+    runtime::Builder,
+    task::{self, AbortHandle},
+    time,
+};
 use tracing::error;
 
-use super::{state::Phase, store::Shared};
+use super::store::Shared;
+use crate::world::World;
 
-/// Starts the thread. It ends, after a last sync, once the spool is closing and its `unsynced` notified.
-pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("http-sink-spool".to_owned()).spawn(move || run(&shared, interval))
+/// What syncs from time to time: a thread, or in a simulated world a task.
+#[derive(Debug)]
+pub(super) enum Syncer {
+    Thread(JoinHandle<()>),
+    Task { task: AbortHandle, interval: Duration },
 }
 
-fn run(shared: &Shared, interval: Duration) {
-    let mut state = shared.lock();
+impl Syncer {
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn start(world: &World, shared: Arc<Shared>, interval: Duration) -> io::Result<Self> {
+        if !world.is_real() {
+            let task = task::spawn(async move { run(&shared, interval).await }).abort_handle();
+            return Ok(Self::Task { task, interval });
+        }
+        let executor = Builder::new_current_thread().enable_time().build()?;
+        let run = move || executor.block_on(run(&shared, interval));
+        thread::Builder::new().name("http-sink-spool".to_owned()).spawn(run).map(Self::Thread)
+    }
+
+    /// Syncs once more, once the spool is ending and its `ending` notified.
+    pub(super) fn end(self, shared: &Shared) {
+        match self {
+            // If it panicked, there is nothing to be done about it here.
+            Self::Thread(thread) => drop(thread.join()),
+            Self::Task { task, interval } => {
+                task.abort();
+                shared.sync_unsynced(interval);
+            }
+        }
+    }
+}
+
+/// Syncs what was written, each time at most `interval` after it was, until the spool is ending.
+async fn run(shared: &Shared, interval: Duration) {
+    let mut ending = false;
     loop {
-        while !state.dirty && state.unsynced.is_empty() && state.phase < Phase::Ending {
-            state = shared.unsynced.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while !ending && !shared.has_unsynced() {
+            tokio::select! {
+                () = shared.unsynced.notified() => {}
+                () = shared.ending.notified() => ending = true,
+            }
         }
-        let due = Instant::now() + interval;
-        while state.phase < Phase::Ending {
-            let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                break;
-            };
-            let waited = shared.unsynced.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if !ending {
+            tokio::select! {
+                () = time::sleep(interval) => {}
+                () = shared.ending.notified() => ending = true,
+            }
         }
+        shared.sync_unsynced(interval);
+        if ending && !shared.has_unsynced() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    fn has_unsynced(&self) -> bool {
+        let state = self.lock();
+        state.dirty || !state.unsynced.is_empty()
+    }
+
+    fn sync_unsynced(&self, interval: Duration) {
+        let mut state = self.lock();
         let files = std::mem::take(&mut state.unsynced);
         let active = if std::mem::take(&mut state.dirty) { state.active.clone() } else { None };
         drop(state);
@@ -39,12 +90,12 @@ fn run(shared: &Shared, interval: Duration) {
             if let Some(active) = &active {
                 active.file.sync()?;
                 if !active.durable {
-                    shared.files.sync_names()?;
+                    self.files.sync_names()?;
                 }
             }
             Ok::<(), io::Error>(())
         })();
-        state = shared.lock();
+        state = self.lock();
         match (earlier.and(synced), active) {
             (Ok(()), Some(synced)) => state.is_durable(synced.number),
             (Ok(()), None) => {}
@@ -52,7 +103,7 @@ fn run(shared: &Shared, interval: Duration) {
                 error!(
                     "the spool {} cannot be synced: what was stored in the last {} may not survive a crash of \
                      the machine: {why}",
-                    shared.files.path("").display(),
+                    self.files.path("").display(),
                     humantime::format_duration(interval)
                 );
                 // After such an error the system may take for written what is not: better a new file.
@@ -61,9 +112,6 @@ fn run(shared: &Shared, interval: Duration) {
                 }
             }
         }
-        shared.delete_settled(&mut state);
-        if state.phase == Phase::Ending && !state.dirty && state.unsynced.is_empty() {
-            return;
-        }
+        self.delete_settled(&mut state);
     }
 }

@@ -54,6 +54,7 @@ struct Inner {
     on_crash: Option<Arc<Notify>>,
     full: bool,
     unreadable: bool,
+    short: bool,
     next: u64,
 }
 
@@ -126,6 +127,12 @@ impl Disk {
     /// Who is told when a fault is a crash.
     pub(crate) fn on_crash(&self, told: Arc<Notify>) {
         self.lock().on_crash = Some(told);
+    }
+
+    /// No file is opened, for want of descriptors, until it is.
+    #[cfg(unix)]
+    pub(crate) fn fail_opens(&self, short: bool) {
+        self.lock().short = short;
     }
 
     pub(crate) fn crashed(&self) -> bool {
@@ -218,6 +225,16 @@ impl Disk {
 
 impl Inner {
     /// Counts an operation. Whether it fails, and whether half of it happens.
+    #[cfg(unix)]
+    fn descriptor(&self) -> io::Result<()> {
+        if self.short { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(()) }
+    }
+
+    #[cfg(not(unix))]
+    fn descriptor(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn operate(&mut self) -> Result<(), (io::Error, bool)> {
         if self.crashed {
             return Err((io::Error::other("crashed"), false));
@@ -264,6 +281,7 @@ struct File(Disk, u64);
 impl Files for Folder {
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let mut inner = self.0.lock();
+        inner.descriptor()?;
         inner.operate().map_err(|(why, _)| why)?;
         let name = format!("{}{name}", self.1);
         if inner.names.contains_key(&name) {
@@ -278,6 +296,7 @@ impl Files for Folder {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let inner = self.0.lock();
+        inner.descriptor()?;
         let name = format!("{}{name}", self.1);
         let number = inner.names.get(&name).ok_or(ErrorKind::NotFound)?;
         Ok(Arc::new(File(self.0.clone(), *number)))

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -55,15 +55,17 @@ impl Nginx {
         fs::write(folder.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("as above");
         fs::write(
             folder.path().join("nginx.conf"),
-            configuration(protocol, port.number, requests_per_connection),
+            configuration(protocol, port.number, requests_per_connection, &folder.path().join("inner.sock")),
         )
         .expect("as above");
         let child = nginx(program, &folder).spawn().expect("nginx can be started");
-        let nginx = Self { folder, port, protocol, child };
+        let mut nginx = Self { folder, port, protocol, child };
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", nginx.port.number)).is_err() {
+        // It is written once nginx listens and takes signals.
+        while !nginx.folder.path().join("nginx.pid").exists() {
             let log = fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(20), "nginx does not start: {log}");
+            let runs = matches!(nginx.child.try_wait(), Ok(None));
+            assert!(runs && began.elapsed() < Duration::from_secs(20), "nginx does not start: {log}");
             thread::sleep(Duration::from_millis(10));
         }
         Some(nginx)
@@ -133,7 +135,8 @@ fn nginx(program: &str, folder: &TempDir) -> Command {
 }
 
 /// The endpoint reads each body and passes it on to a second server, since nginx logs no body that it has not read.
-fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64) -> String {
+fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64, inner: &Path) -> String {
+    let inner = inner.display();
     let listen = match protocol {
         Protocol::Http1 => format!("listen 127.0.0.1:{port};"),
         Protocol::Https1 => format!("listen 127.0.0.1:{port} ssl;"),
@@ -151,7 +154,7 @@ fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64) ->
             client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
             uwsgi_temp_path uwsgi; scgi_temp_path scgi;
             log_format taken escape=none '$status $request_body';
-            upstream inner {{ server unix:inner.sock; keepalive 32; }}
+            upstream inner {{ server unix:{inner}; keepalive 32; }}
             server {{
                 {listen} {tls}
                 keepalive_requests {requests_per_connection};
@@ -162,7 +165,7 @@ fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64) ->
                     proxy_next_upstream off;
                 }}
             }}
-            server {{ listen unix:inner.sock; access_log off; keepalive_requests 1000000; location / {{ return 200; }} }}
+            server {{ listen unix:{inner}; access_log off; keepalive_requests 1000000; location / {{ return 200; }} }}
         }}"
     )
 }

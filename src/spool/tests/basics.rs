@@ -1,8 +1,11 @@
 //! What a spool does while nothing goes wrong.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
-use super::support::{accept, accept_of, lane, open, options, records};
+use super::support::{Given, accept, accept_here, accept_of, lane, open, options, records};
 use crate::spool::{
     Accepted, LaneKey, Options, Spool, SpoolError, SyncMode, WhenFull, format, holds_messages, status,
 };
@@ -22,7 +25,7 @@ fn batches_come_back_as_they_went_in_also_after_a_restart() {
     let stored = record.decode().unwrap();
     assert_eq!((stored.topic.stream.as_str(), stored.topic.topic.as_str()), ("s", "t"));
     let age = stored.accepted.elapsed().unwrap();
-    assert!(age < std::time::Duration::from_secs(60), "{age:?}");
+    assert!(age < Duration::from_secs(60), "{age:?}");
     assert_eq!((stored.metadata.partition_id, stored.metadata.current_offset), (1, 7));
     assert_eq!((stored.messages[1].id, stored.messages[1].timestamp), (1 << 64 | 1, 1001));
     drop(spool);
@@ -155,7 +158,7 @@ fn whoever_waits_for_space_goes_on_when_there_is_some_or_when_the_connector_clos
         while spool.usage().bytes < 1_000_000 {
             std::thread::yield_now();
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         spool.close_begins();
         let why = writer.join().unwrap().unwrap();
         assert!(matches!(why, SpoolError::Closing), "{why}");
@@ -199,7 +202,7 @@ fn memory_does_not_grow_with_the_backlog() {
     let folder = tempfile::tempdir().unwrap();
     let large = Options {
         max_bytes: 64 << 20,
-        sync: SyncMode::Within(std::time::Duration::from_secs(60)),
+        sync: SyncMode::Within(Duration::from_secs(60)),
         ..options(folder.path())
     };
     let (spool, _) = Spool::open(&large).unwrap();
@@ -320,4 +323,51 @@ fn damage_is_told_until_it_is_set_aside() {
     assert_eq!(records(&spool, "t"), [[1]]);
     let told = status(folder.path()).unwrap();
     assert_eq!((told.damages.len(), told.set_aside.len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_record_counts_while_the_spool_is_open_and_by_no_clock_of_the_system() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let ages = |spool: &Spool| {
+        let age = |topic| spool.next(&lane(topic), 0).unwrap().map(|record| record.age().as_secs() / 60);
+        (age("t"), age("u"))
+    };
+    // One whose clock of the system stood elsewhere.
+    Given { accepted: SystemTime::UNIX_EPOCH, ..Given::default() }.store(&spool).await.unwrap();
+    tokio::time::advance(HOUR).await;
+    Given { topic: "u", ..Given::default() }.store(&spool).await.unwrap();
+    tokio::time::advance(HOUR).await;
+    assert_eq!(ages(&spool), (Some(120), Some(60)));
+    drop(spool);
+    tokio::time::advance(10 * HOUR).await;
+    spool = open(folder.path());
+    // How long it was open since the last batch was stored nobody knows any more.
+    assert_eq!(ages(&spool), (Some(60), Some(0)));
+    tokio::time::advance(HOUR).await;
+    assert_eq!(ages(&spool), (Some(120), Some(60)));
+    // A checkpoint knows the time when the batches are gone.
+    accept_here(&spool, "v", 0..1, 300_000, 1).await.unwrap();
+    spool.settle_all(&lane("v"), 1).unwrap();
+    accept_here(&spool, "v", 1..2, 300_000, 1).await.unwrap();
+    drop(spool);
+    assert_eq!(ages(&open(folder.path())), (Some(120), Some(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_an_earlier_release_is_as_old_as_the_spool_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    Given::default().store(&open(folder.path())).await.unwrap();
+    let path = folder.path().join(format::segment_name(1));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = memchr::memmem::rfind(&bytes, &format::MARKER).unwrap();
+    let header = format::Header::parse(&bytes[at..], 1, at as u64).unwrap();
+    let untimed = format::Header { timed: false, ..header };
+    bytes[at..at + format::PREFIX].copy_from_slice(&untimed.bytes(1, at as u64));
+    fs::write(&path, bytes).unwrap();
+    tokio::time::advance(Duration::from_secs(1000)).await;
+    let spool = open(folder.path());
+    tokio::time::advance(Duration::from_secs(7)).await;
+    assert_eq!(spool.next(&lane("t"), 0).unwrap().unwrap().age(), Duration::from_secs(7));
 }

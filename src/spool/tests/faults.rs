@@ -195,3 +195,33 @@ fn a_crash_at_any_operation_loses_nothing() {
     let lefts = [Left::All, Left::Nothing, Left::Some(1), Left::Some(2), Left::Some(3), Left::Some(4)];
     try_all(Fault::Crash, &lefts);
 }
+
+#[cfg(unix)]
+#[test]
+fn without_a_descriptor_for_the_next_segment_the_last_one_grows() {
+    let disk = Disk::default();
+    let spool = start(&disk, &small());
+    let why = {
+        disk.fail_opens(true);
+        accept_of(&spool, "a", 0..1, 700, 1).expect_err("there is no segment at all")
+    };
+    assert!(why.is_shortage(), "{why}");
+    disk.fail_opens(false);
+    for n in 0..10 {
+        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored");
+    }
+    let segments = disk.names().len();
+    disk.fail_opens(true);
+    for n in 10..50 {
+        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored all the same");
+    }
+    assert_eq!(disk.names().len(), segments);
+    disk.fail_opens(false);
+    for n in 50..60 {
+        accept_of(&spool, "a", n..n + 1, 700, 1).expect("it is stored");
+    }
+    assert!(disk.names().len() > segments, "{:?}", disk.names());
+    drop(spool);
+    let offsets: Vec<u64> = super::support::records(&start(&disk, &small()), "a").concat();
+    assert_eq!(offsets, (0..60).collect::<Vec<_>>());
+}

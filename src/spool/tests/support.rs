@@ -1,8 +1,9 @@
 //! Batches, and what a spool holds of them.
 
-use std::path::Path;
+use std::{future::Future, path::Path, time::SystemTime};
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use tokio::runtime::Builder;
 
 use crate::spool::{Accepted, LaneKey, LanesBy, Options, Record, Spool, SpoolError, SyncMode, WhenFull};
 
@@ -30,18 +31,41 @@ pub(super) fn payload(topic: &str, offset: u64, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Messages with these offsets, of the producer `id`.
-pub(super) fn accept_of(
-    spool: &Spool,
-    topic: &str,
-    offsets: impl IntoIterator<Item = u64>,
-    size: usize,
-    id: u128,
-) -> Result<Accepted, SpoolError> {
-    let payloads: Vec<(u64, Vec<u8>)> =
-        offsets.into_iter().map(|offset| (offset, payload(topic, offset, size))).collect();
-    let message = |(offset, payload)| BorrowedMessage {
-        id: id << 64 | u128::from(offset),
+/// Runs a future on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().enable_time().build().expect("an executor").block_on(future)
+}
+
+/// A batch for a spool.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) topic: &'static str,
+    pub(super) partition: u32,
+    pub(super) offsets: Vec<u64>,
+    /// The least length of a payload.
+    pub(super) size: usize,
+    /// The producer.
+    pub(super) id: u128,
+    pub(super) accepted: SystemTime,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self { topic: "t", partition: 1, offsets: vec![0], size: 0, id: 1, accepted: SystemTime::now() }
+    }
+}
+
+impl Given {
+    pub(super) async fn store(&self, spool: &Spool) -> Result<Accepted, SpoolError> {
+        store(spool, self.topic, self).await
+    }
+}
+
+async fn store(spool: &Spool, topic: &str, given: &Given) -> Result<Accepted, SpoolError> {
+    let payloads: Vec<Vec<u8>> =
+        given.offsets.iter().map(|offset| payload(topic, *offset, given.size)).collect();
+    let message = |(&offset, payload)| BorrowedMessage {
+        id: given.id << 64 | u128::from(offset),
         offset,
         checksum: offset * 3,
         timestamp: 1000 + offset,
@@ -49,11 +73,34 @@ pub(super) fn accept_of(
         headers: b"",
         payload,
     };
-    let messages: Vec<_> =
-        payloads.iter().map(|(offset, payload)| message((*offset, payload.as_slice()))).collect();
+    let payloads = payloads.iter().map(Vec::as_slice);
+    let messages: Vec<_> = given.offsets.iter().zip(payloads).map(message).collect();
     let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
-    let metadata = MessagesMetadata { partition_id: 1, current_offset: 7, schema: Schema::Json };
-    spool.accept(&topic, &metadata, &messages)
+    let metadata =
+        MessagesMetadata { partition_id: given.partition, current_offset: 7, schema: Schema::Json };
+    spool.accept(&topic, &metadata, &messages, given.accepted).await
+}
+
+pub(super) fn accept_of(
+    spool: &Spool,
+    topic: &str,
+    offsets: impl IntoIterator<Item = u64>,
+    size: usize,
+    id: u128,
+) -> Result<Accepted, SpoolError> {
+    block_on(accept_here(spool, topic, offsets, size, id))
+}
+
+/// Messages with these offsets, of the producer `id`.
+pub(super) async fn accept_here(
+    spool: &Spool,
+    topic: &str,
+    offsets: impl IntoIterator<Item = u64>,
+    size: usize,
+    id: u128,
+) -> Result<Accepted, SpoolError> {
+    let offsets = offsets.into_iter().collect();
+    store(spool, topic, &Given { offsets, size, id, ..Given::default() }).await
 }
 
 pub(super) fn accept(

@@ -12,9 +12,9 @@ use std::{
 use super::{
     disk::{Disk, Left},
     faults::start,
-    support::{accept, accept_of, lane, options, records, unsettled},
+    support::{accept, accept_here, accept_of, lane, options, records, unsettled},
 };
-use crate::spool::{Options, Spool, SyncMode, WhenFull};
+use crate::spool::{Options, Spool, SpoolError, SyncMode, WhenFull};
 
 #[test]
 fn batches_of_several_topics_share_their_syncs() {
@@ -168,4 +168,50 @@ fn the_same_batch_at_the_same_time_is_stored_once() {
         }
     });
     assert_eq!((stored.into_inner(), records(&spool, "t")), (5, vec![vec![0, 1, 2, 3, 4]]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_thread_accepts_waits_for_space_delivers_and_closes() {
+    let disk = Disk::default();
+    let tight =
+        Options { max_bytes: 64 * 1024, when_full: WhenFull::Block, ..options(Path::new("in memory")) };
+    let spool = start(&disk, &tight);
+    let total = 100;
+    let accepting = async {
+        for offset in 0..total {
+            accept_here(&spool, "t", offset..=offset, 5000, 1).await.unwrap();
+        }
+    };
+    let delivering = async {
+        for offset in 0..total {
+            let record = loop {
+                match spool.next(&lane("t"), 0).unwrap() {
+                    Some(record) => break record,
+                    None => tokio::task::yield_now().await,
+                }
+            };
+            assert_eq!(unsettled(&record), [offset]);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            spool.settle_all(&lane("t"), record.sequence).unwrap();
+        }
+    };
+    tokio::join!(accepting, delivering);
+    // Two of one topic: the second waits for the turn of the first, which waits for space.
+    let waiting = async {
+        let fill = async |first| {
+            for offset in first.. {
+                if let Err(why) = accept_here(&spool, "t", offset..=offset, 5000, 1).await {
+                    return why;
+                }
+            }
+            unreachable!()
+        };
+        tokio::join!(fill(1000), fill(2000))
+    };
+    let closing = async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        spool.close_begins();
+    };
+    let (refused, ()) = tokio::join!(waiting, closing);
+    assert!(matches!(refused, (SpoolError::Closing, SpoolError::Closing)), "{refused:?}");
 }

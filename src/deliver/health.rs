@@ -1,0 +1,78 @@
+//! Asks at open whether the endpoint is there and content.
+
+use reqwest::StatusCode;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{
+    Delivery,
+    attempt::{Attempt, Keep, attempt},
+    classify::Class,
+    patience::Patience,
+    send::{self, RetryState},
+};
+use crate::config::HealthCheckMethod;
+
+/// The retries of the check where those of requests have no limit: somebody waits for open to return.
+const RETRIES: u32 = 3;
+
+impl Delivery {
+    /// Asks until the endpoint answers with success, with the retries, waits and deadline of any request.
+    ///
+    /// # Errors
+    /// What it answered last, or why it did not, and how often it was asked.
+    pub(crate) async fn health_check(
+        &self,
+        method: HealthCheckMethod,
+        mut patience: Patience,
+    ) -> Result<StatusCode, String> {
+        let max_retries = if self.max_retries == u32::MAX { RETRIES } else { self.max_retries };
+        let mut retry = RetryState::default();
+        let (mut asked_times, mut fresh) = (0, false);
+        loop {
+            self.template.refresh();
+            let request = || self.template.probe(method.into());
+            let keep = Keep { of_success: 0, of_others: send::SHOWN };
+            let attempt =
+                attempt(&self.client, &self.classifier, request, fresh, keep, patience.clone()).await;
+            let Some(Attempt { class, ended }) = attempt else {
+                return Err(format!("{}: closed meanwhile", self.label));
+            };
+            asked_times += 1;
+            let (why, retry_after) = match &ended {
+                Ok(answer) if class == Class::Success => return Ok(answer.status),
+                Ok(answer) => {
+                    if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                        self.template.refused();
+                    }
+                    let answered = send::answered(answer.status, &answer.excerpt);
+                    let why = format!(
+                        "{} {answered} to {method}, which is not in success_status_codes",
+                        self.label
+                    );
+                    (why, answer.retry_after)
+                }
+                Err(fault) => (format!("{} did not answer {method}: {fault}", self.label), None),
+            };
+            let times = if asked_times == 1 { "once".to_owned() } else { format!("{asked_times} times") };
+            let failed = format!("{why} (asked {times})");
+            let asked = retry_after.map(|asked| self.backoff.asked(asked));
+            let Some(wait) = retry.wait(class, asked, &self.backoff, max_retries) else { return Err(failed) };
+            if patience.over() {
+                return Err(failed);
+            }
+            if asked_times == 1 {
+                warn!("health check: {why}: asked again until retries or time are used up");
+            }
+            let mut until = Instant::now() + wait;
+            if asked.is_some() {
+                // As for any request, a pause ends with the deadline, and then comes a last attempt.
+                until = until.min(patience.deadline());
+            }
+            if patience.wait_until(until).await.is_err() {
+                return Err(failed);
+            }
+            fresh = class == Class::Stale;
+        }
+    }
+}
