@@ -5,7 +5,6 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use super::{
     read::Reader,
     recover::{Mend, Recovered, recover},
     state::{Phase, State},
-    sync,
+    sync::Syncer,
     window::{Topic, Windows},
 };
 
@@ -111,7 +110,7 @@ pub struct Spool {
     pub(super) turns: Mutex<HashMap<Topic, Arc<Turn<()>>>>,
     pub(super) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
     /// Syncs from time to time.
-    syncer: Option<JoinHandle<()>>,
+    syncer: Option<Syncer>,
     /// Keeps other owners away; the last to be dropped.
     _lock: Option<Lock>,
 }
@@ -197,16 +196,26 @@ impl Spool {
         let files = world.folder(&options.path).map_err(failed)?;
         if !world.is_real() {
             // Nobody else is there.
-            return Self::start(files, None, options);
+            return Self::start_in(world, files, None, options);
         }
         let lock = match Lock::take(&options.path).map_err(failed)? {
             Ok(lock) => lock,
             Err(process) => return Err(SpoolError::InUse { path: options.path.clone(), process }),
         };
-        Self::start(files, Some(lock), options)
+        Self::start_in(world, files, Some(lock), options)
     }
 
+    #[cfg(test)]
     pub(super) fn start(
+        files: Arc<dyn Files>,
+        lock: Option<Lock>,
+        options: &Options,
+    ) -> Result<(Self, Recovery), SpoolError> {
+        Self::start_in(&World::real(), files, lock, options)
+    }
+
+    fn start_in(
+        world: &World,
         files: Arc<dyn Files>,
         lock: Option<Lock>,
         options: &Options,
@@ -270,7 +279,8 @@ impl Spool {
         let syncer = match options.sync {
             SyncMode::Batch => None,
             SyncMode::Within(interval) => Some(
-                sync::start(shared.clone(), interval).map_err(SpoolError::io("no thread can be started"))?,
+                Syncer::start(world, shared.clone(), interval)
+                    .map_err(SpoolError::io("no thread can be started"))?,
             ),
         };
         let (turns, readers) = (Mutex::default(), Mutex::default());
@@ -319,8 +329,7 @@ impl Drop for Spool {
         self.shared.end(Phase::Ending);
         self.shared.ending.notify_one();
         match self.syncer.take() {
-            // It syncs once more; if it panicked, there is nothing to be done about it here.
-            Some(syncer) => drop(syncer.join()),
+            Some(syncer) => syncer.end(&self.shared),
             // Progress alone is not synced. If that fails, some messages may be delivered again.
             None => drop(self.shared.lock().active.as_ref().map(|active| active.file.sync())),
         }

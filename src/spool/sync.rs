@@ -7,20 +7,51 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Builder, time};
+use tokio::{
+    runtime::Builder,
+    task::{self, AbortHandle},
+    time,
+};
 use tracing::error;
 
 use super::store::Shared;
+use crate::world::World;
 
-/// Starts the thread. It ends, after a last sync, once the spool is ending and its `ending` notified.
-pub(super) fn start(shared: Arc<Shared>, interval: Duration) -> io::Result<JoinHandle<()>> {
-    let executor = Builder::new_current_thread().enable_time().build()?;
-    let run = move || executor.block_on(run(&shared, interval));
-    thread::Builder::new().name("http-sink-spool".to_owned()).spawn(run)
+/// What syncs from time to time: a thread, or in a simulated world a task.
+#[derive(Debug)]
+pub(super) enum Syncer {
+    Thread(JoinHandle<()>),
+    Task { task: AbortHandle, interval: Duration },
+}
+
+impl Syncer {
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn start(world: &World, shared: Arc<Shared>, interval: Duration) -> io::Result<Self> {
+        if !world.is_real() {
+            let task = task::spawn(async move { run(&shared, interval).await }).abort_handle();
+            return Ok(Self::Task { task, interval });
+        }
+        let executor = Builder::new_current_thread().enable_time().build()?;
+        let run = move || executor.block_on(run(&shared, interval));
+        thread::Builder::new().name("http-sink-spool".to_owned()).spawn(run).map(Self::Thread)
+    }
+
+    /// Syncs once more, once the spool is ending and its `ending` notified.
+    pub(super) fn end(self, shared: &Shared) {
+        match self {
+            // If it panicked, there is nothing to be done about it here.
+            Self::Thread(thread) => drop(thread.join()),
+            Self::Task { task, interval } => {
+                task.abort();
+                shared.sync_unsynced(interval);
+            }
+        }
+    }
 }
 
 /// Syncs what was written, each time at most `interval` after it was, until the spool is ending.
-pub(super) async fn run(shared: &Shared, interval: Duration) {
+async fn run(shared: &Shared, interval: Duration) {
     let mut ending = false;
     loop {
         while !ending && !shared.has_unsynced() {

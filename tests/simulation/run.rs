@@ -118,6 +118,9 @@ impl Run {
         });
         // The end of the process.
         drop(runtime);
+        if matches!(ended, End::Crash(Left::Nothing | Left::Some(_))) {
+            self.history.lock().unwrap().power_cuts.push(self.base);
+        }
         self.disk = self.disk.after(match ended {
             End::Close => Left::All,
             End::Crash(left) => left,

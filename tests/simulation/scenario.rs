@@ -187,6 +187,11 @@ fn config(random: &mut Random) -> Value {
         if letters && random.percent(50) {
             table["max_bytes"] = json!("1 MiB");
             table["when_full"] = json!("dead_letter");
+        } else if random.percent(20) {
+            table["max_bytes"] = json!("1 MiB");
+        }
+        if random.percent(12) {
+            table["sync"] = json!("100ms");
         }
         set("spool", table);
     }

@@ -27,7 +27,7 @@ const SHOW: &str = "SIMULATION_SHOW";
 /// So many seeds a process.
 const BATCH: u64 = 20;
 /// What a seed may take in real time, also in a slow build.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))

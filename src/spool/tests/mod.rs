@@ -2,6 +2,7 @@
 
 mod basics;
 mod damage;
+#[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "../../../tests/support/disk.rs"]
 mod disk;
 mod faults;
