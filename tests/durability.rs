@@ -168,6 +168,44 @@ fn messages_that_were_stored_before_are_not_stored_again_and_a_topic_made_anew_i
 }
 
 #[test]
+fn a_replay_is_stored_and_delivered_again_and_the_last_batch_that_comes_again_is_not() {
+    for delivered in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let there = Arc::new(AtomicBool::new(delivered));
+        let endpoint = Endpoint::start({
+            let there = there.clone();
+            move |_| Answer::status(if there.load(SeqCst) { 200 } else { 503 })
+        });
+        let config = config(&endpoint.url(), folder.path(), json!({}));
+        let sink = Sink::open(&config);
+        for first in (0..100).step_by(10) {
+            assert_eq!(sink.consume(&numbered(first..first + 10)), 0);
+        }
+        if delivered {
+            wait_until("delivery", || held(folder.path()) == 0);
+        }
+        assert_eq!(sink.close(), 0);
+
+        // What a host does that had no time to note that the last batch was stored; cut as it comes.
+        let sink = Sink::open(&config);
+        assert_eq!(sink.consume(&numbered(90..94)), 0);
+        assert_eq!(sink.consume(&numbered(94..105)), 0);
+        assert_eq!(sink.consume(&numbered(94..105)), 0);
+        assert_eq!(sink.close(), 0);
+
+        // What a host does that replays, in batches of another size.
+        let sink = Sink::open(&config);
+        for first in (0..105).step_by(7) {
+            assert_eq!(sink.consume(&numbered(first..first + 7)), 0);
+        }
+        there.store(true, SeqCst);
+        wait_until("delivery", || held(folder.path()) == 0);
+        assert_eq!(sink.close(), 0);
+        assert_eq!(taken(&endpoint), (0..105).chain(0..105).collect::<Vec<_>>(), "delivered: {delivered}");
+    }
+}
+
+#[test]
 fn a_partition_that_is_stuck_holds_back_no_other() {
     let folder = TempDir::new().unwrap();
     let endpoint = Endpoint::start(|request| {

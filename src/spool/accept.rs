@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::{
     LaneKey, Spool, SpoolError, SyncMode, WhenFull,
+    format::flag,
     record::Draft,
     state::{Pending, Phase, State, Written},
     store::{Shared, lock},
@@ -52,7 +53,7 @@ impl Spool {
         }
         let came = self.shared.clock.now();
         let key = LaneKey::of(topic, metadata.partition_id);
-        let mut identities = Identity::of_all(metadata.partition_id, messages);
+        let identities = Identity::of_all(metadata.partition_id, messages);
         let turn = lock(&self.turns).entry(key.topic_key()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
         let _turn = turn.lock().await;
@@ -61,8 +62,6 @@ impl Spool {
         if !repeats.is_empty() {
             let is_new = |index: usize| repeats.binary_search(&index).is_err();
             kept.extend((0..messages.len()).filter(|index| is_new(*index)).map(|index| messages[index]));
-            let mut index = 0..;
-            identities.retain(|_| index.next().is_some_and(is_new));
         }
         let new = if repeats.is_empty() { messages } else { &kept };
         let outcome = Accepted { stored: new.len(), repeats: repeats.len() };
@@ -70,7 +69,7 @@ impl Spool {
             return Ok(outcome);
         }
         let buffer = self.shared.buffer();
-        let draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
+        let mut draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
             SpoolError::TooLarge {
                 needed: new
                     .iter()
@@ -79,6 +78,9 @@ impl Spool {
                 max: u64::from(u32::MAX),
             }
         })?;
+        if !repeats.is_empty() {
+            draft.header = draft.header.with(flag::CONTINUES);
+        }
         self.shared.store(Pending { ticket: 0, lane: key, draft, identities }).await?;
         Ok(outcome)
     }
@@ -229,7 +231,7 @@ impl Shared {
             };
         }
         if let Ok(written) = &outcome {
-            for (pending, place) in group.iter().zip(&written.places) {
+            for (pending, place) in group.iter_mut().zip(&written.places) {
                 state.add(pending, written.active.number, *place);
             }
             self.news.send_modify(|news| *news += 1);
@@ -286,7 +288,7 @@ impl Shared {
 
 impl State {
     /// Takes in a record that is stored.
-    fn add(&mut self, pending: &Pending, segment: u64, place: u64) {
+    fn add(&mut self, pending: &mut Pending, segment: u64, place: u64) {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
         lane.insert(header.sequence, segment, place);
@@ -298,6 +300,7 @@ impl State {
             segment.live += 1;
             segment.live_bytes += header.length();
         }
-        self.windows.remember(&pending.lane.topic_key(), pending.identities.iter().copied());
+        let identities = mem::take(&mut pending.identities);
+        self.windows.remember(&pending.lane.topic_key(), pending.lane.partition(), identities, false);
     }
 }

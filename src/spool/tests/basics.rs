@@ -103,7 +103,7 @@ fn repeats_are_recognised_when_their_segments_are_long_deleted() {
     drop(spool);
     spool = open(folder.path());
     assert_eq!(accept(&spool, "early", 0..20).unwrap().repeats, 20);
-    assert_eq!(accept_of(&spool, "t", 190..201, 20_000, 1).unwrap().stored, 1);
+    assert_eq!(accept_of(&spool, "t", 199..201, 20_000, 1).unwrap().stored, 1);
 }
 
 #[test]
@@ -363,7 +363,7 @@ async fn a_record_of_an_earlier_release_is_as_old_as_the_spool_is_open() {
     let mut bytes = fs::read(&path).unwrap();
     let at = memchr::memmem::rfind(&bytes, &format::MARKER).unwrap();
     let header = format::Header::parse(&bytes[at..], 1, at as u64).unwrap();
-    let untimed = format::Header { timed: false, ..header };
+    let untimed = format::Header { flags: 0, ..header };
     bytes[at..at + format::PREFIX].copy_from_slice(&untimed.bytes(1, at as u64));
     fs::write(&path, bytes).unwrap();
     tokio::time::advance(Duration::from_secs(1000)).await;
