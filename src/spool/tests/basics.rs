@@ -86,6 +86,22 @@ fn repeats_are_not_stored_again_and_a_topic_made_anew_is() {
 }
 
 #[test]
+fn what_came_together_with_repeats_is_known_with_them_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let reopened = || open(folder.path());
+    accept(&reopened(), "t", 0..10).unwrap();
+    // The host knew of none of it, and cuts it in another way.
+    assert_eq!(accept(&reopened(), "t", 0..4).unwrap(), Accepted { stored: 0, repeats: 4 });
+    assert_eq!(accept(&reopened(), "t", 4..15).unwrap(), Accepted { stored: 5, repeats: 6 });
+    // It did not come to know of that, either.
+    assert_eq!(accept(&reopened(), "t", 4..7).unwrap(), Accepted { stored: 0, repeats: 3 });
+    assert_eq!(accept(&reopened(), "t", 7..16).unwrap(), Accepted { stored: 1, repeats: 8 });
+    assert_eq!(accept(&reopened(), "t", 16..17).unwrap(), Accepted { stored: 1, repeats: 0 });
+    // A replay.
+    assert_eq!(accept(&reopened(), "t", 7..17).unwrap(), Accepted { stored: 10, repeats: 0 });
+}
+
+#[test]
 fn repeats_are_recognised_when_their_segments_are_long_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path());

@@ -200,3 +200,34 @@ fn a_crash_at_any_operation_loses_nothing() {
     let lefts = [Left::All, Left::Nothing, Left::Some(1), Left::Some(2), Left::Some(3), Left::Some(4)];
     try_all(Fault::Crash, &lefts);
 }
+
+/// Hands messages over from where the host knows that they are stored, in batches of changing sizes.
+fn hand_over(spool: &Spool, disk: &Disk, known: &mut u64, cut: &mut u64) {
+    const END: u64 = 80;
+    while *known < END && !disk.crashed() {
+        *cut = cut.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let end = END.min(*known + 1 + (*cut >> 33) % 9);
+        if accept_of(spool, "a", *known..end, 300, 1).is_ok() {
+            *known = end;
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_stores_nothing_twice_however_batches_are_cut() {
+    for left in [Left::All, Left::Nothing, Left::Some(5)] {
+        for operation in 1..60 {
+            let mut disk = Disk::default();
+            let (mut known, mut cut) = (0, operation);
+            for crash in [operation, operation / 2 + 2, operation % 7 + 1, u64::MAX / 2] {
+                let spool = start(&disk, &small());
+                disk.fail_at(crash, Fault::Crash);
+                hand_over(&spool, &disk, &mut known, &mut cut);
+                drop(spool);
+                disk = disk.after(left);
+            }
+            let spool = start(&disk, &small());
+            assert_eq!(held(&spool, "a"), (0..80).collect::<Vec<_>>(), "{left:?}, {operation}");
+        }
+    }
+}
