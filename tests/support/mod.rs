@@ -5,5 +5,6 @@ pub mod config;
 pub mod endpoint;
 pub mod plugin;
 pub mod random;
+pub mod spooled;
 pub mod weather;
 pub mod worker;
