@@ -11,7 +11,9 @@ use tokio::time;
 use tracing::warn;
 
 use super::{
-    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull, mixed,
+    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull,
+    format::flag,
+    mixed,
     record::Draft,
     state::{Pending, Phase, State, Written},
     store::{Shared, lock},
@@ -52,7 +54,7 @@ impl Spool {
         }
         let came = self.shared.clock.now();
         let topic_key = LaneKey::of_several(topic).topic_key();
-        let mut identities = Identity::of_all(metadata.partition_id, messages);
+        let identities = Identity::of_all(metadata.partition_id, messages);
         let turn = lock(&self.turns).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
         let _turn = turn.lock().await;
@@ -61,8 +63,6 @@ impl Spool {
         if !repeats.is_empty() {
             let is_new = |index: usize| repeats.binary_search(&index).is_err();
             kept.extend((0..messages.len()).filter(|index| is_new(*index)).map(|index| messages[index]));
-            let mut index = 0..;
-            identities.retain(|_| index.next().is_some_and(is_new));
         }
         let new = if repeats.is_empty() { messages } else { &kept };
         let outcome = Accepted { stored: new.len(), repeats: repeats.len() };
@@ -77,7 +77,7 @@ impl Spool {
             }
         };
         let buffer = self.shared.buffer();
-        let draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
+        let mut draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
             SpoolError::TooLarge {
                 needed: new
                     .iter()
@@ -86,8 +86,12 @@ impl Spool {
                 max: u64::from(u32::MAX),
             }
         })?;
-        self.shared.store(Pending { ticket: 0, lane: key.clone(), draft, identities }).await?;
-        mixed::stored(&mut self.shared.lock().lanes, &key, metadata.partition_id, new);
+        if !repeats.is_empty() {
+            draft.header = draft.header.with(flag::CONTINUES);
+        }
+        let label = metadata.partition_id;
+        self.shared.store(Pending { ticket: 0, lane: key.clone(), label, draft, identities }).await?;
+        mixed::stored(&mut self.shared.lock().lanes, &key, label, new);
         Ok(outcome)
     }
 }
@@ -237,7 +241,7 @@ impl Shared {
             };
         }
         if let Ok(written) = &outcome {
-            for (pending, place) in group.iter().zip(&written.places) {
+            for (pending, place) in group.iter_mut().zip(&written.places) {
                 state.add(pending, written.active.number, *place);
             }
             self.news.send_modify(|news| *news += 1);
@@ -294,7 +298,7 @@ impl Shared {
 
 impl State {
     /// Takes in a record that is stored.
-    fn add(&mut self, pending: &Pending, segment: u64, place: u64) {
+    fn add(&mut self, pending: &mut Pending, segment: u64, place: u64) {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
         lane.insert(header.sequence, segment, place);
@@ -306,6 +310,7 @@ impl State {
             segment.live += 1;
             segment.live_bytes += header.length();
         }
-        self.windows.remember(&pending.lane.topic_key(), pending.identities.iter().copied());
+        let identities = mem::take(&mut pending.identities);
+        self.windows.remember(&pending.lane.topic_key(), pending.label, identities, false);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     checkpoint::{self, Checkpoint},
     damage::{Damage, Piece},
     files::{Files, SegmentFile},
-    format::{self, HEAD, Head, Kind, VERSION, segment_name, segment_number},
+    format::{self, HEAD, Head, Kind, VERSION, flag, segment_name, segment_number},
     lanes::{Known, Lane},
     mixed,
     ranges::Ranges,
@@ -230,16 +230,22 @@ impl Recovery<'_> {
                 let Some(key) = header.lane(walker.names()) else { return };
                 self.found.time = self.found.time.max(header.came(body).unwrap_or_default());
                 if walker.segment() >= base
-                    && !header.moved
+                    && !header.is(flag::MOVED)
                     && let Ok((_, metadata, messages)) = decode(body)
                 {
                     let identities = Identity::of_all(metadata.partition_id, &messages);
-                    self.found.windows.remember(&key.topic_key(), identities);
+                    let windows = &mut self.found.windows;
+                    windows.remember(
+                        &key.topic_key(),
+                        metadata.partition_id,
+                        identities,
+                        header.is(flag::CONTINUES),
+                    );
                     mixed::stored(&mut self.found.lanes, &key, metadata.partition_id, &messages);
                 }
                 let lane = self.found.lanes.entry(key.clone()).or_default();
                 lane.next = lane.next.max(header.sequence + 1);
-                if header.settled {
+                if header.is(flag::SETTLED) {
                     self.settled.entry(key).or_default().insert(header.sequence, header.sequence);
                 }
             }

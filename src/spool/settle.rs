@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     LaneKey, Spool, SpoolError,
-    format::{Header, PREFIX, segment_name},
+    format::{Header, PREFIX, flag, segment_name},
     lanes::Lane,
     record::{BodyRanges, Draft},
     state::State,
@@ -119,7 +119,7 @@ impl Shared {
             let mut bytes = [0; PREFIX];
             file.read_at(position, &mut bytes)?;
             let header = Header::parse(&bytes, segment, position).ok_or(io::ErrorKind::InvalidData)?;
-            file.write_at(position, &Header { settled: true, ..header }.bytes(segment, position))
+            file.write_at(position, &header.with(flag::SETTLED).bytes(segment, position))
         });
         marked.map_err(SpoolError::io(format!("{} cannot be written", self.files.path(&name).display())))
     }

@@ -73,6 +73,8 @@ pub(super) enum Phase {
 pub(super) struct Pending {
     pub(super) ticket: u64,
     pub(super) lane: LaneKey,
+    /// The partition that the batch is labelled with.
+    pub(super) label: u32,
     pub(super) draft: Draft,
     pub(super) identities: Vec<Identity>,
 }
