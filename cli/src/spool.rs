@@ -81,7 +81,7 @@ fn as_text(status: &Status, now: SystemTime) -> String {
                 vec![
                     lane.stream.clone(),
                     lane.topic.clone(),
-                    lane.partition.to_string(),
+                    lane.partition.map_or_else(|| "several".to_owned(), |partition| partition.to_string()),
                     report::grouped(lane.messages),
                     report::grouped(lane.bytes),
                     lane.oldest_timestamp.map_or_else(|| "?".to_owned(), |oldest| age(oldest, now)),

@@ -445,7 +445,8 @@ fn a_spool_shows_what_waits_and_the_next_run_delivers_it() {
     assert_eq!((&waiting["messages"], &waiting["in_use"]), (&json!(25), &json!(true)), "{waiting}");
     assert_eq!(
         (&waiting["lanes"][0]["next_offset"], &waiting["lanes"][0]["partition"]),
-        (&json!(0), &json!(0))
+        (&json!(0), &json!(null)),
+        "the first batch of a partition may hold others as well"
     );
     running.signal("INT");
     let interrupted = running.finish();

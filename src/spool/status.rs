@@ -54,8 +54,8 @@ pub struct LaneStatus {
     pub stream: String,
     /// The topic.
     pub topic: String,
-    /// The partition that the batches are labelled with.
-    pub partition: u32,
+    /// The partition; `None` for batches that may hold several.
+    pub partition: Option<u32>,
     /// Unsettled messages.
     pub messages: u64,
     /// The bytes of their records.
@@ -125,7 +125,7 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
     let mut status = LaneStatus {
         stream: key.stream().to_owned(),
         topic: key.topic().to_owned(),
-        partition: key.partition(),
+        partition: (!key.is_of_several()).then_some(key.partition()),
         messages: lane.messages,
         bytes: lane.bytes,
         oldest_timestamp: None,

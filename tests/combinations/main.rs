@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod close;
+mod earlier_release;
 mod order;
 mod outages;
 mod parked;

@@ -86,3 +86,53 @@ fn a_key_goes_on_in_order_once_its_message_gets_through() {
     wait_until("all arrive", || arrived().len() == 60);
     assert_eq!(arrived(), (0..60).collect::<Vec<u64>>());
 }
+
+/// The resident memory of this process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// A large backlog, without an order, before an endpoint that hangs. It measures all of its process, so it runs alone in one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_backlog_of_320_mb_takes_no_more_than_the_budget_of_memory() {
+    const ALONE: &str = "IGGY_HTTP_SINK_TEST_MEMORY";
+    const NAME: &str = "parked::a_backlog_of_320_mb_takes_no_more_than_the_budget_of_memory";
+    if std::env::var_os(ALONE).is_none() {
+        let program = std::env::current_exe().unwrap();
+        let alone = std::process::Command::new(program)
+            .args([NAME, "--exact", "--nocapture"])
+            .env(ALONE, "1")
+            .output();
+        let alone = alone.unwrap();
+        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
+        return;
+    }
+    let endpoint = Endpoint::start(|_| Answer::stall());
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::open(&json!({
+        "url": endpoint.url(), "include_metadata": false, "concurrency": "adaptive", "ordering": "none",
+        "close_timeout": "1s", "timeout": "2s", "connect_timeout": "1s",
+        "spool": { "path": folder.path().join("spool") },
+    }));
+    let payload = format!("{{\"x\":\"{}\"}}", "x".repeat(1000));
+    let before = resident();
+    let mut most = before;
+    for batch in 0..320_u64 {
+        let batch: Vec<(u64, &str)> =
+            (batch * 1000..(batch + 1) * 1000).map(|n| (n, payload.as_str())).collect();
+        assert_eq!(sink.consume(&messages(1, &batch)), 0);
+        most = most.max(resident());
+    }
+    // Time for attempts to time out and be parked.
+    for _ in 0..50 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        most = most.max(resident());
+    }
+    assert!(endpoint.requests().len() > 1);
+    assert!(most - before <= 96 << 20, "{} MiB more than at open", (most - before) >> 20);
+    println!("{} MiB more than at open", (most - before) >> 20);
+}
