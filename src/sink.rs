@@ -121,7 +121,13 @@ impl HttpSink {
             }
             Some(Err(why)) => {
                 // Whoever can send them again should: only where there is no room they are dead letters.
-                let no_room = matches!(why, SpoolError::Full { .. } | SpoolError::TooLarge { .. });
+                let no_room = matches!(
+                    why,
+                    SpoolError::Full { .. }
+                        | SpoolError::OverShare { .. }
+                        | SpoolError::NoSpace(_)
+                        | SpoolError::TooLarge { .. }
+                );
                 let failure =
                     Failure { reason: Reason::NotStored, status: None, detail: why.to_string(), attempts: 0 };
                 pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room)).await

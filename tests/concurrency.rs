@@ -163,7 +163,8 @@ fn single_messages_side_by_side_hide_the_latency_of_the_endpoint() {
     }
     println!("messages/s: {rates:.0?}");
     assert_eq!(endpoint.requests().len(), 200 + 3000 * rates.len());
-    assert!(endpoint.connections() <= 64, "{} connections", endpoint.connections());
+    // A request whose connection is still being made takes one that became free meanwhile, and its own goes to the pool.
+    assert!(endpoint.connections() < 2 * 64, "{} connections", endpoint.connections());
     assert!(rates.last().is_some_and(|&rate| rate >= 2000.0), "{rates:?}");
 }
 

@@ -4,7 +4,6 @@
 mod support;
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,66 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iggy_connector_http_sink::{dead_letter::Folder, spool};
-use iggy_connector_sdk::Schema;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use support::{
-    config::with,
-    endpoint::{Answer, Endpoint, Exchange, Request, refused_url},
-    plugin::{Batch, Sink, logged},
+    endpoint::{Answer, Endpoint, refused_url},
+    plugin::{Sink, logged},
+    spooled::{config, held, letters, numbered, numbers, taken, wait_until},
 };
-
-/// Longer than anything here takes.
-const SOON: Duration = Duration::from_secs(30);
-
-/// A configuration with a spool and dead letters below this folder. A key that is null in `more` is left out.
-fn config(url: &str, folder: &Path, more: Value) -> Value {
-    let durable = json!({
-        "max_retry_delay": "5ms",
-        "close_timeout": "2s",
-        "spool": { "path": folder.join("spool") },
-        "dead_letter": { "path": folder.join("dead-letters") },
-    });
-    let mut config = support::config::config(url, with(durable, more));
-    config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    config
-}
-
-fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !met() {
-        assert!(began.elapsed() < SOON, "{what} does not come about");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// The `n` of each message in the requests that were taken, in the order they came.
-fn taken(endpoint: &Endpoint) -> Vec<u64> {
-    let taken = endpoint.exchanges().into_iter().filter(Exchange::is_success);
-    taken.flat_map(|exchange| numbers(&exchange.request)).collect()
-}
-
-fn numbers(request: &Request) -> Vec<u64> {
-    let body = String::from_utf8(request.body.clone()).unwrap();
-    body.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_u64().unwrap()).collect()
-}
-
-fn held(folder: &Path) -> u64 {
-    spool::status(&folder.join("spool")).unwrap().messages
-}
-
-fn letters(folder: &Path) -> Vec<(u64, String)> {
-    let mut letters = Vec::new();
-    let add = |entry: iggy_connector_http_sink::dead_letter::Entry| {
-        let record = entry.record.unwrap();
-        letters.push((record.offset, record.reason));
-        true
-    };
-    Folder::open(&folder.join("dead-letters")).unwrap().for_each(add).unwrap();
-    letters
-}
 
 #[test]
 fn consume_returns_while_the_endpoint_is_away_and_all_arrives_in_order_once_it_is_there() {
@@ -94,13 +41,6 @@ fn consume_returns_while_the_endpoint_is_away_and_all_arrives_in_order_once_it_i
         assert_eq!(taken(&endpoint), (0..50).collect::<Vec<_>>(), "{mode}");
         assert_eq!(sink.close(), 0);
     }
-}
-
-/// Messages `{"n":…}` at these offsets.
-fn numbered(offsets: std::ops::Range<u64>) -> Batch {
-    let mut batch = Batch::numbered(offsets.end);
-    batch.messages.drain(..usize::try_from(offsets.start).unwrap());
-    batch
 }
 
 #[test]
@@ -168,6 +108,44 @@ fn messages_that_were_stored_before_are_not_stored_again_and_a_topic_made_anew_i
 }
 
 #[test]
+fn a_replay_is_stored_and_delivered_again_and_the_last_batch_that_comes_again_is_not() {
+    for delivered in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let there = Arc::new(AtomicBool::new(delivered));
+        let endpoint = Endpoint::start({
+            let there = there.clone();
+            move |_| Answer::status(if there.load(SeqCst) { 200 } else { 503 })
+        });
+        let config = config(&endpoint.url(), folder.path(), json!({}));
+        let sink = Sink::open(&config);
+        for first in (0..100).step_by(10) {
+            assert_eq!(sink.consume(&numbered(first..first + 10)), 0);
+        }
+        if delivered {
+            wait_until("delivery", || held(folder.path()) == 0);
+        }
+        assert_eq!(sink.close(), 0);
+
+        // What a host does that had no time to note that the last batch was stored; cut as it comes.
+        let sink = Sink::open(&config);
+        assert_eq!(sink.consume(&numbered(90..94)), 0);
+        assert_eq!(sink.consume(&numbered(94..105)), 0);
+        assert_eq!(sink.consume(&numbered(94..105)), 0);
+        assert_eq!(sink.close(), 0);
+
+        // What a host does that replays, in batches of another size.
+        let sink = Sink::open(&config);
+        for first in (0..105).step_by(7) {
+            assert_eq!(sink.consume(&numbered(first..first + 7)), 0);
+        }
+        there.store(true, SeqCst);
+        wait_until("delivery", || held(folder.path()) == 0);
+        assert_eq!(sink.close(), 0);
+        assert_eq!(taken(&endpoint), (0..105).chain(0..105).collect::<Vec<_>>(), "delivered: {delivered}");
+    }
+}
+
+#[test]
 fn a_partition_that_is_stuck_holds_back_no_other() {
     let folder = TempDir::new().unwrap();
     let endpoint = Endpoint::start(|request| {
@@ -218,74 +196,6 @@ fn letters_that_cannot_be_kept_stay_in_the_spool() {
     wait_until("settlement", || held(folder.path()) == 0);
     assert_eq!(sink.close(), 0);
     assert_eq!(letters(folder.path()).len(), 3);
-}
-
-#[test]
-fn a_full_spool_lets_consume_wait_until_there_is_room() {
-    let folder = TempDir::new().unwrap();
-    let there = Arc::new(AtomicBool::new(false));
-    let endpoint = Endpoint::start({
-        let there = there.clone();
-        move |_| Answer::status(if there.load(SeqCst) { 200 } else { 503 })
-    });
-    let small = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "4 MiB" } });
-    let sink = Sink::open(&config(&endpoint.url(), folder.path(), small));
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 0..12 {
-                assert_eq!(sink.consume(&large(number)), 0);
-            }
-            done.store(true, SeqCst);
-        });
-        // Three fit, or seven: the fourth MiB of the spool is full before the twelfth batch.
-        wait_until("a full spool", || spool::status(&folder.path().join("spool")).unwrap().bytes > 3 << 20);
-        assert!(!done.load(SeqCst));
-        there.store(true, SeqCst);
-    });
-    wait_until("delivery", || held(folder.path()) == 0);
-    assert_eq!(sink.close(), 0);
-    assert_eq!(taken(&endpoint), (0..12).collect::<Vec<_>>());
-}
-
-/// One message of half a megabyte.
-fn large(n: u64) -> Batch {
-    let payload = format!("{{\"n\":{n},\"more\":\"{}\"}}", "x".repeat(500_000));
-    Batch::of(Schema::Json, [payload]).from_offset(n)
-}
-
-#[test]
-fn a_full_spool_puts_batches_to_the_dead_letters_where_that_is_asked_for() {
-    let folder = TempDir::new().unwrap();
-    let spool =
-        json!({ "path": folder.path().join("spool"), "max_bytes": "4 MiB", "when_full": "dead_letter" });
-    let config = config(&refused_url(), folder.path(), json!({ "spool": spool }));
-    let sink = Sink::open(&config);
-    for number in 0..12 {
-        assert_eq!(sink.consume(&large(number)), 0);
-    }
-    assert_eq!(sink.close(), 0);
-    let letters = letters(folder.path());
-    assert!(!letters.is_empty());
-    assert_eq!(letters.len() as u64 + held(folder.path()), 12);
-    assert!(letters.iter().all(|(_, reason)| reason == "not_stored"), "{letters:?}");
-}
-
-#[test]
-fn a_close_ends_the_wait_for_room_and_nothing_is_acknowledged_that_is_not_stored() {
-    let folder = TempDir::new().unwrap();
-    let small = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "4 MiB" } });
-    let sink = Sink::open(&config(&refused_url(), folder.path(), small));
-    let id = sink.id;
-    thread::scope(|scope| {
-        let consuming =
-            scope.spawn(|| (0..12).take_while(|number| sink.consume(&large(*number)) == 0).count());
-        wait_until("a full spool", || spool::status(&folder.path().join("spool")).unwrap().bytes > 3 << 20);
-        assert_eq!(support::plugin::plugin().close(id), 0);
-        let taken = consuming.join().unwrap();
-        assert!(taken < 12);
-        assert_eq!(held(folder.path()), taken as u64);
-    });
 }
 
 #[test]

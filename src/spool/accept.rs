@@ -2,20 +2,26 @@
 
 use std::{
     mem,
-    ops::ControlFlow,
     sync::{MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+use tokio::time;
+use tracing::warn;
 
 use super::{
-    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull, mixed,
+    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull,
+    format::flag,
+    mixed,
     record::Draft,
     state::{Pending, Phase, State, Written},
     store::{Shared, lock},
     window::Identity,
 };
+
+/// Whoever waits for space looks again after this time, whether some was freed or not.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +54,7 @@ impl Spool {
         }
         let came = self.shared.clock.now();
         let topic_key = LaneKey::of_several(topic).topic_key();
-        let mut identities = Identity::of_all(metadata.partition_id, messages);
+        let identities = Identity::of_all(metadata.partition_id, messages);
         let turn = lock(&self.turns).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
         let _turn = turn.lock().await;
@@ -57,8 +63,6 @@ impl Spool {
         if !repeats.is_empty() {
             let is_new = |index: usize| repeats.binary_search(&index).is_err();
             kept.extend((0..messages.len()).filter(|index| is_new(*index)).map(|index| messages[index]));
-            let mut index = 0..;
-            identities.retain(|_| index.next().is_some_and(is_new));
         }
         let new = if repeats.is_empty() { messages } else { &kept };
         let outcome = Accepted { stored: new.len(), repeats: repeats.len() };
@@ -73,7 +77,7 @@ impl Spool {
             }
         };
         let buffer = self.shared.buffer();
-        let draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
+        let mut draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
             SpoolError::TooLarge {
                 needed: new
                     .iter()
@@ -82,34 +86,71 @@ impl Spool {
                 max: u64::from(u32::MAX),
             }
         })?;
-        self.shared.store(Pending { ticket: 0, lane: key.clone(), draft, identities }).await?;
-        mixed::stored(&mut self.shared.lock().lanes, &key, metadata.partition_id, new);
+        if !repeats.is_empty() {
+            draft.header = draft.header.with(flag::CONTINUES);
+        }
+        let label = metadata.partition_id;
+        self.shared.store(Pending { ticket: 0, lane: key.clone(), label, draft, identities }).await?;
+        mixed::stored(&mut self.shared.lock().lanes, &key, label, new);
         Ok(outcome)
+    }
+}
+
+/// Why a record is not stored yet.
+enum NotStored {
+    /// The spool is full.
+    NoRoom,
+    /// The device is full.
+    NoSpace(SpoolError),
+    Failed(SpoolError),
+}
+
+impl NotStored {
+    fn of(why: SpoolError) -> Self {
+        if why.is_no_space() { Self::NoSpace(why) } else { Self::Failed(why) }
     }
 }
 
 impl Shared {
     /// Stores a record as soon as there is space.
     async fn store(&self, mut record: Pending) -> Result<(), SpoolError> {
+        let mut told = false;
         loop {
             // Asked for before looking, so that nothing that is freed in between is missed.
             let freed = self.freed.notified();
-            match self.try_store(record) {
-                ControlFlow::Break(outcome) => return outcome,
-                ControlFlow::Continue(waiting) => record = waiting,
+            let (why, waiting) = match self.try_store(record) {
+                Ok(()) => return Ok(()),
+                Err(refused) => *refused,
+            };
+            record = waiting;
+            match why {
+                NotStored::NoRoom => {}
+                NotStored::Failed(why) => return Err(why),
+                NotStored::NoSpace(why) => {
+                    if self.when_full == WhenFull::DeadLetter {
+                        return Err(SpoolError::NoSpace(why.to_string()));
+                    }
+                    if self.lock().phase > Phase::Open {
+                        return Err(SpoolError::Closing);
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        warn!("{}: waiting until there is space: {why}", record.lane);
+                    }
+                }
             }
-            freed.await;
+            // Space on the device may come from elsewhere, of which nobody tells.
+            let _ = time::timeout(LOOK_AGAIN, freed).await;
         }
     }
 
-    /// Hands a record to whoever writes next, or writes it and those of others; gives it back while there is
-    /// no space for it.
-    fn try_store(&self, mut record: Pending) -> ControlFlow<Result<(), SpoolError>, Pending> {
+    /// Hands a record to whoever writes next, or writes it and those of others. Gives it back if it is not
+    /// stored.
+    fn try_store(&self, mut record: Pending) -> Result<(), Box<(NotStored, Pending)>> {
         let mut state = self.lock();
-        match self.has_room(&mut state, record.draft.bytes.len() as u64) {
+        match self.has_room(&mut state, &record.lane, record.draft.bytes.len() as u64) {
             Ok(true) => {}
-            Ok(false) => return ControlFlow::Continue(record),
-            Err(why) => return ControlFlow::Break(Err(why)),
+            Ok(false) => return Err(Box::new((NotStored::NoRoom, record))),
+            Err(why) => return Err(Box::new((NotStored::of(why), record))),
         }
         let ticket = state.tickets;
         state.tickets += 1;
@@ -118,16 +159,16 @@ impl Shared {
         state.queue.push(record);
         loop {
             if let Some(outcome) = state.outcomes.remove(&ticket) {
-                return ControlFlow::Break(outcome);
+                return outcome.map_err(|(why, record)| Box::new((NotStored::of(why), record)));
             }
             // Whoever commits is writing on another thread, and waits for nothing else.
             state = if state.committing { self.wait(state) } else { self.commit(state) };
         }
     }
 
-    /// Whether there is space for so many bytes, once all that can be freed is. Where there is none, and
-    /// nobody is to wait for it, that is an error.
-    fn has_room(&self, state: &mut State, needed: u64) -> Result<bool, SpoolError> {
+    /// Whether a record of a lane may take so many bytes now, once all that can be freed is. If not, and nobody
+    /// is to wait for it, that is an error.
+    fn has_room(&self, state: &mut State, lane: &LaneKey, needed: u64) -> Result<bool, SpoolError> {
         let max = self.max_bytes;
         loop {
             // The checkpoint that is there when nothing else is, and the next one.
@@ -137,22 +178,42 @@ impl Shared {
                 return Err(SpoolError::TooLarge { needed, max });
             }
             let used = state.bytes + state.queued_bytes;
-            if used + needed <= max {
+            if used + needed <= max / 4 * 3 {
                 return Ok(true);
             }
+            // From here on some is kept for those that hold little.
+            let fits = used + needed <= max;
             if !state.committing {
                 state.committing = true;
-                let freed = self.make_room(state);
+                let freed = self.make_room(state, !fits);
                 state.committing = false;
-                if freed? {
-                    self.freed.notify_waiters();
-                    continue;
-                }
-                if self.when_full == WhenFull::DeadLetter {
-                    return Err(SpoolError::Full { used, max, needed });
+                match freed {
+                    Ok(true) => {
+                        self.freed.notify_waiters();
+                        continue;
+                    }
+                    Err(why) if !fits => return Err(why),
+                    // Whoever stores something gets the error.
+                    Ok(false) | Err(_) => {}
                 }
             }
-            return if state.phase > Phase::Open { Err(SpoolError::Closing) } else { Ok(false) };
+            let (held, share) = state.share(lane, max);
+            if fits && held <= share {
+                return Ok(true);
+            }
+            if state.phase > Phase::Open {
+                return Err(SpoolError::Closing);
+            }
+            if state.committing {
+                state.wanted += 1;
+            } else if self.when_full == WhenFull::DeadLetter {
+                return Err(if fits {
+                    SpoolError::OverShare { held, share, max }
+                } else {
+                    SpoolError::Full { used, max, needed }
+                });
+            }
+            return Ok(false);
         }
     }
 
@@ -180,26 +241,36 @@ impl Shared {
             };
         }
         if let Ok(written) = &outcome {
-            for (pending, place) in group.iter().zip(&written.places) {
+            for (pending, place) in group.iter_mut().zip(&written.places) {
                 state.add(pending, written.active.number, *place);
             }
             self.news.send_modify(|news| *news += 1);
         }
-        let outcome = outcome.map(|_| ());
+        let stored = outcome.is_ok();
         for pending in group {
-            state.outcomes.insert(pending.ticket, outcome.clone());
-            self.give_back(pending.draft.bytes);
+            let (ticket, outcome) = match &outcome {
+                Ok(_) => {
+                    self.give_back(pending.draft.bytes);
+                    (pending.ticket, Ok(()))
+                }
+                Err(why) => (pending.ticket, Err((why.clone(), pending))),
+            };
+            state.outcomes.insert(ticket, outcome);
         }
         state.committing = false;
+        let before = state.bytes;
         self.delete_settled(&mut state);
         self.unsynced.notify_one();
         self.committed.notify_all();
-        self.freed.notify_waiters();
+        // Nobody else is woken, who would only wake the next.
+        if mem::take(&mut state.wanted) > 0 && stored || state.bytes < before {
+            self.freed.notify_waiters();
+        }
         state
     }
 
     fn write(&self, state: &mut State, group: &mut [Pending], bytes: u64) -> Result<Written, SpoolError> {
-        state.make_active(&*self.files, self.segment_bytes, bytes)?;
+        self.make_active(state, bytes)?;
         for pending in group.iter_mut() {
             let lane = state.lanes.entry(pending.lane.clone()).or_default();
             pending.draft.header.sequence = lane.next;
@@ -227,10 +298,11 @@ impl Shared {
 
 impl State {
     /// Takes in a record that is stored.
-    fn add(&mut self, pending: &Pending, segment: u64, place: u64) {
+    fn add(&mut self, pending: &mut Pending, segment: u64, place: u64) {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
         lane.insert(header.sequence, segment, place);
+        lane.fed = true;
         lane.messages += u64::from(header.messages);
         lane.bytes += header.length();
         self.settled.remove(&segment);
@@ -238,6 +310,7 @@ impl State {
             segment.live += 1;
             segment.live_bytes += header.length();
         }
-        self.windows.remember(&pending.lane.topic_key(), pending.identities.iter().copied());
+        let identities = mem::take(&mut pending.identities);
+        self.windows.remember(&pending.lane.topic_key(), pending.label, identities, false);
     }
 }

@@ -9,7 +9,7 @@ use super::{
     format::{Header, Kind},
     lanes::Lane,
     record::BodyRanges,
-    window::{Identity, Windows},
+    window::{Identity, UNSURE, Windows},
 };
 
 /// The state of a spool at one moment.
@@ -70,7 +70,7 @@ pub(super) struct LaneState<'c> {
     pub(super) partly: Vec<(u64, Vec<(u64, u64)>)>,
 }
 
-/// The messages of a topic that were stored last.
+/// The messages of a topic that were stored last: one batch, or, from earlier releases, several.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WindowState<'c> {
     stream: &'c str,
@@ -119,11 +119,20 @@ impl WindowState<'_> {
         let labels =
             self.labels.iter().flat_map(|&(label, count)| std::iter::repeat_n(label, count as usize));
         let (digests, _) = self.digests.as_chunks::<8>();
-        let identities = digests
+        let identities: Vec<Identity> = digests
             .iter()
             .zip(labels)
-            .map(|(digest, partition)| Identity { digest: u64::from_le_bytes(*digest), partition });
-        windows.remember(&(self.stream.into(), self.topic.into()), identities);
+            .map(|(digest, partition)| Identity::restored(u64::from_le_bytes(*digest), partition))
+            .collect();
+        let topic = (self.stream.into(), self.topic.into());
+        // A batch ends with its label, behind what is not sure.
+        let is_one =
+            |one: &Identity, next: &Identity| one.partition == UNSURE || one.partition == next.partition;
+        for batch in identities.chunk_by(is_one) {
+            if let Some(last) = batch.last() {
+                windows.remember(&topic, last.partition, batch.to_vec(), false);
+            }
+        }
     }
 }
 
@@ -139,10 +148,10 @@ pub(super) fn record(
         lanes: lanes.iter().map(|(key, lane)| lane_state(key, lane)).collect(),
         windows: windows
             .iter()
-            .map(|(topic, window)| {
+            .map(|(topic, batch)| {
                 let mut labels: Vec<(u32, u32)> = Vec::new();
                 let mut digests = Vec::new();
-                for identity in window.iter() {
+                for identity in batch {
                     digests.extend_from_slice(&identity.digest.to_le_bytes());
                     match labels.last_mut() {
                         Some((label, count)) if *label == identity.partition => *count += 1,

@@ -1,6 +1,10 @@
 //! What can go wrong with a spool.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
@@ -41,6 +45,23 @@ pub enum SpoolError {
         /// What the batch takes.
         needed: u64,
     },
+    /// The spool is three quarters full, the topic holds more of it than its equal share, and with
+    /// `when_full = "dead_letter"` nobody waits.
+    #[error(
+        "the spool is three quarters full, and the topic holds {held} bytes of it, more than its share: \
+        {share} of spool.max_bytes = {max}"
+    )]
+    OverShare {
+        /// The bytes that the topic holds.
+        held: u64,
+        /// Its equal share.
+        share: u64,
+        /// What all can hold at most.
+        max: u64,
+    },
+    /// No space is left on the device, and with `when_full = "dead_letter"` nobody waits.
+    #[error("no space is left for the spool: {0}")]
+    NoSpace(String),
     /// The batch does not fit even into an empty spool.
     #[error(
         "a batch of {needed} bytes never fits into a spool of spool.max_bytes = {max}: \
@@ -80,4 +101,14 @@ impl SpoolError {
         let doing = doing.into();
         move |why| Self::Io { doing, why: Arc::new(why) }
     }
+
+    /// Whether it is only that no space is left on the device.
+    pub(super) fn is_no_space(&self) -> bool {
+        matches!(self, Self::Io { why, .. } if no_space(why.kind()))
+    }
+}
+
+/// Whether nothing but space is wanting.
+pub(super) fn no_space(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -10,7 +10,7 @@
 //! Numbers are little-endian, checksums CRC-32. That of the header also covers the number of the segment
 //! and the place in it: after damage the next record is looked for by its marker, and a payload that
 //! holds the bytes of a record, from whichever spool, must not pass for one. Flags say whether a record was
-//! moved, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
+//! moved, is settled, or continues the one before it, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
 
 use crc32fast::Hasher;
 
@@ -26,10 +26,17 @@ pub(super) const PREFIX: usize = 44;
 pub(super) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
 
 const MAGIC: [u8; 8] = *b"IGGYSPL\n";
-/// The record stood elsewhere before: its messages are not new.
-const MOVED: u8 = 1;
-/// The body ends with the time of the spool when it came, 8 bytes. Earlier releases pass over it.
-const TIMED: u8 = 2;
+/// What is particular about a record. A release passes over flags that it does not know.
+pub(super) mod flag {
+    /// The record stood elsewhere before: its messages are not new.
+    pub(in crate::spool) const MOVED: u8 = 1;
+    /// The body ends with the time of the spool when the batch came, 8 bytes.
+    pub(in crate::spool) const TIMED: u8 = 2;
+    /// The batch is settled, which was written where it stands because there was no space to write it elsewhere.
+    pub(in crate::spool) const SETTLED: u8 = 4;
+    /// The batch came together with messages that were stored already: all of them may come again.
+    pub(in crate::spool) const CONTINUES: u8 = 8;
+}
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +57,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
-    pub(super) moved: bool,
-    pub(super) timed: bool,
+    pub(super) flags: u8,
     pub(super) stream: u16,
     pub(super) topic: u16,
     pub(super) partition: u32,
@@ -67,8 +73,7 @@ impl Header {
     pub(super) fn of(kind: Kind, body: &[u8]) -> Option<Self> {
         Some(Self {
             kind,
-            moved: false,
-            timed: false,
+            flags: 0,
             stream: 0,
             topic: 0,
             partition: 0,
@@ -78,6 +83,16 @@ impl Header {
             names_checksum: crc32fast::hash(&[]),
             body_checksum: crc32fast::hash(body),
         })
+    }
+
+    /// Whether it has a [flag](flag).
+    pub(super) fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The header with one flag more.
+    pub(super) fn with(self, flag: u8) -> Self {
+        Self { flags: self.flags | flag, ..self }
     }
 
     /// The length of the names behind the fixed part.
@@ -100,7 +115,7 @@ impl Header {
         let mut bytes = [0; PREFIX];
         bytes[..4].copy_from_slice(&MARKER);
         bytes[4] = self.kind as u8;
-        bytes[5] = (u8::from(self.moved) * MOVED) | (u8::from(self.timed) * TIMED);
+        bytes[5] = self.flags;
         bytes[6..8].copy_from_slice(&self.stream.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.partition.to_le_bytes());
@@ -130,8 +145,7 @@ impl Header {
         };
         Some(Self {
             kind,
-            moved: bytes[5] & MOVED != 0,
-            timed: bytes[5] & TIMED != 0,
+            flags: bytes[5],
             stream: u16::from_le_bytes([bytes[6], bytes[7]]),
             topic: u16::from_le_bytes([bytes[8], bytes[9]]),
             partition: number(bytes, 12),
@@ -145,7 +159,7 @@ impl Header {
 
     /// When a batch came, by the time of the spool; its body says so.
     pub(super) fn came(&self, body: &[u8]) -> Option<u64> {
-        body.last_chunk().filter(|_| self.timed).map(|came| u64::from_le_bytes(*came))
+        body.last_chunk().filter(|_| self.is(flag::TIMED)).map(|came| u64::from_le_bytes(*came))
     }
 
     /// The lane that a record belongs to, by the names behind its fixed part.
@@ -226,8 +240,7 @@ mod tests {
     fn a_header_holds_at_its_place_alone_and_with_every_bit() {
         let header = Header {
             kind: Kind::Batch,
-            moved: true,
-            timed: true,
+            flags: flag::MOVED | flag::CONTINUES,
             stream: 300,
             topic: 2,
             partition: 70_000,

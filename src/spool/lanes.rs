@@ -62,6 +62,11 @@ impl LaneKey {
         self.partition
     }
 
+    /// Whether another lane is one of the same topic.
+    pub(super) fn is_of_topic(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.stream == other.stream
+    }
+
     pub(super) fn topic_key(&self) -> Topic {
         (self.stream.clone(), self.topic.clone())
     }
@@ -98,6 +103,8 @@ pub(super) struct Lane {
     pub(super) unsure: Option<u64>,
     /// The records that were handed out, or are partly settled.
     pub(super) known: HashMap<u64, Known>,
+    /// Something was stored since the spool was opened.
+    pub(super) fed: bool,
     /// How many messages are unsettled.
     pub(super) messages: u64,
     /// The bytes of the unsettled records.
@@ -134,6 +141,7 @@ impl Default for Lane {
             sure: None,
             unsure: None,
             known: HashMap::new(),
+            fed: false,
             messages: 0,
             bytes: 0,
         }

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
-//! runs of unsettled records, and for the messages that were stored last what tells them apart, so that
-//! they are not stored again.
+//! runs of unsettled records, and for the last batch of each partition what tells its messages apart, so
+//! that they are not stored again when they come once more.
 
 mod accept;
 mod checkpoint;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     LaneKey, SpoolError,
-    format::{Header, Kind, PREFIX},
+    format::{Header, Kind, PREFIX, flag},
     ranges::Ranges,
     store::Shared,
 };
@@ -144,7 +144,7 @@ impl Draft {
         let accepted = u64::try_from(accepted.as_micros()).unwrap_or(u64::MAX);
         let body = (accepted, metadata, Batch { schema: metadata.schema, messages }, came.to_le_bytes());
         let mut draft = Self::new(Kind::Batch, lane, &body, room, bytes)?;
-        draft.header.timed = true;
+        draft.header = draft.header.with(flag::TIMED);
         draft.header.messages = u32::try_from(messages.len()).ok()?;
         Some(draft)
     }
@@ -177,7 +177,7 @@ impl Draft {
     /// A record that was read, for another place.
     pub(super) fn moved(header: Header, names: &[u8], body: &[u8]) -> Self {
         let bytes = [&[0; PREFIX], names, body].concat();
-        Self { header: Header { moved: true, ..header }, bytes }
+        Self { header: header.with(flag::MOVED), bytes }
     }
 
     fn new(

@@ -11,7 +11,7 @@ use super::{
     checkpoint::{self, Checkpoint},
     damage::{Damage, Piece},
     files::{Files, SegmentFile},
-    format::{self, HEAD, Head, Kind, VERSION, segment_name, segment_number},
+    format::{self, HEAD, Head, Kind, VERSION, flag, segment_name, segment_number},
     lanes::{Known, Lane},
     mixed,
     ranges::Ranges,
@@ -36,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) lanes: HashMap<LaneKey, Lane>,
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
+    /// The last segment with a checkpoint; 0 if there is none.
+    pub(super) base: u64,
     pub(super) damages: Vec<Damage>,
     /// The time of the spool up to which it is known to have been open.
     pub(super) time: u64,
@@ -84,21 +86,21 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
             lanes: HashMap::new(),
             windows,
             segments: BTreeMap::new(),
+            base: 0,
             damages: Vec::new(),
             time: 0,
             vanished: false,
         },
     };
     // Identities come from the newest checkpoint and the records behind it alone: it has those before.
-    let mut base = 0;
     for &number in numbers.iter().rev() {
         if recovery.has_checkpoint(number)? {
-            base = number;
+            recovery.found.base = number;
             break;
         }
     }
     for &number in &numbers {
-        recovery.read_settled(number, base)?;
+        recovery.read_settled(number)?;
     }
     let segments: Vec<(u64, u64)> =
         recovery.found.segments.iter().map(|(number, segment)| (*number, segment.length)).collect();
@@ -143,7 +145,7 @@ impl Recovery<'_> {
     }
 
     /// Takes in what a segment tells of settled records and of identities, and mends it.
-    fn read_settled(&mut self, number: u64, base: u64) -> Result<(), SpoolError> {
+    fn read_settled(&mut self, number: u64) -> Result<(), SpoolError> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(()) };
         let mut head = [0; 16];
         let read = file.read_at(0, &mut head).map_err(self.failed(number))?;
@@ -160,7 +162,7 @@ impl Recovery<'_> {
         let mut body = Vec::new();
         while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
             match found {
-                Found::Record(place) => self.read_record(place, &walker, &body, base),
+                Found::Record(place) => self.read_record(place, &walker, &body),
                 Found::Damaged { from, to, record } => {
                     self.unreadable.insert((number, from));
                     let tail = to == length;
@@ -220,22 +222,32 @@ impl Recovery<'_> {
         mended.map_err(SpoolError::io(format!("{} cannot be mended", path.display())))
     }
 
-    fn read_record(&mut self, place: Place, walker: &Walker, body: &[u8], base: u64) {
+    fn read_record(&mut self, place: Place, walker: &Walker, body: &[u8]) {
+        let base = self.found.base;
         let header = place.header;
         match header.kind {
             Kind::Batch => {
                 let Some(key) = header.lane(walker.names()) else { return };
                 self.found.time = self.found.time.max(header.came(body).unwrap_or_default());
                 if walker.segment() >= base
-                    && !header.moved
+                    && !header.is(flag::MOVED)
                     && let Ok((_, metadata, messages)) = decode(body)
                 {
                     let identities = Identity::of_all(metadata.partition_id, &messages);
-                    self.found.windows.remember(&key.topic_key(), identities);
+                    let windows = &mut self.found.windows;
+                    windows.remember(
+                        &key.topic_key(),
+                        metadata.partition_id,
+                        identities,
+                        header.is(flag::CONTINUES),
+                    );
                     mixed::stored(&mut self.found.lanes, &key, metadata.partition_id, &messages);
                 }
-                let lane = self.found.lanes.entry(key).or_default();
+                let lane = self.found.lanes.entry(key.clone()).or_default();
                 lane.next = lane.next.max(header.sequence + 1);
+                if header.is(flag::SETTLED) {
+                    self.settled.entry(key).or_default().insert(header.sequence, header.sequence);
+                }
             }
             Kind::Progress => {
                 let Some(key) = header.lane(walker.names()) else { return };

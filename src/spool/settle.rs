@@ -1,7 +1,10 @@
 //! The way out: what was delivered is written down.
 
+use std::io;
+
 use super::{
     LaneKey, Spool, SpoolError,
+    format::{Header, PREFIX, flag, segment_name},
     lanes::Lane,
     record::{BodyRanges, Draft},
     state::State,
@@ -64,11 +67,23 @@ impl Spool {
             self.next(lane, sequence.saturating_sub(1))?;
             state = shared.lock();
         }
+        let place = state.place(lane, sequence);
         let progress = state.settle(lane, sequence, messages);
         let Some(progress) = progress else { return Ok(()) };
         let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
         let draft = Draft::progress(lane, sequence, &progress, Vec::new());
-        let written = shared.write_note(&mut state, draft);
+        let mut written = shared.write_note(&mut state, draft);
+        if let (Err(why), Some((segment, position))) = (&written, place)
+            && why.is_no_space()
+            && progress.is_empty()
+        {
+            // It may have been deleted with its segment.
+            written = if state.segments.contains_key(&segment) {
+                shared.mark_settled(segment, position)
+            } else {
+                Ok(())
+            };
+        }
         shared.delete_settled(&mut state);
         // Whoever waits for space looks whether there is some now.
         shared.freed.notify_waiters();
@@ -85,7 +100,7 @@ impl Shared {
     fn write_note(&self, state: &mut State, draft: Option<Draft>) -> Result<(), SpoolError> {
         let Some(mut draft) = draft else { return Ok(()) };
         if !state.committing {
-            let made = state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64);
+            let made = self.make_active(state, draft.bytes.len() as u64);
             // Where no segment can begin, the one that is there takes some more.
             if state.active.is_none() {
                 made?;
@@ -96,9 +111,28 @@ impl Shared {
         }
         state.append(&*self.files, &mut [&mut draft]).map(|_| ())
     }
+
+    /// Writes that a record is settled where it stands, which takes no space.
+    fn mark_settled(&self, segment: u64, position: u64) -> Result<(), SpoolError> {
+        let name = segment_name(segment);
+        let marked = self.files.open(&name).and_then(|file| {
+            let mut bytes = [0; PREFIX];
+            file.read_at(position, &mut bytes)?;
+            let header = Header::parse(&bytes, segment, position).ok_or(io::ErrorKind::InvalidData)?;
+            file.write_at(position, &header.with(flag::SETTLED).bytes(segment, position))
+        });
+        marked.map_err(SpoolError::io(format!("{} cannot be written", self.files.path(&name).display())))
+    }
 }
 
 impl State {
+    /// The segment and the place of a record that was read.
+    fn place(&self, key: &LaneKey, sequence: u64) -> Option<(u64, u64)> {
+        let lane = self.lanes.get(key)?;
+        let (run, known) = (lane.run(sequence)?, lane.known.get(&sequence)?);
+        (known.segment == run.segment).then_some((known.segment, known.end - known.length))
+    }
+
     /// Settles messages of a record in memory. Returns what is new in that, as ranges; none for the whole
     /// record.
     fn settle(&mut self, key: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Option<Vec<(u32, u32)>> {

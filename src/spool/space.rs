@@ -1,6 +1,6 @@
 //! Gives space back: deletes segments that are settled, and empties those that a few records keep alive.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use tracing::error;
 
@@ -35,6 +35,7 @@ impl State {
     pub(super) fn is_durable(&mut self, number: u64) {
         if let Some(active) = self.active.as_mut().filter(|active| active.number == number) {
             active.durable = true;
+            self.covering = number;
         }
     }
 
@@ -47,32 +48,84 @@ impl State {
         }
     }
 
-    fn settled_segments(&self) -> Vec<u64> {
-        let active = self.active.as_ref().map_or(0, |active| active.number);
-        self.settled.range(..active).copied().collect()
+    /// The bytes that the topic of a lane holds, and the share of all bytes that each topic has: those that hold
+    /// something, and those that may at any time since something of them was stored before.
+    pub(super) fn share(&self, lane: &LaneKey, max: u64) -> (u64, u64) {
+        let counted = self.lanes.iter().filter(|(_, lane)| lane.fed || !lane.is_empty());
+        let topics: HashSet<(&str, &str)> =
+            counted.map(|(key, _)| key).chain([lane]).map(|key| (key.stream(), key.topic())).collect();
+        let of_topic = self.lanes.iter().filter(|(key, _)| key.is_of_topic(lane));
+        let held = of_topic.map(|(_, lane)| lane.bytes).sum::<u64>();
+        let queued = self.queue.iter().filter(|record| record.lane.is_of_topic(lane));
+        let queued = queued.map(|record| record.draft.bytes.len() as u64).sum::<u64>();
+        (held + queued, max / topics.len() as u64)
+    }
+
+    /// Nothing is unsettled.
+    fn is_settled(&self) -> bool {
+        self.settled.len() == self.segments.len()
     }
 }
 
 impl Shared {
-    /// Deletes the segments before the active one in which nothing is unsettled, if what they told
-    /// survives a crash without them. Space on disk, so an error is no more than told.
+    /// Makes sure that there is a segment to append so many bytes to.
+    pub(super) fn make_active(&self, state: &mut State, needed: u64) -> Result<(), SpoolError> {
+        match &state.active {
+            Some(active) if active.length == active.begin || active.length + needed <= self.segment_bytes => {
+                Ok(())
+            }
+            active => {
+                let is_active = active.is_some();
+                match self.begin_segment(state) {
+                    // Better a segment that is too large than messages that have none.
+                    Err(why) if is_active && why.is_shortage() => Ok(()),
+                    ended => ended,
+                }
+            }
+        }
+    }
+
+    /// Begins a segment, and where there is no space for that, makes some.
+    fn begin_segment(&self, state: &mut State) -> Result<(), SpoolError> {
+        match state.begin_segment(&*self.files) {
+            Err(why) if why.is_no_space() && self.free_for_segment(state) => {
+                state.begin_segment(&*self.files)
+            }
+            begun => begun,
+        }
+    }
+
+    /// Deletes what can be deleted before a segment begins. Returns whether that was something.
+    fn free_for_segment(&self, state: &mut State) -> bool {
+        let before = state.segments.len();
+        self.delete_before(state, state.covering);
+        if state.is_settled() {
+            // Nobody needs what the last one tells but the segment that begins next: after a crash just now
+            // nothing but the messages that could come again would be forgotten.
+            state.active = None;
+            self.delete_before(state, u64::MAX);
+        }
+        state.segments.len() < before
+    }
+
+    /// Deletes the segments in which nothing is unsettled, if what they told survives a crash without them.
+    /// Space on disk, so an error is no more than told.
     pub(super) fn delete_settled(&self, state: &mut State) {
         if state.committing {
             return;
         }
-        let settled = state.settled_segments();
-        let Some(active) = state.active.clone() else { return };
-        if settled.is_empty() {
-            return;
-        }
-        if !active.durable {
-            let synced = active.file.sync().and_then(|()| self.files.sync_names());
-            if synced.is_err() {
-                // Whoever stores something gets the error.
-                return;
-            }
+        if let Some(active) = state.active.clone().filter(|active| !active.durable)
+            && state.settled.range(..active.number).next().is_some()
+            && active.file.sync().and_then(|()| self.files.sync_names()).is_ok()
+        {
             state.is_durable(active.number);
         }
+        // Whoever stores something gets the error of the sync. What an earlier segment covers can go all the same.
+        self.delete_before(state, state.covering);
+    }
+
+    fn delete_before(&self, state: &mut State, end: u64) {
+        let settled: Vec<u64> = state.settled.range(..end).copied().collect();
         for number in settled {
             let name = segment_name(number);
             match self.files.delete(&name) {
@@ -89,13 +142,10 @@ impl Shared {
         }
     }
 
-    /// Frees what can be freed while somebody waits for space, who has set `committing`. Returns whether
-    /// that was something.
-    pub(super) fn make_room(&self, state: &mut State) -> Result<bool, SpoolError> {
+    /// Frees what can be freed while somebody wants space, who has set `committing`. Returns whether that was
+    /// something. The segment that is appended to is left for one that is anew only if it is `urgent`.
+    pub(super) fn make_room(&self, state: &mut State, urgent: bool) -> Result<bool, SpoolError> {
         let before = state.bytes;
-        if state.active.is_none() {
-            state.begin_segment(&*self.files)?;
-        }
         let active = state.active.as_ref().map(|active| (active.number, active.begin));
         let garbage = |number: u64, length: u64, live: u64| {
             // What the next segment begins with as well is nothing won.
@@ -110,10 +160,11 @@ impl Shared {
             })
             .filter(|(garbage, _, segment)| segment.live == 0 || *garbage >= segment.length / WORTH)
             .filter(|(garbage, ..)| *garbage > 0)
+            .filter(|(_, number, _)| urgent || active.is_none_or(|(active, _)| active != *number))
             .max_by_key(|(garbage, ..)| *garbage);
         let Some((_, number, segment)) = worst else { return Ok(false) };
-        if active.is_some_and(|(active, _)| active == number) {
-            state.begin_segment(&*self.files)?;
+        if active.is_none_or(|(active, _)| active == number) {
+            self.begin_segment(state)?;
         }
         if segment.live > 0 {
             self.empty(state, number)?;
@@ -151,7 +202,7 @@ impl Shared {
                 continue;
             }
             let mut draft = Draft::moved(place.header, walker.names(), &body);
-            state.make_active(&*self.files, self.segment_bytes, draft.bytes.len() as u64)?;
+            self.make_active(state, draft.bytes.len() as u64)?;
             let written = state.append(&*self.files, &mut [&mut draft])?;
             let (segment, end) = (written.active.number, written.active.length);
             let known = Known { segment, end, length: end - written.from, messages: place.header.messages };

@@ -9,6 +9,7 @@ use std::{
 use super::{
     LaneKey, SpoolError, checkpoint,
     clock::Clock,
+    error::no_space,
     files::{Files, SegmentFile},
     format::{self, HEAD, segment_name},
     lanes::Lane,
@@ -31,6 +32,9 @@ pub(super) struct State {
     pub(super) settled: BTreeSet<u64>,
     /// The segment that is appended to; the next append makes one where there is none.
     pub(super) active: Option<Active>,
+    /// The segment whose checkpoint has all that was told before it, and survives a crash. Settled ones before
+    /// it can be deleted.
+    pub(super) covering: u64,
     pub(super) next_segment: u64,
     /// The lengths of all segments.
     pub(super) bytes: u64,
@@ -38,11 +42,13 @@ pub(super) struct State {
     pub(super) queue: Vec<Pending>,
     pub(super) queued_bytes: u64,
     /// How the write of a record ended, until its caller has seen it.
-    pub(super) outcomes: HashMap<u64, Result<(), SpoolError>>,
+    pub(super) outcomes: HashMap<u64, Result<(), (SpoolError, Pending)>>,
     pub(super) tickets: u64,
     /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
     /// would not have the records that are being written.
     pub(super) committing: bool,
+    /// How many began to wait until that ends.
+    pub(super) wanted: usize,
     pub(super) phase: Phase,
     /// Records are synced from time to time, and what is to be synced is noted.
     pub(super) delayed: bool,
@@ -67,6 +73,8 @@ pub(super) enum Phase {
 pub(super) struct Pending {
     pub(super) ticket: u64,
     pub(super) lane: LaneKey,
+    /// The partition that the batch is labelled with.
+    pub(super) label: u32,
     pub(super) draft: Draft,
     pub(super) identities: Vec<Identity>,
 }
@@ -93,28 +101,6 @@ pub(super) struct Written {
 }
 
 impl State {
-    /// Makes sure that there is a segment to append so many bytes to.
-    pub(super) fn make_active(
-        &mut self,
-        files: &dyn Files,
-        segment_bytes: u64,
-        needed: u64,
-    ) -> Result<(), SpoolError> {
-        match &self.active {
-            Some(active) if active.length == active.begin || active.length + needed <= segment_bytes => {
-                Ok(())
-            }
-            active => {
-                let is_active = active.is_some();
-                match self.begin_segment(files) {
-                    // Better a segment that is too large than messages that have none.
-                    Err(why) if is_active && why.is_shortage() => Ok(()),
-                    ended => ended,
-                }
-            }
-        }
-    }
-
     /// Begins a segment, with all that was told before at its head.
     pub(super) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
         let number = self.next_segment;
@@ -179,7 +165,7 @@ impl State {
         if let Err(why) = wrote {
             // A disk that is full is no reason to leave the segment, and what is settled before it can be
             // deleted as long as it is there.
-            self.cut(&active, from, why.kind() == io::ErrorKind::StorageFull);
+            self.cut(&active, from, no_space(why.kind()));
             let path = files.path(&segment_name(active.number));
             return Err(SpoolError::io(format!("{} cannot be written", path.display()))(why));
         }

@@ -75,12 +75,12 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     fs::read_dir(path).map_err(failed())?;
     let holder = Lock::held(path).map_err(failed())?;
     let files = Disk::new(path);
-    let mut recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+    let mut recovered = recover(&files, Windows::new(0), Mend::No)?;
     for _ in 1..ATTEMPTS {
         if !recovered.vanished {
             break;
         }
-        recovered = recover(&files, Windows::new(0, 0), Mend::No)?;
+        recovered = recover(&files, Windows::new(0), Mend::No)?;
     }
     let mut lanes = Vec::new();
     for (key, lane) in recovered.lanes.iter().filter(|(_, lane)| !lane.is_empty()) {

@@ -23,10 +23,8 @@ use super::{
     window::{Topic, Windows},
 };
 
-/// Of each topic so many messages are recognised when they come again.
-const WINDOW: usize = 16_384;
-/// Of all topics together. A checkpoint takes 8 bytes for each.
-const WINDOWS: usize = 131_072;
+/// So many messages are recognised when they come again. A checkpoint takes 8 bytes for each.
+const REMEMBERED: usize = 131_072;
 /// The sizes of a segment.
 const SEGMENT: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);
 /// So many buffers for records are kept, none larger than this.
@@ -222,7 +220,7 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, damages, time, .. } =
+        let Recovered { lanes, windows, segments, base, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         // As its records: a segment that is there now must be there after the next crash.
         files
@@ -247,11 +245,13 @@ impl Spool {
                 .collect(),
             segments,
             active: None,
+            covering: base,
             queue: Vec::new(),
             queued_bytes: 0,
             outcomes: HashMap::new(),
             tickets: 0,
             committing: false,
+            wanted: 0,
             phase: Phase::Open,
             delayed: options.sync != SyncMode::Batch,
             unsynced: Vec::new(),
@@ -336,8 +336,7 @@ impl Drop for Spool {
 
 /// As many messages are remembered as a checkpoint should hold, which every segment begins with.
 pub(super) fn windows(segment_bytes: u64) -> Windows {
-    let all = usize::try_from(segment_bytes / 64).unwrap_or(WINDOWS).clamp(64, WINDOWS);
-    Windows::new(WINDOW, all)
+    Windows::new(usize::try_from(segment_bytes / 64).unwrap_or(REMEMBERED).clamp(64, REMEMBERED))
 }
 
 impl fmt::Display for Recovery {

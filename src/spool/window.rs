@@ -1,17 +1,21 @@
 //! Which messages were stored last, so that they are not stored again.
 //!
-//! The runtime may hand over messages once more after a crash or a rebalance. A message is a repeat when
-//! its offset, id, checksum and both timestamps are those of one that was stored: a topic that was deleted
-//! and made anew begins again at offset 0, but with other ids and times.
+//! After a crash or a rebalance a host may hand over once more, unasked, what it could not know to be stored:
+//! of each partition the last batch, since the next one comes only when the host has taken note of the one
+//! before. It begins again where that batch began, or anywhere in it where batches are cut in another way. So
+//! of each label the last batch is remembered, and messages that begin in one are repeats as far as it goes.
+//! Messages that begin anywhere else are new, or a replay that somebody asked for: they are stored, and
+//! remembered in place of those before.
 //!
-//! A batch can mix partitions under the label of its last message, and be cut in another way the second
-//! time, so the messages of a topic are kept together. The label still tells apart what is otherwise
-//! equal, but only where it is sure: in a batch whose offsets run without a step, or in the last run of
-//! one.
+//! A message is the same when its offset, id, checksum and both timestamps are: a topic that was deleted and
+//! made anew begins again at offset 0, but with other ids and times.
+//!
+//! A batch can mix partitions under the label of its last message, and be cut in another way the second time,
+//! so a message is looked for in all batches of its topic. The label tells apart what is otherwise equal only
+//! where it is sure: in a batch whose offsets run without a step, or in the last run of one.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -26,6 +30,8 @@ pub(super) const UNSURE: u32 = u32::MAX;
 pub(super) struct Identity {
     pub(super) digest: u64,
     pub(super) partition: u32,
+    /// It is the first of a run of offsets.
+    begins: bool,
 }
 
 impl Identity {
@@ -33,6 +39,7 @@ impl Identity {
     pub(super) fn of_all(partition: u32, messages: &[BorrowedMessage<'_>]) -> Vec<Self> {
         let step = |pair: &[BorrowedMessage<'_>]| pair[0].offset.checked_add(1) != Some(pair[1].offset);
         let sure = messages.windows(2).rposition(step).map_or(0, |last| last + 1);
+        let mut next = None;
         let identity = |(index, message): (usize, &BorrowedMessage<'_>)| {
             let mut bytes = [0; 48];
             bytes[..16].copy_from_slice(&message.id.to_le_bytes());
@@ -40,86 +47,135 @@ impl Identity {
             bytes[24..32].copy_from_slice(&message.checksum.to_le_bytes());
             bytes[32..40].copy_from_slice(&message.timestamp.to_le_bytes());
             bytes[40..].copy_from_slice(&message.origin_timestamp.to_le_bytes());
-            Self {
-                digest: XxHash3_64::oneshot(&bytes),
-                partition: if index < sure { UNSURE } else { partition },
-            }
+            let begins = next.replace(message.offset.wrapping_add(1)) != Some(message.offset);
+            let partition = if index < sure { UNSURE } else { partition };
+            Self { digest: XxHash3_64::oneshot(&bytes), partition, begins }
         };
         messages.iter().enumerate().map(identity).collect()
     }
 
-    /// Differs by partition where that is sure.
-    fn key(self) -> u64 {
-        match self.partition {
-            UNSURE => self.digest,
-            partition => self.digest ^ (u64::from(partition) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        }
+    /// One that was written down.
+    pub(super) fn restored(digest: u64, partition: u32) -> Self {
+        Self { digest, partition, begins: false }
+    }
+
+    fn is_sure(&self) -> bool {
+        self.partition != UNSURE
+    }
+
+    /// Whether it may be the same message.
+    fn matches(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && (self.partition == other.partition || !self.is_sure() || !other.is_sure())
     }
 }
 
 /// A stream and a topic of it.
 pub(super) type Topic = (Arc<str>, Arc<str>);
 
-/// The messages of every topic that were stored last.
+/// The batches of every topic that were stored last, one for each label.
 #[derive(Debug)]
 pub(super) struct Windows {
-    topics: HashMap<Topic, Window>,
-    /// How many messages a topic, and all together, are remembered.
-    limits: (usize, usize),
+    topics: HashMap<Topic, HashMap<u32, Batch>>,
+    /// How many messages are remembered, but that the last batch is in any case.
+    limit: usize,
     held: usize,
     clock: u64,
 }
 
-/// Those of one topic, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Window {
-    digests: VecDeque<u64>,
-    partitions: VecDeque<u32>,
-    known: HashSet<u64, BuildHasherDefault<AsItIs>>,
-    unsure: usize,
+struct Batch {
+    messages: Vec<Identity>,
     used: u64,
 }
 
 impl Windows {
-    pub(super) fn new(each: usize, all: usize) -> Self {
-        Self { topics: HashMap::new(), limits: (each, all), held: 0, clock: 0 }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { topics: HashMap::new(), limit, held: 0, clock: 0 }
     }
 
     /// Which messages of a batch were stored before, as indexes into it.
     pub(super) fn repeats(&self, topic: &Topic, batch: &[Identity]) -> Vec<usize> {
-        self.topics.get(topic).map(|window| window.repeats(batch)).unwrap_or_default()
+        let Some(before) = self.topics.get(topic) else { return Vec::new() };
+        let is_there = |message: &Identity| {
+            let batches = before.iter().filter(|(label, batch)| {
+                // One that is sure stands under its own label, or where nothing is sure.
+                !message.is_sure() || **label == message.partition || batch.has_unsure()
+            });
+            batches.flat_map(|(_, batch)| &batch.messages).any(|known| known.matches(message))
+        };
+        let mut repeats = Vec::new();
+        let mut begin = 0;
+        for run in batch.chunk_by(|_, next| !next.begins) {
+            // Most begin with something new, and that is all there is to know of them.
+            if is_there(&run[0]) {
+                let known: HashSet<u64> =
+                    before.values().flat_map(|batch| &batch.messages).map(|known| known.digest).collect();
+                let there = run.iter().take_while(|message| known.contains(&message.digest)).count();
+                repeats.extend(begin..begin + there);
+            }
+            begin += run.len();
+        }
+        repeats
     }
 
-    /// Remembers messages that are stored now. Of topics that nothing was stored of for long
-    /// fewer are kept.
-    pub(super) fn remember(&mut self, topic: &Topic, batch: impl IntoIterator<Item = Identity>) {
+    /// Remembers the messages of a batch with this label that is stored now, those that were there before
+    /// included, in place of the one before; or, if it `continues` that, besides it. The batches that were
+    /// stored the longest time ago are forgotten.
+    pub(super) fn remember(&mut self, topic: &Topic, label: u32, messages: Vec<Identity>, continues: bool) {
         self.clock += 1;
         if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), Window::default());
+            self.topics.insert(topic.clone(), HashMap::new());
         }
-        let Some(window) = self.topics.get_mut(topic) else { return };
-        window.used = self.clock;
-        let before = window.digests.len();
-        for identity in batch {
-            window.push(identity, self.limits.0.min(self.limits.1));
+        let Some(batches) = self.topics.get_mut(topic) else { return };
+        if !continues {
+            // What is stored once more may come under another label than the first time.
+            let unsure = messages.first().is_some_and(|first| !first.is_sure());
+            batches.retain(|_, batch| {
+                let again = (unsure || batch.has_unsure()) && batch.begins_in(&messages);
+                self.held -= if again { batch.messages.len() } else { 0 };
+                !again
+            });
         }
-        self.held = self.held + window.digests.len() - before;
-        // None gives way down to nothing: topics that take turns would drive each other out.
-        let spared = self.limits.1 / (2 * self.topics.len());
-        while self.held > self.limits.1 {
-            let windows = self.topics.values_mut().filter(|window| window.digests.len() > spared);
-            let Some(oldest) = windows.min_by_key(|window| window.used) else { return };
-            let count = (self.held - self.limits.1).min(oldest.digests.len() - spared);
-            (0..count).for_each(|_| oldest.pop());
-            self.held -= count;
+        let batch = batches.entry(label).or_default();
+        self.held -= batch.messages.len();
+        if continues {
+            batch.messages.extend(messages);
+        } else {
+            batch.messages = messages;
         }
+        self.held += batch.messages.len();
+        batch.used = self.clock;
+        while self.held > self.limit && self.forget_oldest() {}
     }
 
-    /// Every topic with its window, the longest unused first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Topic, &Window)> {
-        let mut topics: Vec<_> = self.topics.iter().collect();
-        topics.sort_by_key(|(_, window)| window.used);
-        topics.into_iter()
+    /// Forgets the batch that was stored the longest time ago, unless it is the only one.
+    fn forget_oldest(&mut self) -> bool {
+        let all = self.topics.iter().flat_map(|(topic, batches)| {
+            batches.iter().map(move |(label, batch)| (batch.used, topic, *label))
+        });
+        let oldest = all.min_by_key(|(used, ..)| *used).filter(|(used, ..)| *used < self.clock);
+        let Some((_, topic, label)) = oldest.map(|(used, topic, label)| (used, topic.clone(), label)) else {
+            return false;
+        };
+        if let Some(batches) = self.topics.get_mut(&topic) {
+            self.held -= batches.remove(&label).map_or(0, |batch| batch.messages.len());
+            if batches.is_empty() {
+                self.topics.remove(&topic);
+            }
+        }
+        true
+    }
+
+    /// Every batch with its topic, that which was stored the longest time ago first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Topic, &[Identity])> {
+        let mut batches: Vec<_> = self
+            .topics
+            .iter()
+            .flat_map(|(topic, batches)| batches.values().map(move |batch| (topic, batch)))
+            .collect();
+        batches.sort_by_key(|(_, batch)| batch.used);
+        batches.into_iter().map(|(topic, batch)| (topic, batch.messages.as_slice()))
     }
 
     /// How many messages are remembered.
@@ -128,63 +184,17 @@ impl Windows {
     }
 }
 
-impl Window {
-    fn repeats(&self, batch: &[Identity]) -> Vec<usize> {
-        // Built for batches with unsure messages alone: they match whatever the label was.
-        let mut digests: Option<HashSet<u64>> = None;
-        let mut repeat = |identity: &Identity| {
-            if identity.partition == UNSURE {
-                digests
-                    .get_or_insert_with(|| self.digests.iter().copied().collect())
-                    .contains(&identity.digest)
-            } else {
-                self.known.contains(&identity.key())
-                    || self.unsure > 0 && self.known.contains(&identity.digest)
-            }
-        };
-        batch.iter().enumerate().filter(|(_, identity)| repeat(identity)).map(|(index, _)| index).collect()
+impl Batch {
+    fn has_unsure(&self) -> bool {
+        // They stand at the beginning.
+        self.messages.first().is_some_and(|first| !first.is_sure())
     }
 
-    fn push(&mut self, identity: Identity, limit: usize) {
-        if self.digests.len() >= limit {
-            self.pop();
-        }
-        self.known.insert(identity.key());
-        self.unsure += usize::from(identity.partition == UNSURE);
-        self.digests.push_back(identity.digest);
-        self.partitions.push_back(identity.partition);
-    }
-
-    fn pop(&mut self) {
-        if let (Some(digest), Some(partition)) = (self.digests.pop_front(), self.partitions.pop_front()) {
-            self.known.remove(&Identity { digest, partition }.key());
-            self.unsure -= usize::from(partition == UNSURE);
-        }
-    }
-
-    /// The messages, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Identity> + '_ {
-        let identity =
-            |(digest, partition): (&u64, &u32)| Identity { digest: *digest, partition: *partition };
-        self.digests.iter().zip(&self.partitions).map(identity)
-    }
-}
-
-/// Digests are as good as hashes.
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = XxHash3_64::oneshot(bytes);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+    /// Whether one of its runs begins among other messages.
+    fn begins_in(&self, messages: &[Identity]) -> bool {
+        let begins =
+            self.messages.iter().enumerate().filter(|(index, message)| *index == 0 || message.begins);
+        begins.into_iter().any(|(_, begin)| messages.iter().any(|message| message.matches(begin)))
     }
 }
 
@@ -209,49 +219,79 @@ mod tests {
         ("s".into(), name.into())
     }
 
+    /// Hands a batch over, and tells which of its messages were repeats.
+    fn hand_over(windows: &mut Windows, label: u32, offsets: &[u64]) -> Vec<usize> {
+        let batch = Identity::of_all(label, &messages(offsets, 0));
+        let repeats = windows.repeats(&topic("t"), &batch);
+        if repeats.len() < batch.len() {
+            windows.remember(&topic("t"), label, batch, false);
+        }
+        repeats
+    }
+
+    const NONE: [usize; 0] = [];
+
     #[test]
-    fn the_same_messages_are_repeats_and_those_of_a_topic_made_anew_are_not() {
-        let mut windows = Windows::new(100, 1000);
-        windows.remember(&topic("t"), Identity::of_all(1, &messages(&[0, 1, 2], 0)));
-        let again = Identity::of_all(1, &messages(&[1, 2, 3], 0));
-        assert_eq!(windows.repeats(&topic("t"), &again), [0, 1]);
-        assert!(windows.repeats(&topic("u"), &again).is_empty());
-        assert!(
-            windows.repeats(&topic("t"), &Identity::of_all(1, &messages(&[0, 1, 2], 1 << 90))).is_empty()
-        );
+    fn the_last_batch_of_a_partition_is_recognised_however_it_is_cut() {
+        let mut windows = Windows::new(1000);
+        hand_over(&mut windows, 1, &[0, 1, 2, 3]);
+        hand_over(&mut windows, 1, &[4, 5, 6, 7]);
+        assert_eq!(hand_over(&mut windows, 1, &[4, 5, 6, 7]), [0, 1, 2, 3]);
+        assert_eq!(hand_over(&mut windows, 1, &[4, 5]), [0, 1]);
+        assert_eq!(hand_over(&mut windows, 1, &[6, 7, 8]), [0, 1]);
+        assert_eq!(hand_over(&mut windows, 1, &[6, 7, 8]), [0, 1, 2]);
+        assert_eq!(hand_over(&mut windows, 1, &[9]), NONE);
+        let anew = Identity::of_all(1, &messages(&[9, 10], 1 << 90));
+        assert_eq!(windows.repeats(&topic("t"), &anew), NONE, "a topic that was made anew");
+        assert_eq!(windows.repeats(&topic("u"), &Identity::of_all(1, &messages(&[9], 0))), NONE);
+    }
+
+    #[test]
+    fn what_begins_further_back_is_a_replay_whole_and_to_its_end() {
+        for count in [1, 2, 3, 5, 7, 10, 20] {
+            let mut windows = Windows::new(1000);
+            let all: Vec<u64> = (0..20).collect();
+            all.chunks(5).for_each(|batch| assert_eq!(hand_over(&mut windows, 1, batch), NONE));
+            all.chunks(count)
+                .for_each(|batch| assert_eq!(hand_over(&mut windows, 1, batch), NONE, "{count}"));
+        }
     }
 
     #[test]
     fn the_label_counts_where_it_is_sure() {
-        let mut windows = Windows::new(100, 1000);
-        windows.remember(&topic("t"), Identity::of_all(1, &messages(&[0, 1, 2], 0)));
-        assert!(windows.repeats(&topic("t"), &Identity::of_all(2, &messages(&[0, 1, 2], 0))).is_empty());
-
+        let mut windows = Windows::new(1000);
+        assert_eq!(hand_over(&mut windows, 1, &[0, 1, 2]), NONE);
+        assert_eq!(hand_over(&mut windows, 2, &[0, 1, 2]), NONE);
         // Two of one partition, then one of another: cut in another way, the first two have another label.
-        windows.remember(&topic("m"), Identity::of_all(2, &messages(&[7, 8, 3], 0)));
-        assert_eq!(windows.repeats(&topic("m"), &Identity::of_all(1, &messages(&[7, 8], 0))), [0, 1]);
-        assert!(windows.repeats(&topic("m"), &Identity::of_all(1, &messages(&[3], 0))).is_empty());
-        assert_eq!(windows.repeats(&topic("m"), &Identity::of_all(2, &messages(&[3], 0))), [0]);
-        // The other way round: stored apart, handed over again in one batch.
-        assert_eq!(
-            windows.repeats(&topic("t"), &Identity::of_all(5, &messages(&[0, 1, 2, 9], 0))),
-            [0, 1, 2]
-        );
+        assert_eq!(hand_over(&mut windows, 2, &[7, 8, 3]), NONE);
+        assert_eq!(hand_over(&mut windows, 1, &[7, 8]), [0, 1]);
+        assert_eq!(hand_over(&mut windows, 2, &[3]), [0]);
+        assert_eq!(hand_over(&mut windows, 5, &[3]), NONE);
+        // The other way round: stored apart, handed over again in one batch, with something new of each.
+        assert_eq!(hand_over(&mut windows, 1, &[9, 10]), NONE);
+        assert_eq!(hand_over(&mut windows, 2, &[9, 10, 11, 3, 4]), [0, 1, 3]);
+        assert_eq!(hand_over(&mut windows, 2, &[9, 10, 11, 3, 4]), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_replay_goes_on_where_its_batches_mix_partitions() {
+        let mut windows = Windows::new(1000);
+        assert_eq!(hand_over(&mut windows, 1, &[90, 91, 92, 93]), NONE);
+        assert_eq!(hand_over(&mut windows, 2, &[88, 89, 90, 91, 5]), NONE);
+        assert_eq!(hand_over(&mut windows, 2, &[92, 93, 94, 6]), NONE);
     }
 
     #[test]
     fn windows_are_bounded() {
-        let mut windows = Windows::new(10, 25);
+        let mut windows = Windows::new(25);
+        let batch = Identity::of_all(1, &messages(&(0..10).collect::<Vec<_>>(), 0));
         for name in ["a", "b", "c"] {
-            let offsets: Vec<u64> = (0..30).collect();
-            windows.remember(&topic(name), Identity::of_all(1, &messages(&offsets, 0)));
+            windows.remember(&topic(name), 1, batch.clone(), false);
         }
-        assert_eq!(windows.held(), 25);
-        let newest = Identity::of_all(1, &messages(&(20..30).collect::<Vec<_>>(), 0));
-        assert_eq!(windows.repeats(&topic("a"), &newest), [5, 6, 7, 8, 9], "the longest unused gave way");
-        assert_eq!(windows.repeats(&topic("b"), &newest).len(), 10);
-        let older = Identity::of_all(1, &messages(&(0..20).collect::<Vec<_>>(), 0));
-        assert!(windows.repeats(&topic("c"), &older).is_empty());
-        assert_eq!(windows.topics.values().map(|window| window.known.len()).sum::<usize>(), 25);
+        assert_eq!((windows.held(), windows.topics.len()), (20, 2), "the one before the others gave way");
+        assert_eq!(windows.repeats(&topic("b"), &batch).len(), 10);
+        let large = Identity::of_all(1, &messages(&(0..100).collect::<Vec<_>>(), 0));
+        windows.remember(&topic("d"), 1, large, false);
+        assert_eq!((windows.held(), windows.topics.len()), (100, 1));
     }
 }

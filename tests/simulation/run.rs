@@ -138,9 +138,9 @@ impl Run {
             // Of no life but this one: the runtime ends with it.
             tokio::spawn(async move {
                 sleep(from).await;
-                disk.fail_writes(true);
+                disk.is_full(true);
                 sleep(to - from).await;
-                disk.fail_writes(false);
+                disk.is_full(false);
             });
         }
         let feed = self.feed(clock);

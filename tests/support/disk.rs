@@ -41,6 +41,7 @@ pub(crate) enum Left {
 pub(crate) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a fault that can be on
 struct Inner {
     files: BTreeMap<u64, Content>,
     names: BTreeMap<String, u64>,
@@ -109,12 +110,13 @@ impl Disk {
         self.lock().sync_time = time;
     }
 
-    /// No write finds space, until it does.
-    pub(crate) fn fail_writes(&self, full: bool) {
+    /// No file can grow, until it can.
+    pub(crate) fn is_full(&self, full: bool) {
         self.lock().full = full;
     }
 
     /// Nothing fails any more.
+    #[allow(dead_code)] // by some of those who have this disk
     pub(crate) fn heal(&self) {
         let mut inner = self.lock();
         (inner.fault, inner.full) = (None, false);
@@ -124,15 +126,16 @@ impl Disk {
         self.lock().unreadable = unreadable;
     }
 
-    /// Who is told when a fault is a crash.
-    pub(crate) fn on_crash(&self, told: Arc<Notify>) {
-        self.lock().on_crash = Some(told);
-    }
-
     /// No file is opened, for want of descriptors, until it is.
     #[cfg(unix)]
     pub(crate) fn fail_opens(&self, short: bool) {
         self.lock().short = short;
+    }
+
+    /// Who is told when a fault is a crash.
+    #[allow(dead_code)] // by some of those who have this disk
+    pub(crate) fn on_crash(&self, told: Arc<Notify>) {
+        self.lock().on_crash = Some(told);
     }
 
     pub(crate) fn crashed(&self) -> bool {
@@ -350,7 +353,11 @@ impl Files for Folder {
 impl File {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut inner = self.0.lock();
-        if inner.full && matches!(change, Change::Write(..)) {
+        let length = inner.files.get(&self.1).map_or(0, |content| content.now.len() as u64);
+        if inner.full
+            && let Change::Write(position, bytes) = &change
+            && position + bytes.len() as u64 > length
+        {
             return Err(ErrorKind::StorageFull.into());
         }
         let (change, failed) = match (inner.operate(), change) {

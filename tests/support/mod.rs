@@ -7,5 +7,6 @@ pub mod endpoint;
 pub mod nginx;
 pub mod plugin;
 pub mod random;
+pub mod spooled;
 pub mod weather;
 pub mod worker;

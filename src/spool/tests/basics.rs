@@ -86,6 +86,22 @@ fn repeats_are_not_stored_again_and_a_topic_made_anew_is() {
 }
 
 #[test]
+fn what_came_together_with_repeats_is_known_with_them_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let reopened = || open(folder.path());
+    accept(&reopened(), "t", 0..10).unwrap();
+    // The host knew of none of it, and cuts it in another way.
+    assert_eq!(accept(&reopened(), "t", 0..4).unwrap(), Accepted { stored: 0, repeats: 4 });
+    assert_eq!(accept(&reopened(), "t", 4..15).unwrap(), Accepted { stored: 5, repeats: 6 });
+    // It did not come to know of that, either.
+    assert_eq!(accept(&reopened(), "t", 4..7).unwrap(), Accepted { stored: 0, repeats: 3 });
+    assert_eq!(accept(&reopened(), "t", 7..16).unwrap(), Accepted { stored: 1, repeats: 8 });
+    assert_eq!(accept(&reopened(), "t", 16..17).unwrap(), Accepted { stored: 1, repeats: 0 });
+    // A replay.
+    assert_eq!(accept(&reopened(), "t", 7..17).unwrap(), Accepted { stored: 10, repeats: 0 });
+}
+
+#[test]
 fn repeats_are_recognised_when_their_segments_are_long_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path());
@@ -103,7 +119,7 @@ fn repeats_are_recognised_when_their_segments_are_long_deleted() {
     drop(spool);
     spool = open(folder.path());
     assert_eq!(accept(&spool, "early", 0..20).unwrap().repeats, 20);
-    assert_eq!(accept_of(&spool, "t", 190..201, 20_000, 1).unwrap().stored, 1);
+    assert_eq!(accept_of(&spool, "t", 199..201, 20_000, 1).unwrap().stored, 1);
 }
 
 #[test]
@@ -363,7 +379,7 @@ async fn a_record_of_an_earlier_release_is_as_old_as_the_spool_is_open() {
     let mut bytes = fs::read(&path).unwrap();
     let at = memchr::memmem::rfind(&bytes, &format::MARKER).unwrap();
     let header = format::Header::parse(&bytes[at..], 1, at as u64).unwrap();
-    let untimed = format::Header { timed: false, ..header };
+    let untimed = format::Header { flags: 0, ..header };
     bytes[at..at + format::PREFIX].copy_from_slice(&untimed.bytes(1, at as u64));
     fs::write(&path, bytes).unwrap();
     tokio::time::advance(Duration::from_secs(1000)).await;

@@ -118,7 +118,9 @@ fn a_spool_cut_off_anywhere_keeps_all_whole_records_before() {
             for damage in &recovery.damages {
                 assert!(damage.tail, "{damage}");
             }
-            assert_eq!(accept(&spool, "t", 5..7).unwrap().repeats, if t.len() > 1 { 2 } else { 0 });
+            if let Some(last) = t[1..].last() {
+                assert_eq!(accept(&spool, "t", last.clone()).unwrap().repeats, last.len());
+            }
             drop(spool);
             let (_, recovery) = Spool::start(disk.files(), None, &roomy()).unwrap();
             assert_eq!(recovery.damages, []);

@@ -1,6 +1,6 @@
 //! Random runs against a model that knows what should be there.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use super::{
     disk::{Disk, Left},
@@ -27,6 +27,23 @@ fn random_runs_hold_what_the_model_holds() {
     }
 }
 
+/// What a host hands over, and how many messages of it are repeats.
+fn handed_over(random: &mut Random, next: u64, begin: (u64, u64)) -> (Range<u64>, u64) {
+    match random.below(8) {
+        // From somewhere in the last batch on, as after a crash.
+        0..2 => {
+            let first = begin.0 + random.below(next - begin.0 + 1);
+            (first..next + random.below(6), next - first)
+        }
+        // From further back, as a replay that was asked for.
+        2 if begin.1 > 0 => {
+            let first = random.below(begin.1);
+            (first..first + random.below(12), 0)
+        }
+        _ => (next..next + random.below(6), 0),
+    }
+}
+
 fn run(seed: u64) {
     let mut random = Random(seed);
     let tight = Options { max_bytes: 96 * 1024, ..options(Path::new("in memory")) };
@@ -35,16 +52,17 @@ fn run(seed: u64) {
     // Of each topic the records, by sequence, with their unsettled offsets.
     let mut model: BTreeMap<(&str, u64), Vec<u64>> = BTreeMap::new();
     let mut next: BTreeMap<&str, u64> = BTreeMap::new();
+    // Where the last batch of each topic began, and those that it continued.
+    let mut begin: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for step in 0..400 {
         let topic = TOPICS[usize::try_from(random.below(3)).unwrap()];
         let context = format!("seed {seed}, step {step}, {topic}");
         match random.below(20) {
             0..9 => {
-                let first = next.entry(topic).or_default();
-                // Now and then some that were there before.
-                let repeats = if random.below(4) == 0 { random.below(10).min(*first) } else { 0 };
-                let new = random.below(6);
-                let offsets = *first - repeats..*first + new;
+                let next = next.entry(topic).or_default();
+                let begin = begin.entry(topic).or_default();
+                let (offsets, repeats) = handed_over(&mut random, *next, *begin);
+                let new = offsets.end - offsets.start - repeats;
                 match accept_of(
                     &spool,
                     topic,
@@ -59,15 +77,19 @@ fn run(seed: u64) {
                             "{context}"
                         );
                         if new > 0 {
+                            *begin = (offsets.start, if repeats > 0 { begin.1 } else { offsets.start });
                             // Sequences are the business of the spool; that they ascend is checked below.
                             let known = model.range((topic, 0)..=(topic, u64::MAX)).next_back();
                             let after = known.map_or(0, |((_, sequence), _)| *sequence);
                             let record = spool.next(&lane(topic), after).unwrap().expect(&context);
-                            model.insert((topic, record.sequence), (*first..offsets.end).collect());
+                            model.insert(
+                                (topic, record.sequence),
+                                (offsets.start + repeats..offsets.end).collect(),
+                            );
+                            *next = offsets.end;
                         }
-                        *first = offsets.end;
                     }
-                    Err(SpoolError::Full { .. }) => {}
+                    Err(SpoolError::Full { .. } | SpoolError::OverShare { .. }) => {}
                     Err(why) => panic!("{context}: {why}"),
                 }
             }

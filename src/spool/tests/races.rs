@@ -5,9 +5,9 @@ use std::{io::ErrorKind, path::Path, time::Duration};
 use super::{
     disk::{Disk, Fault, Left},
     faults::start,
-    support::{accept, accept_of, lane, options, records},
+    support::{accept, accept_here, accept_of, lane, options, records},
 };
-use crate::spool::{Options, Spool, SpoolError};
+use crate::spool::{Options, Spool, SpoolError, WhenFull};
 
 /// Segments of 16 KiB.
 fn tight() -> Options {
@@ -154,19 +154,83 @@ fn a_full_disk_gets_its_space_back_from_what_is_settled() {
         accept_of(&spool, "t", offset..=offset, 5000, 1).unwrap();
     }
     let before = disk.names().len();
-    disk.fail_writes(true);
+    disk.is_full(true);
     for sequence in 1..=8 {
-        let why = spool.settle_all(&lane("t"), sequence).unwrap_err();
-        assert!(why.to_string().contains("000000000003.log"), "{why}");
+        spool.settle_all(&lane("t"), sequence).unwrap();
     }
     assert!(before == 3 && disk.names() == ["000000000003.log"], "{before}, {:?}", disk.names());
     assert_eq!(records(&spool, "t"), [[8]]);
-    accept(&spool, "t", 9..10).unwrap_err();
-    disk.fail_writes(false);
+    let why = accept(&spool, "t", 9..10).unwrap_err();
+    assert!(matches!(why, SpoolError::NoSpace(_)), "{why}");
+    // What stood in the last segment is marked where it stands.
+    assert_eq!(records(&start(&disk.after(Left::All), &tight()), "t"), [[8]]);
+    disk.is_full(false);
     accept(&spool, "t", 9..10).unwrap();
     let stopped = start(&disk.after(Left::Nothing), &tight());
-    // The progress of what stood in the last segment had no place.
     assert_eq!(records(&stopped, "t").last().unwrap(), &[9]);
+}
+
+#[test]
+fn a_disk_that_is_full_at_open_gets_its_space_back_and_what_is_settled_stays_so() {
+    let disk = Disk::default();
+    let spool = start(&disk, &tight());
+    for offset in 0..9 {
+        accept_of(&spool, if offset == 7 { "u" } else { "t" }, offset..=offset, 4000, 1).unwrap();
+    }
+    let all: Vec<String> = disk.names();
+    drop(spool);
+    disk.is_full(true);
+    let spool = start(&disk, &tight());
+    let why = accept_of(&spool, "t", 9..=9, 4000, 1).unwrap_err();
+    assert!(matches!(why, SpoolError::NoSpace(_)), "{why}");
+    for sequence in 1..=7 {
+        spool.settle_all(&lane("t"), sequence).unwrap();
+        // At any moment, nothing comes again when the process stops.
+        let left: Vec<Vec<u64>> = [0, 1, 2, 3, 4, 5, 6, 8]
+            .into_iter()
+            .skip(usize::try_from(sequence).unwrap())
+            .map(|offset| vec![offset])
+            .collect();
+        let stopped = start(&disk.after(Left::All), &tight());
+        assert_eq!((records(&stopped, "t"), records(&stopped, "u")), (left, vec![vec![7]]), "{sequence}");
+    }
+    assert_eq!((all.len(), disk.names()), (3, all[2..].to_vec()));
+    spool.settle_all(&lane("u"), 1).unwrap();
+    assert!(accept(&spool, "t", 9..10).is_err());
+    assert_eq!(records(&start(&disk.after(Left::All), &tight()), "t"), [[8]]);
+    spool.settle_all(&lane("t"), 8).unwrap();
+    drop(spool);
+    let spool = start(&disk, &tight());
+    assert_eq!(spool.usage().messages, 0);
+    assert!(accept(&spool, "t", 9..10).is_err(), "something else has all the space");
+    assert_eq!(disk.names(), [""; 0], "and the last segment was of no more use");
+    disk.is_full(false);
+    accept(&spool, "t", 9..10).unwrap();
+    assert_eq!(records(&start(&disk.after(Left::Nothing), &tight()), "t"), [[9]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn consume_waits_while_the_disk_is_full_until_it_is_not() {
+    let disk = Disk::default();
+    let blocking = Options { when_full: WhenFull::Block, ..tight() };
+    let spool = start(&disk, &blocking);
+    accept_here(&spool, "t", 0..1, 0, 1).await.unwrap();
+    disk.is_full(true);
+    let began = tokio::time::Instant::now();
+    let (stored, ()) = tokio::join!(accept_here(&spool, "t", 1..2, 0, 1), async {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        // Somebody else frees space, and tells nobody.
+        disk.is_full(false);
+    });
+    assert_eq!(stored.unwrap().stored, 1);
+    assert!((100..102).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    disk.is_full(true);
+    let (refused, ()) = tokio::join!(accept_here(&spool, "t", 2..3, 0, 1), async {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        spool.close_begins();
+    });
+    assert!(matches!(refused, Err(SpoolError::Closing)), "{refused:?}");
+    assert_eq!(records(&spool, "t"), [[0], [1]]);
 }
 
 #[test]
@@ -215,4 +279,46 @@ fn what_a_killed_process_had_no_time_to_sync_is_synced_before_it_counts_as_store
         let stopped = start(&disk.after(Left::Nothing), &tight());
         assert_eq!(records(&stopped, "t"), [[0, 1, 2]], "stopped at {operation}, then {again:?}");
     }
+}
+
+#[test]
+fn a_stuck_topic_leaves_room_for_those_that_go_on() {
+    const HEALTHY: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    for max_bytes in [64 * 1024, 256 * 1024, 4 * 1024 * 1024] {
+        let disk = Disk::default();
+        let options = Options { max_bytes, ..tight() };
+        let spool = start(&disk, &options);
+        let size = usize::try_from(max_bytes / 200).unwrap();
+        let (mut stuck, mut refused) = (0, 0);
+        for round in 0..300 {
+            match accept_of(&spool, "stuck", stuck..=stuck, size, 1) {
+                Ok(_) => stuck += 1,
+                Err(SpoolError::OverShare { .. }) => refused += 1,
+                Err(why) => panic!("{max_bytes}: {why}"),
+            }
+            for topic in HEALTHY {
+                accept_of(&spool, topic, round..=round, size, 1)
+                    .unwrap_or_else(|why| panic!("{max_bytes}, round {round}, {topic}: {why}"));
+            }
+            for topic in HEALTHY {
+                spool.settle_all(&lane(topic), round + 1).unwrap();
+            }
+        }
+        // It has the most that it can have while others have something, but for what is garbage until it is worth the while.
+        assert!((70..150).contains(&stuck) && refused > 100, "{max_bytes}: {stuck}");
+        assert!(spool.usage().bytes <= max_bytes);
+        // When one of its own is settled it goes on.
+        for sequence in 1..=stuck {
+            spool.settle_all(&lane("stuck"), sequence).unwrap();
+        }
+        accept_of(&spool, "stuck", stuck..=stuck, size, 1).unwrap();
+    }
+}
+
+#[test]
+fn one_topic_alone_has_the_whole_spool() {
+    let spool = start(&Disk::default(), &tight());
+    let stored =
+        (0..1000).take_while(|offset| accept_of(&spool, "t", *offset..=*offset, 2000, 1).is_ok()).count();
+    assert!(stored >= 25, "{stored}");
 }
