@@ -3,10 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,7 +11,7 @@ use iggy_connector_http_sink::{HttpSink, world::World};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata};
 use serde_json::json;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -55,7 +52,7 @@ struct Feed {
     random: Arc<Mutex<Random>>,
     disk: Disk,
     clock: Clock,
-    closing: Arc<AtomicBool>,
+    closing: watch::Sender<bool>,
 }
 
 impl Run {
@@ -171,7 +168,7 @@ impl Run {
             random: self.random.clone(),
             disk: self.disk.clone(),
             clock,
-            closing: Arc::default(),
+            closing: watch::Sender::new(false),
         }
     }
 
@@ -249,14 +246,14 @@ impl Run {
         };
         if timeout(patience, all_ended).await.is_err() {
             self.violation(format!("not everything has an end {patience:?} after the last open"));
-            feed.closing.store(true, SeqCst);
+            feed.closing.send_replace(true);
         }
         // What must not come any more has time to come.
         sleep(Duration::from_mins(2)).await;
     }
 
     async fn close(&self, sink: Arc<HttpSink>, feed: &Feed, mut feeders: JoinSet<()>) {
-        feed.closing.store(true, SeqCst);
+        feed.closing.send_replace(true);
         let begun = Instant::now();
         let within = sink.begin_close();
         let all_return = async { while feeders.join_next().await.is_some() {} };
@@ -289,9 +286,11 @@ impl Feed {
         loop {
             let next = self.positions.lock().unwrap()[topic];
             let Some(batch) = self.scenario.batches[topic].get(next) else { return };
-            sleep(Duration::from_millis(batch.pause)).await;
-            if self.closing.load(SeqCst) {
-                return;
+            let mut closing = self.closing.subscribe();
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => return,
+                () = sleep(Duration::from_millis(batch.pause)) => {}
             }
             let before = {
                 let mut random = self.random.lock().unwrap();
