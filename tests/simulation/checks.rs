@@ -294,6 +294,7 @@ impl Checks<'_> {
             || scenario.faults()
             || scenario.body_limit.is_some()
             || scenario.has("rate_limit")
+            || scenario.has("max_payload_size_bytes")
             || scenario.max_retry_duration() < Duration::from_mins(2)
             || scenario.messages().any(lonely)
         {

@@ -245,7 +245,7 @@ impl Run {
             }
         };
         if timeout(patience, all_ended).await.is_err() {
-            self.violation(format!("not everything has an end {patience:?} after the last open"));
+            // The checks say what has none, and whether it may.
             feed.closing.send_replace(true);
         }
         // What must not come any more has time to come.
