@@ -83,9 +83,12 @@ fn places(
     // Bodies of one lane do not share messages, and all messages of a body are of one lane.
     let body_of: HashMap<usize, &Vec<usize>> =
         before.iter().flat_map(|body| body.iter().map(move |message| (*message, body))).collect();
+    let lane: Vec<usize> = lane.into_iter().collect();
     let mut begins = false;
     let mut places = Vec::new();
-    for message in lane {
+    // Messages up to this one in the lane have their place already, unless they are in a body.
+    let mut placed = 0;
+    for (at, &message) in lane.iter().enumerate() {
         match state(message) {
             MessageState::Open => {}
             MessageState::Settled => {
@@ -95,6 +98,9 @@ fn places(
             MessageState::Elsewhere => continue,
         }
         let Some(body) = body_of.get(&message) else {
+            if at < placed {
+                continue;
+            }
             places.push(Place { message, begins });
             begins = false;
             continue;
@@ -102,6 +108,12 @@ fn places(
         // The whole body stands where its first open message does.
         let mut open = body.iter().copied().filter(|message| state(*message) == MessageState::Open);
         if open.next() == Some(message) {
+            // What stands between its messages and is not in it was refused, and has its end before they are sent.
+            let end = body.last().map_or(at, |last| lane.partition_point(|message| message <= last));
+            let between = lane[at..end].iter().copied().filter(|message| !body_of.contains_key(message));
+            let refused = between.filter(|message| state(*message) == MessageState::Open);
+            places.extend(refused.map(|message| Place { message, begins: false }));
+            placed = end;
             places.push(Place { message, begins: true });
             places.extend(open.map(|message| Place { message, begins: false }));
             begins = true;
@@ -211,6 +223,7 @@ mod tests {
     #[test]
     fn what_was_sent_together_is_sent_together_again() {
         let bodies = planned(|_| MessageState::Open, &[vec![12, 13], vec![16, 18]]);
-        assert_eq!(bodies, [vec![10, 11], vec![12, 13], vec![14, 15], vec![16, 18], vec![17, 19]]);
+        // 17 was refused, and is so again before the body behind it is sent.
+        assert_eq!(bodies, [vec![10, 11], vec![12, 13], vec![14, 15, 17], vec![16, 18], vec![19]]);
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     config::Ordering,
     pipeline::Pipeline,
     plan,
-    settle::{self, Account},
+    settle::Account,
     spool::{LaneKey, Record, Spool, SpoolError},
 };
 
@@ -174,7 +174,6 @@ impl Lanes {
         let progress = InSpool { spool: &self.spool, record, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
-        settle::report(&batch, &account);
         self.pipeline.counters.settled(&account);
         if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
             warn!(

@@ -143,6 +143,10 @@ impl<'b> Ledger<'b> {
         }
         let Some(letters) = self.dead_letters else {
             for (messages, failure) in undelivered {
+                if self.progress.is_some() {
+                    // Once it is written down nobody delivers them any more, so that they are named before.
+                    super::report_failed(self.batch, &messages, &failure);
+                }
                 self.written_down(&messages);
                 together(&mut self.account.undelivered, messages, failure);
             }

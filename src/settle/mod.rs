@@ -17,8 +17,12 @@ use crate::batch::Batch;
 /// Names every message that failed in the log: someone must act.
 pub(crate) fn report(batch: &Batch<'_>, account: &Account) {
     for (messages, failure) in &account.undelivered {
-        error!("{} failed: {failure}", named(batch, messages));
+        report_failed(batch, messages, failure);
     }
+}
+
+fn report_failed(batch: &Batch<'_>, messages: &[usize], failure: &Failure) {
+    error!("{} failed: {failure}", named(batch, messages));
 }
 
 /// Writes down that messages are dead letters now: nothing is lost.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     history::{Call, History, Letter},
-    model::{Id, Message, Nature},
+    model::{Batch, Id, Message, Nature},
     run::Run,
     scenario::Scenario,
 };
@@ -46,6 +46,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     };
     checks.each_message_has_one_end();
     checks.what_is_delivered_is_not_sent_again();
+    checks.replays_are_delivered();
     checks.lanes_are_in_order();
     checks.a_key_is_of_one_body();
     checks.bodies_outlive_a_crash();
@@ -118,11 +119,48 @@ impl Checks<'_> {
             if count == 0 && ends.failed.is_empty() && !self.may_be_lost(id) {
                 self.wrong(format!("{id} has no end"));
             }
-            if count > 1 && self.is_exactly_once() && self.scenario.replays == 0 {
+            let once = self.is_exactly_once() && self.scenario.repeats == 0 && !self.is_replayed(id);
+            if count > 1 && once {
                 self.wrong(format!("{id} has several ends: {ends:?}"));
             }
-            if ends.letters.len() > 1 && self.is_exactly_once() && self.scenario.replays == 0 {
+            if ends.letters.len() > 1 && once {
                 self.wrong(format!("{id} is a dead letter {} times", ends.letters.len()));
+            }
+        }
+    }
+
+    fn is_replayed(&self, id: Id) -> bool {
+        self.history.replayed.iter().any(|(topic, from, to, _)| {
+            let batches = self.scenario.batches[*topic][*from..*to].iter();
+            batches.flat_map(|batch| &batch.messages).any(|message| message.id == id)
+        })
+    }
+
+    /// What somebody wants again comes again, but for what cannot be told from a repeat: the last batch of each label, where
+    /// the replay brings no other with that label before it.
+    fn replays_are_delivered(&mut self) {
+        for (topic, from, to, at) in &self.history.replayed {
+            let batches = &self.scenario.batches[*topic];
+            let mixes =
+                |batch: &Batch| batch.messages.iter().any(|message| message.id.partition != batch.label);
+            if batches.iter().any(mixes) {
+                continue;
+            }
+            for number in *from..*to {
+                let label = batches[number].label;
+                let mut others = (*from..*to).filter(|other| *other != number);
+                if !others.any(|other| batches[other].label == label) {
+                    continue;
+                }
+                for message in &batches[number].messages {
+                    let ends = &self.ends[&message.id];
+                    let delivered = ends.acknowledged.iter().map(|(_, time)| time);
+                    let mut all = delivered.chain(&ends.letters).chain(&ends.failed);
+                    if !all.any(|time| time >= at) && !self.may_be_lost(message.id) {
+                        self.wrong
+                            .push(format!("{} was to come again from {at:?} on, and did not", message.id));
+                    }
+                }
             }
         }
     }
@@ -134,6 +172,9 @@ impl Checks<'_> {
         }
         for arrival in &self.history.arrivals {
             for id in &arrival.ids {
+                if self.is_replayed(*id) {
+                    continue;
+                }
                 let again = self.ends[id]
                     .acknowledged
                     .iter()
@@ -298,6 +339,7 @@ impl Checks<'_> {
             || scenario.faults()
             || scenario.body_limit.is_some()
             || scenario.has("rate_limit")
+            || scenario.has("max_payload_size_bytes")
             || scenario.max_retry_duration() < Duration::from_mins(2)
             || scenario.messages().any(lonely)
         {

@@ -16,8 +16,10 @@ pub(super) struct Scenario {
     pub(super) config: Value,
     /// By topic.
     pub(super) batches: Vec<Vec<Batch>>,
-    /// In how many of a hundred calls an earlier batch comes once more.
-    pub(super) replays: u64,
+    /// In how many of a hundred calls the last batch comes once more, unasked.
+    pub(super) repeats: u64,
+    /// Whether somebody sets the offsets back once.
+    pub(super) replays: bool,
     pub(super) weather: Vec<Weather>,
     pub(super) natures: BTreeMap<Id, Nature>,
     /// How many of a hundred requests fail by accident.
@@ -89,7 +91,8 @@ impl Scenario {
             seed,
             batches,
             natures,
-            replays: if spool && random.percent(30) { 10 } else { 0 },
+            repeats: if spool && random.percent(30) { 10 } else { 0 },
+            replays: spool && random.percent(15),
             weather,
             accidents: if !fair && random.percent(30) { random.between(1, 20) } else { 0 },
             latency: if slow { (50, 800) } else { (1, 20) },

@@ -78,6 +78,7 @@ impl std::fmt::Debug for Shown<'_> {
             .field("accidents", &self.0.accidents)
             .field("latency", &self.0.latency)
             .field("body_limit", &self.0.body_limit)
+            .field("repeats", &self.0.repeats)
             .field("replays", &self.0.replays)
             .field("lives", &self.0.lives)
             .finish()
