@@ -45,3 +45,7 @@ demo *args:
 # Instructions of encoding, held to benches/instructions.toml; `just instructions update` writes it
 instructions how="instructions":
     cargo bench -p iggy_connector_http_sink --bench encode --locked -- {{ how }}
+
+# So many seeds of the simulation (docs/simulation.md), from the first on
+simulate seeds="1000":
+    SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST=0 cargo test --profile simulate --locked -p iggy_connector_http_sink --test simulation nothing_goes_wrong -- --nocapture

@@ -87,7 +87,7 @@ fn places(
     let mut begins = false;
     let mut places = Vec::new();
     // Messages up to this one in the lane have their place already, unless they are in a body.
-    let mut placed = 0;
+    let mut upto = 0;
     for (at, &message) in lane.iter().enumerate() {
         match state(message) {
             MessageState::Open => {}
@@ -98,7 +98,7 @@ fn places(
             MessageState::Elsewhere => continue,
         }
         let Some(body) = body_of.get(&message) else {
-            if at < placed {
+            if at < upto {
                 continue;
             }
             places.push(Place { message, begins });
@@ -113,7 +113,7 @@ fn places(
             let between = lane[at..end].iter().copied().filter(|message| !body_of.contains_key(message));
             let refused = between.filter(|message| state(*message) == MessageState::Open);
             places.extend(refused.map(|message| Place { message, begins: false }));
-            placed = end;
+            upto = end;
             places.push(Place { message, begins: true });
             places.extend(open.map(|message| Place { message, begins: false }));
             begins = true;

@@ -30,6 +30,9 @@ use super::{
 };
 use crate::config::Config;
 
+/// How long one that comes again stays away at least while a probe is on its way.
+const AFTER_PROBE: Duration = Duration::from_millis(100);
+
 /// The gate of one endpoint.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -339,7 +342,8 @@ impl State {
         }
         let breaker = match self.breaker.look(now, None) {
             Admission::NotBefore(time) => Some(time),
-            Admission::AfterProbe => Some(now + self.breaker.wait()),
+            // Its end is told; where it is not, as when the probe is broken off, it is looked at again.
+            Admission::AfterProbe => Some(now + self.breaker.wait().max(AFTER_PROBE)),
             Admission::Go | Admission::Probe => None,
         };
         let paused = self.paused_until.filter(|until| *until > now);

@@ -166,10 +166,6 @@ impl Checks<'_> {
     }
 
     fn what_is_delivered_is_not_sent_again(&mut self) {
-        if self.scenario.replays > 0 {
-            // A replay that was asked for sends all of it again.
-            return;
-        }
         for arrival in &self.history.arrivals {
             for id in &arrival.ids {
                 if self.is_replayed(*id) {
@@ -268,7 +264,8 @@ impl Checks<'_> {
 
     /// With a spool, what was sent together before a crash is sent together after it.
     fn bodies_outlive_a_crash(&mut self) {
-        if !self.scenario.has("spool") || self.scenario.faults() {
+        // What is replayed is cut anew.
+        if !self.scenario.has("spool") || self.scenario.faults() || self.scenario.replays {
             return;
         }
         let mut before: HashMap<Id, Vec<(usize, BTreeSet<Id>)>> = HashMap::new();
@@ -322,7 +319,9 @@ impl Checks<'_> {
         let mut wrong = Vec::new();
         for ((_, key), times) in of_key {
             // Full jitter may draw short waits in a row, and HTTP/2 servers make requests go again at once.
-            if let Some(burst) = times.windows(40).find(|times| times[39] - times[0] < Duration::from_secs(2))
+            if let Some(burst) = times.windows(40).find(|times| {
+                matches!(times, [first, .., last] if last.saturating_sub(*first) < Duration::from_secs(2))
+            })
             {
                 wrong.push(format!("40 requests with the key {key} within 2 s of {:?}", burst[0]));
             }
@@ -340,6 +339,7 @@ impl Checks<'_> {
             || scenario.body_limit.is_some()
             || scenario.has("rate_limit")
             || scenario.has("max_payload_size_bytes")
+            || scenario.config.pointer("/spool/max_bytes").is_some()
             || scenario.max_retry_duration() < Duration::from_mins(2)
             || scenario.messages().any(lonely)
         {

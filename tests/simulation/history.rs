@@ -1,6 +1,6 @@
 //! What happened in a run.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
 use iggy_connector_http_sink::dead_letter::Record;
 
@@ -89,13 +89,12 @@ impl History {
     }
 
     /// Whether a message has an end, as far as requests and the log tell.
-    pub(super) fn ended(&self, batches: &[Vec<Batch>]) -> BTreeMap<Id, ()> {
+    pub(super) fn ended(&self, batches: &[Vec<Batch>]) -> BTreeSet<Id> {
         let acknowledged = self.arrivals.iter().filter(|arrival| arrival.acknowledged.is_some());
-        let mut ended: BTreeMap<Id, ()> =
-            acknowledged.flat_map(|arrival| &arrival.ids).map(|id| (*id, ())).collect();
-        ended.extend(self.letters.iter().map(|letter| (letter.id, ())));
+        let mut ended: BTreeSet<Id> = acknowledged.flat_map(|arrival| &arrival.ids).copied().collect();
+        ended.extend(self.letters.iter().map(|letter| letter.id));
         for failed in &self.failed {
-            ended.extend(failed.candidates(batches).map(|id| (id, ())));
+            ended.extend(failed.candidates(batches));
         }
         ended
     }

@@ -139,7 +139,7 @@ impl Run {
             tokio::spawn(async move {
                 sleep(from).await;
                 disk.is_full(true);
-                sleep(to - from).await;
+                sleep(to.saturating_sub(from)).await;
                 disk.is_full(false);
             });
         }
@@ -236,8 +236,8 @@ impl Run {
             let mut pause = Duration::from_millis(100);
             loop {
                 let mut ended = self.history.lock().unwrap().ended(&self.scenario.batches);
-                ended.extend(on_disk(&self.disk).into_iter().map(|letter| (letter.id, ())));
-                if self.scenario.messages().all(|message| ended.contains_key(&message.id)) {
+                ended.extend(on_disk(&self.disk).into_iter().map(|letter| letter.id));
+                if self.scenario.messages().all(|message| ended.contains(&message.id)) {
                     return;
                 }
                 sleep(pause).await;
