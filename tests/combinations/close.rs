@@ -35,7 +35,7 @@ fn close_settles_four_calls_of_a_thousand_at_an_endpoint_that_hangs() {
         endpoint.wait_for_requests(1, Duration::from_secs(10));
         let began = Instant::now();
         assert_eq!(plugin().close(sink.id), 0);
-        assert!(began.elapsed() < Duration::from_millis(4500), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
         let settled: BTreeSet<u64> = letters(&path).into_iter().collect();
         assert_eq!(settled, (0..4000).collect(), "when close returns");
         (&sink, calls.into_iter().map(|call| call.join().unwrap()).collect::<Vec<_>>())
