@@ -27,6 +27,9 @@ const STORED_AGAIN: Duration = Duration::from_millis(20);
 /// How often it is told that this goes on.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
+/// How much longer than `close_timeout` close waits for messages that are being settled.
+const WRITING: Duration = Duration::from_secs(10);
+
 /// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
 /// at once.
 #[derive(Deserialize)]
@@ -262,7 +265,8 @@ impl Sink for HttpSink {
         if let Some(spooled) = &self.spooled {
             spooled.spool.close_begins();
         }
-        timeout
+        // Requests end in time; where the disk or the machine is slow, letters that are being written are still waited for.
+        timeout + WRITING
     }
 
     async fn close(&mut self) -> Result<(), Error> {

@@ -22,7 +22,7 @@ fn close_settles_four_calls_of_a_thousand_at_an_endpoint_that_hangs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letters");
     let sink = Sink::open(&json!({
-        "url": endpoint.url(), "close_timeout": "4s", "dead_letter": { "path": path },
+        "url": endpoint.url(), "close_timeout": "4s", "concurrency": 4, "dead_letter": { "path": path },
     }));
     let (sink, codes) = thread::scope(|scope| {
         let calls: Vec<_> = (0..4)
@@ -32,10 +32,11 @@ fn close_settles_four_calls_of_a_thousand_at_an_endpoint_that_hangs() {
                 scope.spawn(move || sink.consume(&batch))
             })
             .collect();
-        endpoint.wait_for_requests(1, Duration::from_secs(10));
+        // Each call has begun.
+        endpoint.wait_for_requests(4, Duration::from_secs(10));
         let began = Instant::now();
         assert_eq!(plugin().close(sink.id), 0);
-        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
         let settled: BTreeSet<u64> = letters(&path).into_iter().collect();
         assert_eq!(settled, (0..4000).collect(), "when close returns");
         (&sink, calls.into_iter().map(|call| call.join().unwrap()).collect::<Vec<_>>())
