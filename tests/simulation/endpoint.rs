@@ -67,7 +67,7 @@ pub(super) fn says(scenario: &Scenario, arrival: &Arrival, now: Duration, random
             _ => status(503),
         };
     }
-    if scenario.body_limit.is_some_and(|limit| arrival.body.len() > limit) {
+    if scenario.body_limit.is_some_and(|limit| arrival.body.length > limit) {
         return status(413);
     }
     let nature = arrival.ids.iter().map(|id| scenario.natures[id]).find(|nature| *nature != Nature::Good);

@@ -1,6 +1,11 @@
 //! What happened in a run.
 
-use std::{collections::BTreeSet, fmt::Write, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use iggy_connector_http_sink::dead_letter::Record;
 
@@ -33,7 +38,7 @@ pub(super) struct Arrival {
     pub(super) life: usize,
     pub(super) at: Duration,
     pub(super) key: String,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Digest,
     pub(super) ids: Vec<Id>,
     /// What became of it, for people.
     pub(super) ended: String,
@@ -41,6 +46,21 @@ pub(super) struct Arrival {
     pub(super) taken: Option<Duration>,
     /// When the sink learned that.
     pub(super) acknowledged: Option<Duration>,
+}
+
+/// What tells a body from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Digest {
+    pub(super) length: usize,
+    hash: u64,
+}
+
+impl Digest {
+    pub(super) fn of(body: &[u8]) -> Self {
+        let mut hash = DefaultHasher::new();
+        body.hash(&mut hash);
+        Self { length: body.len(), hash: hash.finish() }
+    }
 }
 
 /// A call of consume.

@@ -30,9 +30,12 @@ impl Id {
 
     /// The messages in a body, whatever its form, in their order.
     pub(super) fn all_in(body: &[u8]) -> Vec<Self> {
-        let text = String::from_utf8_lossy(body);
-        let marked = text.split(MARK).skip(1);
-        marked.filter_map(|rest| Self::parse(rest.split('"').next()?)).collect()
+        let name = |at: usize| {
+            let rest = &body[at + MARK.len()..];
+            let end = memchr::memchr(b'"', rest)?;
+            Self::parse(str::from_utf8(&rest[..end]).ok()?)
+        };
+        memchr::memmem::find_iter(body, MARK).filter_map(name).collect()
     }
 }
 
@@ -103,4 +106,11 @@ pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
     /// What passes before the call, in milliseconds.
     pub(super) pause: u64,
+}
+
+impl Batch {
+    /// Whether it holds messages of another partition than that of its last one.
+    pub(super) fn mixes(&self) -> bool {
+        self.messages.iter().any(|message| message.id.partition != self.label)
+    }
 }

@@ -70,10 +70,11 @@ pub(super) enum End {
 impl Scenario {
     pub(super) fn of(seed: u64) -> Self {
         let random = &mut Random(seed);
-        let config = config(random);
+        let large = random.percent(8);
+        let config = config(random, large);
         let spool = config.get("spool").is_some();
         let letters = config.get("dead_letter").is_some();
-        let batches = batches(random);
+        let batches = batches(random, large);
         let fair = random.percent(50);
         let mut weather = Vec::new();
         if !fair {
@@ -85,14 +86,15 @@ impl Scenario {
             }
         }
         let slow = random.percent(20);
+        let replays = spool && random.percent(15);
         let messages = batches.iter().flatten().flat_map(|batch| &batch.messages);
         let natures = messages.map(|message| (message.id, message.nature)).collect();
         Self {
             seed,
             batches,
             natures,
-            repeats: if spool && random.percent(30) { 10 } else { 0 },
-            replays: spool && random.percent(15),
+            repeats: if spool && !replays && random.percent(30) { 10 } else { 0 },
+            replays,
             weather,
             accidents: if !fair && random.percent(30) { random.between(1, 20) } else { 0 },
             latency: if slow { (50, 800) } else { (1, 20) },
@@ -153,7 +155,7 @@ fn trouble(random: &mut Random) -> Trouble {
 }
 
 /// The shipped defaults, but for what the seed says otherwise.
-fn config(random: &mut Random) -> Value {
+fn config(random: &mut Random, large: bool) -> Value {
     let mut config = json!({ "url": "http://endpoint.test/in" });
     let keys = config.as_object_mut().unwrap();
     let mut set = |key: &str, value: Value| drop(keys.insert(key.to_owned(), value));
@@ -209,9 +211,15 @@ fn config(random: &mut Random) -> Value {
             set(key, values[which].clone());
         }
     };
-    // Half a day of retries is many requests.
-    let long = if spool { 90 } else { 25 };
-    sometimes(long, "max_retry_duration", &[json!("3s"), json!("30s"), json!("2m"), json!("10m")]);
+    // Half a day of retries is many requests, and more so when they are large.
+    let short = if large {
+        100
+    } else if spool {
+        95
+    } else {
+        25
+    };
+    sometimes(short, "max_retry_duration", &[json!("3s"), json!("30s"), json!("2m"), json!("10m")]);
     sometimes(20, "max_retries", &[json!(0), json!(1), json!(6)]);
     sometimes(15, "retry_delay", &[json!("50ms"), json!("200ms"), json!("3s")]);
     sometimes(15, "retry_jitter", &[json!("none"), json!("bounded")]);
@@ -231,14 +239,13 @@ fn config(random: &mut Random) -> Value {
     config
 }
 
-fn batches(random: &mut Random) -> Vec<Vec<Batch>> {
+fn batches(random: &mut Random, large: bool) -> Vec<Vec<Batch>> {
     let topics = random.between(1, 4);
     let partitions = random.between(1, 3);
     let mixed = random.percent(35);
     // Of a hundred messages so many are trouble, in so many topics.
     let trouble = if random.percent(60) { random.between(1, 12) } else { 0 };
     let troubled = random.between(1, topics);
-    let large = random.percent(8);
     let mut all = Vec::new();
     for topic in 0..u8::try_from(topics).unwrap() {
         let mut next: BTreeMap<u32, u64> = BTreeMap::new();

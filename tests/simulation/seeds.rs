@@ -171,7 +171,9 @@ fn nothing_goes_wrong() {
                     let (well, printed) = in_process(first + from, count);
                     done.fetch_add(count, SeqCst);
                     if !well {
-                        found.lock().unwrap().push(report(first + from, count, &printed));
+                        let report = report(first + from, count, &printed);
+                        println!("{report}\n");
+                        found.lock().unwrap().push(report);
                         // Where they are counted, all of them are wanted.
                         stop.store(number(SEEDS).is_none(), SeqCst);
                     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     disk::Disk,
     endpoint::{Says, says},
-    history::{Arrival, BEGIN, History, letters},
+    history::{Arrival, BEGIN, Digest, History, letters},
     model::Id,
     random::Random,
     scenario::Scenario,
@@ -86,7 +86,7 @@ impl SimulatedWorld {
                 life,
                 at,
                 key: key.unwrap_or_default(),
-                body,
+                body: Digest::of(&body),
                 ids,
                 ended: "dropped".to_owned(),
                 taken: None,
