@@ -1,6 +1,9 @@
 //! Which messages wait for each other: the lanes of a batch.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use twox_hash::XxHash3_64;
 
@@ -53,13 +56,17 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
         if before.is_empty() && (0..messages).all(|message| state(message) == MessageState::Open) {
             return vec![Lane::All(messages)];
         }
-        return vec![Lane::Some(places(0..messages, state, &before))];
+        return vec![Lane::Some(places(0..messages, |_| 0, state, &before))];
     };
     let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
     let mut lanes: Vec<Vec<usize>> = Vec::new();
     let mut lane_of: HashMap<Key, usize> = HashMap::new();
+    let mut hashes: Vec<u64> = Vec::new();
     for (index, message) in batch.messages.iter().enumerate() {
         let key = template.key(batch, message);
+        if !before.is_empty() {
+            hashes.push(hash(&key));
+        }
         let key = match shards {
             None => Key::Whole(key),
             Some(shards) => Key::Shard(shard(&key, shards)),
@@ -70,13 +77,18 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
         });
         lanes[lane].push(index);
     }
-    lanes.into_iter().map(|lane| Lane::Some(places(lane, state, &before))).collect()
+    let key = |message: usize| hashes[message];
+    lanes.into_iter().map(|lane| Lane::Some(places(lane, key, state, &before))).collect()
 }
 
 /// The places of the open messages of a lane. Those that were sent together before are together again, without others; and
 /// what follows a settled one begins a body.
+///
+/// A message that is in none of these bodies, and before one of its own key in a body, was refused when the body was made. It
+/// has its end before the body is sent, so that its place is before it. One of another key may be new in the lane.
 fn places(
     lane: impl IntoIterator<Item = usize>,
+    key: impl Fn(usize) -> u64,
     state: impl Fn(usize) -> MessageState,
     before: &[Vec<usize>],
 ) -> Vec<Place> {
@@ -86,8 +98,7 @@ fn places(
     let lane: Vec<usize> = lane.into_iter().collect();
     let mut begins = false;
     let mut places = Vec::new();
-    // Messages up to this one in the lane have their place already, unless they are in a body.
-    let mut upto = 0;
+    let mut refused: HashSet<usize> = HashSet::new();
     for (at, &message) in lane.iter().enumerate() {
         match state(message) {
             MessageState::Open => {}
@@ -98,22 +109,26 @@ fn places(
             MessageState::Elsewhere => continue,
         }
         let Some(body) = body_of.get(&message) else {
-            if at < upto {
-                continue;
+            if !refused.contains(&message) {
+                places.push(Place { message, begins });
+                begins = false;
             }
-            places.push(Place { message, begins });
-            begins = false;
             continue;
         };
         // The whole body stands where its first open message does.
         let mut open = body.iter().copied().filter(|message| state(*message) == MessageState::Open);
         if open.next() == Some(message) {
-            // What stands between its messages and is not in it was refused, and has its end before they are sent.
-            let end = body.last().map_or(at, |last| lane.partition_point(|message| message <= last));
-            let between = lane[at..end].iter().copied().filter(|message| !body_of.contains_key(message));
-            let refused = between.filter(|message| state(*message) == MessageState::Open);
-            places.extend(refused.map(|message| Place { message, begins: false }));
-            upto = end;
+            for &other in lane[at..].iter().take_while(|other| body.last().is_some_and(|last| *other < last))
+            {
+                let is_before = || body.iter().any(|sent| *sent > other && key(*sent) == key(other));
+                if state(other) == MessageState::Open
+                    && !body_of.contains_key(&other)
+                    && is_before()
+                    && refused.insert(other)
+                {
+                    places.push(Place { message: other, begins: mem::take(&mut begins) });
+                }
+            }
             places.push(Place { message, begins: true });
             places.extend(open.map(|message| Place { message, begins: false }));
             begins = true;
@@ -200,8 +215,16 @@ mod tests {
     }
 
     fn planned(state: impl Fn(usize) -> MessageState, before: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        planned_with_keys(|_| 0, state, before)
+    }
+
+    fn planned_with_keys(
+        key: impl Fn(usize) -> u64,
+        state: impl Fn(usize) -> MessageState,
+        before: &[Vec<usize>],
+    ) -> Vec<Vec<usize>> {
         let mut bodies: Vec<Vec<usize>> = Vec::new();
-        for Place { message, begins } in places(10..20, state, before) {
+        for Place { message, begins } in places(10..20, key, state, before) {
             if begins || bodies.is_empty() {
                 bodies.push(Vec::new());
             }
@@ -225,5 +248,18 @@ mod tests {
         let bodies = planned(|_| MessageState::Open, &[vec![12, 13], vec![16, 18]]);
         // 17 was refused, and is so again before the body behind it is sent.
         assert_eq!(bodies, [vec![10, 11], vec![12, 13], vec![14, 15, 17], vec![16, 18], vec![19]]);
+    }
+
+    #[test]
+    fn what_stands_between_the_messages_of_a_body_is_planned_once_and_in_the_order_of_its_key() {
+        // Two keys share a lane: of the even ones 12 and 18 were sent together while the odd ones waited elsewhere, and then
+        // of the odd ones 11 and 13.
+        let bodies = planned_with_keys(
+            |message| message as u64 % 2,
+            |_| MessageState::Open,
+            &[vec![12, 18], vec![11, 13]],
+        );
+        // 14 and 16 were refused; 15, 17 and 19 were not tried yet.
+        assert_eq!(bodies, [vec![10], vec![11, 13], vec![14, 16], vec![12, 18], vec![15, 17, 19]]);
     }
 }
