@@ -25,6 +25,8 @@ pub(super) struct History {
     pub(super) life: usize,
     /// Whose offsets were set back: the topic, the first batch that comes again, the one before which it ends, and when.
     pub(super) replayed: Vec<(usize, usize, usize, Duration)>,
+    /// When each life was over.
+    pub(super) life_ends: Vec<Duration>,
     /// When the machine stopped, so that what was not synced is lost.
     pub(super) power_cuts: Vec<Duration>,
     /// The process is gone: nothing counts any more.

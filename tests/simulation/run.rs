@@ -115,6 +115,7 @@ impl Run {
         });
         // The end of the process.
         drop(runtime);
+        self.history.lock().unwrap().life_ends.push(self.base);
         if matches!(ended, End::Crash(Left::Nothing | Left::Some(_))) {
             self.history.lock().unwrap().power_cuts.push(self.base);
         }
@@ -292,7 +293,17 @@ impl Feed {
                 _ = closing.wait_for(|closing| *closing) => return,
                 () = sleep(Duration::from_millis(batch.pause)) => {}
             }
-            if next > 0 && self.random.lock().unwrap().percent(self.scenario.repeats) {
+            // What a call that did not return has stored is behind it.
+            let last = self
+                .history
+                .lock()
+                .unwrap()
+                .calls
+                .iter()
+                .rfind(|call| call.topic == topic)
+                .map(|call| call.batch);
+            let may_repeat = next > 0 && last == Some(next - 1);
+            if may_repeat && self.random.lock().unwrap().percent(self.scenario.repeats) {
                 self.call(topic, next - 1, &sink).await;
                 continue;
             }

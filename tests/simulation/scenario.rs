@@ -200,7 +200,8 @@ fn config(random: &mut Random, large: bool) -> Value {
         }
         set("spool", table);
     }
-    if random.percent(25) {
+    let breaker = random.percent(25);
+    if breaker {
         let cool_down = ["300ms", "1s", "5s", "30s"][usize::try_from(random.between(0, 3)).unwrap()];
         let threshold = [0, 1, 2, 5, 20][usize::try_from(random.between(0, 4)).unwrap()];
         set("circuit_breaker", json!({ "failure_threshold": threshold, "cool_down": cool_down }));
@@ -211,8 +212,8 @@ fn config(random: &mut Random, large: bool) -> Value {
             set(key, values[which].clone());
         }
     };
-    // Half a day of retries is many requests, and more so when they are large.
-    let short = if large {
+    // Half a day of retries is many requests, and more so when they are large or come every few milliseconds.
+    let short = if large || breaker {
         100
     } else if spool {
         95
