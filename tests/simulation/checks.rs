@@ -267,8 +267,9 @@ impl Checks<'_> {
 
     /// With a spool, what was sent together before a crash is sent together after it.
     fn bodies_outlive_a_crash(&mut self) {
-        // What is replayed is cut anew.
-        if !self.scenario.has("spool") || self.scenario.faults() || self.scenario.replays {
+        // What is replayed is cut anew, and a power cut takes the notes that were not synced yet.
+        let cut = self.scenario.replays || !self.history.power_cuts.is_empty();
+        if !self.scenario.has("spool") || self.scenario.faults() || cut {
             return;
         }
         let mut before: HashMap<Id, Vec<(usize, BTreeSet<Id>)>> = HashMap::new();
