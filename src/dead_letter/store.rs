@@ -70,6 +70,8 @@ impl Store {
         store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
         if let Some((number, _)) = segments.into_iter().max() {
             store.last = store.reopen(number)?;
+            // What is appended to it is as durable as its name, which a crash may have left unsynced.
+            store.files.sync_names()?;
         }
         Ok(store)
     }
