@@ -11,9 +11,17 @@ use crate::deliver::{Parked as Until, RetryState};
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) messages: Vec<u32>,
+    /// Where keys are kept in order: the key of each message.
+    pub(super) keys: Vec<u64>,
     pub(super) retry: RetryState,
     until: Instant,
     for_breaker: bool,
+}
+
+impl Unit {
+    pub(super) fn new(messages: Vec<u32>, keys: Vec<u64>, until: Until) -> Self {
+        Self { messages, keys, retry: until.retry, until: until.until, for_breaker: until.for_breaker }
+    }
 }
 
 /// A message: the sequence of its record, and its index in it.
@@ -52,11 +60,22 @@ impl Parked {
     }
 
     /// Parks messages of a record until they are due.
-    pub(super) fn park(&mut self, sequence: u64, messages: Vec<u32>, until: Until) {
-        self.messages += messages.len();
-        self.due.insert((until.until, sequence));
-        let unit = Unit { messages, retry: until.retry, until: until.until, for_breaker: until.for_breaker };
+    pub(super) fn park(&mut self, sequence: u64, unit: Unit) {
+        self.messages += unit.messages.len();
+        self.due.insert((unit.until, sequence));
         self.units.entry(sequence).or_default().push(unit);
+    }
+
+    /// Parks a unit that was taken once more, with the attempts that were made at it.
+    pub(super) fn park_again(&mut self, sequence: u64, unit: Unit, until: Instant) {
+        self.park(sequence, Unit { until, for_breaker: false, ..unit });
+    }
+
+    /// A unit that was taken is not there any more: nothing waits behind it.
+    pub(super) fn gone(&mut self, unit: &Unit, now: Instant) {
+        for key in &unit.keys {
+            self.settled(*key, now);
+        }
     }
 
     /// Takes the units that are due of one record: they are read together.
@@ -117,7 +136,9 @@ impl Parked {
         }
         state.ahead = messages.len();
         self.messages -= messages.len();
-        self.park(sequence, messages, Until { until: now, for_breaker: false, retry: RetryState::default() });
+        let keys = vec![key; messages.len()];
+        let until = Until { until: now, for_breaker: false, retry: RetryState::default() };
+        self.park(sequence, Unit::new(messages, keys, until));
     }
 
     /// Whether nothing is parked.
@@ -136,6 +157,10 @@ mod tests {
         Until { until, for_breaker: false, retry: RetryState::default() }
     }
 
+    fn unit(messages: Vec<u32>, until: Until) -> Unit {
+        Unit::new(messages, Vec::new(), until)
+    }
+
     fn taken(parked: &mut Parked, now: Instant) -> Option<(u64, Vec<Vec<u32>>)> {
         let (sequence, units) = parked.take_due(now)?;
         Some((sequence, units.into_iter().map(|unit| unit.messages).collect()))
@@ -146,10 +171,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut parked = Parked::default();
-        parked.park(7, vec![1], until(now));
-        parked.park(7, vec![5, 6], until(later));
-        parked.park(7, vec![3], until(now));
-        parked.park(8, vec![0], until(now));
+        parked.park(7, unit(vec![1], until(now)));
+        parked.park(7, unit(vec![5, 6], until(later)));
+        parked.park(7, unit(vec![3], until(now)));
+        parked.park(8, unit(vec![0], until(now)));
         assert_eq!((parked.known(), parked.next_due()), (5, Some(now)));
         assert_eq!(taken(&mut parked, now), Some((7, vec![vec![1], vec![3]])));
         assert_eq!(taken(&mut parked, now), Some((8, vec![vec![0]])));
@@ -164,8 +189,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(30);
         let mut parked = Parked::default();
-        parked.park(1, vec![1], Until { for_breaker: true, ..until(later) });
-        parked.park(1, vec![2], until(later));
+        parked.park(1, unit(vec![1], Until { for_breaker: true, ..until(later) }));
+        parked.park(1, unit(vec![2], until(later)));
         parked.breaker_closed(now);
         assert_eq!(taken(&mut parked, now), Some((1, vec![vec![1]])));
         assert_eq!(taken(&mut parked, now), None);
@@ -189,5 +214,31 @@ mod tests {
         assert_eq!(taken(&mut parked, now), Some((3, vec![vec![0]])));
         parked.settled(1, now);
         assert!(parked.begin(1, 4, &[0]) && parked.known() == 0);
+    }
+
+    #[test]
+    fn what_stood_behind_a_unit_that_is_gone_is_due() {
+        let now = Instant::now();
+        let mut parked = Parked::default();
+        assert!(parked.begin(1, 1, &[0, 1]) && !parked.begin(1, 2, &[0]));
+        parked.park(1, Unit::new(vec![0, 1], vec![1, 1], until(now)));
+        let (_, units) = parked.take_due(now).expect("one is due");
+        parked.gone(&units[0], now);
+        assert_eq!(taken(&mut parked, now), Some((2, vec![vec![0]])));
+    }
+
+    #[test]
+    fn a_unit_that_is_parked_again_keeps_its_key() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut parked = Parked::default();
+        assert!(parked.begin(1, 1, &[0]) && !parked.begin(1, 2, &[0]));
+        parked.park(1, Unit::new(vec![0], vec![1], until(now)));
+        let (_, mut units) = parked.take_due(now).expect("one is due");
+        parked.park_again(1, units.remove(0), later);
+        assert_eq!(taken(&mut parked, now), None, "the key is still parked");
+        let (_, units) = parked.take_due(later).expect("it is due again");
+        parked.gone(&units[0], later);
+        assert_eq!(taken(&mut parked, later), Some((2, vec![vec![0]])));
     }
 }

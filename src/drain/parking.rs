@@ -24,10 +24,15 @@ use crate::{
 /// How a record ended, or some messages of it.
 struct Ended {
     sequence: u64,
-    /// The messages that were to be sent, where something went wrong with the record as a whole.
-    messages: Vec<u32>,
-    account: Result<Option<Account>, SpoolError>,
+    /// Where keys are kept in order: the key of each message of the record.
     keys: Vec<u64>,
+    account: Result<Account, Failed>,
+}
+
+/// What went wrong with a record as a whole, and what is to be sent of it nevertheless.
+struct Failed {
+    why: SpoolError,
+    units: Vec<Unit>,
 }
 
 impl Lanes {
@@ -59,7 +64,9 @@ impl Lanes {
                 };
                 reading = Some(read.boxed());
             }
-            if reading.is_none() && records.is_empty() && units.is_empty() && shared.lock().is_empty() {
+            let idle =
+                reading.is_none() && records.is_empty() && units.is_empty() && shared.lock().is_empty();
+            if idle && read_all {
                 return;
             }
             let next_due = shared.lock().next_due().filter(|_| units.len() < at_once);
@@ -85,6 +92,8 @@ impl Lanes {
                 }
                 () = due, if next_due.is_some() => {}
                 () = shared.changed.notified() => {}
+                // Nothing of this lane is parked, but too much of others.
+                () = tokio::time::sleep(WAITS.0), if idle => {}
                 _ = breaker_closed.changed() => shared.lock().breaker_closed(Instant::now()),
                 // The spool outlives this, so there is no error.
                 _ = news.changed() => read_all = false,
@@ -100,11 +109,14 @@ impl Lanes {
     async fn first_send(&self, opened: Opened, shared: &Shared) -> Ended {
         let record = &opened.record;
         let (sequence, mut messages) = (record.sequence, Vec::new());
+        let open = (0..record.messages()).filter(|message| !record.is_settled(*message));
         let keys = match self.keys(record) {
             Ok(keys) => keys,
-            Err(why) => return Ended { sequence, messages, account: Err(why), keys: Vec::new() },
+            Err(why) => {
+                let units = vec![Unit::new(open.collect(), Vec::new(), not_before(Instant::now()))];
+                return Ended { sequence, keys: Vec::new(), account: Err(Failed { why, units }) };
+            }
         };
-        let open = (0..record.messages()).filter(|message| !record.is_settled(*message));
         if keys.is_empty() {
             messages.extend(open);
         } else {
@@ -120,47 +132,67 @@ impl Lanes {
             }
             messages.sort_unstable();
         }
+        if messages.is_empty() {
+            return Ended { sequence, keys, account: Ok(Account::default()) };
+        }
         let all = messages.len() as u64 == u64::from(record.messages()) - record.settled();
         let selection =
             if all { Selection::default() } else { Selection::only(messages.iter().copied().collect()) };
-        let account = if messages.is_empty() {
-            Ok(None)
-        } else {
-            self.deliver(record, &selection, order(&keys, shared)).await.map(Some)
-        };
-        Ended { sequence, messages, account, keys }
+        let delivered = self.deliver(record, &selection, order(&keys, shared)).await;
+        let account = delivered.map_err(|why| {
+            let of_messages = keys_of(&messages, &keys);
+            let units = vec![Unit::new(messages, of_messages, not_before(Instant::now()))];
+            Failed { why, units }
+        });
+        Ended { sequence, keys, account }
     }
 
     /// Reads a record once more, and sends what is due of it.
     async fn resend(&self, lane: &LaneKey, sequence: u64, units: Vec<Unit>, shared: &Shared) -> Ended {
-        let messages: Vec<u32> = units.iter().flat_map(|unit| &unit.messages).copied().collect();
         let admission = self.budget.admit().await;
+        let failed = |why, units| Ended { sequence, keys: Vec::new(), account: Err(Failed { why, units }) };
         let opened = match self.open_again(lane, sequence, admission) {
             Ok(Some(opened)) => opened,
-            Ok(None) => return Ended { sequence, messages: Vec::new(), account: Ok(None), keys: Vec::new() },
-            Err(why) => return Ended { sequence, messages, account: Err(why), keys: Vec::new() },
+            Ok(None) => {
+                // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
+                let now = Instant::now();
+                let mut parked = shared.lock();
+                for unit in &units {
+                    parked.gone(unit, now);
+                }
+                return Ended { sequence, keys: Vec::new(), account: Ok(Account::default()) };
+            }
+            Err(why) => return failed(why, units),
         };
-        let keys = self.keys(&opened.record).unwrap_or_default();
-        let selection = Selection::of(units);
-        let account = self.deliver(&opened.record, &selection, order(&keys, shared)).await.map(Some);
-        Ended { sequence, messages, account, keys }
+        let keys = match self.keys(&opened.record) {
+            Ok(keys) => keys,
+            Err(why) => return failed(why, units),
+        };
+        let selection = Selection::of(&units);
+        let delivered = self.deliver(&opened.record, &selection, order(&keys, shared)).await;
+        Ended { sequence, keys, account: delivered.map_err(|why| Failed { why, units }) }
     }
 
     /// Parks what has to be sent again.
     fn absorb(lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
-        let Ended { sequence, messages, account, keys } = ended;
+        let Ended { sequence, keys, account } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();
-        let later =
-            |wait: Duration| Until { until: now + wait, for_breaker: false, retry: RetryState::default() };
         let account = match account {
-            Ok(None) => return,
-            Ok(Some(account)) => account,
-            Err(why) => {
+            Ok(account) => account,
+            Err(Failed { why, units }) => {
                 error!("{lane}: {why}");
-                parked.park(sequence, messages, later(wait.next()));
+                let until = now + wait.next();
+                for unit in units {
+                    parked.park_again(sequence, unit, until);
+                }
                 return;
             }
+        };
+        let mut park = |messages: &[usize], until: Until| {
+            let messages = indexes(messages);
+            let keys = keys_of(&messages, &keys);
+            parked.park(sequence, Unit::new(messages, keys, until));
         };
         if account.unwritten.is_empty() && account.parked.is_empty() && account.left.is_empty() {
             *wait = Wait::default();
@@ -172,15 +204,15 @@ impl Lanes {
             for message in messages.iter().filter_map(|message| keys.get(*message)) {
                 of_key.insert(*message, until.behind());
             }
-            parked.park(sequence, indexes(&messages), until);
+            park(&messages, until);
         }
         if !account.unwritten.is_empty() {
-            let until = later(wait.next());
+            let until = not_before(now + wait.next());
             for message in &account.unwritten {
                 if let Some(key) = keys.get(*message) {
                     of_key.insert(*key, until.clone());
                 }
-                parked.park(sequence, indexes(&[*message]), until.clone());
+                park(&[*message], until.clone());
             }
         }
         let mut rest: Vec<usize> = Vec::new();
@@ -192,12 +224,12 @@ impl Lanes {
             }
         }
         for (key, messages) in behind {
-            parked.park(sequence, indexes(&messages), of_key[&key].clone());
+            park(&messages, of_key[&key].clone());
         }
         if !rest.is_empty() {
             // The bodies behind one that is parked, with other keys; or delivery broke off.
             let until = if of_key.is_empty() { wait.next() } else { Duration::ZERO };
-            parked.park(sequence, indexes(&rest), later(until));
+            park(&rest, not_before(now + until));
         }
     }
 }
@@ -205,6 +237,15 @@ impl Lanes {
 /// Where keys are kept in order: what tells of those that are settled.
 fn order<'k>(keys: &'k [u64], shared: &'k Shared) -> Option<(&'k [u64], &'k Shared)> {
     (!keys.is_empty()).then_some((keys, shared))
+}
+
+/// The keys of some messages of a record, where keys are kept in order.
+fn keys_of(messages: &[u32], keys: &[u64]) -> Vec<u64> {
+    messages.iter().filter_map(|message| keys.get(*message as usize)).copied().collect()
+}
+
+fn not_before(until: Instant) -> Until {
+    Until { until, for_breaker: false, retry: RetryState::default() }
 }
 
 /// A record has no more messages than fit.

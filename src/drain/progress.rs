@@ -49,10 +49,10 @@ impl Shared {
 
 impl Selection {
     /// Parts of a record that are sent as they were before.
-    pub(super) fn of(units: Vec<Unit>) -> Self {
+    pub(super) fn of(units: &[Unit]) -> Self {
         let only = units.iter().flat_map(|unit| &unit.messages).copied().collect();
-        let begin = |unit: Unit| Some((*unit.messages.first()?, unit.retry));
-        Self { only: Some(only), begins: units.into_iter().filter_map(begin).collect() }
+        let begin = |unit: &Unit| Some((*unit.messages.first()?, unit.retry.clone()));
+        Self { only: Some(only), begins: units.iter().filter_map(begin).collect() }
     }
 
     /// These messages alone.
