@@ -44,7 +44,7 @@ fn all_arrives_soon_after_a_short_outage_with_16_in_flight() {
             let back = Instant::now();
             wait_until("all arrive", || taken(&endpoint, |_| ()).len() >= 1000);
             println!("spool {spool}: all arrived {:?} after it was back", back.elapsed());
-            // Within 3 s on a machine that does nothing else, and the cool-down of the breaker is 30 s.
+            // The simulation holds it to 3 s; here other tests run beside it, and the cool-down of the breaker is 30 s.
             assert!(back.elapsed() < Duration::from_secs(10), "spool {spool}: {:?}", back.elapsed());
             assert_eq!(consumed.join().unwrap(), 0);
         });

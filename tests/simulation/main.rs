@@ -11,6 +11,7 @@ mod endpoint;
 mod history;
 mod log;
 mod model;
+mod outages;
 #[path = "../support/random.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "other tests use all of it")]
 mod random;
