@@ -56,9 +56,9 @@ impl Simulation for Away {
         let away = (LOST..self.back).contains(&now);
         let mut seen = self.seen.lock().unwrap();
         if away {
-            seen.refused.push(now)
+            seen.refused.push(now);
         } else {
-            seen.taken.push(now)
+            seen.taken.push(now);
         }
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(if away { 1 } else { 5 })).await;
@@ -81,11 +81,11 @@ impl Simulation for Away {
 fn run(seed: u64, away: Duration, more: &Value) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
-        let seen = Arc::default();
+        let arrivals = Arc::default();
         let world = World::simulated(Away {
             begun: Instant::now(),
             back: LOST + away,
-            seen: Arc::clone(&seen),
+            seen: Arc::clone(&arrivals),
             random: Mutex::new(Random(seed)),
             disk: Disk::default(),
         });
@@ -110,7 +110,7 @@ fn run(seed: u64, away: Duration, more: &Value) -> Seen {
         tokio::time::sleep(away * 2 + Duration::from_mins(2)).await;
         sink.begin_close();
         sink.close().await.unwrap();
-        std::mem::take(&mut *seen.lock().unwrap())
+        std::mem::take(&mut *arrivals.lock().unwrap())
     })
 }
 
