@@ -59,7 +59,7 @@ impl Budget {
 
 impl Admission {
     /// Takes so many bytes.
-    pub(super) fn take(self, bytes: usize) -> Share {
+    pub(super) fn take(&self, bytes: usize) -> Share {
         self.budget.used.fetch_add(bytes, SeqCst);
         Share { budget: self.budget.clone(), bytes }
     }

@@ -8,7 +8,7 @@ use super::{
     LaneKey,
     format::{Header, Kind},
     lanes::Lane,
-    record::BodyRanges,
+    record::{LaneMessages, MessageRanges},
     window::{Identity, UNSURE, Windows},
 };
 
@@ -39,21 +39,57 @@ pub(super) struct AddedState<'c> {
     pub(super) last: Option<u64>,
     pub(super) sure: Option<u64>,
     pub(super) unsure: Option<u64>,
-    /// The bodies of unsettled records.
-    pub(super) bodies: Vec<(u64, Vec<BodyRanges>)>,
+    /// In version 2 the bodies of unsettled records.
+    bodies: Vec<(u64, Vec<MessageRanges>)>,
+}
+
+/// What stands behind [`Added`] since version 3: the bodies of unsettled records.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Bodies<'c> {
+    #[serde(borrow)]
+    lanes: Vec<BodiesOf<'c>>,
+}
+
+/// The bodies of a lane.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BodiesOf<'c> {
+    stream: &'c str,
+    topic: &'c str,
+    partition: u32,
+    bodies: Vec<LaneMessages>,
 }
 
 impl AddedState<'_> {
+    /// The bodies that version 2 noted.
+    pub(super) fn take_bodies(&mut self) -> Vec<LaneMessages> {
+        let of_record = |(sequence, bodies): (u64, Vec<MessageRanges>)| {
+            bodies.into_iter().map(move |body| vec![(sequence, body)])
+        };
+        std::mem::take(&mut self.bodies).into_iter().flat_map(of_record).collect()
+    }
+
     pub(super) fn key(&self) -> LaneKey {
         LaneKey::new(self.stream, self.topic, self.partition)
     }
 }
 
 /// Reads a checkpoint of any version.
-pub(super) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>)> {
+pub(super) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>, Bodies<'_>)> {
     let (checkpoint, rest) = postcard::take_from_bytes(body).ok()?;
-    let added = if rest.is_empty() { Added::default() } else { postcard::from_bytes(rest).ok()? };
-    Some((checkpoint, added))
+    if rest.is_empty() {
+        return Some((checkpoint, Added::default(), Bodies::default()));
+    }
+    let (added, rest) = postcard::take_from_bytes(rest).ok()?;
+    let bodies = if rest.is_empty() { Bodies::default() } else { postcard::from_bytes(rest).ok()? };
+    Some((checkpoint, added, bodies))
+}
+
+impl Bodies<'_> {
+    /// The bodies of each lane.
+    pub(super) fn into_lanes(self) -> impl Iterator<Item = (LaneKey, Vec<LaneMessages>)> {
+        let key = |of: &BodiesOf<'_>| LaneKey::new(of.stream, of.topic, of.partition);
+        self.lanes.into_iter().map(move |of| (key(&of), of.bodies))
+    }
 }
 
 /// A lane.
@@ -163,7 +199,9 @@ pub(super) fn record(
             .collect(),
     };
     let added = Added { lanes: lanes.iter().map(|(key, lane)| added_state(key, lane)).collect(), time };
-    let body = postcard::to_stdvec(&(checkpoint, added)).ok()?;
+    let with_bodies = lanes.iter().filter(|(_, lane)| !lane.bodies.is_empty());
+    let bodies = Bodies { lanes: with_bodies.map(|(key, lane)| bodies_of(key, lane)).collect() };
+    let body = postcard::to_stdvec(&(checkpoint, added, bodies)).ok()?;
     let header = Header::of(Kind::Checkpoint, &body)?;
     let mut record = header.bytes(segment, position).to_vec();
     record.extend_from_slice(&body);
@@ -178,8 +216,13 @@ fn added_state<'c>(key: &'c LaneKey, lane: &Lane) -> AddedState<'c> {
         last: lane.last,
         sure: lane.sure,
         unsure: lane.unsure,
-        bodies: lane.bodies.iter().map(|(sequence, bodies)| (*sequence, bodies.clone())).collect(),
+        bodies: Vec::new(),
     }
+}
+
+fn bodies_of<'c>(key: &'c LaneKey, lane: &Lane) -> BodiesOf<'c> {
+    let bodies = lane.all_bodies().cloned().collect();
+    BodiesOf { stream: key.stream(), topic: key.topic(), partition: key.partition(), bodies }
 }
 
 fn lane_state<'c>(key: &'c LaneKey, lane: &Lane) -> LaneState<'c> {

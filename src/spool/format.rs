@@ -16,8 +16,9 @@ use crc32fast::Hasher;
 
 use super::LaneKey;
 
-/// The version of the format. Version 1 had no records of bodies, and is read as well.
-pub(super) const VERSION: u32 = 2;
+/// The version of the format. Version 1 had no records of bodies, and in version 2 a body and a settlement were of one batch
+/// each; both are read as well.
+pub(super) const VERSION: u32 = 3;
 /// The length of the head of a segment.
 pub(super) const HEAD: u64 = 16;
 /// The length of the fixed part of a record's header.
@@ -43,14 +44,18 @@ pub(super) mod flag {
 pub(super) enum Kind {
     /// Messages.
     Batch = 1,
-    /// Which messages of a batch are settled.
+    /// Which messages of a batch are settled, until version 2.
     Progress = 2,
     /// All that segments before this one told.
     Checkpoint = 3,
     /// Bytes that were damaged, passed over.
     Gap = 4,
-    /// Which messages of a batch are sent together.
+    /// Which messages of a batch are sent together, in version 2.
     Bodies = 5,
+    /// Which messages of some batches are settled, all of them at once.
+    Settled = 6,
+    /// Which messages of some batches are sent together.
+    Together = 7,
 }
 
 /// The fixed part of a record's header.
@@ -141,6 +146,8 @@ impl Header {
             3 => Kind::Checkpoint,
             4 => Kind::Gap,
             5 => Kind::Bodies,
+            6 => Kind::Settled,
+            7 => Kind::Together,
             _ => return None,
         };
         Some(Self {
@@ -265,8 +272,10 @@ mod tests {
     #[test]
     fn a_damaged_head_is_not_taken_for_another_version() {
         assert_eq!(Head::parse(&head()), Head::Known);
-        assert_eq!(Head::parse(&head_of(1)), Head::Known);
-        assert_eq!(Head::parse(&head_of(3)), Head::OtherVersion(3));
+        for earlier in 1..VERSION {
+            assert_eq!(Head::parse(&head_of(earlier)), Head::Known);
+        }
+        assert_eq!(Head::parse(&head_of(VERSION + 1)), Head::OtherVersion(VERSION + 1));
         for bit in 0..128 {
             let mut flipped = head();
             flipped[bit / 8] ^= 1 << (bit % 8);

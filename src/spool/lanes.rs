@@ -8,7 +8,7 @@ use std::{
 
 use iggy_connector_sdk::TopicMetadata;
 
-use super::{ranges::Ranges, record::BodyRanges, window::Topic};
+use super::{ranges::Ranges, record::LaneMessages, window::Topic};
 
 /// The partition of batches that may hold messages of several.
 const SEVERAL: u32 = u32::MAX;
@@ -93,8 +93,8 @@ pub(super) struct Lane {
     runs: BTreeMap<u64, Run>,
     /// The settled messages of records that are not settled as a whole.
     pub(super) partly: BTreeMap<u64, Ranges>,
-    /// The bodies that messages of unsettled records were sent in.
-    pub(super) bodies: BTreeMap<u64, Vec<BodyRanges>>,
+    /// The bodies that messages of unsettled records were sent in, by each of these records.
+    pub(super) bodies: BTreeMap<u64, Vec<Arc<LaneMessages>>>,
     /// The last offset that was stored in this lane.
     pub(super) last: Option<u64>,
     /// The last offset of this partition that is sure, in whichever lane.
@@ -234,14 +234,55 @@ impl Lane {
         }
     }
 
-    /// Messages of a record are sent together, whatever they were sent with before.
-    pub(super) fn sent_together(&mut self, sequence: u64, bodies: Vec<BodyRanges>) {
-        let known = self.bodies.entry(sequence).or_default();
-        let touch = |one: &BodyRanges, other: &BodyRanges| {
-            one.iter().any(|a| other.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
+    /// Messages are sent together, whatever they were sent with before. Of records that are settled nothing is noted.
+    pub(super) fn sent_together(&mut self, bodies: &[Arc<LaneMessages>]) {
+        for body in bodies {
+            for (sequence, ranges) in &**body {
+                let touched: Vec<Arc<LaneMessages>> = self
+                    .bodies_of(*sequence)
+                    .filter(|before| touch(before, *sequence, ranges))
+                    .cloned()
+                    .collect();
+                touched.iter().for_each(|before| self.forget(before));
+            }
+        }
+        for body in bodies {
+            for (sequence, _) in &**body {
+                self.bodies.entry(*sequence).or_default().push(body.clone());
+            }
+        }
+    }
+
+    fn bodies_of(&self, sequence: u64) -> impl Iterator<Item = &Arc<LaneMessages>> {
+        self.bodies.get(&sequence).into_iter().flatten()
+    }
+
+    fn forget(&mut self, body: &Arc<LaneMessages>) {
+        for (sequence, _) in &**body {
+            if let Some(bodies) = self.bodies.get_mut(sequence) {
+                bodies.retain(|other| !Arc::ptr_eq(other, body));
+            }
+        }
+    }
+
+    /// Drops bodies of records that are settled.
+    pub(super) fn forget_settled_bodies(&mut self) {
+        let settled: Vec<u64> =
+            self.bodies.keys().copied().filter(|sequence| self.run(*sequence).is_none()).collect();
+        for sequence in settled {
+            self.bodies.remove(&sequence);
+        }
+    }
+
+    /// Each body once.
+    pub(super) fn all_bodies(&self) -> impl Iterator<Item = &LaneMessages> {
+        // It is found at the first of its records that is still there.
+        let first = |sequence: u64, body: &LaneMessages| {
+            body.iter().map(|(of, _)| *of).find(|of| self.bodies.contains_key(of)) == Some(sequence)
         };
-        known.retain(|before| !bodies.iter().any(|body| touch(before, body)));
-        known.extend(bodies);
+        let each =
+            self.bodies.iter().flat_map(|(sequence, bodies)| bodies.iter().map(|body| (*sequence, &**body)));
+        each.filter(move |(sequence, body)| first(*sequence, body)).map(|(_, body)| body)
     }
 
     /// The unsettled sequences, first and last of each range.
@@ -253,6 +294,12 @@ impl Lane {
     pub(super) fn runs(&self) -> usize {
         self.runs.len()
     }
+}
+
+/// Whether a body holds one of these messages of a record.
+fn touch(body: &LaneMessages, sequence: u64, ranges: &[(u32, u32)]) -> bool {
+    let of_record = body.iter().filter(|(of, _)| *of == sequence).flat_map(|(_, ranges)| ranges);
+    of_record.into_iter().any(|a| ranges.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
 }
 
 #[cfg(test)]

@@ -43,6 +43,6 @@ pub use error::SpoolError;
 pub(crate) use files::on_disk;
 pub use files::{Files, SegmentFile};
 pub use lanes::LaneKey;
-pub use record::{BodyRanges, Record, Stored};
+pub use record::{LaneMessages, MessageRanges, Record, Stored};
 pub use status::{LaneStatus, Status, holds_messages, status};
 pub use store::{LanesBy, Options, Recovery, Spool, SyncMode, Usage, WhenFull};

@@ -11,7 +11,7 @@ use super::{
     format::{Kind, segment_name},
     lanes::{Known, Run},
     ranges::Ranges,
-    record::BodyRanges,
+    record::LaneMessages,
     store::{Shared, lock},
     walk::{Found, Place, Walker},
 };
@@ -56,9 +56,15 @@ impl Spool {
         let reader = lock(&self.readers).entry(lane.clone()).or_default().clone();
         lock(&reader).next(&self.shared, lane, after)
     }
-}
 
-impl Spool {
+    /// Tells what is known by now of a record that was read: which of its messages are settled, and which are sent together.
+    pub fn refresh(&self, record: &mut Record) {
+        let state = self.shared.lock();
+        let Some(lane) = state.lanes.get(&record.lane) else { return };
+        record.settled = lane.partly.get(&record.sequence).cloned().unwrap_or_default();
+        record.bodies = lane.bodies.get(&record.sequence).cloned().unwrap_or_default();
+    }
+
     /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.
     ///
     /// # Errors
@@ -188,7 +194,12 @@ fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> Spool
 impl Shared {
     /// Notes what is known of a record now that it was read, and tells which of its messages are settled, and which were
     /// sent together; `None` if it is not there any more.
-    fn known(&self, lane: &LaneKey, wanted: &Wanted, place: Place) -> Option<(Ranges, Vec<BodyRanges>)> {
+    fn known(
+        &self,
+        lane: &LaneKey,
+        wanted: &Wanted,
+        place: Place,
+    ) -> Option<(Ranges, Vec<Arc<LaneMessages>>)> {
         let mut state = self.lock();
         let lane = state.lanes.get_mut(lane)?;
         let run = lane.run(wanted.sequence)?;

@@ -19,8 +19,11 @@ use super::{
 /// two lengths of 5.
 const MESSAGE_OVERHEAD: usize = 72;
 
-/// The messages of a body, as ranges of indexes into their batch, first and last of each, ascending.
-pub type BodyRanges = Vec<(u32, u32)>;
+/// Messages of one batch, as ranges of indexes into it, first and last of each, ascending.
+pub type MessageRanges = Vec<(u32, u32)>;
+
+/// Messages of one body or of one settlement, by the sequence of their batch, ascending.
+pub type LaneMessages = Vec<(u64, MessageRanges)>;
 
 /// A batch that is in the spool.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub struct Record {
     /// Its place in the lane: a later batch has a greater one. The first has 1.
     pub sequence: u64,
     pub(super) settled: Ranges,
-    pub(super) bodies: Vec<BodyRanges>,
+    pub(super) bodies: Vec<Arc<LaneMessages>>,
     pub(super) messages: u32,
     /// When it came, by the time of the spool.
     pub(super) came: Option<u64>,
@@ -76,8 +79,8 @@ impl Record {
         self.settled.contains(u64::from(message))
     }
 
-    /// The bodies that were sent with messages of the batch before, as far as these are unsettled.
-    pub fn bodies(&self) -> &[BodyRanges] {
+    /// The bodies that were sent with messages of the batch before, with those of other batches in them.
+    pub fn bodies(&self) -> &[Arc<LaneMessages>] {
         &self.bodies
     }
 
@@ -149,29 +152,16 @@ impl Draft {
         Some(draft)
     }
 
-    /// Encodes which messages of a record are settled; no ranges stand for all of them.
-    pub(super) fn progress(
-        lane: &LaneKey,
-        sequence: u64,
-        settled: &[(u32, u32)],
-        bytes: Vec<u8>,
-    ) -> Option<Self> {
-        let mut draft = Self::new(Kind::Progress, lane, &settled, settled.len() * 10, bytes)?;
-        draft.header.sequence = sequence;
-        Some(draft)
+    /// Encodes which messages of some records are settled; no ranges stand for all of a record.
+    pub(super) fn settled(lane: &LaneKey, settled: &LaneMessages, bytes: Vec<u8>) -> Option<Self> {
+        Self::new(Kind::Settled, lane, settled, room(settled), bytes)
     }
 
-    /// Encodes which messages of a record are sent together.
-    pub(super) fn bodies(
-        lane: &LaneKey,
-        sequence: u64,
-        bodies: &[BodyRanges],
-        bytes: Vec<u8>,
-    ) -> Option<Self> {
-        let ranges: usize = bodies.iter().map(Vec::len).sum();
-        let mut draft = Self::new(Kind::Bodies, lane, &bodies, bodies.len() * 5 + ranges * 10, bytes)?;
-        draft.header.sequence = sequence;
-        Some(draft)
+    /// Encodes which messages of some records are sent together.
+    pub(super) fn together(lane: &LaneKey, bodies: &[Arc<LaneMessages>], bytes: Vec<u8>) -> Option<Self> {
+        let room = bodies.iter().map(|body| 5 + room(body)).sum();
+        let bodies: Vec<&LaneMessages> = bodies.iter().map(|body| &**body).collect();
+        Self::new(Kind::Together, lane, &bodies, room, bytes)
     }
 
     /// A record that was read, for another place.
@@ -211,14 +201,29 @@ impl Draft {
     }
 }
 
-/// Which messages a progress record says are settled: first and last of each range; no ranges stand for
-/// all of them.
-pub(super) fn decode_progress(body: &[u8]) -> Option<Vec<(u32, u32)>> {
+/// The most bytes that these take.
+fn room(messages: &LaneMessages) -> usize {
+    messages.iter().map(|(_, ranges)| 15 + ranges.len() * 10).sum()
+}
+
+/// Which messages of a record are settled, until version 2: no ranges stand for all of them.
+pub(super) fn decode_progress(sequence: u64, body: &[u8]) -> Option<LaneMessages> {
+    Some(vec![(sequence, postcard::from_bytes(body).ok()?)])
+}
+
+/// Which messages of some records are settled: no ranges stand for all of a record.
+pub(super) fn decode_settled(body: &[u8]) -> Option<LaneMessages> {
     postcard::from_bytes(body).ok()
 }
 
-/// Which messages of a record are sent together.
-pub(super) fn decode_bodies(body: &[u8]) -> Option<Vec<BodyRanges>> {
+/// Which messages of a record are sent together, in version 2.
+pub(super) fn decode_bodies(sequence: u64, body: &[u8]) -> Option<Vec<LaneMessages>> {
+    let bodies: Vec<MessageRanges> = postcard::from_bytes(body).ok()?;
+    Some(bodies.into_iter().map(|body| vec![(sequence, body)]).collect())
+}
+
+/// Which messages of some records are sent together.
+pub(super) fn decode_together(body: &[u8]) -> Option<Vec<LaneMessages>> {
     postcard::from_bytes(body).ok()
 }
 

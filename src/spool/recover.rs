@@ -15,7 +15,7 @@ use super::{
     lanes::{Known, Lane},
     mixed,
     ranges::Ranges,
-    record::{decode, decode_bodies, decode_progress},
+    record::{LaneMessages, decode, decode_bodies, decode_progress, decode_settled, decode_together},
     walk::{Found, Place, Walker},
     window::{Identity, Windows},
 };
@@ -108,9 +108,7 @@ pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result
         recovery.read_unsettled(number, length)?;
     }
     for lane in recovery.found.lanes.values_mut() {
-        let unsettled: Vec<u64> =
-            lane.bodies.keys().copied().filter(|sequence| lane.run(*sequence).is_some()).collect();
-        lane.bodies.retain(|sequence, _| unsettled.binary_search(sequence).is_ok());
+        lane.forget_settled_bodies();
     }
     Ok(recovery.found)
 }
@@ -250,35 +248,42 @@ impl Recovery<'_> {
                 }
             }
             Kind::Progress => {
-                let Some(key) = header.lane(walker.names()) else { return };
-                let lane = self.found.lanes.entry(key.clone()).or_default();
-                lane.next = lane.next.max(header.sequence + 1);
-                match decode_progress(body) {
-                    Some(all) if all.is_empty() => {
-                        self.settled.entry(key).or_default().insert(header.sequence, header.sequence);
-                    }
-                    Some(ranges) => {
-                        let partly = self.partly.entry(key).or_default().entry(header.sequence).or_default();
-                        partly
-                            .extend(ranges.iter().map(|(first, last)| (u64::from(*first), u64::from(*last))));
-                    }
-                    None => {}
-                }
+                self.read_progress(header.lane(walker.names()), decode_progress(header.sequence, body));
             }
+            Kind::Settled => self.read_progress(header.lane(walker.names()), decode_settled(body)),
             Kind::Checkpoint => {
-                if let Some((checkpoint, added)) = checkpoint::parse(body) {
+                if let Some((checkpoint, added, bodies)) = checkpoint::parse(body) {
                     self.found.time = self.found.time.max(added.time);
                     self.read_checkpoint(&checkpoint, walker.segment() == base);
-                    self.read_added(added);
+                    self.read_added(added, bodies);
                 }
             }
             Kind::Bodies => {
-                if let (Some(key), Some(bodies)) = (header.lane(walker.names()), decode_bodies(body)) {
-                    self.found.lanes.entry(key).or_default().sent_together(header.sequence, bodies);
-                }
+                self.read_bodies(header.lane(walker.names()), decode_bodies(header.sequence, body));
             }
+            Kind::Together => self.read_bodies(header.lane(walker.names()), decode_together(body)),
             Kind::Gap => {}
         }
+    }
+
+    fn read_progress(&mut self, key: Option<LaneKey>, progress: Option<LaneMessages>) {
+        let (Some(key), Some(progress)) = (key, progress) else { return };
+        let lane = self.found.lanes.entry(key.clone()).or_default();
+        for (sequence, ranges) in progress {
+            lane.next = lane.next.max(sequence + 1);
+            if ranges.is_empty() {
+                self.settled.entry(key.clone()).or_default().insert(sequence, sequence);
+            } else {
+                let partly = self.partly.entry(key.clone()).or_default().entry(sequence).or_default();
+                partly.extend(ranges.iter().map(|(first, last)| (u64::from(*first), u64::from(*last))));
+            }
+        }
+    }
+
+    fn read_bodies(&mut self, key: Option<LaneKey>, bodies: Option<Vec<LaneMessages>>) {
+        let (Some(key), Some(bodies)) = (key, bodies) else { return };
+        let bodies: Vec<Arc<LaneMessages>> = bodies.into_iter().map(Arc::new).collect();
+        self.found.lanes.entry(key).or_default().sent_together(&bodies);
     }
 
     fn read_checkpoint(&mut self, checkpoint: &Checkpoint<'_>, is_base: bool) {
@@ -301,11 +306,16 @@ impl Recovery<'_> {
     }
 
     /// The newest checkpoint is read last, and knows best.
-    fn read_added(&mut self, added: checkpoint::Added<'_>) {
-        for state in added.lanes {
-            let lane = self.found.lanes.entry(state.key()).or_default();
+    fn read_added(&mut self, added: checkpoint::Added<'_>, bodies: checkpoint::Bodies<'_>) {
+        for mut state in added.lanes {
+            let key = state.key();
+            let lane = self.found.lanes.entry(key.clone()).or_default();
             (lane.last, lane.sure, lane.unsure) = (state.last, state.sure, state.unsure);
-            lane.bodies = state.bodies.into_iter().collect();
+            lane.bodies.clear();
+            self.read_bodies(Some(key), Some(state.take_bodies()));
+        }
+        for (key, bodies) in bodies.into_lanes() {
+            self.read_bodies(Some(key), Some(bodies));
         }
     }
 

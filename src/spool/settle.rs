@@ -1,12 +1,12 @@
 //! The way out: what was delivered is written down.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::{
     LaneKey, Spool, SpoolError,
     format::{Header, PREFIX, flag, segment_name},
     lanes::Lane,
-    record::{BodyRanges, Draft},
+    record::{Draft, LaneMessages, MessageRanges},
     state::State,
     store::Shared,
 };
@@ -20,7 +20,18 @@ impl Spool {
     /// It could not be written: the messages are settled until a crash, after which they may be delivered
     /// again.
     pub fn settle(&self, lane: &LaneKey, sequence: u64, messages: &[u32]) -> Result<(), SpoolError> {
-        self.settle_some(lane, sequence, Some(messages))
+        self.settle_some(lane, &[(sequence, Some(messages))])
+    }
+
+    /// Settles messages of several records of a lane, as [`settle`](Self::settle) does; a crash forgets that of all of them
+    /// or of none.
+    ///
+    /// # Errors
+    /// That of [`settle`](Self::settle).
+    pub fn settle_together(&self, lane: &LaneKey, messages: &[(u64, Vec<u32>)]) -> Result<(), SpoolError> {
+        let messages: Vec<(u64, Option<&[u32]>)> =
+            messages.iter().map(|(sequence, messages)| (*sequence, Some(&messages[..]))).collect();
+        self.settle_some(lane, &messages)
     }
 
     /// Settles all messages of a record, as [`settle`](Self::settle) does.
@@ -28,61 +39,66 @@ impl Spool {
     /// # Errors
     /// That of [`settle`](Self::settle).
     pub fn settle_all(&self, lane: &LaneKey, sequence: u64) -> Result<(), SpoolError> {
-        self.settle_some(lane, sequence, None)
+        self.settle_some(lane, &[(sequence, None)])
     }
 
-    /// Notes which messages of a record are sent together, before they are: after a crash they are sent together again.
+    /// Notes which messages of a lane are sent together, before they are: after a crash they are sent together again.
     ///
     /// # Errors
     /// It could not be written: after a crash they may be sent with others.
-    pub fn note_bodies(
-        &self,
-        lane: &LaneKey,
-        sequence: u64,
-        bodies: Vec<BodyRanges>,
-    ) -> Result<(), SpoolError> {
+    pub fn note_bodies(&self, lane: &LaneKey, bodies: Vec<LaneMessages>) -> Result<(), SpoolError> {
         let shared = &*self.shared;
         let mut state = shared.lock();
-        let Some(of_lane) = state.lanes.get_mut(lane).filter(|of_lane| of_lane.run(sequence).is_some())
-        else {
-            return Ok(());
-        };
-        of_lane.sent_together(sequence, bodies.clone());
-        let draft = Draft::bodies(lane, sequence, &bodies, Vec::new());
+        let Some(of_lane) = state.lanes.get_mut(lane) else { return Ok(()) };
+        let bodies: Vec<Arc<LaneMessages>> = bodies.into_iter().map(Arc::new).collect();
+        of_lane.sent_together(&bodies);
+        // Of what is settled nothing is kept.
+        for (sequence, _) in bodies.iter().flat_map(|body| body.iter()) {
+            if of_lane.run(*sequence).is_none() {
+                of_lane.bodies.remove(sequence);
+            }
+        }
+        let draft = Draft::together(lane, &bodies, Vec::new());
         let written = shared.write_note(&mut state, draft);
         shared.unsynced.notify_one();
         written
     }
 
-    fn settle_some(&self, lane: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Result<(), SpoolError> {
+    fn settle_some(&self, lane: &LaneKey, messages: &[(u64, Option<&[u32]>)]) -> Result<(), SpoolError> {
         let shared = &*self.shared;
         let mut state = shared.lock();
-        let is_known = |state: &State| {
-            let lane = state.lanes.get(lane);
-            lane.is_none_or(|lane| lane.run(sequence).is_none() || lane.known.contains_key(&sequence))
-        };
-        if !is_known(&state) {
-            // Settled without having been read: how many messages it has is on disk.
-            drop(state);
-            self.next(lane, sequence.saturating_sub(1))?;
-            state = shared.lock();
+        for (sequence, _) in messages {
+            let of_lane = state.lanes.get(lane);
+            if of_lane.is_some_and(|of| of.run(*sequence).is_some() && !of.known.contains_key(sequence)) {
+                // Settled without having been read: how many messages it has is on disk.
+                drop(state);
+                self.next(lane, sequence.saturating_sub(1))?;
+                state = shared.lock();
+            }
         }
-        let place = state.place(lane, sequence);
-        let progress = state.settle(lane, sequence, messages);
-        let Some(progress) = progress else { return Ok(()) };
+        let mut progress = LaneMessages::new();
+        let mut whole = Vec::new();
+        for (sequence, messages) in messages {
+            let place = state.place(lane, *sequence);
+            let Some(of_record) = state.settle(lane, *sequence, *messages) else { continue };
+            if of_record.is_empty() {
+                whole.extend(place);
+            }
+            progress.push((*sequence, of_record));
+        }
+        if progress.is_empty() {
+            return Ok(());
+        }
         let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
-        let draft = Draft::progress(lane, sequence, &progress, Vec::new());
+        let draft = Draft::settled(lane, &progress, Vec::new());
         let mut written = shared.write_note(&mut state, draft);
-        if let (Err(why), Some((segment, position))) = (&written, place)
+        if let Err(why) = &written
             && why.is_no_space()
-            && progress.is_empty()
+            && whole.len() == progress.len()
         {
-            // It may have been deleted with its segment.
-            written = if state.segments.contains_key(&segment) {
-                shared.mark_settled(segment, position)
-            } else {
-                Ok(())
-            };
+            // Some may have been deleted with their segments.
+            let mut left = whole.iter().filter(|(segment, _)| state.segments.contains_key(segment));
+            written = left.try_for_each(|(segment, position)| shared.mark_settled(*segment, *position));
         }
         shared.delete_settled(&mut state);
         // Whoever waits for space looks whether there is some now.
@@ -135,14 +151,14 @@ impl State {
 
     /// Settles messages of a record in memory. Returns what is new in that, as ranges; none for the whole
     /// record.
-    fn settle(&mut self, key: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Option<Vec<(u32, u32)>> {
+    fn settle(&mut self, key: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Option<MessageRanges> {
         let lane = self.lanes.get_mut(key)?;
         lane.run(sequence)?;
         let known = *lane.known.get(&sequence)?;
         let total = u64::from(known.messages);
         let partly = lane.partly.entry(sequence).or_default();
         let before = partly.count();
-        let mut progress: Vec<(u32, u32)> = Vec::new();
+        let mut progress = MessageRanges::new();
         match messages {
             None => partly.extend(total.checked_sub(1).map(|last| (0, last))),
             Some(messages) => {

@@ -1,0 +1,291 @@
+//! Bodies that fill: records of a lane whose messages may share bodies are taken together, as one batch.
+//!
+//! What waits in a lane goes out together, however small the batches were that brought it; with `linger` it waits for more.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+
+use super::{Lanes, Opened};
+use crate::spool::{LaneKey, LaneMessages, SpoolError};
+
+/// A message of a lane: the sequence of its record, and its index in that.
+pub(super) type Message = (u64, u32);
+
+/// The most bytes of records that are taken together: a body is not larger, whatever its limit.
+const LARGEST: usize = 16 * 1024 * 1024;
+
+/// Messages that share a body share its deadline, which is that of the youngest. So they must be of about the same age:
+/// within this part of `max_retry_duration`.
+const OF_DEADLINE: u32 = 10;
+
+/// What was read of a lane and is not on its way yet, in order.
+#[derive(Default)]
+pub(super) struct Backlog {
+    records: VecDeque<Opened>,
+    /// The sequence of the last record that was read.
+    after: u64,
+}
+
+/// Records that are delivered together. Never empty.
+pub(super) struct Window {
+    records: Vec<Opened>,
+    /// Whether more may wait behind it, so that a body that is not full need not be sent yet.
+    pub(super) goes_on: bool,
+}
+
+/// Where the messages of a window are, by their index in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index {
+    /// The index of the first message of each record, and the sequence of the record.
+    records: Vec<(usize, u64)>,
+}
+
+/// A window as one batch.
+pub(super) struct Stored<'w> {
+    pub(super) topic: TopicMetadata,
+    pub(super) metadata: MessagesMetadata,
+    pub(super) messages: Vec<BorrowedMessage<'w>>,
+}
+
+/// How much is taken together.
+struct Room {
+    bytes: usize,
+    messages: usize,
+}
+
+/// How much of a backlog is taken together.
+struct Prefix {
+    records: usize,
+    /// Whether more records would not change it.
+    full: bool,
+}
+
+impl Lanes {
+    /// Takes the records of a lane that are next, enough for `bodies` where they are there; `None` if there is none.
+    pub(super) async fn next_window(
+        &self,
+        lane: &LaneKey,
+        backlog: &mut Backlog,
+        bodies: usize,
+    ) -> Result<Option<Window>, SpoolError> {
+        let linger = self.pipeline.config.linger;
+        let mut news = self.spool.news();
+        loop {
+            news.mark_unchanged();
+            if backlog.records.is_empty() {
+                let admission = tokio::select! {
+                    admission = self.budget.admit() => admission,
+                    () = self.pipeline.closing() => return Ok(None),
+                };
+                let Some(first) = self.open_next(lane, backlog.after, &admission)? else { return Ok(None) };
+                backlog.push(first);
+            }
+            let out_of_memory = self.read_on(lane, backlog, bodies)?;
+            let Prefix { records, full } = backlog.prefix(self, bodies);
+            let age = backlog.records.front().map_or(Duration::MAX, |first| first.record.age());
+            let wait = linger.saturating_sub(age);
+            if full || out_of_memory || wait.is_zero() {
+                return Ok(Some(Window { records: backlog.records.drain(..records).collect(), goes_on: full }));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // The spool outlives this, so there is no error.
+                _ = news.changed() => {}
+                () = self.pipeline.closing() => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads what stands behind a backlog, until there is enough for so many bodies. Returns whether memory ran out before.
+    pub(super) fn read_on(&self, lane: &LaneKey, backlog: &mut Backlog, bodies: usize) -> Result<bool, SpoolError> {
+        while !backlog.prefix(self, bodies).full {
+            let Some(admission) = self.budget.try_admit() else { return Ok(true) };
+            let Some(next) = self.open_next(lane, backlog.after, &admission)? else { return Ok(false) };
+            backlog.push(next);
+        }
+        Ok(false)
+    }
+
+    fn room(&self, bodies: usize) -> Room {
+        let body = self.pipeline.body_limit();
+        // A little more than a body, since what tells messages apart on disk is not sent.
+        let bytes = body.saturating_mul(bodies).saturating_add(body / 4).min(LARGEST);
+        let messages = self.pipeline.config.body.max_messages.map_or(usize::MAX, Into::into);
+        Room { bytes, messages: messages.saturating_mul(bodies).saturating_add(1) }
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, record: Opened) {
+        self.after = record.record.sequence;
+        self.records.push_back(record);
+    }
+
+    /// Puts records back that were taken last.
+    pub(super) fn put_back(&mut self, records: Vec<Opened>) {
+        for record in records.into_iter().rev() {
+            self.records.push_front(record);
+        }
+    }
+
+    /// Drops what was read: the lane is read again from its begin.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The records at the front that go together.
+    fn prefix(&self, lanes: &Lanes, bodies: usize) -> Prefix {
+        let Some(first) = self.records.front() else { return Prefix { records: 0, full: false } };
+        if !lanes.pipeline.config.body.mode.batches() || first.record.lane.is_of_several() {
+            return Prefix { records: 1, full: true };
+        }
+        let room = lanes.room(bodies);
+        let most = lanes.pipeline.config.retry.max_duration / OF_DEADLINE;
+        let (mut bytes, mut messages) = (0, 0);
+        // What was sent together before is together again, whatever has become of the limits.
+        let mut together = 0;
+        for (number, Opened { record, .. }) in self.records.iter().enumerate() {
+            let fits = bytes < room.bytes
+                && messages < room.messages
+                && first.record.age().saturating_sub(record.age()) <= most
+                && first.alike == self.records[number].alike;
+            if !fits && record.sequence > together {
+                return Prefix { records: number.max(1), full: true };
+            }
+            bytes += record.length();
+            messages += record.messages() as usize;
+            let bodies = record.bodies().iter().filter_map(|body| body.last());
+            together = bodies.map(|(sequence, _)| *sequence).fold(together, u64::max);
+        }
+        let full = bytes >= room.bytes || messages >= room.messages;
+        let last = self.records.back().is_some_and(|last| last.record.sequence >= together);
+        Prefix { records: self.records.len(), full: full && last }
+    }
+}
+
+impl Window {
+    /// Records that were sent before.
+    pub(super) fn of(records: Vec<Opened>) -> Self {
+        Self { records, goes_on: false }
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &crate::spool::Record> {
+        self.records.iter().map(|opened| &opened.record)
+    }
+
+    /// Its record number `record`.
+    pub(super) fn record(&self, record: usize) -> &crate::spool::Record {
+        &self.records[record].record
+    }
+
+    /// The lane that it is of.
+    pub(super) fn lane(&self) -> &LaneKey {
+        &self.records[0].record.lane
+    }
+
+    /// How long ago the youngest of its records was accepted.
+    pub(super) fn age(&self) -> Duration {
+        self.records().map(crate::spool::Record::age).min().unwrap_or_default()
+    }
+
+    /// The records from the one with this message on.
+    pub(super) fn from(mut self, (sequence, _): Message) -> Vec<Opened> {
+        let first = self.records.partition_point(|opened| opened.record.sequence < sequence);
+        self.records.split_off(first)
+    }
+
+    pub(super) fn index(&self) -> Index {
+        let mut next = 0;
+        let mut records = Vec::with_capacity(self.records.len());
+        for record in self.records() {
+            records.push((next, record.sequence));
+            next += record.messages() as usize;
+        }
+        Index { records }
+    }
+
+    /// All messages, those that are settled included.
+    pub(super) fn decode(&self) -> Result<Stored<'_>, SpoolError> {
+        let first = self.records[0].record.decode()?;
+        let (topic, metadata, mut messages) = (first.topic, first.metadata, first.messages);
+        for record in self.records().skip(1) {
+            messages.extend(record.decode()?.messages);
+        }
+        Ok(Stored { topic, metadata, messages })
+    }
+
+    /// The bodies that its messages were sent in before, as indexes.
+    pub(super) fn bodies(&self, index: &Index) -> Vec<Vec<usize>> {
+        let mut seen = BTreeSet::new();
+        let mut bodies = Vec::new();
+        for body in self.records().flat_map(|record| record.bodies()) {
+            if seen.insert(Arc::as_ptr(body)) {
+                bodies.push(index.indexes(body));
+            }
+        }
+        bodies
+    }
+}
+
+impl Index {
+    /// The message with this index.
+    pub(super) fn message(&self, index: usize) -> Message {
+        let record = self.record(index);
+        let (first, sequence) = self.records[record];
+        // A record has no more messages than fit.
+        (sequence, u32::try_from(index - first).unwrap_or(u32::MAX))
+    }
+
+    /// The number of the record that this message is in.
+    pub(super) fn record(&self, index: usize) -> usize {
+        self.records.partition_point(|(first, _)| *first <= index) - 1
+    }
+
+    /// The index of a message, if its record is there.
+    pub(super) fn of(&self, (sequence, message): Message) -> Option<usize> {
+        let record = self.records.binary_search_by_key(&sequence, |(_, sequence)| *sequence).ok()?;
+        Some(self.records[record].0 + message as usize)
+    }
+
+    /// Ascending messages, by their record.
+    pub(super) fn by_record(&self, messages: &[usize]) -> Vec<(u64, Vec<u32>)> {
+        let mut records: Vec<(u64, Vec<u32>)> = Vec::new();
+        for (sequence, message) in messages.iter().map(|index| self.message(*index)) {
+            match records.last_mut() {
+                Some((last, messages)) if *last == sequence => messages.push(message),
+                _ => records.push((sequence, vec![message])),
+            }
+        }
+        records
+    }
+
+    /// Ascending messages as ranges, by their record.
+    pub(super) fn ranges(&self, messages: &[usize]) -> LaneMessages {
+        let ranges = |messages: Vec<u32>| {
+            let mut ranges: Vec<(u32, u32)> = Vec::new();
+            for message in messages {
+                match ranges.last_mut() {
+                    Some((_, last)) if last.checked_add(1) == Some(message) => *last = message,
+                    _ => ranges.push((message, message)),
+                }
+            }
+            ranges
+        };
+        self.by_record(messages).into_iter().map(|(sequence, messages)| (sequence, ranges(messages))).collect()
+    }
+
+    /// The indexes of messages, as far as their records are there.
+    fn indexes(&self, messages: &LaneMessages) -> Vec<usize> {
+        let of_record = |(sequence, ranges): &(u64, Vec<(u32, u32)>)| {
+            let sequence = *sequence;
+            let all = ranges.iter().flat_map(|(first, last)| *first..=*last).collect::<Vec<u32>>();
+            all.into_iter().filter_map(move |message| self.of((sequence, message)))
+        };
+        messages.iter().flat_map(of_record).collect()
+    }
+}
