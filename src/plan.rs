@@ -31,13 +31,17 @@ pub struct Place {
     /// Whether it begins a body, as it did before, or because the one before it in the lane is settled: so that the same
     /// messages go out together again.
     pub begins: bool,
+    /// Whether it is in a body that was written down before, and so may have been sent.
+    pub noted: bool,
 }
 
 impl Lane {
     /// Place number `place` of the lane.
     pub fn get(&self, place: usize) -> Option<Place> {
         match self {
-            Self::All(messages) => (place < *messages).then_some(Place { message: place, begins: false }),
+            Self::All(messages) => {
+                (place < *messages).then_some(Place { message: place, begins: false, noted: false })
+            }
             Self::Some(places) => places.get(place).copied(),
         }
     }
@@ -110,7 +114,7 @@ fn places(
         }
         let Some(body) = body_of.get(&message) else {
             if !refused.contains(&message) {
-                places.push(Place { message, begins });
+                places.push(Place { message, begins, noted: false });
                 begins = false;
             }
             continue;
@@ -126,11 +130,11 @@ fn places(
                     && is_before()
                     && refused.insert(other)
                 {
-                    places.push(Place { message: other, begins: mem::take(&mut begins) });
+                    places.push(Place { message: other, begins: mem::take(&mut begins), noted: false });
                 }
             }
-            places.push(Place { message, begins: true });
-            places.extend(open.map(|message| Place { message, begins: false }));
+            places.push(Place { message, begins: true, noted: true });
+            places.extend(open.map(|message| Place { message, begins: false, noted: true }));
             begins = true;
         }
     }
@@ -224,7 +228,7 @@ mod tests {
         before: &[Vec<usize>],
     ) -> Vec<Vec<usize>> {
         let mut bodies: Vec<Vec<usize>> = Vec::new();
-        for Place { message, begins } in places(10..20, key, state, before) {
+        for Place { message, begins, .. } in places(10..20, key, state, before) {
             if begins || bodies.is_empty() {
                 bodies.push(Vec::new());
             }

@@ -4,6 +4,8 @@
 //! connector. Anyone can read them as a [`Folder`]. What a replay delivered stands beside each segment in
 //! `dead-letters-000001.replayed`, so a segment itself is only ever appended to.
 
+#[cfg(test)]
+mod failing_disk;
 mod folder;
 mod record;
 mod replay;

@@ -57,6 +57,16 @@ impl Store {
         } else {
             None
         };
+        Self::with(files, lock, max_bytes, segment_bytes)
+    }
+
+    /// Opens a folder that is there, and that nobody else writes to.
+    pub(super) fn with(
+        files: Arc<dyn Files>,
+        lock: Option<Lock>,
+        max_bytes: u64,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
         let mut store = Self {
             spare: Some(make_spare(&*files)?),
             files,
@@ -69,9 +79,9 @@ impl Store {
         let segments = store.segments()?;
         store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
         if let Some((number, _)) = segments.into_iter().max() {
-            store.last = store.reopen(number)?;
-            // What is appended to it is as durable as its name, which a crash may have left unsynced.
-            store.files.sync_names()?;
+            store.cut(number)?;
+            // What a process before this one wrote and could not sync is in there, and looks as if it were on disk.
+            store.last.number = number + 1;
         }
         Ok(store)
     }
@@ -103,16 +113,7 @@ impl Store {
             self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
         }
         if let Err(why) = self.write(lines) {
-            let before = self.last.bytes;
-            // Half a line must not stay: the next record would be joined to it.
-            if let Some(file) = &self.last.file
-                && let Err(also) = file.truncate(before).and_then(|()| file.sync())
-            {
-                warn!(
-                    "a dead letter that failed to be written cannot be taken back ({also}): the next go to a new file"
-                );
-                self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
-            }
+            self.begin_anew();
             return Err(why);
         }
         self.last.bytes += length;
@@ -131,6 +132,22 @@ impl Store {
         let file = self.last.file.insert(file);
         file.write_at(self.last.bytes, lines)?;
         file.sync()
+    }
+
+    /// After a failed write or sync, nothing more is appended to the segment, also where its tail could be cut off: the
+    /// system may take pages for written that never reached the disk, and does not write them again with a later sync.
+    fn begin_anew(&mut self) {
+        let Some(file) = self.last.file.take() else { return };
+        let name = names::segment_name(self.last.number);
+        // A segment of nothing but the failed record goes, so that a disk that stays full does not gather them.
+        if self.last.bytes == 0 && self.files.delete(&name).is_ok() {
+            return;
+        }
+        if let Err(why) = file.truncate(self.last.bytes).and_then(|()| file.sync()) {
+            // Lines that were not acknowledged may stay: their messages count as failed all the same.
+            warn!("a dead letter that failed to be written cannot be taken back from {name}: {why}");
+        }
+        self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
     }
 
     /// Opens the last segment, and makes it where there is none.
@@ -175,8 +192,8 @@ impl Store {
         Ok(files.filter_map(|(name, bytes)| Some((names::segment_number(&name)?, bytes))).collect())
     }
 
-    /// The last segment, without a line that a crash cut off: it was never acknowledged.
-    fn reopen(&mut self, number: u64) -> io::Result<Segment> {
+    /// Drops a line that a crash cut off at the end of a segment: it was never acknowledged.
+    fn cut(&mut self, number: u64) -> io::Result<()> {
         let file = self.files.open(&names::segment_name(number))?;
         let bytes = file.length()?;
         let whole = whole_lines(&*file, bytes)?;
@@ -186,10 +203,9 @@ impl Store {
                 bytes - whole
             );
             file.truncate(whole)?;
-            file.sync()?;
             self.bytes -= bytes - whole;
         }
-        Ok(Segment { number, bytes: whole, file: Some(file) })
+        Ok(())
     }
 }
 
@@ -256,7 +272,7 @@ mod tests {
         for line in ["1\n", "2\n", "3\n"] {
             open(&path, 1000, 1000)?.append(line.as_bytes())?;
         }
-        assert_eq!(content(&path), ["1\n2\n3\n"]);
+        assert_eq!(content(&path), ["1\n", "2\n", "3\n"]);
         Ok(())
     }
 
@@ -296,7 +312,7 @@ mod tests {
         let long = "x".repeat(200_000);
         OpenOptions::new().append(true).open(names::segment(folder.path(), 1))?.write_all(long.as_bytes())?;
         open(folder.path(), 1000, 1000)?.append(b"next\n")?;
-        assert_eq!(content(folder.path()), ["whole\nnext\n"]);
+        assert_eq!(content(folder.path()), ["whole\n", "next\n"]);
         Ok(())
     }
 

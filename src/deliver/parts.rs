@@ -83,7 +83,9 @@ impl Delivery {
     ) -> Vec<Settled> {
         let mut settled = Vec::new();
         if let Some(Part { body, search }) = parts.left.pop() {
-            if body.bytes.len() > self.body_limit()
+            // What may have been sent before keeps its idempotency key until an answer says that it is too large.
+            if !body.noted
+                && body.bytes.len() > self.body_limit()
                 && let Some((left, right)) = body.halves()
             {
                 parts.left.extend([right, left].map(|body| Part { body, search }));

@@ -12,6 +12,8 @@ use crate::config::BatchMode;
 pub struct Body {
     /// What is sent.
     pub bytes: Bytes,
+    /// Whether it was written down before, and so may have been sent.
+    pub noted: bool,
     frame: Frame,
     /// Ascending, both by message and by place.
     records: Vec<Record>,
@@ -38,7 +40,7 @@ pub(super) struct Record {
 
 impl Body {
     pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
-        Self { bytes, frame, records }
+        Self { bytes, noted: false, frame, records }
     }
 
     /// How many messages there are in it.
@@ -105,7 +107,7 @@ impl Body {
         };
         let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
         let records = self.records[first..last].iter().map(moved).collect();
-        Self { bytes, frame: self.frame.clone(), records }
+        Self { bytes, noted: false, frame: self.frame.clone(), records }
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Bodies<'b> {
     next: usize,
     bytes: Vec<u8>,
     records: Vec<Record>,
+    /// Whether the body that is being written was written down before.
+    noted: bool,
+    /// The most bytes that it may have.
+    limit: usize,
 }
 
 impl<'b> Bodies<'b> {
@@ -55,17 +59,22 @@ impl<'b> Bodies<'b> {
             next: 0,
             bytes: Vec::new(),
             records: Vec::new(),
+            noted: false,
+            limit: 0,
         }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
-    /// `limit` bytes too, which is lower than the configured one where the endpoint takes less.
+    /// `limit` bytes too, which is lower than the configured one where the endpoint takes less; but not one that may have been
+    /// sent before: in parts it would have other idempotency keys.
     pub fn next_within(&mut self, limit: usize) -> Option<Encoded> {
-        let (batch, limit) = (self.batch, limit.min(self.config.max_bytes));
-        while let Some(Place { message: index, begins }) = self.lane.get(self.next) {
+        let batch = self.batch;
+        while let Some(Place { message: index, begins, noted }) = self.lane.get(self.next) {
             let message = &batch.messages[index];
             if self.records.is_empty() {
-                self.reserve(limit);
+                self.noted = noted;
+                self.limit = if noted { self.config.max_bytes } else { limit.min(self.config.max_bytes) };
+                self.reserve(self.limit);
             } else if begins || self.records.last().is_some_and(|last| last.offset >= message.offset) {
                 // Offsets grow within a partition: where they do not, this is another one, and a body is of one alone.
                 break;
@@ -77,7 +86,7 @@ impl<'b> Bodies<'b> {
                 return Some(Encoded::Refused(index, refusal));
             }
             let bytes = self.bytes.len() + self.closing().len();
-            if bytes > limit && !self.records.is_empty() {
+            if bytes > self.limit && !self.records.is_empty() {
                 // It opens the next body.
                 self.bytes.truncate(start);
                 break;
@@ -157,6 +166,8 @@ impl<'b> Bodies<'b> {
         }
         self.bytes.extend_from_slice(self.closing());
         let bytes = self.buffers.lend(std::mem::take(&mut self.bytes));
-        Some(Encoded::Body(Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.records))))
+        let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.records));
+        body.noted = self.noted;
+        Some(Encoded::Body(body))
     }
 }

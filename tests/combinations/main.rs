@@ -1,6 +1,7 @@
 //! What the parts do together, with the shipped defaults but for the keys that each test names, through the built plugin.
 #![allow(clippy::unwrap_used)]
 
+mod bodies;
 mod close;
 mod earlier_release;
 mod order;
