@@ -179,8 +179,8 @@ impl Pipeline {
                 let patience = patience.clone();
                 async move {
                     let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
-                    self.encode(lane, bodies, &patience, progress).await;
-                    sending.await
+                    let held_back = self.encode(lane, bodies, &patience, progress).await;
+                    (sending.await, held_back)
                 }
             })
             .collect();
@@ -205,7 +205,8 @@ impl Pipeline {
                         let _ = decision.all_settled.send(all);
                     }
                 }
-                Some(sent) = lanes.next() => {
+                Some((sent, held_back)) = lanes.next() => {
+                    ledger.hold_back(held_back);
                     if let Err(why) = sent {
                         // The ledger knows the messages that have no outcome now.
                         error!("connector {}: delivery stopped: {why}", self.id);
@@ -224,26 +225,38 @@ impl Pipeline {
         (self.config.concurrency.max().get() * 2).max(spare)
     }
 
-    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead.
+    /// The most bytes that a body should have now.
+    pub(crate) fn body_limit(&self) -> usize {
+        self.delivery.body_limit().min(self.config.body.max_bytes)
+    }
+
+    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages of a last
+    /// body that is not full, where more may wait behind it.
     async fn encode(
         &self,
         mut lane: Bodies<'_>,
         sets: mpsc::Sender<Vec<Item>>,
         patience: &Patience,
         progress: Option<&dyn Progress>,
-    ) {
-        let mut most = 1;
+    ) -> Vec<usize> {
+        let holds_back = progress.is_some_and(Progress::holds_back);
+        let (mut most, mut first) = (1, true);
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
         while let Ok(place) = sets.reserve().await {
             if patience.stops() {
                 // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
-                return;
+                return Vec::new();
             }
             // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
             let mut set = Vec::with_capacity(most);
-            let mut bytes = 0;
+            let (mut bytes, mut held_back) = (0, Vec::new());
             while set.len() < most && bytes < LARGEST_SET {
                 match lane.next_within(self.delivery.body_limit()) {
+                    // With nothing before it, it goes as it is: something has to.
+                    Some(Encoded::Body(body)) if holds_back && !first && lane.has_room_behind(&body) => {
+                        held_back = body.messages().collect();
+                        break;
+                    }
                     Some(Encoded::Body(body)) => {
                         bytes += body.bytes.len();
                         let retry = match (progress, body.messages().next()) {
@@ -253,9 +266,12 @@ impl Pipeline {
                         set.push(Item::Body(body, retry));
                     }
                     Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
-                    None if set.is_empty() => return,
                     None => break,
                 }
+                first = false;
+            }
+            if set.is_empty() {
+                return held_back;
             }
             if let Some(progress) = progress.filter(|_| self.config.body.mode.batches()) {
                 let bodies: Vec<Vec<usize>> = set
@@ -268,7 +284,11 @@ impl Pipeline {
                 progress.sending(&bodies);
             }
             place.send(set);
+            if !held_back.is_empty() {
+                return held_back;
+            }
             most = (most * 2).min(MOST_IN_SET);
         }
+        Vec::new()
     }
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub rate_limit: RateLimitConfig,
     /// Where batches are kept until they are delivered; without it, consume waits for their delivery.
     pub spool: Option<SpoolConfig>,
+    /// How long a body waits for more messages, from when its first one was accepted; zero without a spool.
+    pub linger: Duration,
     /// Where messages go that cannot be delivered, if anywhere.
     pub dead_letter: Option<DeadLetterConfig>,
     /// The most bytes kept of an answer, for the log.

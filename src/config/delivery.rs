@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{
-    CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig, SpoolConfig,
-    WhenFull, reader::Reader, units::LONGEST, url::checked_url,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig,
+    SpoolConfig, WhenFull, reader::Reader, units::LONGEST, url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;
@@ -125,6 +125,19 @@ pub(super) fn read_spool(keys: &mut Reader<'_>) -> Option<SpoolConfig> {
     };
     table.finish(&[]);
     Some(SpoolConfig { path: path?, max_bytes, when_full, sync })
+}
+
+pub(super) fn read_linger(keys: &mut Reader<'_>, spool: bool, mode: BatchMode) -> Duration {
+    let linger = keys.duration("linger", Duration::ZERO);
+    if !linger.is_zero() && !spool {
+        keys.problem("linger", "needs [spool]: what waits for more must be kept meanwhile");
+    } else if !linger.is_zero() && !mode.batches() {
+        keys.problem(
+            "linger",
+            format!("has no effect in batch_mode \"{mode}\", where a request holds one message: use nd_json or json_array, or remove it"),
+        );
+    }
+    linger
 }
 
 pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig> {

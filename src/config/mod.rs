@@ -70,6 +70,7 @@ impl Config {
         let body = flat::read_body(&mut keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
+        let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
         let retry = flat::read_retry(&mut keys, spool.is_some());
         let concurrency = delivery::read_concurrency(&mut keys);
         let client = flat::read_client(&mut keys, concurrency);
@@ -130,6 +131,7 @@ impl Config {
             rate_limit,
             dead_letter,
             spool,
+            linger,
             max_response_bytes,
             health_check,
             close_timeout,

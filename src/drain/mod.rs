@@ -9,6 +9,7 @@ mod parked;
 mod parking;
 mod progress;
 mod strict;
+mod window;
 
 use std::{
     collections::HashSet,
@@ -23,12 +24,14 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use iggy_connector_sdk::Schema;
 use tokio::{runtime::Builder, task};
 use tracing::{error, warn};
 
 use self::{
     budget::{Admission, Budget, Share},
     progress::{InSpool, Selection, Shared},
+    window::{Index, Window},
 };
 use crate::{
     batch::Batch,
@@ -103,6 +106,8 @@ struct Lanes {
 /// A record that is in memory.
 struct Opened {
     record: Record,
+    /// What its messages have in common, where others may share bodies with them: the partition and what the payloads are.
+    label: Option<(u32, Schema)>,
     _memory: Share,
 }
 
@@ -146,7 +151,7 @@ impl Lanes {
         &self,
         lane: &LaneKey,
         after: u64,
-        admission: Admission,
+        admission: &Admission,
     ) -> Result<Option<Opened>, SpoolError> {
         Ok(self.spool.next(lane, after)?.map(|record| Opened::of(record, admission)))
     }
@@ -156,39 +161,40 @@ impl Lanes {
         &self,
         lane: &LaneKey,
         sequence: u64,
-        admission: Admission,
+        admission: &Admission,
     ) -> Result<Option<Opened>, SpoolError> {
         Ok(self.spool.again(lane, sequence)?.map(|record| Opened::of(record, admission)))
     }
 
-    /// Delivers the selected messages of a record.
+    /// Delivers the selected messages of some records.
     async fn deliver(
         &self,
-        record: &Record,
+        window: &Window,
+        index: &Index,
         selection: &Selection,
         keys: Option<(&[u64], &Shared)>,
     ) -> Result<Account, SpoolError> {
-        let stored = record.decode()?;
+        let stored = window.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let patience = self.pipeline.patience(record.age()).of_kept();
-        let progress = InSpool { spool: &self.spool, record, selection, keys };
+        let patience = self.pipeline.patience(window.age()).of_kept();
+        let progress = InSpool { spool: &self.spool, window, index, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
         self.pipeline.counters.settled(&account);
         if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
             warn!(
                 "{}: {} messages are neither delivered nor dead letters, and stay in the spool",
-                record.lane,
+                window.lane(),
                 account.unwritten.len()
             );
         }
         Ok(account)
     }
 
-    /// The key of each message of a record, where keys are kept in order.
-    fn keys(&self, record: &Record) -> Result<Vec<u64>, SpoolError> {
+    /// The key of each message of some records, where keys are kept in order.
+    fn keys(&self, window: &Window) -> Result<Vec<u64>, SpoolError> {
         let Ordering::Key(template) = &self.pipeline.config.ordering else { return Ok(Vec::new()) };
-        let stored = record.decode()?;
+        let stored = window.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
         let key = |message| plan::hash(&template.key(&batch, message));
         Ok(stored.messages.iter().map(key).collect())
@@ -200,8 +206,10 @@ impl Lanes {
 }
 
 impl Opened {
-    fn of(record: Record, admission: Admission) -> Self {
+    fn of(record: Record, admission: &Admission) -> Self {
         let memory = admission.take(record.length() * OF_RECORD);
-        Self { record, _memory: memory }
+        let metadata = if record.lane.is_of_several() { None } else { record.metadata().ok() };
+        let label = metadata.map(|metadata| (metadata.partition_id, metadata.schema));
+        Self { record, label, _memory: memory }
     }
 }

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::window::Message;
 use crate::deliver::{Parked as Until, RetryState};
 
-/// Messages of a record that are sent together, as indexes into it.
+/// How many records the messages of a key that go together can be of.
+const RECORDS: usize = 64;
+
+/// Messages that are sent together, ascending.
 #[derive(Debug)]
 pub(super) struct Unit {
-    pub(super) messages: Vec<u32>,
+    pub(super) messages: Vec<Message>,
     /// Where keys are kept in order: the key of each message.
     pub(super) keys: Vec<u64>,
     pub(super) retry: RetryState,
@@ -19,18 +23,15 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    pub(super) fn new(messages: Vec<u32>, keys: Vec<u64>, until: Until) -> Self {
+    pub(super) fn new(messages: Vec<Message>, keys: Vec<u64>, until: Until) -> Self {
         Self { messages, keys, retry: until.retry, until: until.until, for_breaker: until.for_breaker }
     }
 }
 
-/// A message: the sequence of its record, and its index in it.
-type Message = (u64, u32);
-
 /// The parked messages of one lane.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    /// By the sequence of their record.
+    /// By the sequence of their first record.
     units: BTreeMap<u64, Vec<Unit>>,
     /// The times of all units.
     due: BTreeSet<(Instant, u64)>,
@@ -38,6 +39,8 @@ pub(super) struct Parked {
     keys: HashMap<u64, Key>,
     /// How many messages are known here.
     messages: usize,
+    /// Whether requests hold many messages, so that those of several records go together.
+    bodies_fill: bool,
 }
 
 /// A key that is on its way or parked.
@@ -49,6 +52,11 @@ struct Key {
 }
 
 impl Parked {
+    /// Nothing yet; requests hold one message, or many.
+    pub(super) fn new(bodies_fill: bool) -> Self {
+        Self { bodies_fill, ..Self::default() }
+    }
+
     /// How many messages are known here.
     pub(super) fn known(&self) -> usize {
         self.messages
@@ -59,27 +67,37 @@ impl Parked {
         self.due.first().map(|(until, _)| *until)
     }
 
-    /// Parks messages of a record until they are due.
-    pub(super) fn park(&mut self, sequence: u64, unit: Unit) {
+    /// Parks messages until they are due.
+    pub(super) fn park(&mut self, unit: Unit) {
+        let Some(&(sequence, _)) = unit.messages.first() else { return };
         self.messages += unit.messages.len();
         self.due.insert((unit.until, sequence));
         self.units.entry(sequence).or_default().push(unit);
     }
 
     /// Parks a unit that was taken once more, with the attempts that were made at it.
-    pub(super) fn park_again(&mut self, sequence: u64, unit: Unit, until: Instant) {
-        self.park(sequence, Unit { until, for_breaker: false, ..unit });
+    pub(super) fn park_again(&mut self, unit: Unit, until: Instant) {
+        self.park(Unit { until, for_breaker: false, ..unit });
     }
 
-    /// A unit that was taken is not there any more: nothing waits behind it.
-    pub(super) fn gone(&mut self, unit: &Unit, now: Instant) {
-        for key in &unit.keys {
-            self.settled(*key, now);
+    /// A record is not there any more: nothing waits behind its messages in these units.
+    pub(super) fn gone(&mut self, sequence: u64, units: &mut Vec<Unit>, now: Instant) {
+        for unit in &mut *units {
+            // Where no keys are kept in order, there are none.
+            let of_record = unit.messages.iter().map(|(of, _)| *of == sequence).collect::<Vec<bool>>();
+            let gone = |(key, is_gone): (&u64, &bool)| is_gone.then_some(*key);
+            for key in unit.keys.iter().zip(&of_record).filter_map(gone) {
+                self.settled(key, now);
+            }
+            let mut is_gone = of_record.iter();
+            unit.keys.retain(|_| is_gone.next() == Some(&false));
+            unit.messages.retain(|(of, _)| *of != sequence);
         }
+        units.retain(|unit| !unit.messages.is_empty());
     }
 
-    /// Takes the units that are due of one record: they are read together.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<Unit>)> {
+    /// Takes the units that are due of one record, and of what stands behind it: they are read together.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<Unit>> {
         let &(until, sequence) = self.due.first().filter(|(until, _)| *until <= now)?;
         self.due.remove(&(until, sequence));
         let units = self.units.remove(&sequence).unwrap_or_default();
@@ -91,7 +109,7 @@ impl Parked {
         if !later.is_empty() {
             self.units.insert(sequence, later);
         }
-        Some((sequence, due))
+        Some(due)
     }
 
     /// The breaker has closed: what waits for nothing else is due.
@@ -104,14 +122,14 @@ impl Parked {
         }
     }
 
-    /// Whether messages of a record that have this key may be sent now; otherwise they wait behind those that are ahead.
-    pub(super) fn begin(&mut self, key: u64, sequence: u64, messages: &[u32]) -> bool {
+    /// Whether messages that have this key may be sent now; otherwise they wait behind those that are ahead.
+    pub(super) fn begin(&mut self, key: u64, messages: &[Message]) -> bool {
         let state = self.keys.entry(key).or_default();
         let free = state.behind.is_empty() && state.ahead == 0;
         if free {
             state.ahead = messages.len();
         } else {
-            state.behind.extend(messages.iter().map(|message| (sequence, *message)));
+            state.behind.extend(messages);
             self.messages += messages.len();
         }
         free
@@ -124,21 +142,28 @@ impl Parked {
         if state.ahead > 0 {
             return;
         }
-        let Some(&(sequence, _)) = state.behind.front() else {
+        if state.behind.is_empty() {
             self.keys.remove(&key);
             return;
-        };
-        // All of one record that are next go together.
-        let mut messages = Vec::new();
-        while let Some((_, message)) = state.behind.front().copied().filter(|(of, _)| *of == sequence) {
+        }
+        // What waits goes together.
+        let (mut messages, mut records, mut last) = (Vec::new(), 0, None);
+        while let Some(&(sequence, message)) = state.behind.front() {
+            if last != Some(sequence) {
+                records += 1;
+                last = Some(sequence);
+            }
+            if records > if self.bodies_fill { RECORDS } else { 1 } {
+                break;
+            }
             state.behind.pop_front();
-            messages.push(message);
+            messages.push((sequence, message));
         }
         state.ahead = messages.len();
         self.messages -= messages.len();
         let keys = vec![key; messages.len()];
         let until = Until { until: now, for_breaker: false, retry: RetryState::default() };
-        self.park(sequence, Unit::new(messages, keys, until));
+        self.park(Unit::new(messages, keys, until));
     }
 
     /// Whether nothing is parked.
@@ -157,13 +182,16 @@ mod tests {
         Until { until, for_breaker: false, retry: RetryState::default() }
     }
 
-    fn unit(messages: Vec<u32>, until: Until) -> Unit {
-        Unit::new(messages, Vec::new(), until)
+    fn unit(sequence: u64, messages: &[u32], until: Until) -> Unit {
+        Unit::new(of(sequence, messages), Vec::new(), until)
     }
 
-    fn taken(parked: &mut Parked, now: Instant) -> Option<(u64, Vec<Vec<u32>>)> {
-        let (sequence, units) = parked.take_due(now)?;
-        Some((sequence, units.into_iter().map(|unit| unit.messages).collect()))
+    fn of(sequence: u64, messages: &[u32]) -> Vec<Message> {
+        messages.iter().map(|message| (sequence, *message)).collect()
+    }
+
+    fn taken(parked: &mut Parked, now: Instant) -> Option<Vec<Vec<Message>>> {
+        Some(parked.take_due(now)?.into_iter().map(|unit| unit.messages).collect())
     }
 
     #[test]
@@ -171,16 +199,16 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut parked = Parked::default();
-        parked.park(7, unit(vec![1], until(now)));
-        parked.park(7, unit(vec![5, 6], until(later)));
-        parked.park(7, unit(vec![3], until(now)));
-        parked.park(8, unit(vec![0], until(now)));
+        parked.park(unit(7, &[1], until(now)));
+        parked.park(unit(7, &[5, 6], until(later)));
+        parked.park(unit(7, &[3], until(now)));
+        parked.park(unit(8, &[0], until(now)));
         assert_eq!((parked.known(), parked.next_due()), (5, Some(now)));
-        assert_eq!(taken(&mut parked, now), Some((7, vec![vec![1], vec![3]])));
-        assert_eq!(taken(&mut parked, now), Some((8, vec![vec![0]])));
+        assert_eq!(taken(&mut parked, now), Some(vec![of(7, &[1]), of(7, &[3])]));
+        assert_eq!(taken(&mut parked, now), Some(vec![of(8, &[0])]));
         assert_eq!(taken(&mut parked, now), None);
         assert_eq!((parked.known(), parked.next_due()), (2, Some(later)));
-        assert_eq!(taken(&mut parked, later), Some((7, vec![vec![5, 6]])));
+        assert_eq!(taken(&mut parked, later), Some(vec![of(7, &[5, 6])]));
         assert!(parked.is_empty() && parked.known() == 0);
     }
 
@@ -189,10 +217,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(30);
         let mut parked = Parked::default();
-        parked.park(1, unit(vec![1], Until { for_breaker: true, ..until(later) }));
-        parked.park(1, unit(vec![2], until(later)));
+        parked.park(unit(1, &[1], Until { for_breaker: true, ..until(later) }));
+        parked.park(unit(1, &[2], until(later)));
         parked.breaker_closed(now);
-        assert_eq!(taken(&mut parked, now), Some((1, vec![vec![1]])));
+        assert_eq!(taken(&mut parked, now), Some(vec![of(1, &[1])]));
         assert_eq!(taken(&mut parked, now), None);
     }
 
@@ -200,31 +228,45 @@ mod tests {
     fn messages_of_a_key_wait_for_those_ahead_of_them_and_other_keys_do_not() {
         let now = Instant::now();
         let mut parked = Parked::default();
-        assert!(parked.begin(1, 1, &[0, 2]) && parked.begin(2, 1, &[1]));
-        assert!(!parked.begin(1, 2, &[0, 3]) && !parked.begin(1, 3, &[0]));
+        assert!(parked.begin(1, &of(1, &[0, 2])) && parked.begin(2, &of(1, &[1])));
+        assert!(!parked.begin(1, &of(2, &[0, 3])) && !parked.begin(1, &of(3, &[0])));
         parked.settled(2, now);
-        assert!(parked.begin(2, 3, &[1]));
+        assert!(parked.begin(2, &of(3, &[1])));
         parked.settled(1, now);
         assert_eq!(taken(&mut parked, now), None, "one of the first record is still on its way");
         parked.settled(1, now);
-        assert_eq!(taken(&mut parked, now), Some((2, vec![vec![0, 3]])));
+        assert_eq!(taken(&mut parked, now), Some(vec![of(2, &[0, 3])]));
         parked.settled(1, now);
         assert_eq!(taken(&mut parked, now), None);
         parked.settled(1, now);
-        assert_eq!(taken(&mut parked, now), Some((3, vec![vec![0]])));
+        assert_eq!(taken(&mut parked, now), Some(vec![of(3, &[0])]));
         parked.settled(1, now);
-        assert!(parked.begin(1, 4, &[0]) && parked.known() == 0);
+        assert!(parked.begin(1, &of(4, &[0])) && parked.known() == 0);
     }
 
     #[test]
-    fn what_stood_behind_a_unit_that_is_gone_is_due() {
+    fn where_bodies_fill_all_that_waits_behind_a_key_goes_together() {
+        let now = Instant::now();
+        let mut parked = Parked::new(true);
+        assert!(parked.begin(1, &of(1, &[0])));
+        for sequence in 2..=70 {
+            assert!(!parked.begin(1, &of(sequence, &[0])));
+        }
+        parked.settled(1, now);
+        let units = taken(&mut parked, now).expect("it is due");
+        assert_eq!(units, [(2..66).map(|sequence| (sequence, 0)).collect::<Vec<_>>()]);
+    }
+
+    #[test]
+    fn what_stood_behind_a_record_that_is_gone_is_due() {
         let now = Instant::now();
         let mut parked = Parked::default();
-        assert!(parked.begin(1, 1, &[0, 1]) && !parked.begin(1, 2, &[0]));
-        parked.park(1, Unit::new(vec![0, 1], vec![1, 1], until(now)));
-        let (_, units) = parked.take_due(now).expect("one is due");
-        parked.gone(&units[0], now);
-        assert_eq!(taken(&mut parked, now), Some((2, vec![vec![0]])));
+        assert!(parked.begin(1, &of(1, &[0, 1])) && !parked.begin(1, &of(2, &[0])));
+        parked.park(Unit::new(of(1, &[0, 1]), vec![1, 1], until(now)));
+        let mut units = parked.take_due(now).expect("one is due");
+        parked.gone(1, &mut units, now);
+        assert!(units.is_empty());
+        assert_eq!(taken(&mut parked, now), Some(vec![of(2, &[0])]));
     }
 
     #[test]
@@ -232,13 +274,13 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut parked = Parked::default();
-        assert!(parked.begin(1, 1, &[0]) && !parked.begin(1, 2, &[0]));
-        parked.park(1, Unit::new(vec![0], vec![1], until(now)));
-        let (_, mut units) = parked.take_due(now).expect("one is due");
-        parked.park_again(1, units.remove(0), later);
+        assert!(parked.begin(1, &of(1, &[0])) && !parked.begin(1, &of(2, &[0])));
+        parked.park(Unit::new(of(1, &[0]), vec![1], until(now)));
+        let mut units = parked.take_due(now).expect("one is due");
+        parked.park_again(units.remove(0), later);
         assert_eq!(taken(&mut parked, now), None, "the key is still parked");
-        let (_, units) = parked.take_due(later).expect("it is due again");
-        parked.gone(&units[0], later);
-        assert_eq!(taken(&mut parked, later), Some((2, vec![vec![0]])));
+        let mut units = parked.take_due(later).expect("it is due again");
+        parked.gone(1, &mut units, later);
+        assert_eq!(taken(&mut parked, later), Some(vec![of(2, &[0])]));
     }
 }

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Lanes, Opened, WAITS,
+    Lanes, WAITS,
     parked::Unit,
     progress::{Selection, Shared},
+    window::{Backlog, Index, Message, Window},
 };
 use crate::{
     deliver::{Parked as Until, RetryState},
@@ -21,15 +22,20 @@ use crate::{
     spool::{LaneKey, SpoolError},
 };
 
-/// How a record ended, or some messages of it.
+/// How many bodies are taken together where they are there: the last of them may not be full.
+const BODIES: usize = 4;
+
+/// How records ended, or some messages of them.
+#[derive(Default)]
 struct Ended {
-    sequence: u64,
-    /// Where keys are kept in order: the key of each message of the record.
+    index: Index,
+    /// Where keys are kept in order: the key of each message.
     keys: Vec<u64>,
-    account: Result<Account, Failed>,
+    account: Account,
+    failed: Option<Failed>,
 }
 
-/// What went wrong with a record as a whole, and what is to be sent of it nevertheless.
+/// What went wrong with records as a whole, and what is to be sent of them nevertheless.
 struct Failed {
     why: SpoolError,
     units: Vec<Unit>,
@@ -39,33 +45,34 @@ impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_side_by_side(&self, lane: &LaneKey) {
         let at_once = self.pipeline.config.concurrency.max().get() + 1;
-        let shared = Shared::default();
+        let shared = Shared::new(self.pipeline.config.body.mode.batches());
         let mut counted = Counted { lanes: self, messages: 0 };
         let mut news = self.spool.news();
         let mut breaker_closed = self.pipeline.breaker_closed();
-        let mut records: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
+        let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut units: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
-        let mut reading: Option<BoxFuture<'_, Result<Option<Opened>, SpoolError>>> = None;
-        let (mut after, mut read_all, mut read_pause) = (0, false, Duration::ZERO);
+        let mut reading: Option<BoxFuture<'_, (Backlog, Result<Option<Window>, SpoolError>)>> = None;
+        let (mut backlog, mut read_all, mut read_pause) = (Backlog::default(), false, Duration::ZERO);
         let mut wait = Wait::default();
         while !self.pipeline.is_closing() {
             let now = Instant::now();
             while units.len() < at_once
-                && let Some((sequence, due)) = shared.lock().take_due(now)
+                && let Some(due) = shared.lock().take_due(now)
             {
-                units.push(self.resend(lane, sequence, due, &shared).boxed());
+                units.push(self.resend(lane, due, &shared).boxed());
             }
             counted.set(shared.lock().known());
-            if reading.is_none() && !read_all && records.len() < at_once && self.may_park_more() {
-                let (from, pause) = (after, std::mem::take(&mut read_pause));
+            if reading.is_none() && !read_all && windows.len() < at_once && self.may_park_more() {
+                let (mut backlog, pause) = (std::mem::take(&mut backlog), std::mem::take(&mut read_pause));
                 let read = async move {
                     tokio::time::sleep(pause).await;
-                    self.open_next(lane, from, self.budget.admit().await)
+                    let window = self.next_window(lane, &mut backlog, BODIES).await;
+                    (backlog, window)
                 };
                 reading = Some(read.boxed());
             }
             let idle =
-                reading.is_none() && records.is_empty() && units.is_empty() && shared.lock().is_empty();
+                reading.is_none() && windows.is_empty() && units.is_empty() && shared.lock().is_empty();
             if idle && read_all {
                 return;
             }
@@ -75,15 +82,14 @@ impl Lanes {
                 biased;
                 () = self.pipeline.closing() => break,
                 Some(ended) = units.next() => Self::absorb(lane, ended, &shared, &mut wait),
-                Some(ended) = records.next() => Self::absorb(lane, ended, &shared, &mut wait),
+                Some(ended) = windows.next() => Self::absorb(lane, ended, &shared, &mut wait),
                 read = async { reading.as_mut().expect("checked").await }, if reading.is_some() => {
                     reading = None;
-                    match read {
+                    let (left, window) = read;
+                    backlog = left;
+                    match window {
                         Ok(None) => read_all = true,
-                        Ok(Some(opened)) => {
-                            after = opened.record.sequence;
-                            records.push(self.first_send(opened, &shared).boxed());
-                        }
+                        Ok(Some(window)) => windows.push(self.first_send(window.to_the_end(), &shared).boxed()),
                         Err(why) => {
                             error!("{lane}: what is stored cannot be read: {why}");
                             read_pause = wait.next();
@@ -101,98 +107,104 @@ impl Lanes {
         }
         // What is on its way ends by itself.
         drop(reading);
-        while records.next().await.is_some() {}
+        while windows.next().await.is_some() {}
         while units.next().await.is_some() {}
     }
 
-    /// Sends the messages of a record that nothing is ahead of.
-    async fn first_send(&self, opened: Opened, shared: &Shared) -> Ended {
-        let record = &opened.record;
-        let (sequence, mut messages) = (record.sequence, Vec::new());
-        let open = (0..record.messages()).filter(|message| !record.is_settled(*message));
-        let keys = match self.keys(record) {
+    /// Sends the messages of some records that nothing is ahead of.
+    async fn first_send(&self, window: Window, shared: &Shared) -> Ended {
+        let index = window.index();
+        let open: Vec<Message> = window.open().collect();
+        let keys = match self.keys(&window) {
             Ok(keys) => keys,
             Err(why) => {
-                let units = vec![Unit::new(open.collect(), Vec::new(), not_before(Instant::now()))];
-                return Ended { sequence, keys: Vec::new(), account: Err(Failed { why, units }) };
+                return Ended::failed(why, vec![Unit::new(open, Vec::new(), not_before(Instant::now()))]);
             }
         };
+        let key_of = |message: &Message| index.of(*message).and_then(|at| keys.get(at)).copied();
+        let mut sent = Vec::new();
         if keys.is_empty() {
-            messages.extend(open);
+            sent = open;
         } else {
-            let mut of_key: HashMap<u64, Vec<u32>> = HashMap::new();
+            let mut of_key: HashMap<u64, Vec<Message>> = HashMap::new();
             for message in open {
-                of_key.entry(keys[message as usize]).or_default().push(message);
+                of_key.entry(key_of(&message).unwrap_or_default()).or_default().push(message);
             }
             let mut parked = shared.lock();
             for (key, of_key) in of_key {
-                if parked.begin(key, sequence, &of_key) {
-                    messages.extend(of_key);
+                if parked.begin(key, &of_key) {
+                    sent.extend(of_key);
                 }
             }
-            messages.sort_unstable();
+            sent.sort_unstable();
         }
-        if messages.is_empty() {
-            return Ended { sequence, keys, account: Ok(Account::default()) };
+        if sent.is_empty() {
+            return Ended::default();
         }
-        let all = messages.len() as u64 == u64::from(record.messages()) - record.settled();
-        let selection =
-            if all { Selection::default() } else { Selection::only(messages.iter().copied().collect()) };
-        let delivered = self.deliver(record, &selection, order(&keys, shared)).await;
-        let account = delivered.map_err(|why| {
-            let of_messages = keys_of(&messages, &keys);
-            let units = vec![Unit::new(messages, of_messages, not_before(Instant::now()))];
-            Failed { why, units }
-        });
-        Ended { sequence, keys, account }
+        let selection = if sent.len() as u64 == window.left() {
+            Selection::default()
+        } else {
+            Selection::only(sent.iter().copied().collect())
+        };
+        match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
+            Ok(account) => Ended { index, keys, account, failed: None },
+            Err(why) => {
+                let keys = sent.iter().filter_map(key_of).collect();
+                Ended::failed(why, vec![Unit::new(sent, keys, not_before(Instant::now()))])
+            }
+        }
     }
 
-    /// Reads a record once more, and sends what is due of it.
-    async fn resend(&self, lane: &LaneKey, sequence: u64, units: Vec<Unit>, shared: &Shared) -> Ended {
-        let admission = self.budget.admit().await;
-        let failed = |why, units| Ended { sequence, keys: Vec::new(), account: Err(Failed { why, units }) };
-        let opened = match self.open_again(lane, sequence, admission) {
-            Ok(Some(opened)) => opened,
-            Ok(None) => {
-                // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
-                let now = Instant::now();
-                let mut parked = shared.lock();
-                for unit in &units {
-                    parked.gone(unit, now);
+    /// Reads records once more, and sends what is due of them.
+    async fn resend(&self, lane: &LaneKey, mut units: Vec<Unit>, shared: &Shared) -> Ended {
+        let mut records = Vec::new();
+        let sequences: BTreeSet<u64> =
+            units.iter().flat_map(|unit| &unit.messages).map(|(sequence, _)| *sequence).collect();
+        {
+            let admission = self.budget.admit().await;
+            for sequence in sequences {
+                match self.open_again(lane, sequence, &admission) {
+                    Ok(Some(opened)) => records.push(opened),
+                    // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
+                    Ok(None) => shared.lock().gone(sequence, &mut units, Instant::now()),
+                    Err(why) => return Ended::failed(why, units),
                 }
-                return Ended { sequence, keys: Vec::new(), account: Ok(Account::default()) };
             }
-            Err(why) => return failed(why, units),
-        };
-        let keys = match self.keys(&opened.record) {
+        }
+        if units.is_empty() {
+            return Ended::default();
+        }
+        let window = Window::of(records);
+        let index = window.index();
+        let keys = match self.keys(&window) {
             Ok(keys) => keys,
-            Err(why) => return failed(why, units),
+            Err(why) => return Ended::failed(why, units),
         };
         let selection = Selection::of(&units);
-        let delivered = self.deliver(&opened.record, &selection, order(&keys, shared)).await;
-        Ended { sequence, keys, account: delivered.map_err(|why| Failed { why, units }) }
+        match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
+            Ok(account) => Ended { index, keys, account, failed: None },
+            Err(why) => Ended::failed(why, units),
+        }
     }
 
     /// Parks what has to be sent again.
     fn absorb(lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
-        let Ended { sequence, keys, account } = ended;
+        let Ended { index, keys, account, failed } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();
-        let account = match account {
-            Ok(account) => account,
-            Err(Failed { why, units }) => {
-                error!("{lane}: {why}");
-                let until = now + wait.next();
-                for unit in units {
-                    parked.park_again(sequence, unit, until);
-                }
-                return;
+        if let Some(Failed { why, units }) = failed {
+            error!("{lane}: {why}");
+            let until = now + wait.next();
+            for unit in units {
+                parked.park_again(unit, until);
             }
-        };
+            return;
+        }
         let mut park = |messages: &[usize], until: Until| {
-            let messages = indexes(messages);
-            let keys = keys_of(&messages, &keys);
-            parked.park(sequence, Unit::new(messages, keys, until));
+            let messages: BTreeSet<usize> = messages.iter().copied().collect();
+            let keys = messages.iter().filter_map(|message| keys.get(*message)).copied().collect();
+            let messages = messages.into_iter().map(|message| index.message(message)).collect();
+            parked.park(Unit::new(messages, keys, until));
         };
         if account.unwritten.is_empty() && account.parked.is_empty() && account.left.is_empty() {
             *wait = Wait::default();
@@ -234,25 +246,19 @@ impl Lanes {
     }
 }
 
+impl Ended {
+    fn failed(why: SpoolError, units: Vec<Unit>) -> Self {
+        Self { failed: Some(Failed { why, units }), ..Self::default() }
+    }
+}
+
 /// Where keys are kept in order: what tells of those that are settled.
 fn order<'k>(keys: &'k [u64], shared: &'k Shared) -> Option<(&'k [u64], &'k Shared)> {
     (!keys.is_empty()).then_some((keys, shared))
 }
 
-/// The keys of some messages of a record, where keys are kept in order.
-fn keys_of(messages: &[u32], keys: &[u64]) -> Vec<u64> {
-    messages.iter().filter_map(|message| keys.get(*message as usize)).copied().collect()
-}
-
 fn not_before(until: Instant) -> Until {
     Until { until, for_breaker: false, retry: RetryState::default() }
-}
-
-/// A record has no more messages than fit.
-fn indexes(messages: &[usize]) -> Vec<u32> {
-    let messages: BTreeSet<u32> =
-        messages.iter().filter_map(|message| u32::try_from(*message).ok()).collect();
-    messages.into_iter().collect()
 }
 
 /// How long what could not be settled waits, longer each time.

@@ -2,53 +2,62 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
 use tokio::{sync::Notify, time::Instant};
 use tracing::error;
 
-use super::parked::{Parked, Unit};
+use super::{
+    parked::{Parked, Unit},
+    window::{Index, Message, Window},
+};
 use crate::{
     deliver::RetryState,
     settle::{MessageState, Progress},
-    spool::{BodyRanges, Record, Spool},
+    spool::{LaneMessages, Spool},
 };
 
-/// Which messages of a record are sent, and what is known of them from attempts before.
+/// Which messages of some records are sent, and what is known of them from attempts before.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     /// `None`: all that are open.
-    only: Option<BTreeSet<u32>>,
+    only: Option<BTreeSet<Message>>,
     /// Messages that begin a body, with the attempts that were made at it.
-    begins: BTreeMap<u32, RetryState>,
+    begins: BTreeMap<Message, RetryState>,
 }
 
-/// A record whose messages are being settled.
-#[derive(Debug)]
+/// Records whose messages are being settled.
 pub(super) struct InSpool<'r> {
     pub(super) spool: &'r Spool,
-    pub(super) record: &'r Record,
+    pub(super) window: &'r Window,
+    pub(super) index: &'r Index,
     pub(super) selection: &'r Selection,
     /// Where keys are kept in order: the key of each message, and who waits for it.
     pub(super) keys: Option<(&'r [u64], &'r Shared)>,
 }
 
 /// What is parked of a lane, and who waits for something in it to be due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     parked: Mutex<Parked>,
     pub(super) changed: Notify,
 }
 
 impl Shared {
+    /// Nothing yet; requests hold one message, or many.
+    pub(super) fn new(bodies_fill: bool) -> Self {
+        Self { parked: Mutex::new(Parked::new(bodies_fill)), changed: Notify::new() }
+    }
+
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Parked> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Selection {
-    /// Parts of a record that are sent as they were before.
+    /// Messages that are sent as they were before.
     pub(super) fn of(units: &[Unit]) -> Self {
         let only = units.iter().flat_map(|unit| &unit.messages).copied().collect();
         let begin = |unit: &Unit| Some((*unit.messages.first()?, unit.retry.clone()));
@@ -56,74 +65,76 @@ impl Selection {
     }
 
     /// These messages alone.
-    pub(super) fn only(messages: BTreeSet<u32>) -> Self {
+    pub(super) fn only(messages: BTreeSet<Message>) -> Self {
         Self { only: Some(messages), begins: BTreeMap::new() }
     }
 
     /// All that are open; some of them begin a body as before.
-    pub(super) fn resumed(begins: BTreeMap<u32, RetryState>) -> Self {
+    pub(super) fn resumed(begins: BTreeMap<Message, RetryState>) -> Self {
         Self { only: None, begins }
     }
 
     /// Whether a message is one of them.
-    pub(super) fn contains(&self, message: u32) -> bool {
+    pub(super) fn contains(&self, message: Message) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&message))
     }
 }
 
-/// Ascending indexes as ranges. A record has no more messages than fit.
-fn ranges(messages: &[usize]) -> BodyRanges {
-    let mut ranges = BodyRanges::new();
-    for message in messages.iter().filter_map(|message| u32::try_from(*message).ok()) {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(message) => *last = message,
-            _ => ranges.push((message, message)),
-        }
+impl fmt::Debug for InSpool<'_> {
+    /// Without the messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InSpool")
+            .field("lane", self.window.lane())
+            .field("index", self.index)
+            .finish_non_exhaustive()
     }
-    ranges
 }
 
 impl Progress for InSpool<'_> {
     fn state(&self, message: usize) -> MessageState {
-        // A record has no more messages than fit.
-        let Ok(message) = u32::try_from(message) else { return MessageState::Elsewhere };
-        if self.record.is_settled(message) {
+        let of_lane = self.index.message(message);
+        if self.window.record(self.index.record(message)).is_settled(of_lane.1) {
             MessageState::Settled
-        } else if !self.selection.contains(message) {
-            MessageState::Elsewhere
-        } else {
+        } else if self.selection.contains(of_lane) {
             MessageState::Open
+        } else {
+            MessageState::Elsewhere
         }
     }
 
     fn bodies(&self) -> Vec<Vec<usize>> {
-        let messages = |body: &BodyRanges| {
-            body.iter().flat_map(|(first, last)| *first as usize..=*last as usize).collect()
-        };
-        self.record.bodies().iter().map(messages).collect()
+        self.window.bodies(self.index)
     }
 
     fn sending(&self, bodies: &[Vec<usize>]) {
-        let known = self.record.bodies();
-        let new: Vec<BodyRanges> =
-            bodies.iter().map(|body| ranges(body)).filter(|body| !known.contains(body)).collect();
+        let known = |body: &LaneMessages| {
+            self.window.records().flat_map(|record| record.bodies()).any(|known| **known == *body)
+        };
+        let new: Vec<LaneMessages> =
+            bodies.iter().map(|body| self.index.ranges(body)).filter(|body| !known(body)).collect();
         if new.is_empty() {
             return;
         }
-        if let Err(why) = self.spool.note_bodies(&self.record.lane, self.record.sequence, new) {
-            error!("{}: {why}: after a crash messages may be sent together with others", self.record.lane);
+        let lane = self.window.lane();
+        if let Err(why) = self.spool.note_bodies(lane, new) {
+            error!("{lane}: {why}: after a crash messages may be sent together with others");
         }
     }
 
     fn retry(&self, message: usize) -> RetryState {
-        let message = u32::try_from(message).ok();
-        message.and_then(|message| self.selection.begins.get(&message).cloned()).unwrap_or_default()
+        self.selection.begins.get(&self.index.message(message)).cloned().unwrap_or_default()
+    }
+
+    fn holds_back(&self) -> bool {
+        self.window.goes_on
     }
 
     fn settled(&self, messages: &[usize]) {
-        let indexes: Vec<u32> = messages.iter().filter_map(|&message| u32::try_from(message).ok()).collect();
-        if let Err(why) = self.spool.settle(&self.record.lane, self.record.sequence, &indexes) {
-            error!("{}: {why}: after a crash {} messages are sent again", self.record.lane, messages.len());
+        let mut sorted = messages.to_vec();
+        sorted.sort_unstable();
+        let lane = self.window.lane();
+        if let Err(why) = self.spool.settle_together(lane, &self.index.by_record(&sorted)) {
+            error!("{lane}: {why}: after a crash {} messages are sent again", messages.len());
         }
         if let Some((keys, shared)) = self.keys {
             let now = Instant::now();

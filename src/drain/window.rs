@@ -11,7 +11,7 @@ use std::{
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 
 use super::{Lanes, Opened};
-use crate::spool::{LaneKey, LaneMessages, SpoolError};
+use crate::spool::{LaneKey, LaneMessages, Record, SpoolError};
 
 /// A message of a lane: the sequence of its record, and its index in that.
 pub(super) type Message = (u64, u32);
@@ -29,6 +29,19 @@ pub(super) struct Backlog {
     records: VecDeque<Opened>,
     /// The sequence of the last record that was read.
     after: u64,
+    measured: Measured,
+}
+
+/// The records at the front of a backlog that go together, as far as they were looked at.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    records: usize,
+    bytes: usize,
+    messages: usize,
+    /// What was sent together before reaches up to this sequence.
+    together: u64,
+    /// Whether more records would not change it.
+    full: bool,
 }
 
 /// Records that are delivered together. Never empty.
@@ -58,13 +71,6 @@ struct Room {
     messages: usize,
 }
 
-/// How much of a backlog is taken together.
-struct Prefix {
-    records: usize,
-    /// Whether more records would not change it.
-    full: bool,
-}
-
 impl Lanes {
     /// Takes the records of a lane that are next, enough for `bodies` where they are there; `None` if there is none.
     pub(super) async fn next_window(
@@ -86,11 +92,11 @@ impl Lanes {
                 backlog.push(first);
             }
             let out_of_memory = self.read_on(lane, backlog, bodies)?;
-            let Prefix { records, full } = backlog.prefix(self, bodies);
+            let full = backlog.measured.full;
             let age = backlog.records.front().map_or(Duration::MAX, |first| first.record.age());
             let wait = linger.saturating_sub(age);
             if full || out_of_memory || wait.is_zero() {
-                return Ok(Some(Window { records: backlog.records.drain(..records).collect(), goes_on: full }));
+                return Ok(Some(Window { records: backlog.take(), goes_on: full }));
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -102,8 +108,13 @@ impl Lanes {
     }
 
     /// Reads what stands behind a backlog, until there is enough for so many bodies. Returns whether memory ran out before.
-    pub(super) fn read_on(&self, lane: &LaneKey, backlog: &mut Backlog, bodies: usize) -> Result<bool, SpoolError> {
-        while !backlog.prefix(self, bodies).full {
+    pub(super) fn read_on(
+        &self,
+        lane: &LaneKey,
+        backlog: &mut Backlog,
+        bodies: usize,
+    ) -> Result<bool, SpoolError> {
+        while !backlog.measure(self, bodies).full {
             let Some(admission) = self.budget.try_admit() else { return Ok(true) };
             let Some(next) = self.open_next(lane, backlog.after, &admission)? else { return Ok(false) };
             backlog.push(next);
@@ -131,6 +142,7 @@ impl Backlog {
         for record in records.into_iter().rev() {
             self.records.push_front(record);
         }
+        self.measured = Measured::default();
     }
 
     /// Drops what was read: the lane is read again from its begin.
@@ -138,33 +150,41 @@ impl Backlog {
         *self = Self::default();
     }
 
-    /// The records at the front that go together.
-    fn prefix(&self, lanes: &Lanes, bodies: usize) -> Prefix {
-        let Some(first) = self.records.front() else { return Prefix { records: 0, full: false } };
-        if !lanes.pipeline.config.body.mode.batches() || first.record.lane.is_of_several() {
-            return Prefix { records: 1, full: true };
-        }
+    /// Takes the records at the front that go together.
+    fn take(&mut self) -> Vec<Opened> {
+        let measured = std::mem::take(&mut self.measured);
+        self.records.drain(..measured.records).collect()
+    }
+
+    /// Looks at how many records at the front go together.
+    fn measure(&mut self, lanes: &Lanes, bodies: usize) -> Measured {
+        let config = &lanes.pipeline.config;
+        let alone = !config.body.mode.batches();
+        let most = config.retry.max_duration / OF_DEADLINE;
         let room = lanes.room(bodies);
-        let most = lanes.pipeline.config.retry.max_duration / OF_DEADLINE;
-        let (mut bytes, mut messages) = (0, 0);
-        // What was sent together before is together again, whatever has become of the limits.
-        let mut together = 0;
-        for (number, Opened { record, .. }) in self.records.iter().enumerate() {
-            let fits = bytes < room.bytes
-                && messages < room.messages
-                && first.record.age().saturating_sub(record.age()) <= most
-                && first.alike == self.records[number].alike;
-            if !fits && record.sequence > together {
-                return Prefix { records: number.max(1), full: true };
+        let mut measured = self.measured;
+        while let Some(next) = self.records.get(measured.records).filter(|_| !measured.full) {
+            let (first, record) = (&self.records[0], &next.record);
+            let fits = measured.bytes < room.bytes
+                && measured.messages < room.messages
+                && first.label.is_some()
+                && first.label == next.label
+                && first.record.age().saturating_sub(record.age()) <= most;
+            // What was sent together before is together again, whatever has become of the limits.
+            if measured.records > 0 && (alone || !fits) && record.sequence > measured.together {
+                measured.full = true;
+                break;
             }
-            bytes += record.length();
-            messages += record.messages() as usize;
+            measured.records += 1;
+            measured.bytes += record.length();
+            measured.messages += record.messages() as usize;
             let bodies = record.bodies().iter().filter_map(|body| body.last());
-            together = bodies.map(|(sequence, _)| *sequence).fold(together, u64::max);
+            measured.together = bodies.map(|(last, _)| *last).fold(measured.together, u64::max);
+            measured.full = (alone || measured.bytes >= room.bytes || measured.messages >= room.messages)
+                && record.sequence >= measured.together;
         }
-        let full = bytes >= room.bytes || messages >= room.messages;
-        let last = self.records.back().is_some_and(|last| last.record.sequence >= together);
-        Prefix { records: self.records.len(), full: full && last }
+        self.measured = measured;
+        measured
     }
 }
 
@@ -174,12 +194,17 @@ impl Window {
         Self { records, goes_on: false }
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &crate::spool::Record> {
+    /// All of it is sent, also a last body that is not full.
+    pub(super) fn to_the_end(self) -> Self {
+        Self { goes_on: false, ..self }
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().map(|opened| &opened.record)
     }
 
     /// Its record number `record`.
-    pub(super) fn record(&self, record: usize) -> &crate::spool::Record {
+    pub(super) fn record(&self, record: usize) -> &Record {
         &self.records[record].record
     }
 
@@ -190,13 +215,28 @@ impl Window {
 
     /// How long ago the youngest of its records was accepted.
     pub(super) fn age(&self) -> Duration {
-        self.records().map(crate::spool::Record::age).min().unwrap_or_default()
+        self.records().map(Record::age).min().unwrap_or_default()
     }
 
     /// The records from the one with this message on.
     pub(super) fn from(mut self, (sequence, _): Message) -> Vec<Opened> {
         let first = self.records.partition_point(|opened| opened.record.sequence < sequence);
         self.records.split_off(first)
+    }
+
+    /// The messages that are not settled.
+    pub(super) fn open(&self) -> impl Iterator<Item = Message> {
+        let open =
+            |record: &Record| (0..record.messages()).filter(|message| !record.is_settled(*message)).collect();
+        self.records().flat_map(move |record| {
+            let (sequence, open): (u64, Vec<u32>) = (record.sequence, open(record));
+            open.into_iter().map(move |message| (sequence, message))
+        })
+    }
+
+    /// How many messages are not settled.
+    pub(super) fn left(&self) -> u64 {
+        self.records().map(|record| u64::from(record.messages()) - record.settled()).sum()
     }
 
     pub(super) fn index(&self) -> Index {
@@ -276,7 +316,10 @@ impl Index {
             }
             ranges
         };
-        self.by_record(messages).into_iter().map(|(sequence, messages)| (sequence, ranges(messages))).collect()
+        self.by_record(messages)
+            .into_iter()
+            .map(|(sequence, messages)| (sequence, ranges(messages)))
+            .collect()
     }
 
     /// The indexes of messages, as far as their records are there.

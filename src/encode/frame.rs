@@ -108,6 +108,11 @@ impl<'b> Bodies<'b> {
         self.finish()
     }
 
+    /// Whether the lane ended before this body of it was full, and more messages could follow.
+    pub fn has_room_behind(&self, body: &Body) -> bool {
+        self.lane.get(self.next).is_none() && body.len() < self.max_messages()
+    }
+
     /// Writes one message behind what is there, with what frames it.
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.bytes.len();

@@ -33,6 +33,9 @@ pub(crate) trait Progress: fmt::Debug + Sync {
     /// The attempts that were made at the body that begins with this message.
     fn retry(&self, message: usize) -> RetryState;
 
+    /// Whether more messages may wait behind those of the batch, so that a body that is not full need not be sent yet.
+    fn holds_back(&self) -> bool;
+
     /// Messages are about to be sent together.
     fn sending(&self, bodies: &[Vec<usize>]);
 
@@ -74,6 +77,8 @@ pub(crate) struct Account {
     pub(crate) parked: Vec<(Vec<usize>, Parked)>,
     /// Those that are to become dead letters, which could not be written. They are kept until they can.
     pub(crate) unwritten: Vec<usize>,
+    /// Those of bodies that are not full, and go together with what waits behind them.
+    pub(crate) held_back: Vec<usize>,
     /// Others that have no outcome yet, and are kept.
     pub(crate) left: Vec<usize>,
 }
@@ -176,6 +181,14 @@ impl<'b> Ledger<'b> {
         }
     }
 
+    /// Messages go together with what waits behind the batch.
+    pub(crate) fn hold_back(&mut self, messages: Vec<usize>) {
+        for &message in &messages {
+            self.known[message] = true;
+        }
+        self.account.held_back.extend(messages);
+    }
+
     /// Ends the account.
     pub(crate) async fn close(mut self, executor: &Executor) -> Account {
         let unknown = |(message, known): (usize, &bool)| (!known).then_some(message);
@@ -235,6 +248,10 @@ mod tests {
 
         fn retry(&self, _message: usize) -> RetryState {
             RetryState::default()
+        }
+
+        fn holds_back(&self) -> bool {
+            false
         }
 
         fn sending(&self, _bodies: &[Vec<usize>]) {}

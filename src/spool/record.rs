@@ -74,6 +74,16 @@ impl Record {
         Ok(Stored { accepted, topic, metadata, messages })
     }
 
+    /// What the runtime said about the batch.
+    ///
+    /// # Errors
+    /// That of [`decode`](Self::decode).
+    pub fn metadata(&self) -> Result<MessagesMetadata, SpoolError> {
+        let ((_, metadata), _): ((u64, MessagesMetadata), _) =
+            postcard::take_from_bytes(&self.body).map_err(|why| SpoolError::Undecodable(why.to_string()))?;
+        Ok(metadata)
+    }
+
     /// Whether a message of the batch is settled already.
     pub fn is_settled(&self, message: u32) -> bool {
         self.settled.contains(u64::from(message))
