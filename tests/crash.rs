@@ -57,7 +57,7 @@ fn status(folder: &Path) -> Status {
 /// Kills workers at random moments while they stream to an endpoint in changing weather, each beginning where the one
 /// before it had its last batch acknowledged, so that a batch that was being stored comes again, cut in another way; and lets the last
 /// one deliver what is left. So many messages can be in flight at once.
-fn kill_again_and_again(name: &str, in_flight: u64, more: Value) {
+fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
     let ordered = more.get("ordering").is_none();
     let kills = std::env::var("IGGY_HTTP_SINK_KILLS").map_or(15, |kills| kills.parse().unwrap());
     let clock = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
@@ -66,7 +66,7 @@ fn kill_again_and_again(name: &str, in_flight: u64, more: Value) {
     let mut random = Random(u64::try_from(seed).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let mut weather = Weather::start(random.between(0, u64::MAX - 1), is_poison);
-    let config = json!({
+    let mut config = json!({
         "url": weather.url(),
         "include_metadata": false,
         "retry_delay": "5ms",
@@ -75,6 +75,9 @@ fn kill_again_and_again(name: &str, in_flight: u64, more: Value) {
         "spool": { "path": folder.path().join("spool"), "sync": "batch" },
         "dead_letter": { "path": folder.path().join("letters") },
     });
+    if let Some(spool) = more.as_object_mut().unwrap().remove("spool") {
+        config["spool"] = with(config["spool"].take(), spool);
+    }
     let mut job = Job {
         config: with(config, more),
         topics: TOPICS.map(|topic| (topic.to_owned(), 0)).into(),
@@ -233,6 +236,26 @@ fn what_was_accepted_survives_kills_in_mode_nd_json() {
 #[test]
 fn what_was_accepted_survives_kills_without_an_order() {
     kill_again_and_again("no order", 8, json!({ "ordering": "none", "concurrency": 8 }));
+}
+
+#[test]
+fn what_was_accepted_survives_kills_while_bodies_linger() {
+    let more = json!({ "batch_mode": "nd_json", "max_batch_messages": 50, "linger": "80ms" });
+    kill_again_and_again("linger", 3 * 50, more);
+}
+
+#[test]
+fn what_was_accepted_survives_kills_by_key() {
+    let more = json!({
+        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{payload:/n}", "concurrency": 4,
+    });
+    kill_again_and_again("key", 12 * 7, more);
+}
+
+#[test]
+fn what_was_accepted_survives_kills_in_a_small_spool_that_is_synced_later() {
+    let more = json!({ "spool": { "max_bytes": "1 MiB", "sync": "100ms" } });
+    kill_again_and_again("small", 3, more);
 }
 
 #[test]

@@ -106,7 +106,7 @@ struct Lanes {
 /// A record that is in memory.
 struct Opened {
     record: Record,
-    /// What its messages have in common, where others may share bodies with them: the partition and what the payloads are.
+    /// What its messages have in common with others that may share bodies with them: the label and what the payloads are.
     label: Option<(u32, Schema)>,
     _memory: Share,
 }
@@ -208,8 +208,7 @@ impl Lanes {
 impl Opened {
     fn of(record: Record, admission: &Admission) -> Self {
         let memory = admission.take(record.length() * OF_RECORD);
-        let metadata = if record.lane.is_of_several() { None } else { record.metadata().ok() };
-        let label = metadata.map(|metadata| (metadata.partition_id, metadata.schema));
+        let label = record.metadata().ok().map(|metadata| (metadata.partition_id, metadata.schema));
         Self { record, label, _memory: memory }
     }
 }

@@ -44,8 +44,10 @@ struct Failed {
 impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_side_by_side(&self, lane: &LaneKey) {
-        let at_once = self.pipeline.config.concurrency.max().get() + 1;
-        let shared = Shared::new(self.pipeline.config.body.mode.batches());
+        let bodies_fill = self.pipeline.config.body.mode.batches();
+        // One more is ready when a slot is free; but a body that is made early is one that could not fill.
+        let at_once = self.pipeline.config.concurrency.max().get() + usize::from(!bodies_fill);
+        let shared = Shared::new(bodies_fill);
         let mut counted = Counted { lanes: self, messages: 0 };
         let mut news = self.spool.news();
         let mut breaker_closed = self.pipeline.breaker_closed();

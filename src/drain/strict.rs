@@ -89,7 +89,7 @@ impl Lanes {
         }
     }
 
-    /// Whether something in another lane is to be delivered before this record, which may hold several partitions.
+    /// Whether something in another lane is to be delivered before a window, which may hold several partitions.
     fn is_behind_another(&self, window: &Window) -> bool {
         let lane = window.lane();
         lane.is_of_several()

@@ -49,3 +49,30 @@ fn a_spool_of_version_1_is_delivered_and_written_on() {
     assert_eq!(of("orders", 1).last(), Some(&6));
     assert_eq!(logged(&format!("spool {}: ", spool.display())).len(), 2, "nothing but two opens");
 }
+
+#[test]
+fn a_spool_of_version_2_sends_again_what_was_sent_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let segment = "000000000001.log";
+    fs::copy(Path::new("fixtures/spool-v2").join(segment), spool.join(segment)).unwrap();
+    let endpoint = Endpoint::answering(200);
+    let config = json!({
+        "url": endpoint.url(), "batch_mode": "nd_json", "include_metadata": false, "spool": { "path": spool },
+    });
+    let _sink = Sink::open(&config);
+    let numbers = |body: &[u8]| -> Vec<u64> {
+        body.split_inclusive(|byte| *byte == b'\n').map(|line| origin(line).2).collect()
+    };
+    let arrived = || {
+        taken(&endpoint, |request| {
+            (numbers(&request.body), request.header("idempotency-key").unwrap().to_owned())
+        })
+    };
+    wait_until("all that was left arrives", || arrived().len() == 2);
+    let arrived = arrived();
+    // Sent when the process was killed, with this key.
+    assert_eq!(arrived[0], (vec![4, 5, 6, 7], "c93e2e49b991995ff9cf5de21dd94205".to_owned()));
+    assert_eq!(arrived[1].0, [8, 9]);
+}

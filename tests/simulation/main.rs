@@ -2,6 +2,7 @@
 //! what is sent, and everything that goes wrong. See `docs/simulation.md`.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod bodies;
 mod chance;
 mod checks;
 #[path = "../support/disk.rs"]
@@ -12,6 +13,7 @@ mod history;
 mod log;
 mod model;
 mod outages;
+mod plain;
 #[path = "../support/random.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "other tests use all of it")]
 mod random;

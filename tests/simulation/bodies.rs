@@ -1,0 +1,96 @@
+//! Bodies that fill behind a spool: what waits goes out together. The clock is simulated, so that the times are exact.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::plain::{Arrival, Does, consume, run};
+
+/// How long messages come, 1,000 a second in batches of 5.
+const FOR: Duration = Duration::from_secs(20);
+
+/// What arrives of them at an endpoint that takes 200 ms.
+fn arrive(more: Value) -> Vec<Arrival> {
+    let mut config = json!({
+        "url": "http://endpoint.test/", "batch_mode": "nd_json", "include_metadata": false, "spool": { "path": "spool" },
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    run(
+        1,
+        &config,
+        |_| Does::Take(Duration::from_millis(200)),
+        Duration::from_secs(5),
+        async |sink| {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            for batch in 0..FOR.as_secs() * 200 {
+                tick.tick().await;
+                consume(&sink, batch * 5..batch * 5 + 5).await;
+            }
+        },
+    )
+}
+
+/// How long after they came messages were delivered, in order.
+fn delays(arrivals: &[Arrival]) -> Vec<Duration> {
+    let mut delivered = BTreeMap::new();
+    for arrival in arrivals {
+        for offset in arrival.body.lines() {
+            delivered.insert(offset.parse::<u64>().unwrap(), arrival.taken.unwrap());
+        }
+    }
+    assert_eq!(delivered.len() as u64, FOR.as_secs() * 1000, "all arrive");
+    let came = |offset: u64| Duration::from_millis(offset / 5 * 5);
+    let mut delays: Vec<Duration> =
+        delivered.into_iter().map(|(offset, at)| at.saturating_sub(came(offset))).collect();
+    delays.sort_unstable();
+    delays
+}
+
+/// The requests in each second of the time in which messages came.
+fn rate(arrivals: &[Arrival]) -> f64 {
+    arrivals.iter().filter(|arrival| arrival.at < FOR).count() as f64 / FOR.as_secs_f64()
+}
+
+#[test]
+fn a_partition_of_many_small_batches_keeps_up_with_a_slow_endpoint() {
+    for more in [
+        json!({}),
+        json!({ "batch_mode": "json_array" }),
+        json!({ "ordering": "none" }),
+        json!({ "ordering": "key", "ordering_key": "{partition}" }),
+    ] {
+        let is_array = more["batch_mode"] == "json_array";
+        let mut arrivals = arrive(more.clone());
+        for arrival in arrivals.iter_mut().filter(|_| is_array) {
+            let numbers: Vec<u64> = serde_json::from_str(&arrival.body).unwrap();
+            arrival.body = numbers.iter().map(|number| format!("{number}\n")).collect();
+        }
+        let delays = delays(&arrivals);
+        let p99 = delays[delays.len() * 99 / 100];
+        assert!(rate(&arrivals) <= 6.0, "{more}: {} requests a second", rate(&arrivals));
+        assert!(p99 < Duration::from_millis(500), "{more}: {p99:?}");
+    }
+}
+
+#[test]
+fn with_linger_a_body_waits_that_long_for_more() {
+    for ordering in ["partition", "none"] {
+        let arrivals = arrive(json!({ "linger": "1s", "ordering": ordering }));
+        let rate = rate(&arrivals);
+        assert!((0.7..=1.1).contains(&rate), "{ordering}: {rate} requests a second");
+        let longest = *delays(&arrivals).last().unwrap();
+        assert!(longest < Duration::from_millis(1500), "{ordering}: {longest:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_full_does_not_linger() {
+    let arrivals = arrive(json!({ "linger": "10m", "max_batch_messages": 100 }));
+    let sizes: Vec<usize> = arrivals
+        .iter()
+        .filter(|arrival| arrival.at < FOR)
+        .map(|arrival| arrival.body.lines().count())
+        .collect();
+    assert!(sizes.len() as u64 >= FOR.as_secs() * 4, "{} requests", sizes.len());
+    assert!(sizes.iter().all(|size| *size == 100), "{sizes:?}");
+}
