@@ -25,6 +25,12 @@ use crate::{
 /// How many bodies are taken together where they are there: the last of them may not be full.
 const BODIES: usize = 4;
 
+/// What was read of a lane, and what is left of it.
+struct Read {
+    backlog: Backlog,
+    window: Result<Option<Window>, SpoolError>,
+}
+
 /// How records ended, or some messages of them.
 #[derive(Default)]
 struct Ended {
@@ -53,7 +59,7 @@ impl Lanes {
         let mut breaker_closed = self.pipeline.breaker_closed();
         let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut units: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
-        let mut reading: Option<BoxFuture<'_, (Backlog, Result<Option<Window>, SpoolError>)>> = None;
+        let mut reading: Option<BoxFuture<'_, Read>> = None;
         let (mut backlog, mut read_all, mut read_pause) = (Backlog::default(), false, Duration::ZERO);
         let mut wait = Wait::default();
         while !self.pipeline.is_closing() {
@@ -69,7 +75,7 @@ impl Lanes {
                 let read = async move {
                     tokio::time::sleep(pause).await;
                     let window = self.next_window(lane, &mut backlog, BODIES).await;
-                    (backlog, window)
+                    Read { backlog, window }
                 };
                 reading = Some(read.boxed());
             }
@@ -87,11 +93,10 @@ impl Lanes {
                 Some(ended) = windows.next() => Self::absorb(lane, ended, &shared, &mut wait),
                 read = async { reading.as_mut().expect("checked").await }, if reading.is_some() => {
                     reading = None;
-                    let (left, window) = read;
-                    backlog = left;
-                    match window {
+                    backlog = read.backlog;
+                    match read.window {
                         Ok(None) => read_all = true,
-                        Ok(Some(window)) => windows.push(self.first_send(window.to_the_end(), &shared).boxed()),
+                        Ok(Some(window)) => windows.push(self.first_send(window.whole(), &shared).boxed()),
                         Err(why) => {
                             error!("{lane}: what is stored cannot be read: {why}");
                             read_pause = wait.next();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     deliver::RetryState,
     settle::{MessageState, Progress},
-    spool::{LaneMessages, Spool},
+    spool::{LaneMessages, Record, Spool},
 };
 
 /// Which messages of some records are sent, and what is known of them from attempts before.
@@ -108,7 +108,7 @@ impl Progress for InSpool<'_> {
 
     fn sending(&self, bodies: &[Vec<usize>]) {
         let known = |body: &LaneMessages| {
-            self.window.records().flat_map(|record| record.bodies()).any(|known| **known == *body)
+            self.window.records().flat_map(Record::bodies).any(|known| **known == *body)
         };
         let new: Vec<LaneMessages> =
             bodies.iter().map(|body| self.index.ranges(body)).filter(|body| !known(body)).collect();

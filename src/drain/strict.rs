@@ -57,7 +57,9 @@ impl Lanes {
                             && let Some(first) = account.held_back.first()
                         {
                             let mut rest = window.from(index.message(*first));
-                            rest.iter_mut().for_each(|opened| self.spool.refresh(&mut opened.record));
+                            for opened in &mut rest {
+                                self.spool.refresh(&mut opened.record);
+                            }
                             backlog.put_back(rest);
                         }
                         selection = resumed(account, &index);

@@ -195,7 +195,7 @@ impl Window {
     }
 
     /// All of it is sent, also a last body that is not full.
-    pub(super) fn to_the_end(self) -> Self {
+    pub(super) fn whole(self) -> Self {
         Self { goes_on: false, ..self }
     }
 
@@ -263,7 +263,7 @@ impl Window {
     pub(super) fn bodies(&self, index: &Index) -> Vec<Vec<usize>> {
         let mut seen = BTreeSet::new();
         let mut bodies = Vec::new();
-        for body in self.records().flat_map(|record| record.bodies()) {
+        for body in self.records().flat_map(Record::bodies) {
             if seen.insert(Arc::as_ptr(body)) {
                 bodies.push(index.indexes(body));
             }

@@ -243,7 +243,9 @@ impl Lane {
                     .filter(|before| touch(before, *sequence, ranges))
                     .cloned()
                     .collect();
-                touched.iter().for_each(|before| self.forget(before));
+                for before in &touched {
+                    self.forget(before);
+                }
             }
         }
         for body in bodies {
