@@ -31,9 +31,10 @@ impl Unit {
 /// The parked messages of one lane.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    /// By the sequence of their first record.
+    /// By their group: what was taken together at first. All that is ahead of a key is in one group, and what is due of a group is
+    /// taken together, so that it goes in order. The group's number is the sequence of the first record that it was of.
     units: BTreeMap<u64, Vec<Unit>>,
-    /// The times of all units.
+    /// The times of all units, with their group.
     due: BTreeSet<(Instant, u64)>,
     /// The keys that are on their way or parked, with what waits behind them.
     keys: HashMap<u64, Key>,
@@ -68,16 +69,15 @@ impl Parked {
     }
 
     /// Parks messages until they are due.
-    pub(super) fn park(&mut self, unit: Unit) {
-        let Some(&(sequence, _)) = unit.messages.first() else { return };
+    pub(super) fn park(&mut self, group: u64, unit: Unit) {
         self.messages += unit.messages.len();
-        self.due.insert((unit.until, sequence));
-        self.units.entry(sequence).or_default().push(unit);
+        self.due.insert((unit.until, group));
+        self.units.entry(group).or_default().push(unit);
     }
 
     /// Parks a unit that was taken once more, with the attempts that were made at it.
-    pub(super) fn park_again(&mut self, unit: Unit, until: Instant) {
-        self.park(Unit { until, for_breaker: false, ..unit });
+    pub(super) fn park_again(&mut self, group: u64, unit: Unit, until: Instant) {
+        self.park(group, Unit { until, for_breaker: false, ..unit });
     }
 
     /// A record is not there any more: nothing waits behind its messages in these units.
@@ -96,27 +96,27 @@ impl Parked {
         units.retain(|unit| !unit.messages.is_empty());
     }
 
-    /// Takes the units that are due of one record, and of what stands behind it: they are read together.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<Unit>> {
-        let &(until, sequence) = self.due.first().filter(|(until, _)| *until <= now)?;
-        self.due.remove(&(until, sequence));
-        let units = self.units.remove(&sequence).unwrap_or_default();
+    /// Takes the units that are due of one group, with its number: they are sent together.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<Unit>)> {
+        let &(until, group) = self.due.first().filter(|(until, _)| *until <= now)?;
+        self.due.remove(&(until, group));
+        let units = self.units.remove(&group).unwrap_or_default();
         let (due, later): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| unit.until <= now);
         for unit in &due {
-            self.due.remove(&(unit.until, sequence));
+            self.due.remove(&(unit.until, group));
             self.messages -= unit.messages.len();
         }
         if !later.is_empty() {
-            self.units.insert(sequence, later);
+            self.units.insert(group, later);
         }
-        Some(due)
+        Some((group, due))
     }
 
     /// The breaker has closed: what waits for nothing else is due.
     pub(super) fn breaker_closed(&mut self, now: Instant) {
-        for (sequence, units) in &mut self.units {
+        for (group, units) in &mut self.units {
             for unit in units.iter_mut().filter(|unit| unit.for_breaker && unit.until > now) {
-                self.due.insert((now, *sequence));
+                self.due.insert((now, *group));
                 unit.until = now;
             }
         }
@@ -163,7 +163,8 @@ impl Parked {
         self.messages -= messages.len();
         let keys = vec![key; messages.len()];
         let until = Until { until: now, for_breaker: false, retry: RetryState::default() };
-        self.park(Unit::new(messages, keys, until));
+        let group = messages[0].0;
+        self.park(group, Unit::new(messages, keys, until));
     }
 
     /// Whether nothing is parked.
@@ -191,7 +192,7 @@ mod tests {
     }
 
     fn taken(parked: &mut Parked, now: Instant) -> Option<Vec<Vec<Message>>> {
-        Some(parked.take_due(now)?.into_iter().map(|unit| unit.messages).collect())
+        Some(parked.take_due(now)?.1.into_iter().map(|unit| unit.messages).collect())
     }
 
     #[test]
@@ -199,10 +200,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut parked = Parked::default();
-        parked.park(unit(7, &[1], until(now)));
-        parked.park(unit(7, &[5, 6], until(later)));
-        parked.park(unit(7, &[3], until(now)));
-        parked.park(unit(8, &[0], until(now)));
+        parked.park(7, unit(7, &[1], until(now)));
+        parked.park(7, unit(7, &[5, 6], until(later)));
+        parked.park(7, unit(7, &[3], until(now)));
+        parked.park(8, unit(8, &[0], until(now)));
         assert_eq!((parked.known(), parked.next_due()), (5, Some(now)));
         assert_eq!(taken(&mut parked, now), Some(vec![of(7, &[1]), of(7, &[3])]));
         assert_eq!(taken(&mut parked, now), Some(vec![of(8, &[0])]));
@@ -217,8 +218,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(30);
         let mut parked = Parked::default();
-        parked.park(unit(1, &[1], Until { for_breaker: true, ..until(later) }));
-        parked.park(unit(1, &[2], until(later)));
+        parked.park(1, unit(1, &[1], Until { for_breaker: true, ..until(later) }));
+        parked.park(1, unit(1, &[2], until(later)));
         parked.breaker_closed(now);
         assert_eq!(taken(&mut parked, now), Some(vec![of(1, &[1])]));
         assert_eq!(taken(&mut parked, now), None);
@@ -262,8 +263,8 @@ mod tests {
         let now = Instant::now();
         let mut parked = Parked::default();
         assert!(parked.begin(1, &of(1, &[0, 1])) && !parked.begin(1, &of(2, &[0])));
-        parked.park(Unit::new(of(1, &[0, 1]), vec![1, 1], until(now)));
-        let mut units = parked.take_due(now).expect("one is due");
+        parked.park(1, Unit::new(of(1, &[0, 1]), vec![1, 1], until(now)));
+        let (_, mut units) = parked.take_due(now).expect("one is due");
         parked.gone(1, &mut units, now);
         assert!(units.is_empty());
         assert_eq!(taken(&mut parked, now), Some(vec![of(2, &[0])]));
@@ -275,12 +276,26 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let mut parked = Parked::default();
         assert!(parked.begin(1, &of(1, &[0])) && !parked.begin(1, &of(2, &[0])));
-        parked.park(Unit::new(of(1, &[0]), vec![1], until(now)));
-        let mut units = parked.take_due(now).expect("one is due");
-        parked.park_again(units.remove(0), later);
+        parked.park(1, Unit::new(of(1, &[0]), vec![1], until(now)));
+        let (_, mut units) = parked.take_due(now).expect("one is due");
+        parked.park_again(1, units.remove(0), later);
         assert_eq!(taken(&mut parked, now), None, "the key is still parked");
-        let mut units = parked.take_due(later).expect("it is due again");
+        let (_, mut units) = parked.take_due(later).expect("it is due again");
         parked.gone(1, &mut units, later);
         assert_eq!(taken(&mut parked, later), Some(vec![of(2, &[0])]));
+    }
+
+    #[test]
+    fn what_was_parked_together_of_several_records_is_taken_together() {
+        let now = Instant::now();
+        let mut parked = Parked::new(true);
+        assert!(parked.begin(1, &[(1, 0), (2, 0)]));
+        parked.park(1, Unit::new(of(1, &[0]), vec![1], until(now)));
+        parked.park(1, Unit::new(of(2, &[0]), vec![1], until(now)));
+        assert_eq!(
+            taken(&mut parked, now),
+            Some(vec![of(1, &[0]), of(2, &[0])]),
+            "or they would overtake each other"
+        );
     }
 }

@@ -34,6 +34,8 @@ struct Read {
 /// How records ended, or some messages of them.
 #[derive(Default)]
 struct Ended {
+    /// What they are parked in, where they have to be sent again.
+    group: u64,
     index: Index,
     /// Where keys are kept in order: the key of each message.
     keys: Vec<u64>,
@@ -65,9 +67,13 @@ impl Lanes {
         while !self.pipeline.is_closing() {
             let now = Instant::now();
             while units.len() < at_once
-                && let Some(due) = shared.lock().take_due(now)
+                && let Some((group, due)) = shared.lock().take_due(now)
             {
-                units.push(self.resend(lane, due, &shared).boxed());
+                if due.is_empty() {
+                    // They were taken before, when the breaker closed.
+                    continue;
+                }
+                units.push(self.resend(lane, group, due, &shared).boxed());
             }
             counted.set(shared.lock().known());
             if reading.is_none() && !read_all && windows.len() < at_once && self.may_park_more() {
@@ -120,12 +126,16 @@ impl Lanes {
 
     /// Sends the messages of some records that nothing is ahead of.
     async fn first_send(&self, window: Window, shared: &Shared) -> Ended {
-        let index = window.index();
+        let (group, index) = (window.record(0).sequence, window.index());
         let open: Vec<Message> = window.open().collect();
         let keys = match self.keys(&window) {
             Ok(keys) => keys,
             Err(why) => {
-                return Ended::failed(why, vec![Unit::new(open, Vec::new(), not_before(Instant::now()))]);
+                return Ended::failed(
+                    group,
+                    why,
+                    vec![Unit::new(open, Vec::new(), not_before(Instant::now()))],
+                );
             }
         };
         let key_of = |message: &Message| index.of(*message).and_then(|at| keys.get(at)).copied();
@@ -154,16 +164,16 @@ impl Lanes {
             Selection::only(sent.iter().copied().collect())
         };
         match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
-            Ok(account) => Ended { index, keys, account, failed: None },
+            Ok(account) => Ended { group, index, keys, account, failed: None },
             Err(why) => {
                 let keys = sent.iter().filter_map(key_of).collect();
-                Ended::failed(why, vec![Unit::new(sent, keys, not_before(Instant::now()))])
+                Ended::failed(group, why, vec![Unit::new(sent, keys, not_before(Instant::now()))])
             }
         }
     }
 
     /// Reads records once more, and sends what is due of them.
-    async fn resend(&self, lane: &LaneKey, mut units: Vec<Unit>, shared: &Shared) -> Ended {
+    async fn resend(&self, lane: &LaneKey, group: u64, mut units: Vec<Unit>, shared: &Shared) -> Ended {
         let mut records = Vec::new();
         let sequences: BTreeSet<u64> =
             units.iter().flat_map(|unit| &unit.messages).map(|(sequence, _)| *sequence).collect();
@@ -174,7 +184,7 @@ impl Lanes {
                     Ok(Some(opened)) => records.push(opened),
                     // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
                     Ok(None) => shared.lock().gone(sequence, &mut units, Instant::now()),
-                    Err(why) => return Ended::failed(why, units),
+                    Err(why) => return Ended::failed(group, why, units),
                 }
             }
         }
@@ -185,25 +195,25 @@ impl Lanes {
         let index = window.index();
         let keys = match self.keys(&window) {
             Ok(keys) => keys,
-            Err(why) => return Ended::failed(why, units),
+            Err(why) => return Ended::failed(group, why, units),
         };
         let selection = Selection::of(&units);
         match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
-            Ok(account) => Ended { index, keys, account, failed: None },
-            Err(why) => Ended::failed(why, units),
+            Ok(account) => Ended { group, index, keys, account, failed: None },
+            Err(why) => Ended::failed(group, why, units),
         }
     }
 
     /// Parks what has to be sent again.
     fn absorb(lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
-        let Ended { index, keys, account, failed } = ended;
+        let Ended { group, index, keys, account, failed } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();
         if let Some(Failed { why, units }) = failed {
             error!("{lane}: {why}");
             let until = now + wait.next();
             for unit in units {
-                parked.park_again(unit, until);
+                parked.park_again(group, unit, until);
             }
             return;
         }
@@ -211,7 +221,7 @@ impl Lanes {
             let messages: BTreeSet<usize> = messages.iter().copied().collect();
             let keys = messages.iter().filter_map(|message| keys.get(*message)).copied().collect();
             let messages = messages.into_iter().map(|message| index.message(message)).collect();
-            parked.park(Unit::new(messages, keys, until));
+            parked.park(group, Unit::new(messages, keys, until));
         };
         if account.unwritten.is_empty() && account.parked.is_empty() && account.left.is_empty() {
             *wait = Wait::default();
@@ -254,8 +264,8 @@ impl Lanes {
 }
 
 impl Ended {
-    fn failed(why: SpoolError, units: Vec<Unit>) -> Self {
-        Self { failed: Some(Failed { why, units }), ..Self::default() }
+    fn failed(group: u64, why: SpoolError, units: Vec<Unit>) -> Self {
+        Self { group, failed: Some(Failed { why, units }), ..Self::default() }
     }
 }
 
