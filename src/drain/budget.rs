@@ -7,6 +7,8 @@ use std::sync::{
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
+use crate::world::World;
+
 /// Memory that is shared out first come, first served. One record is always let in, however large it is.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -15,6 +17,7 @@ pub(super) struct Budget {
     freed: Notify,
     /// Whoever waits for memory, or has it and does not know yet how much.
     turn: Arc<Mutex<()>>,
+    world: World,
 }
 
 /// Leave to read a record into memory.
@@ -32,8 +35,11 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    pub(super) fn of(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { bytes, used: AtomicUsize::new(0), freed: Notify::new(), turn: Arc::default() })
+    /// So many bytes, or what a simulated world has in their place.
+    pub(super) fn of(bytes: usize, world: &World) -> Arc<Self> {
+        let bytes = world.simulation().and_then(|simulation| simulation.memory()).unwrap_or(bytes);
+        let (used, world) = (AtomicUsize::new(0), world.clone());
+        Arc::new(Self { bytes, used, freed: Notify::new(), turn: Arc::default(), world })
     }
 
     /// Waits until there is memory left.
@@ -60,7 +66,10 @@ impl Budget {
 impl Admission {
     /// Takes so many bytes.
     pub(super) fn take(self, bytes: usize) -> Share {
-        self.budget.used.fetch_add(bytes, SeqCst);
+        let beside = self.budget.used.fetch_add(bytes, SeqCst);
+        if let Some(simulation) = self.budget.world.simulation() {
+            simulation.record_read(bytes, beside);
+        }
         Share { budget: self.budget.clone(), bytes }
     }
 }
@@ -80,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_over_the_budget_waits_until_something_is_given_back() {
-        let budget = Budget::of(10);
+        let budget = Budget::of(10, &World::real());
         let large = budget.admit().await.take(25);
         assert!(budget.try_admit().is_none());
         let mut first = Box::pin(budget.admit());

@@ -108,7 +108,8 @@ struct Opened {
 
 impl Lanes {
     fn of(pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> Self {
-        Self { pipeline, spool, budget: Budget::of(MEMORY), parked: AtomicUsize::new(0) }
+        let budget = Budget::of(MEMORY, &pipeline.world);
+        Self { pipeline, spool, budget, parked: AtomicUsize::new(0) }
     }
 
     async fn run(&self) {

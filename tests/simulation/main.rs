@@ -17,6 +17,7 @@ mod random;
 mod run;
 mod scenario;
 mod seam;
+mod secrets;
 mod seeds;
 mod world;
 
