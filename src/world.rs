@@ -38,6 +38,14 @@ pub trait Simulation: fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be made.
     fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>>;
+
+    /// The bytes of memory for what is on its way from a spool; `None` for those that are shipped.
+    fn memory(&self) -> Option<usize> {
+        None
+    }
+
+    /// Hears of a record that takes so many bytes of that memory, beside others with so many.
+    fn record_read(&self, _bytes: usize, _beside: usize) {}
 }
 
 /// What comes back for a request.

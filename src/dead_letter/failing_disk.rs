@@ -3,13 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use super::{Store, names};
-use crate::world::{Files, SegmentFile};
-
-#[path = "../../tests/support/disk.rs"]
-#[allow(dead_code, reason = "other tests use all of it")]
-mod disk;
-
-use disk::{Disk, Fault, Left};
+use crate::spool::tests::disk::{Disk, Fault, Left};
 
 fn open(disk: &Disk) -> Store {
     Store::with(disk.files(), None, 10_000, 1_000).expect("the disk is well")

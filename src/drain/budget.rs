@@ -2,12 +2,15 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
-/// Memory that is shared out first come, first served. One record is always let in, however large it is.
+use crate::world::World;
+
+/// Memory that is shared out first come, first served. One record is always let in, however large it is, with those that it shares a
+/// body with.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: usize,
@@ -15,12 +18,15 @@ pub(super) struct Budget {
     freed: Notify,
     /// Whoever waits for memory, or has it and does not know yet how much.
     turn: Arc<Mutex<()>>,
+    world: World,
 }
 
-/// Leave to read a record into memory.
+/// Leave to read a record into memory, with those that it shares a body with.
 #[derive(Debug)]
 pub(super) struct Admission {
     budget: Arc<Budget>,
+    /// Whether nothing was taken yet.
+    is_new: AtomicBool,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -32,8 +38,11 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    pub(super) fn of(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { bytes, used: AtomicUsize::new(0), freed: Notify::new(), turn: Arc::default() })
+    /// So many bytes, or what a simulated world has in their place.
+    pub(super) fn of(bytes: usize, world: &World) -> Arc<Self> {
+        let bytes = world.simulation().and_then(|simulation| simulation.memory()).unwrap_or(bytes);
+        let (used, world) = (AtomicUsize::new(0), world.clone());
+        Arc::new(Self { bytes, used, freed: Notify::new(), turn: Arc::default(), world })
     }
 
     /// Waits until there is memory left.
@@ -43,13 +52,13 @@ impl Budget {
             // Only whoever has the turn waits, and what was freed before it began to is noted for it.
             self.freed.notified().await;
         }
-        Admission { budget: self.clone(), _turn: turn }
+        Admission { budget: self.clone(), is_new: true.into(), _turn: turn }
     }
 
     /// Leave where there is memory left and nobody waits for it.
     pub(super) fn try_admit(self: &Arc<Self>) -> Option<Admission> {
         let turn = self.turn.clone().try_lock_owned().ok()?;
-        (!self.is_spent()).then(|| Admission { budget: self.clone(), _turn: turn })
+        (!self.is_spent()).then(|| Admission { budget: self.clone(), is_new: true.into(), _turn: turn })
     }
 
     fn is_spent(&self) -> bool {
@@ -60,7 +69,11 @@ impl Budget {
 impl Admission {
     /// Takes so many bytes.
     pub(super) fn take(&self, bytes: usize) -> Share {
-        self.budget.used.fetch_add(bytes, SeqCst);
+        let beside = self.budget.used.fetch_add(bytes, SeqCst);
+        let is_first = self.is_new.swap(false, SeqCst);
+        if let Some(simulation) = self.budget.world.simulation().filter(|_| is_first) {
+            simulation.record_read(bytes, beside);
+        }
         Share { budget: self.budget.clone(), bytes }
     }
 }
@@ -80,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_over_the_budget_waits_until_something_is_given_back() {
-        let budget = Budget::of(10);
+        let budget = Budget::of(10, &World::real());
         let large = budget.admit().await.take(25);
         assert!(budget.try_admit().is_none());
         let mut first = Box::pin(budget.admit());

@@ -113,7 +113,8 @@ struct Opened {
 
 impl Lanes {
     fn of(pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> Self {
-        Self { pipeline, spool, budget: Budget::of(MEMORY), parked: AtomicUsize::new(0) }
+        let budget = Budget::of(MEMORY, &pipeline.world);
+        Self { pipeline, spool, budget, parked: AtomicUsize::new(0) }
     }
 
     async fn run(&self) {
@@ -210,5 +211,11 @@ impl Opened {
         let memory = admission.take(record.length() * OF_RECORD);
         let label = record.metadata().ok().map(|metadata| (metadata.partition_id, metadata.schema));
         Self { record, label, _memory: memory }
+    }
+
+    /// The sequence up to which messages were sent together with its own; its own at least.
+    fn together(&self) -> u64 {
+        let bodies = self.record.bodies().iter().filter_map(|body| body.last());
+        bodies.map(|(last, _)| *last).fold(self.record.sequence, u64::max)
     }
 }

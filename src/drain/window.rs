@@ -10,7 +10,7 @@ use std::{
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 
-use super::{Lanes, Opened};
+use super::{Admission, Lanes, Opened};
 use crate::spool::{LaneKey, LaneMessages, Record, SpoolError};
 
 /// A message of a lane: the sequence of its record, and its index in that.
@@ -88,8 +88,9 @@ impl Lanes {
                     admission = self.budget.admit() => admission,
                     () = self.pipeline.closing() => return Ok(None),
                 };
-                let Some(first) = self.open_next(lane, backlog.after, &admission)? else { return Ok(None) };
-                backlog.push(first);
+                if !self.read_one(lane, backlog, &admission)? {
+                    return Ok(None);
+                }
             }
             let out_of_memory = self.read_on(lane, backlog, bodies)?;
             let full = backlog.measured.full;
@@ -116,10 +117,30 @@ impl Lanes {
     ) -> Result<bool, SpoolError> {
         while !backlog.measure(self, bodies).full {
             let Some(admission) = self.budget.try_admit() else { return Ok(true) };
-            let Some(next) = self.open_next(lane, backlog.after, &admission)? else { return Ok(false) };
-            backlog.push(next);
+            if !self.read_one(lane, backlog, &admission)? {
+                return Ok(false);
+            }
         }
         Ok(false)
+    }
+
+    /// Reads a record, with all that was sent together with messages of it: where memory ran out among them, they would be
+    /// sent in other bodies. Returns whether there was one.
+    fn read_one(
+        &self,
+        lane: &LaneKey,
+        backlog: &mut Backlog,
+        admission: &Admission,
+    ) -> Result<bool, SpoolError> {
+        let mut together = 0;
+        loop {
+            let Some(next) = self.open_next(lane, backlog.after, admission)? else { return Ok(together > 0) };
+            together = next.together().max(together);
+            backlog.push(next);
+            if backlog.after >= together {
+                return Ok(true);
+            }
+        }
     }
 
     fn room(&self, bodies: usize) -> Room {
@@ -178,8 +199,7 @@ impl Backlog {
             measured.records += 1;
             measured.bytes += record.length();
             measured.messages += record.messages() as usize;
-            let bodies = record.bodies().iter().filter_map(|body| body.last());
-            measured.together = bodies.map(|(last, _)| *last).fold(measured.together, u64::max);
+            measured.together = measured.together.max(next.together());
             measured.full = (alone || measured.bytes >= room.bytes || measured.messages >= room.messages)
                 && record.sequence >= measured.together;
         }

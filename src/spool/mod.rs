@@ -33,7 +33,7 @@ mod status;
 mod store;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 mod window;
 

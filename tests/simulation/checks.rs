@@ -12,6 +12,7 @@ use super::{
     model::{Batch, Id, Message, Nature},
     run::Run,
     scenario::Scenario,
+    secrets,
 };
 
 /// The ends of a message.
@@ -53,6 +54,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     checks.calls_say_what_is_so();
     checks.requests_are_bounded();
     checks.healthy_lanes_go_on();
+    checks.wrong.extend(secrets::check(&run.scenario, &history));
     checks.wrong
 }
 

@@ -29,6 +29,8 @@ pub(super) struct History {
     pub(super) life_ends: Vec<Duration>,
     /// When the machine stopped, so that what was not synced is lost.
     pub(super) power_cuts: Vec<Duration>,
+    /// When the content of the file with the token changed.
+    pub(super) rotated: Vec<Duration>,
     /// The process is gone: nothing counts any more.
     pub(super) over: bool,
     pub(super) violations: Vec<String>,
@@ -42,6 +44,8 @@ pub(super) struct Arrival {
     pub(super) key: String,
     pub(super) body: Digest,
     pub(super) ids: Vec<Id>,
+    /// How often the token that it carries had been rotated, where there is one.
+    pub(super) rotations: Option<usize>,
     /// What became of it, for people.
     pub(super) ended: String,
     /// When the endpoint took it.

@@ -20,6 +20,7 @@ mod random;
 mod run;
 mod scenario;
 mod seam;
+mod secrets;
 mod seeds;
 mod world;
 

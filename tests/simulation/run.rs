@@ -23,6 +23,7 @@ use super::{
     model::{Batch, topic_name},
     random::Random,
     scenario::{End, Life, Scenario},
+    secrets::Token,
     world::{Clock, SimulatedWorld},
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Run {
     disk: Disk,
     base: Duration,
     clock: Arc<Mutex<Option<Clock>>>,
+    token: Option<Token>,
 }
 
 /// What the feeders of a life share.
@@ -60,6 +62,7 @@ impl Run {
         let topics = scenario.batches.len();
         Self {
             random: Arc::new(Mutex::new(Random(scenario.seed ^ 0x5eed))),
+            token: Token::of(&scenario),
             scenario: Arc::new(scenario),
             history: Arc::default(),
             positions: Arc::new(Mutex::new(vec![0; topics])),
@@ -144,6 +147,9 @@ impl Run {
                 disk.is_full(false);
             });
         }
+        if let Some(token) = &self.token {
+            token.rotate(&self.history, clock);
+        }
         let feed = self.feed(clock);
         let lived = tokio::select! {
             biased;
@@ -214,6 +220,9 @@ impl Run {
             clock,
         };
         let mut config = self.scenario.config.clone();
+        if let Some(token) = &self.token {
+            token.configure(&mut config);
+        }
         if last
             && let Some(letters) = config.get_mut("dead_letter").filter(|table| table.get("path").is_some())
         {

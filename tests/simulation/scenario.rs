@@ -28,8 +28,15 @@ pub(super) struct Scenario {
     pub(super) latency: (u64, u64),
     /// What is above it gets 413.
     pub(super) body_limit: Option<usize>,
+    /// When the content of the file with the token changes; none where no header names one.
+    pub(super) rotations: Vec<Duration>,
+    /// The memory for what is on its way from the spool, where it is not what is shipped.
+    pub(super) memory: Option<usize>,
     pub(super) lives: Vec<Life>,
 }
+
+/// Tells the chance of what was added later from that of the rest, which stays as it was.
+const MORE: u64 = 0x6d6f_7265;
 
 /// What the endpoint does for a while, to every request.
 #[derive(Debug, Clone)]
@@ -89,8 +96,11 @@ impl Scenario {
         let replays = spool && random.percent(15);
         let messages = batches.iter().flatten().flat_map(|batch| &batch.messages);
         let natures = messages.map(|message| (message.id, message.nature)).collect();
+        let more = &mut Random(seed ^ MORE);
         Self {
             seed,
+            rotations: rotations(more),
+            memory: (spool && more.percent(25)).then(|| usize::try_from(more.between(1, 20_000)).unwrap()),
             batches,
             natures,
             repeats: if spool && !replays && random.percent(30) { 10 } else { 0 },
@@ -141,6 +151,17 @@ impl Scenario {
             |life: &Life| matches!(life.ends, End::Crash(_)) || matches!(life.fault, Some((_, Fault::Crash)));
         self.lives.iter().any(crash)
     }
+}
+
+fn rotations(random: &mut Random) -> Vec<Duration> {
+    if !random.percent(15) {
+        return Vec::new();
+    }
+    let longest = if random.percent(50) { 5_000 } else { 120_000 };
+    let mut times: Vec<Duration> =
+        (0..random.between(1, 4)).map(|_| Duration::from_millis(random.between(1, longest))).collect();
+    times.sort_unstable();
+    times
 }
 
 fn trouble(random: &mut Random) -> Trouble {

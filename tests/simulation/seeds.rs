@@ -8,13 +8,13 @@ use std::{
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{chance, checks, run::Run, scenario::Scenario};
+use super::{chance, checks, run::Run, scenario::Scenario, world};
 
 /// The seed to run, and how many from there on. Without it, seeds are run as long as there is time.
 const SEED: &str = "SIMULATION_SEED";
@@ -29,8 +29,10 @@ const USUAL: (u64, u64) = (60, 140);
 
 /// So many seeds a process.
 const BATCH: u64 = 20;
-/// What a seed may take in real time, also in a slow build.
-const HANGS: Duration = Duration::from_secs(60);
+/// For how long in real time the simulated time may stand still, also in a slow build beside others; and what a seed may take.
+/// Half a day of retries, each second one, takes its time.
+const STANDS_STILL: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_mins(20);
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -59,10 +61,26 @@ fn run(seed: u64) -> Option<Outcome> {
         let story = run.history.lock().unwrap().show();
         let mut digest = DefaultHasher::new();
         story.hash(&mut digest);
+        // Its file goes, also where this process ends at once.
+        drop(run);
         // Nobody waits any more where it took too long.
         let _ = done.send(Outcome { wrong, digest: digest.finish(), shown: story });
     });
-    outcome.recv_timeout(HANGS).ok()
+    let (begun, mut reached, mut moved) = (Instant::now(), None, Instant::now());
+    loop {
+        match outcome.recv_timeout(Duration::from_millis(500)) {
+            Ok(outcome) => return Some(outcome),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = Some(world::reached());
+        if now != reached {
+            (reached, moved) = (now, Instant::now());
+        }
+        if moved.elapsed() > STANDS_STILL || begun.elapsed() > HANGS {
+            return None;
+        }
+    }
 }
 
 /// A scenario without its messages.
@@ -83,6 +101,8 @@ impl std::fmt::Debug for Shown<'_> {
             .field("accidents", &self.0.accidents)
             .field("latency", &self.0.latency)
             .field("body_limit", &self.0.body_limit)
+            .field("rotations", &self.0.rotations)
+            .field("memory", &self.0.memory)
             .field("repeats", &self.0.repeats)
             .field("replays", &self.0.replays)
             .field("lives", &self.0.lives)

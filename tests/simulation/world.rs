@@ -5,7 +5,10 @@ use std::{
     io,
     path::Path,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -20,7 +23,11 @@ use super::{
     model::Id,
     random::Random,
     scenario::Scenario,
+    secrets,
 };
+
+/// The memory for what is on its way from a spool.
+const SHIPPED_MEMORY: usize = 64 * 1024 * 1024;
 
 /// The time since the run began.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +36,18 @@ pub(super) struct Clock {
     pub(super) begun: Instant,
 }
 
+/// The simulated time that the run of this process has come to, for whoever sees to it that it goes on.
+static REACHED: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn reached() -> u64 {
+    REACHED.load(Relaxed)
+}
+
 impl Clock {
     pub(super) fn now(&self) -> Duration {
-        self.base + self.begun.elapsed()
+        let now = self.base + self.begun.elapsed();
+        REACHED.store(now.as_micros() as u64, Relaxed);
+        now
     }
 }
 
@@ -62,6 +78,19 @@ impl Simulation for SimulatedWorld {
     fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>> {
         Ok(self.disk.folder(&format!("{}/", path.display())))
     }
+
+    fn memory(&self) -> Option<usize> {
+        self.scenario.memory
+    }
+
+    fn record_read(&self, bytes: usize, beside: usize) {
+        let budget = self.scenario.memory.unwrap_or(SHIPPED_MEMORY);
+        if beside >= budget {
+            let what =
+                format!("a record of {bytes} bytes was read beside {beside} bytes: the budget is {budget}");
+            self.history.lock().unwrap().violations.push(what);
+        }
+    }
 }
 
 impl SimulatedWorld {
@@ -88,6 +117,7 @@ impl SimulatedWorld {
                 key: key.unwrap_or_default(),
                 body: Digest::of(&body),
                 ids,
+                rotations: secrets::rotations(request.headers()),
                 ended: "dropped".to_owned(),
                 taken: None,
                 acknowledged: None,

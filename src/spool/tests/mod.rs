@@ -4,7 +4,7 @@ mod basics;
 mod damage;
 #[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "../../../tests/support/disk.rs"]
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod model;
 mod races;
