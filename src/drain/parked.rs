@@ -96,6 +96,30 @@ impl Parked {
         units.retain(|unit| !unit.messages.is_empty());
     }
 
+    /// Messages from this record on do not go with those of a unit before it: they wait behind them.
+    pub(super) fn put_behind(&mut self, group: u64, sequence: u64, units: &mut Vec<Unit>) {
+        for unit in &mut *units {
+            let stay = unit.messages.partition_point(|(of, _)| *of < sequence);
+            let messages = unit.messages.split_off(stay);
+            if unit.keys.is_empty() && !messages.is_empty() {
+                let (until, for_breaker) = (unit.until, false);
+                let rest =
+                    Unit { messages, keys: Vec::new(), retry: RetryState::default(), until, for_breaker };
+                self.park(group, rest);
+                continue;
+            }
+            let keys = unit.keys.split_off(stay.min(unit.keys.len()));
+            for (message, key) in messages.into_iter().zip(keys).rev() {
+                if let Some(state) = self.keys.get_mut(&key) {
+                    state.ahead = state.ahead.saturating_sub(1);
+                    state.behind.push_front(message);
+                    self.messages += 1;
+                }
+            }
+        }
+        units.retain(|unit| !unit.messages.is_empty());
+    }
+
     /// Takes the units that are due of one group, with its number: they are sent together.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<Unit>)> {
         let &(until, group) = self.due.first().filter(|(until, _)| *until <= now)?;
@@ -297,5 +321,25 @@ mod tests {
             Some(vec![of(1, &[0]), of(2, &[0])]),
             "or they would overtake each other"
         );
+    }
+
+    #[test]
+    fn what_does_not_go_with_the_others_waits_behind_them_in_order() {
+        let now = Instant::now();
+        let mut parked = Parked::new(true);
+        assert!(parked.begin(1, &of(1, &[0])));
+        for sequence in 2..=5 {
+            assert!(!parked.begin(1, &of(sequence, &[0])));
+        }
+        parked.settled(1, now);
+        assert!(!parked.begin(1, &of(6, &[0])));
+        let (_, mut units) = parked.take_due(now).expect("it is due");
+        parked.put_behind(2, 4, &mut units);
+        assert_eq!(units[0].messages, [(2, 0), (3, 0)]);
+        parked.settled(1, now);
+        assert_eq!(taken(&mut parked, now), None);
+        parked.settled(1, now);
+        assert_eq!(taken(&mut parked, now), Some(vec![vec![(4, 0), (5, 0), (6, 0)]]));
+        assert_eq!(parked.known(), 0);
     }
 }

@@ -181,6 +181,13 @@ impl Lanes {
             let admission = self.budget.admit().await;
             for sequence in sequences {
                 match self.open_again(lane, sequence, &admission) {
+                    // What waited behind a key may be of different kinds.
+                    Ok(Some(opened))
+                        if records.first().is_some_and(|first| !self.may_share(first, &opened)) =>
+                    {
+                        shared.lock().put_behind(group, sequence, &mut units);
+                        break;
+                    }
                     Ok(Some(opened)) => records.push(opened),
                     // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
                     Ok(None) => shared.lock().gone(sequence, &mut units, Instant::now()),

@@ -143,6 +143,14 @@ impl Lanes {
         }
     }
 
+    /// Whether messages of two records may share a body.
+    pub(super) fn may_share(&self, first: &Opened, next: &Opened) -> bool {
+        let most = self.pipeline.config.retry.max_duration / OF_DEADLINE;
+        first.label.is_some()
+            && first.label == next.label
+            && first.record.age().saturating_sub(next.record.age()) <= most
+    }
+
     fn room(&self, bodies: usize) -> Room {
         let body = self.pipeline.body_limit();
         // A little more than a body, since what tells messages apart on disk is not sent.
@@ -181,16 +189,13 @@ impl Backlog {
     fn measure(&mut self, lanes: &Lanes, bodies: usize) -> Measured {
         let config = &lanes.pipeline.config;
         let alone = !config.body.mode.batches();
-        let most = config.retry.max_duration / OF_DEADLINE;
         let room = lanes.room(bodies);
         let mut measured = self.measured;
         while let Some(next) = self.records.get(measured.records).filter(|_| !measured.full) {
             let (first, record) = (&self.records[0], &next.record);
             let fits = measured.bytes < room.bytes
                 && measured.messages < room.messages
-                && first.label.is_some()
-                && first.label == next.label
-                && first.record.age().saturating_sub(record.age()) <= most;
+                && lanes.may_share(first, next);
             // What was sent together before is together again, whatever has become of the limits.
             if measured.records > 0 && (alone || !fits) && record.sequence > measured.together {
                 measured.full = true;
