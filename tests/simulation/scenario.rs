@@ -237,7 +237,7 @@ fn config(random: &mut Random, large: bool) -> Value {
     let short = if large || breaker {
         100
     } else if spool {
-        95
+        99
     } else {
         25
     };
