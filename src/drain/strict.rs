@@ -57,9 +57,8 @@ impl Lanes {
                             && let Some(first) = account.held_back.first()
                         {
                             let mut rest = window.from(index.message(*first));
-                            for opened in &mut rest {
-                                self.spool.refresh(&mut opened.record);
-                            }
+                            // Some of them may be settled: refused when the body before them was not full yet.
+                            rest.retain_mut(|opened| self.spool.refresh(&mut opened.record));
                             backlog.put_back(rest);
                         }
                         selection = resumed(account, &index);

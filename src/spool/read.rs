@@ -58,11 +58,16 @@ impl Spool {
     }
 
     /// Tells what is known by now of a record that was read: which of its messages are settled, and which are sent together.
-    pub fn refresh(&self, record: &mut Record) {
+    /// Returns whether any is left.
+    pub fn refresh(&self, record: &mut Record) -> bool {
         let state = self.shared.lock();
-        let Some(lane) = state.lanes.get(&record.lane) else { return };
+        let Some(lane) = state.lanes.get(&record.lane) else { return false };
+        if lane.run(record.sequence).is_none() {
+            return false;
+        }
         record.settled = lane.partly.get(&record.sequence).cloned().unwrap_or_default();
         record.bodies = lane.bodies.get(&record.sequence).cloned().unwrap_or_default();
+        true
     }
 
     /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.

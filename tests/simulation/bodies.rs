@@ -1,10 +1,10 @@
 //! Bodies that fill behind a spool: what waits goes out together. The clock is simulated, so that the times are exact.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::mpsc, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::plain::{Arrival, Does, consume, run};
+use super::plain::{Arrival, Does, consume, consume_payloads, run};
 
 /// How long messages come, 1,000 a second in batches of 5.
 const FOR: Duration = Duration::from_secs(20);
@@ -89,4 +89,29 @@ fn a_body_that_is_full_does_not_linger() {
         .collect();
     assert!(sizes.len() as u64 >= FOR.as_secs() * 4, "{} requests", sizes.len());
     assert!(sizes.iter().all(|size| *size == 100), "{sizes:?}");
+}
+
+#[test]
+fn what_is_refused_behind_a_body_that_waits_for_more_is_refused_once() {
+    let config = json!({
+        "url": "http://endpoint.test/", "batch_mode": "nd_json", "include_metadata": false, "max_batch_messages": 10,
+        "spool": { "path": "spool" },
+    });
+    let (done, arrived) = mpsc::channel();
+    // Another thread, since a lane that goes round without end keeps this clock from going on.
+    thread::spawn(move || {
+        let takes = |_| Does::Take(Duration::from_millis(200));
+        let arrivals = run(1, &config, takes, Duration::from_secs(5), async |sink| {
+            consume(&sink, 0..1).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // While the first one is on its way: nine that would leave room for one more, and behind them two that are no JSON.
+            consume(&sink, 1..10).await;
+            consume_payloads(&sink, 10, &["{", "{"]).await;
+            consume(&sink, 12..13).await;
+        });
+        let _ = done.send(arrivals);
+    });
+    let arrivals = arrived.recv_timeout(Duration::from_secs(60)).expect("the lane goes on");
+    let bodies: Vec<&str> = arrivals.iter().map(|arrival| arrival.body.as_str()).collect();
+    assert_eq!(bodies, ["0\n", "1\n2\n3\n4\n5\n6\n7\n8\n9\n12\n"]);
 }

@@ -136,12 +136,17 @@ where
 
 /// Hands over messages whose payloads are their offsets.
 pub(super) async fn consume(sink: &HttpSink, offsets: std::ops::Range<u64>) {
-    let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
-    let metadata =
-        MessagesMetadata { partition_id: 1, current_offset: offsets.end - 1, schema: Schema::Json };
     let payloads: Vec<String> = offsets.clone().map(|offset| offset.to_string()).collect();
-    let messages: Vec<BorrowedMessage<'_>> = offsets
-        .zip(&payloads)
+    consume_payloads(sink, offsets.start, &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+/// Hands over messages with these payloads, which are to be JSON.
+pub(super) async fn consume_payloads(sink: &HttpSink, first: u64, payloads: &[&str]) {
+    let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+    let current_offset = first + payloads.len() as u64 - 1;
+    let metadata = MessagesMetadata { partition_id: 1, current_offset, schema: Schema::Json };
+    let messages: Vec<BorrowedMessage<'_>> = (first..)
+        .zip(payloads)
         .map(|(offset, payload)| BorrowedMessage {
             id: u128::from(offset) + 1,
             offset,
