@@ -89,3 +89,52 @@ impl Drop for Executor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+            mpsc,
+        },
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Takes its time to stop.
+    struct Stops(Arc<AtomicBool>);
+
+    impl Drop for Stops {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(20));
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    /// The drain begins anew only then after a panic: what it had under way would be sent beside it.
+    #[tokio::test]
+    async fn what_was_dropped_has_stopped() {
+        let executor = Executor::start("test".to_owned(), &World::real()).unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let stopped: Vec<Arc<AtomicBool>> = (0..5).map(|_| Arc::default()).collect();
+        let tasks: Vec<_> = stopped
+            .iter()
+            .map(|stopped| {
+                let (stops, begun) = (Stops(stopped.clone()), begun.clone());
+                executor.spawn(async move {
+                    let _stops = stops;
+                    begun.send(()).unwrap();
+                    std::future::pending::<()>().await;
+                })
+            })
+            .collect();
+        for _ in &tasks {
+            has_begun.recv().unwrap();
+        }
+        drop(tasks);
+        executor.all_stopped().await;
+        assert!(stopped.iter().all(|stopped| stopped.load(SeqCst)));
+    }
+}

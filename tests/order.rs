@@ -238,6 +238,7 @@ fn a_message_that_fails_is_settled_before_its_successors_in_the_lane_start() {
         });
         let more = json!({
             "batch_mode": mode, "max_batch_messages": 1, "max_retries": 2, "concurrency": 8,
+            // A probe in between would change the order of the requests.
             "circuit_breaker": { "failure_threshold": 0 },
         });
         let sink = Sink::open(&config(&endpoint.url(), more));

@@ -137,6 +137,7 @@ fn rate_of_b(stuck: bool, config: &Value, takes: Duration) -> f64 {
             "url": endpoint.url(),
             "include_metadata": false,
             "close_timeout": "1s",
+            // The stuck topic is to keep knocking, as much as it may.
             "circuit_breaker": { "failure_threshold": 0 },
             "spool": { "path": folder.path().join("spool") },
         }),

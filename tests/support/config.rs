@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-/// A configuration whose retries do not make a test wait and whose breaker never opens, with more keys, which
-/// replace those of the same name.
+/// A configuration whose retries do not make a test wait and whose breaker never opens, so that a test of one part sees that part
+/// alone, with more keys, which replace those of the same name. What the parts do together begins from the shipped defaults:
+/// `tests/combinations` and the simulation.
 ///
 /// # Panics
 /// `more` is no table.

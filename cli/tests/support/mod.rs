@@ -42,6 +42,7 @@ pub(crate) fn connector(folder: &Path, url: &str, keys: &str) -> PathBuf {
     );
     text.push_str("[[streams]]\nstream = \"s\"\ntopics = [\"t\"]\nschema = \"json\"\nbatch_length = 10\n\n");
     write!(text, "[plugin_config]\nurl = \"{url}\"\nmax_retries = 1\nretry_delay = \"1ms\"\n{keys}").unwrap();
+    // What an endpoint that fails does to the messages of one request; the breaker has tests of its own.
     text.push_str("\n[plugin_config.circuit_breaker]\nfailure_threshold = 0\n");
     let path = folder.join("connector.toml");
     fs::write(&path, text).unwrap();
