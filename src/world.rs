@@ -4,7 +4,16 @@
 //! [`Simulation`] in its place: then everything runs as tasks of the runtime that calls the sink, and with one thread,
 //! tokio's paused clock and a seed, the same seed gives the same run. The monotonic clock is tokio's in both.
 
-use std::{error::Error, fmt, future::Future, io, path::Path, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{Request, Response};
 
@@ -38,6 +47,11 @@ pub trait Simulation: fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be made.
     fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>>;
+
+    /// How long it takes until dead letters that were written are on disk.
+    fn letters_take(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// The bytes of memory for what is on its way from a spool; `None` for those that are shipped.
     fn memory(&self) -> Option<usize> {

@@ -116,7 +116,13 @@ impl DeadLetters {
             })
             .collect();
         let unkept = match &self.target {
-            Target::Folder(store) => write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines),
+            Target::Folder(store) => {
+                let unkept = write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines);
+                if let Some(simulation) = self.world.simulation() {
+                    tokio::time::sleep(simulation.letters_take()).await;
+                }
+                unkept
+            }
             Target::Endpoint(endpoint) => endpoint.send(&lines, executor).await,
         };
         let mut failed = Vec::new();

@@ -347,6 +347,7 @@ impl Checks<'_> {
             || scenario.faults()
             || scenario.body_limit.is_some()
             || scenario.has("rate_limit")
+            || !scenario.letters_take.is_zero()
             || scenario.config.pointer("/spool/max_bytes").is_some()
             || scenario.has("max_payload_size_bytes")
             || scenario.config.pointer("/spool/max_bytes").is_some()

@@ -32,10 +32,13 @@ pub(super) struct Scenario {
     pub(super) rotations: Vec<Duration>,
     /// The memory for what is on its way from the spool, where it is not what is shipped.
     pub(super) memory: Option<usize>,
+    /// How long it takes until dead letters are on disk.
+    pub(super) letters_take: Duration,
     pub(super) lives: Vec<Life>,
 }
 
 /// Tells the chance of what was added later from that of the rest, which stays as it was.
+const SLOW_DISK: u64 = 0x5bd1_e995_7a3f_9d24;
 const MORE: u64 = 0x6d6f_7265;
 
 /// What the endpoint does for a while, to every request.
@@ -100,6 +103,7 @@ impl Scenario {
         Self {
             seed,
             rotations: rotations(more),
+            letters_take: letters_take(&mut Random(seed ^ SLOW_DISK)),
             memory: (spool && more.percent(25)).then(|| usize::try_from(more.between(1, 20_000)).unwrap()),
             batches,
             natures,
@@ -151,6 +155,10 @@ impl Scenario {
             |life: &Life| matches!(life.ends, End::Crash(_)) || matches!(life.fault, Some((_, Fault::Crash)));
         self.lives.iter().any(crash)
     }
+}
+
+fn letters_take(random: &mut Random) -> Duration {
+    Duration::from_millis(if random.percent(12) { random.between(50, 1_000) } else { 0 })
 }
 
 fn rotations(random: &mut Random) -> Vec<Duration> {

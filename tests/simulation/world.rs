@@ -79,6 +79,10 @@ impl Simulation for SimulatedWorld {
         Ok(self.disk.folder(&format!("{}/", path.display())))
     }
 
+    fn letters_take(&self) -> Duration {
+        self.scenario.letters_take
+    }
+
     fn memory(&self) -> Option<usize> {
         self.scenario.memory
     }

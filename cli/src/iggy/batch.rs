@@ -10,7 +10,7 @@ use iggy_connector_sdk::{
 
 use crate::host::OpenPlugin;
 
-/// What one poll brought: at least one message, all of one partition, in order.
+/// What one poll brought, or several: at least one message, all of one partition, in order.
 #[derive(Debug)]
 pub(super) struct Batch {
     partition: u32,
@@ -21,19 +21,38 @@ pub(super) struct Batch {
     headers: Vec<Vec<u8>>,
     pub(super) first: u64,
     pub(super) last: u64,
+    /// Whether more may wait behind it.
+    pub(super) goes_on: bool,
 }
 
+/// What a message takes in a body beside its payload, about.
+const FRAME: usize = 64;
+
 impl Batch {
-    /// `None` where nothing came.
-    pub(super) fn new(partition: u32, polled: PolledMessages) -> Option<Self> {
+    /// What came when `most` messages were asked for; `None` where nothing did.
+    pub(super) fn new(partition: u32, polled: PolledMessages, most: usize) -> Option<Self> {
         let (first, last) = (polled.messages.first()?.header.offset, polled.messages.last()?.header.offset);
         let headers = polled.messages.iter().map(headers).collect();
         let PolledMessages { current_offset, messages, .. } = polled;
-        Some(Self { partition, current_offset, messages, headers, first, last })
+        let goes_on = messages.len() >= most;
+        Some(Self { partition, current_offset, messages, headers, first, last, goes_on })
     }
 
     pub(super) fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// About how many bytes they are in a body.
+    pub(super) fn bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.payload.len() + FRAME).sum()
+    }
+
+    /// Adds what was polled behind it.
+    pub(super) fn append(&mut self, behind: Self) {
+        self.messages.extend(behind.messages);
+        self.headers.extend(behind.headers);
+        (self.current_offset, self.last) = (behind.current_offset, behind.last);
+        self.goes_on = behind.goes_on;
     }
 
     /// Hands them to the plugin, as they are; what consume returned.

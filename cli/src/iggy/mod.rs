@@ -21,6 +21,7 @@ use std::{
     time::Instant,
 };
 
+use iggy_connector_http_sink::config::Config;
 use iggy_connector_sdk::TopicMetadata;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -37,6 +38,9 @@ use self::{session::Names, topic::Topic};
 /// Threads that consume may block at one time: one for each partition.
 const MOST_THREADS: usize = 16_384;
 
+/// The most bytes that are polled for one body, where it has no limit.
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
+
 /// What all topics share.
 #[derive(Debug)]
 struct Shared {
@@ -45,11 +49,30 @@ struct Shared {
     /// There is an end to reach: that which each partition had at the start.
     once: bool,
     replay: Option<ReplayFrom>,
+    /// What one request holds, where requests hold several messages and nothing else lets bodies fill.
+    body: Option<BodyRoom>,
     /// Whether any group was ever joined.
     joined: AtomicBool,
     stop: watch::Receiver<bool>,
     outcome: Mutex<Outcome>,
     progress: Progress,
+}
+
+/// What one request has room for.
+#[derive(Debug, Clone, Copy)]
+struct BodyRoom {
+    messages: usize,
+    bytes: usize,
+}
+
+impl BodyRoom {
+    /// That of a connector, if its plugin is the HTTP sink. Behind a spool bodies fill by themselves.
+    fn of(file: &ConnectorFile) -> Option<Self> {
+        let config = Config::from_json(&file.plugin_config).ok()?;
+        let messages = config.body.max_messages.map_or(usize::MAX, Into::into);
+        let fills = config.body.mode.batches() && config.spool.is_none();
+        fills.then_some(Self { messages, bytes: config.body.max_bytes.min(LARGEST_BODY) })
+    }
 }
 
 /// Reads what the connector file names until a signal comes or, with `once` or `replay`, to the end that is there at
@@ -86,6 +109,7 @@ pub(crate) fn run(
         plugin,
         once: once || replay.is_some(),
         replay,
+        body: BodyRoom::of(file),
         joined: AtomicBool::new(false),
         stop: stop.clone(),
         outcome: Mutex::default(),

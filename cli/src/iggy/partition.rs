@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iggy::prelude::PollingStrategy;
+use iggy::prelude::{PolledMessages, PollingStrategy};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::report;
@@ -97,9 +97,13 @@ impl Worker {
             if kept_since.take_if(|since| since.elapsed() > KEPT).is_some() {
                 self.session.forget_kept(self.partition).await;
             }
-            let batch = match ahead.take() {
+            let mut batch = match ahead.take() {
                 // Also when it is over: the server hands a partition over once all that was read of it is settled.
-                Some(batch) if !*self.topic.shared.stop.borrow() => batch,
+                Some(mut batch) if !*self.topic.shared.stop.borrow() => {
+                    // More may have come since it was read.
+                    batch.goes_on = true;
+                    batch
+                }
                 _ if *self.over.borrow() => return Ok(()),
                 _ => {
                     let mut over = self.over.clone();
@@ -109,7 +113,7 @@ impl Worker {
                         () = asked(&mut over) => return Ok(()),
                     };
                     let current = polled.current_offset;
-                    if let Some(batch) = Batch::new(self.partition, polled) {
+                    if let Some(batch) = self.batch(polled) {
                         batch
                     } else {
                         empty_polls += 1;
@@ -122,6 +126,7 @@ impl Worker {
                 }
             };
             empty_polls = 0;
+            self.fill(&mut batch).await;
             let batch = Arc::new(batch);
             let (settled, following) = tokio::join!(self.settle(&batch), self.look_ahead(&batch));
             settled?;
@@ -136,20 +141,45 @@ impl Worker {
         if self.limit.is_reached(stored) { Err(End::Finished) } else { Ok(()) }
     }
 
-    async fn poll(&self, from: &PollingStrategy) -> Result<iggy::prelude::PolledMessages, Trouble> {
+    async fn poll(&self, from: &PollingStrategy) -> Result<PolledMessages, Trouble> {
         let count = u32::try_from(self.topic.config.batch_length.get()).unwrap_or(u32::MAX);
         self.session.poll(self.partition, from, count).await
     }
 
     /// The batch after this one, read while this one is on its way; only where there certainly is one.
     async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
-        let full = batch.len() >= self.topic.config.batch_length.get();
-        if !full || self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
+        if !batch.goes_on {
+            return None;
+        }
+        let mut following = self.poll_behind(batch).await?;
+        self.fill(&mut following).await;
+        Some(following)
+    }
+
+    /// Takes on what waits behind a batch, as far as one request has room for it: however few messages a poll brings, they
+    /// go out together.
+    async fn fill(&self, batch: &mut Batch) {
+        let Some(room) = self.topic.shared.body else { return };
+        while batch.goes_on && batch.len() < room.messages && batch.bytes() < room.bytes {
+            match self.poll_behind(batch).await {
+                Some(behind) => batch.append(behind),
+                None => batch.goes_on = false,
+            }
+        }
+    }
+
+    /// What comes behind a batch, unless the partition is to be read no further.
+    async fn poll_behind(&self, batch: &Batch) -> Option<Batch> {
+        if self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
             return None;
         }
         // Where it does not work, the next poll tells.
         let polled = self.poll(&PollingStrategy::offset(batch.last + 1)).await.ok()?;
-        Batch::new(self.partition, polled).filter(|following| following.first > batch.last)
+        self.batch(polled).filter(|following| following.first > batch.last)
+    }
+
+    fn batch(&self, polled: PolledMessages) -> Option<Batch> {
+        Batch::new(self.partition, polled, self.topic.config.batch_length.get())
     }
 
     /// Hands the batch over until it is settled.
