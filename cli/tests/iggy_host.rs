@@ -297,3 +297,35 @@ fn wrong_credentials_are_no_reason_to_wait() {
     assert!(finished.stdout.to_lowercase().contains("credentials"), "{finished:?}");
     assert!(!finished.stdout.contains("not this one") && !finished.stderr.contains("not this one"));
 }
+
+/// Without a spool, too, a slow endpoint gets what came meanwhile in one request, however little a poll brings.
+#[test]
+fn what_waits_goes_out_together() {
+    let Some(server) = Server::start() else { return };
+    let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(100)));
+    let admin = server.admin();
+    admin.create("together", "t", 1);
+    admin.send("together", "t", 0, numbers(0..1000));
+    let folder = tempfile::tempdir().unwrap();
+    let sent = |batch_length, keys: &str| {
+        let before = endpoint.requests().len();
+        let key = "together";
+        let connector = Connector { batch_length, ..Connector::new(key, &endpoint.url(), &plugin()) };
+        let keys = format!("batch_mode = \"nd_json\"\ninclude_metadata = false\n{keys}");
+        let file = connector.with(&keys).write(folder.path());
+        let finished = host(&server, &file, &["--replay-from", "0"]).finish();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let requests = endpoint.requests().split_off(before);
+        let bodies: Vec<String> =
+            requests.iter().map(|request| String::from_utf8(request.body.clone()).unwrap()).collect();
+        assert_eq!(bodies.concat(), numbers(0..1000).join("\n") + "\n", "each once and in order");
+        bodies.iter().map(|body| body.lines().count()).collect::<Vec<_>>()
+    };
+    let sizes = sent(5, "");
+    assert!(sizes.len() <= 3, "{sizes:?}");
+    // A body is not larger than it may be.
+    let sizes = sent(5, "max_batch_messages = 100");
+    assert_eq!(sizes, [100; 10]);
+    let sizes = sent(64, "max_batch_messages = 100");
+    assert!(sizes.iter().all(|size| *size <= 100) && sizes.len() <= 16, "{sizes:?}");
+}

@@ -91,7 +91,7 @@ impl Worker {
             from = replay.strategy();
         }
         let mut kept_since = Some(Instant::now());
-        let mut ahead = None;
+        let mut ahead: Option<Batch> = None;
         let mut empty_polls = 0;
         loop {
             if kept_since.take_if(|since| since.elapsed() > KEPT).is_some() {
