@@ -258,21 +258,22 @@ impl Shared {
             state.outcomes.insert(ticket, outcome);
         }
         state.committing = false;
-        let before = state.bytes;
-        self.delete_settled(&mut state);
         self.unsynced.notify_one();
         self.committed.notify_all();
         // Nobody else is woken, who would only wake the next.
-        if mem::take(&mut state.wanted) > 0 && stored || state.bytes < before {
+        let wanted = mem::take(&mut state.wanted) > 0 && stored;
+        drop(state);
+        if self.delete_settled() || wanted {
             self.freed.notify_waiters();
         }
-        state
+        self.lock()
     }
 
     fn write(&self, state: &mut State, group: &mut [Pending], bytes: u64) -> Result<Written, SpoolError> {
         self.make_active(state, bytes)?;
         for pending in group.iter_mut() {
             let lane = state.lanes.entry(pending.lane.clone()).or_default();
+            lane.next = lane.next.max(state.next_of_forgotten);
             pending.draft.header.sequence = lane.next;
             lane.next += 1;
         }
@@ -303,6 +304,7 @@ impl State {
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
         lane.insert(header.sequence, segment, place);
         lane.fed = true;
+        lane.told_in = segment;
         lane.messages += u64::from(header.messages);
         lane.bytes += header.length();
         self.settled.remove(&segment);

@@ -105,6 +105,8 @@ pub(super) struct Lane {
     pub(super) known: HashMap<u64, Known>,
     /// Something was stored since the spool was opened.
     pub(super) fed: bool,
+    /// The last segment that may tell something of it.
+    pub(super) told_in: u64,
     /// How many messages are unsettled.
     pub(super) messages: u64,
     /// The bytes of the unsettled records.
@@ -142,6 +144,7 @@ impl Default for Lane {
             unsure: None,
             known: HashMap::new(),
             fed: false,
+            told_in: 0,
             messages: 0,
             bytes: 0,
         }

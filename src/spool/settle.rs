@@ -59,7 +59,7 @@ impl Spool {
             }
         }
         let draft = Draft::together(lane, &bodies, Vec::new());
-        let written = shared.write_note(&mut state, draft);
+        let written = shared.write_note(&mut state, lane, draft);
         shared.unsynced.notify_one();
         written
     }
@@ -91,7 +91,7 @@ impl Spool {
         }
         let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
         let draft = Draft::settled(lane, &progress, Vec::new());
-        let mut written = shared.write_note(&mut state, draft);
+        let mut written = shared.write_note(&mut state, lane, draft);
         if let Err(why) = &written
             && why.is_no_space()
             && whole.len() == progress.len()
@@ -100,11 +100,11 @@ impl Spool {
             let mut left = whole.iter().filter(|(segment, _)| state.segments.contains_key(segment));
             written = left.try_for_each(|(segment, position)| shared.mark_settled(*segment, *position));
         }
-        shared.delete_settled(&mut state);
+        drop(state);
+        shared.delete_settled();
         // Whoever waits for space looks whether there is some now.
         shared.freed.notify_waiters();
         shared.unsynced.notify_one();
-        drop(state);
         if emptied {
             shared.emptied.send_modify(|times| *times += 1);
         }
@@ -113,7 +113,7 @@ impl Spool {
 }
 
 impl Shared {
-    fn write_note(&self, state: &mut State, draft: Option<Draft>) -> Result<(), SpoolError> {
+    fn write_note(&self, state: &mut State, lane: &LaneKey, draft: Option<Draft>) -> Result<(), SpoolError> {
         let Some(mut draft) = draft else { return Ok(()) };
         if !state.committing {
             let made = self.make_active(state, draft.bytes.len() as u64);
@@ -125,7 +125,11 @@ impl Shared {
             // A segment cannot begin now; the one that does next has this in its checkpoint.
             return Ok(());
         }
-        state.append(&*self.files, &mut [&mut draft]).map(|_| ())
+        let written = state.append(&*self.files, &mut [&mut draft])?;
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.told_in = written.active.number;
+        }
+        Ok(())
     }
 
     /// Writes that a record is settled where it stands, which takes no space.

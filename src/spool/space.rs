@@ -11,6 +11,7 @@ use super::{
     format::{HEAD, Kind, PREFIX, segment_name},
     lanes::Known,
     record::Draft,
+    recover::Segment,
     state::{Active, State},
     store::Shared,
     walk::{Found, Walker},
@@ -61,6 +62,35 @@ impl State {
         (held + queued, max / topics.len() as u64)
     }
 
+    /// The active segment, where settled ones before it can be deleted only once it survives a crash.
+    fn not_durable(&self) -> Option<Active> {
+        let active = self.active.as_ref().filter(|active| !active.durable)?;
+        self.settled.range(..active.number).next().map(|_| active.clone())
+    }
+
+    /// Takes out the settled segments before one: somebody deletes them, and counts no more on their space.
+    fn take_settled(&mut self, end: u64) -> Vec<(u64, Segment)> {
+        let numbers: Vec<u64> = self.settled.range(..end).copied().collect();
+        let mut taken = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            self.settled.remove(&number);
+            if let Some(segment) = self.segments.remove(&number) {
+                self.bytes = self.bytes.saturating_sub(segment.length);
+                taken.push((number, segment));
+            }
+        }
+        taken
+    }
+
+    /// Puts segments back that could not be deleted.
+    fn put_back(&mut self, segments: &[(u64, Segment)]) {
+        for (number, segment) in segments {
+            self.bytes += segment.length;
+            self.settled.insert(*number);
+            self.segments.insert(*number, *segment);
+        }
+    }
+
     /// Nothing is unsettled.
     fn is_settled(&self) -> bool {
         self.settled.len() == self.segments.len()
@@ -108,38 +138,70 @@ impl Shared {
         state.segments.len() < before
     }
 
-    /// Deletes the segments in which nothing is unsettled, if what they told survives a crash without them.
-    /// Space on disk, so an error is no more than told.
-    pub(super) fn delete_settled(&self, state: &mut State) {
+    /// Deletes the segments in which nothing is unsettled, if what they told survives a crash without them. Returns whether
+    /// there were any. Space on disk, so an error is no more than told.
+    ///
+    /// While the disk works nothing is locked: batches are accepted meanwhile.
+    pub(super) fn delete_settled(&self) -> bool {
+        let mut state = self.lock();
         if state.committing {
-            return;
+            return false;
         }
-        if let Some(active) = state.active.clone().filter(|active| !active.durable)
-            && state.settled.range(..active.number).next().is_some()
-            && active.file.sync().and_then(|()| self.files.sync_names()).is_ok()
+        if let Some(active) = state.not_durable() {
+            drop(state);
+            let synced = self.sync_segment(&active);
+            state = self.lock();
+            // Whoever stores something gets the error of the sync. What an earlier segment covers can go all the same.
+            if synced {
+                state.is_durable(active.number);
+            }
+            if state.committing {
+                return false;
+            }
+        }
+        let end = state.covering;
+        let settled = state.take_settled(end);
+        drop(state);
+        let deleted = self.delete(&settled);
+        if deleted < settled.len() {
+            self.lock().put_back(&settled[deleted..]);
+        }
+        deleted > 0
+    }
+
+    /// The same for whoever needs the space, and has set `committing`.
+    fn delete_settled_now(&self, state: &mut State) {
+        if let Some(active) = state.not_durable()
+            && self.sync_segment(&active)
         {
             state.is_durable(active.number);
         }
-        // Whoever stores something gets the error of the sync. What an earlier segment covers can go all the same.
         self.delete_before(state, state.covering);
     }
 
     fn delete_before(&self, state: &mut State, end: u64) {
-        let settled: Vec<u64> = state.settled.range(..end).copied().collect();
-        for number in settled {
-            let name = segment_name(number);
+        let settled = state.take_settled(end);
+        let deleted = self.delete(&settled);
+        state.put_back(&settled[deleted..]);
+    }
+
+    /// Deletes segments up to the first that cannot be. Returns how many.
+    fn delete(&self, segments: &[(u64, Segment)]) -> usize {
+        for (deleted, (number, _)) in segments.iter().enumerate() {
+            let name = segment_name(*number);
             match self.files.delete(&name) {
                 Err(why) if why.kind() != io::ErrorKind::NotFound => {
                     error!("{} cannot be deleted: {why}", self.files.path(&name).display());
-                    return;
+                    return deleted;
                 }
                 _ => {}
             }
-            state.settled.remove(&number);
-            if let Some(segment) = state.segments.remove(&number) {
-                state.bytes = state.bytes.saturating_sub(segment.length);
-            }
         }
+        segments.len()
+    }
+
+    fn sync_segment(&self, active: &Active) -> bool {
+        active.file.sync().and_then(|()| self.files.sync_names()).is_ok()
     }
 
     /// Frees what can be freed while somebody wants space, who has set `committing`. Returns whether that was
@@ -169,9 +231,7 @@ impl Shared {
         if segment.live > 0 {
             self.empty(state, number)?;
         }
-        state.committing = false;
-        self.delete_settled(state);
-        state.committing = true;
+        self.delete_settled_now(state);
         Ok(state.bytes < before)
     }
 
@@ -243,6 +303,7 @@ impl State {
         for moved in moved {
             let Some(lane) = self.lanes.get_mut(&moved.lane) else { continue };
             lane.relocate(moved.sequence, &moved.known);
+            lane.told_in = lane.told_in.max(moved.known.segment);
             self.settled.remove(&moved.known.segment);
             if let Some(segment) = self.segments.get_mut(&moved.known.segment) {
                 segment.live += 1;

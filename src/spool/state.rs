@@ -26,6 +26,8 @@ const JOINED: usize = 256 * 1024;
 pub(super) struct State {
     pub(super) clock: Arc<Clock>,
     pub(super) lanes: HashMap<LaneKey, Lane>,
+    /// The sequence of the next record of a lane that was forgotten, at least: whoever reads one may not know yet that it was.
+    pub(super) next_of_forgotten: u64,
     pub(super) windows: Windows,
     pub(super) segments: BTreeMap<u64, Segment>,
     /// Those in which nothing is unsettled.
@@ -103,6 +105,7 @@ pub(super) struct Written {
 impl State {
     /// Begins a segment, with all that was told before at its head.
     pub(super) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
+        self.forget_idle_lanes();
         let number = self.next_segment;
         self.next_segment += 1;
         let name = segment_name(number);
@@ -130,6 +133,20 @@ impl State {
         self.bytes += length;
         self.active = Some(Active { number, file, begin: length, length, durable: false });
         Ok(())
+    }
+
+    /// Forgets the lanes in which nothing is unsettled and of which no segment tells any more, so that checkpoints do not grow with
+    /// every partition that there ever was.
+    fn forget_idle_lanes(&mut self) {
+        let Some(oldest) = self.segments.keys().next().copied() else { return };
+        let next = &mut self.next_of_forgotten;
+        self.lanes.retain(|_, lane| {
+            let idle = lane.is_empty() && lane.told_in < oldest;
+            if idle {
+                *next = lane.next.max(*next);
+            }
+            !idle
+        });
     }
 
     /// Writes records behind all others, where [`make_active`](Self::make_active) made sure of a segment.

@@ -220,12 +220,16 @@ impl Spool {
     ) -> Result<(Self, Recovery), SpoolError> {
         let segment_bytes = (options.max_bytes / 64).clamp(SEGMENT.0, SEGMENT.1).min(options.max_bytes / 4);
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
-        let Recovered { lanes, windows, segments, base, damages, time, .. } =
+        let Recovered { mut lanes, windows, segments, base, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
         // As its records: a segment that is there now must be there after the next crash.
         files
             .sync_names()
             .map_err(SpoolError::io(format!("{} cannot be synced", files.path("").display())))?;
+        let newest = segments.last_key_value().map_or(0, |(number, _)| *number);
+        for lane in lanes.values_mut() {
+            lane.told_in = newest;
+        }
         let recovery = Recovery {
             messages: lanes.values().map(|lane| lane.messages).sum(),
             lanes: lanes.values().filter(|lane| !lane.is_empty()).count(),
@@ -237,6 +241,7 @@ impl Spool {
             next_segment: segments.last_key_value().map_or(1, |(number, _)| number + 1),
             bytes: segments.values().map(|segment| segment.length).sum(),
             lanes,
+            next_of_forgotten: 0,
             windows,
             settled: segments
                 .iter()

@@ -112,6 +112,7 @@ impl Shared {
                 }
             }
         }
-        self.delete_settled(&mut state);
+        drop(state);
+        self.delete_settled();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, ErrorKind},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
@@ -53,10 +54,21 @@ struct Inner {
     crashed: bool,
     /// Told of the crash.
     on_crash: Option<Arc<Notify>>,
+    /// Called before a file is deleted.
+    on_delete: Option<OnDelete>,
     full: bool,
     unreadable: bool,
     short: bool,
     next: u64,
+}
+
+#[derive(Clone)]
+struct OnDelete(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnDelete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDelete")
+    }
 }
 
 #[derive(Debug, Default, Clone)]
@@ -108,6 +120,12 @@ impl Disk {
 
     pub(crate) fn syncs_take(&self, time: Duration) {
         self.lock().sync_time = time;
+    }
+
+    /// Calls this before each time that a file is deleted.
+    #[allow(dead_code)] // by some of those who have this disk
+    pub(crate) fn on_delete(&self, told: impl Fn() + Send + Sync + 'static) {
+        self.lock().on_delete = Some(OnDelete(Arc::new(told)));
     }
 
     /// No file can grow, until it can.
@@ -329,6 +347,10 @@ impl Files for Folder {
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
+        let told = self.0.lock().on_delete.clone();
+        if let Some(OnDelete(told)) = told {
+            told();
+        }
         let mut inner = self.0.lock();
         inner.operate().map_err(|(why, _)| why)?;
         inner.names.remove(&format!("{}{name}", self.1)).map(drop).ok_or(ErrorKind::NotFound.into())

@@ -1,6 +1,12 @@
 //! Moments that a run seldom meets.
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 
 use super::{
     disk::{Disk, Fault, Left},
@@ -321,4 +327,72 @@ fn one_topic_alone_has_the_whole_spool() {
     let stored =
         (0..1000).take_while(|offset| accept_of(&spool, "t", *offset..=*offset, 2000, 1).is_ok()).count();
     assert!(stored >= 25, "{stored}");
+}
+
+#[test]
+fn batches_are_accepted_while_a_segment_is_being_deleted() {
+    let disk = Disk::default();
+    let spool = Arc::new(start(&disk, &Options { max_bytes: 64 << 20, ..options(Path::new("in memory")) }));
+    // Two segments of 1 MiB, and the second covers the first.
+    for offset in 0..30 {
+        accept_of(&spool, "t", offset..=offset, 64 * 1024, 1).unwrap();
+    }
+    let accepted = Arc::<OnceLock<bool>>::default();
+    disk.on_delete({
+        let (spool, accepted) = (Arc::downgrade(&spool), accepted.clone());
+        move || {
+            let (done, stored) = mpsc::channel();
+            let Some(spool) = spool.upgrade() else { return };
+            thread::spawn(move || done.send(accept(&spool, "u", 0..1).is_ok()));
+            let _ = accepted.set(stored.recv_timeout(Duration::from_secs(10)).unwrap_or(false));
+        }
+    });
+    for record in 1..=30 {
+        spool.settle_all(&lane("t"), record).unwrap();
+    }
+    assert_eq!(accepted.get(), Some(&true));
+    assert_eq!(records(&spool, "u"), [[0]]);
+}
+
+#[test]
+fn lanes_that_are_empty_and_idle_leave_the_checkpoint() {
+    const TOPICS: u64 = 500;
+    let disk = Disk::default();
+    let options = Options { max_bytes: 64 << 20, ..options(Path::new("in memory")) };
+    let spool = start(&disk, &options);
+    let once = |spool: &Spool, topic: &str, offset: u64, size: usize| {
+        accept_of(spool, topic, offset..=offset, size, 1).unwrap();
+        let record = spool.next(&lane(topic), 0).unwrap().unwrap();
+        spool.settle_all(&lane(topic), record.sequence).unwrap();
+    };
+    let all = |spool: &Spool| {
+        for topic in 0..TOPICS {
+            once(spool, &format!("a topic with a long name, number {topic}"), 0, 0);
+        }
+    };
+    let turn_over = |spool: &Spool, from: u64| {
+        for offset in from..from + 100 {
+            once(spool, "busy", offset, 64 * 1024);
+        }
+    };
+    all(&spool);
+    assert_eq!(spool.shared.lock().lanes.len() as u64, TOPICS);
+    accept(&spool, "stuck", 0..1).unwrap();
+    turn_over(&spool, 0);
+    // What stands before the record that is stuck is told by its segment.
+    assert!(spool.shared.lock().lanes.len() as u64 > TOPICS);
+    spool.settle_all(&lane("stuck"), 1).unwrap();
+    turn_over(&spool, 100);
+    assert_eq!(spool.shared.lock().lanes.len(), 1, "the busy one is left");
+    // They come again, and so after a restart, with sequences that are new for whoever has read them.
+    accept(&spool, "a topic with a long name, number 7", 1..2).unwrap();
+    let again = spool.next(&lane("a topic with a long name, number 7"), 1).unwrap().unwrap();
+    assert_eq!(records(&spool, "a topic with a long name, number 7"), [[1]]);
+    drop(spool);
+    let spool = start(&disk, &options);
+    assert_eq!(records(&spool, "a topic with a long name, number 7"), [[1]]);
+    spool.settle_all(&again.lane, again.sequence).unwrap();
+    turn_over(&spool, 200);
+    turn_over(&spool, 300);
+    assert_eq!(spool.shared.lock().lanes.len(), 1, "after a restart too");
 }
