@@ -458,7 +458,9 @@ fn a_spool_shows_what_waits_and_the_next_run_delivers_it() {
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert_eq!(status()["messages"], 0);
-    assert_eq!(endpoint.bodies().last().unwrap().lines().count(), 5);
+    // Whatever waited behind what was tried before goes out together.
+    let last = endpoint.bodies().last().unwrap().lines().count();
+    assert!([15, 25].contains(&last), "{last}");
     let shown = start(program(&["spool"]).arg(&spool).arg("status")).finish();
     assert!(shown.code == Some(0) && shown.stdout.contains("not open"), "{shown:?}");
     assert_eq!(start(&mut program(&["spool", "/surely/not/there", "status"])).finish().code, Some(1));
