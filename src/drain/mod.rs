@@ -24,14 +24,13 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use iggy_connector_sdk::Schema;
 use tokio::{runtime::Builder, task};
 use tracing::{error, warn};
 
 use self::{
     budget::{Admission, Budget, Share},
     progress::{InSpool, Selection, Shared},
-    window::{Index, Window},
+    window::{Index, Kind, Window},
 };
 use crate::{
     batch::Batch,
@@ -106,8 +105,8 @@ struct Lanes {
 /// A record that is in memory.
 struct Opened {
     record: Record,
-    /// What its messages have in common with others that may share bodies with them: the label and what the payloads are.
-    label: Option<(u32, Schema)>,
+    /// What its messages have in common with others that may share bodies with them.
+    kind: Option<Kind>,
     _memory: Share,
 }
 
@@ -209,8 +208,8 @@ impl Lanes {
 impl Opened {
     fn of(record: Record, admission: &Admission) -> Self {
         let memory = admission.take(record.length() * OF_RECORD);
-        let label = record.metadata().ok().map(|metadata| (metadata.partition_id, metadata.schema));
-        Self { record, label, _memory: memory }
+        let kind = record.metadata().ok().map(|metadata| (metadata.partition_id, metadata.schema));
+        Self { record, kind, _memory: memory }
     }
 
     /// The sequence up to which messages were sent together with its own; its own at least.

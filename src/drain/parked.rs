@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::window::Message;
+use super::window::{Kind, Message};
 use crate::deliver::{Parked as Until, RetryState};
 
 /// How many records the messages of a key that go together can be of.
 const RECORDS: usize = 64;
+
+/// How many runs of records of one kind are told apart.
+const RUNS: usize = 4096;
 
 /// Messages that are sent together, ascending.
 #[derive(Debug)]
@@ -42,6 +45,35 @@ pub(super) struct Parked {
     messages: usize,
     /// Whether requests hold many messages, so that those of several records go together.
     bodies_fill: bool,
+    runs: Runs,
+}
+
+/// The runs of records of one kind, in the order of the lane. Only what is of one run goes together: where records of another
+/// kind stood between, they would stand between again after a restart, when what was sent together is read as one.
+#[derive(Debug, Default)]
+struct Runs {
+    /// The first sequence of each; of the oldest it is forgotten.
+    begins: BTreeSet<u64>,
+    kind: Option<Kind>,
+}
+
+impl Runs {
+    fn read(&mut self, sequence: u64, kind: Option<Kind>) {
+        if kind.is_some() && self.kind == kind {
+            return;
+        }
+        self.kind = kind;
+        self.begins.insert(sequence);
+        if self.begins.len() > RUNS {
+            self.begins.pop_first();
+        }
+    }
+
+    /// Whether two records are known to be of one run.
+    fn are_together(&self, first: u64, next: u64) -> bool {
+        let begin = |sequence: u64| self.begins.range(..=sequence).next_back();
+        first == next || begin(first).is_some_and(|of_first| begin(next) == Some(of_first))
+    }
 }
 
 /// A key that is on its way or parked.
@@ -56,6 +88,11 @@ impl Parked {
     /// Nothing yet; requests hold one message, or many.
     pub(super) fn new(bodies_fill: bool) -> Self {
         Self { bodies_fill, ..Self::default() }
+    }
+
+    /// Hears of records of one kind that were read behind all others, by the sequence of the first.
+    pub(super) fn read(&mut self, sequence: u64, kind: Option<Kind>) {
+        self.runs.read(sequence, kind);
     }
 
     /// How many messages are known here.
@@ -171,13 +208,15 @@ impl Parked {
             return;
         }
         // What waits goes together.
-        let (mut messages, mut records, mut last) = (Vec::new(), 0, None);
+        let (mut messages, mut records, mut last) = (Vec::<Message>::new(), 0, None);
         while let Some(&(sequence, message)) = state.behind.front() {
             if last != Some(sequence) {
                 records += 1;
                 last = Some(sequence);
             }
-            if records > if self.bodies_fill { RECORDS } else { 1 } {
+            let most = if self.bodies_fill { RECORDS } else { 1 };
+            let apart = |(first, _): &Message| !self.runs.are_together(*first, sequence);
+            if records > most || messages.first().is_some_and(apart) {
                 break;
             }
             state.behind.pop_front();
@@ -200,6 +239,8 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use iggy_connector_sdk::Schema;
 
     use super::*;
 
@@ -273,6 +314,7 @@ mod tests {
     fn where_bodies_fill_all_that_waits_behind_a_key_goes_together() {
         let now = Instant::now();
         let mut parked = Parked::new(true);
+        parked.read(1, Some((1, Schema::Json)));
         assert!(parked.begin(1, &of(1, &[0])));
         for sequence in 2..=70 {
             assert!(!parked.begin(1, &of(sequence, &[0])));
@@ -280,6 +322,35 @@ mod tests {
         parked.settled(1, now);
         let units = taken(&mut parked, now).expect("it is due");
         assert_eq!(units, [(2..66).map(|sequence| (sequence, 0)).collect::<Vec<_>>()]);
+    }
+
+    #[test]
+    fn what_records_of_another_kind_stand_between_goes_apart() {
+        let now = Instant::now();
+        let mut parked = Parked::new(true);
+        assert!(parked.begin(1, &of(1, &[0])));
+        for (sequence, label) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 1), (6, 1)] {
+            parked.read(sequence, Some((label, Schema::Json)));
+        }
+        for sequence in [2, 3, 5, 6] {
+            assert!(!parked.begin(1, &of(sequence, &[0])));
+        }
+        parked.settled(1, now);
+        assert_eq!(taken(&mut parked, now), Some(vec![vec![(2, 0), (3, 0)]]));
+        parked.settled(1, now);
+        parked.settled(1, now);
+        assert_eq!(taken(&mut parked, now), Some(vec![vec![(5, 0), (6, 0)]]));
+    }
+
+    #[test]
+    fn runs_without_end_take_no_memory() {
+        let mut runs = Runs::default();
+        for sequence in 0..10_000 {
+            runs.read(sequence * 2, Some((u32::from(sequence % 2 == 0), Schema::Json)));
+        }
+        assert_eq!(runs.begins.len(), RUNS);
+        assert!(runs.are_together(19_998, 19_999) && !runs.are_together(19_997, 19_998));
+        assert!(runs.are_together(3, 3) && !runs.are_together(2, 3), "they may be");
     }
 
     #[test]
@@ -327,6 +398,7 @@ mod tests {
     fn what_does_not_go_with_the_others_waits_behind_them_in_order() {
         let now = Instant::now();
         let mut parked = Parked::new(true);
+        parked.read(1, Some((1, Schema::Json)));
         assert!(parked.begin(1, &of(1, &[0])));
         for sequence in 2..=5 {
             assert!(!parked.begin(1, &of(sequence, &[0])));

@@ -102,7 +102,11 @@ impl Lanes {
                     backlog = read.backlog;
                     match read.window {
                         Ok(None) => read_all = true,
-                        Ok(Some(window)) => windows.push(self.first_send(window.whole(), &shared).boxed()),
+                        Ok(Some(window)) => {
+                            let (first, kind) = window.begin();
+                            shared.lock().read(first, kind);
+                            windows.push(self.first_send(window.whole(), &shared).boxed());
+                        }
                         Err(why) => {
                             error!("{lane}: what is stored cannot be read: {why}");
                             read_pause = wait.next();

@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 use super::{Admission, Lanes, Opened};
 use crate::spool::{LaneKey, LaneMessages, Record, SpoolError};
 
 /// A message of a lane: the sequence of its record, and its index in that.
 pub(super) type Message = (u64, u32);
+
+/// What messages have in common that may share a body: the label of their batch, and what their payloads are.
+pub(super) type Kind = (u32, Schema);
 
 /// The most bytes of records that are taken together: a body is not larger, whatever its limit.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -146,8 +149,8 @@ impl Lanes {
     /// Whether messages of two records may share a body.
     pub(super) fn may_share(&self, first: &Opened, next: &Opened) -> bool {
         let most = self.pipeline.config.retry.max_duration / OF_DEADLINE;
-        first.label.is_some()
-            && first.label == next.label
+        first.kind.is_some()
+            && first.kind == next.kind
             && first.record.age().saturating_sub(next.record.age()) <= most
     }
 
@@ -197,7 +200,8 @@ impl Backlog {
                 && measured.messages < room.messages
                 && lanes.may_share(first, next);
             // What was sent together before is together again, whatever has become of the limits.
-            if measured.records > 0 && (alone || !fits) && record.sequence > measured.together {
+            let together = record.sequence <= measured.together && first.kind == next.kind;
+            if measured.records > 0 && (alone || !fits) && !together {
                 measured.full = true;
                 break;
             }
@@ -226,6 +230,11 @@ impl Window {
 
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().map(|opened| &opened.record)
+    }
+
+    /// The sequence of its first record, and what its messages have in common.
+    pub(super) fn begin(&self) -> (u64, Option<Kind>) {
+        (self.records[0].record.sequence, self.records[0].kind)
     }
 
     /// Its record number `record`.

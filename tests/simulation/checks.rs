@@ -386,7 +386,9 @@ impl Checks<'_> {
             for call in calls {
                 for message in &batches[call.batch].messages {
                     let ends = &self.ends[&message.id];
-                    let Some((_, at)) = ends.acknowledged.first() else {
+                    // Without a spool a call after a crash sends all of it again.
+                    let in_this_call = ends.acknowledged.iter().find(|(_, at)| *at >= call.begun);
+                    let Some((_, at)) = in_this_call.or(ends.acknowledged.first()) else {
                         self.wrong.push(format!(
                             "{} was not delivered, and nothing but others stood against it: {ends:?}",
                             message.id
