@@ -1,11 +1,12 @@
 //! A configuration once it is checked: values that every later stage can trust.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{KeyTemplate, Text, shown_url};
+use super::{Text, shown_url};
+use crate::request::{TargetTemplate, Template};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -92,6 +93,8 @@ pub struct BodyConfig {
     pub max_bytes: usize,
     /// The most messages of one body, if there is a limit.
     pub max_messages: Option<NonZeroUsize>,
+    /// Where requests depend on their messages, what of them does.
+    pub target: Option<Arc<TargetTemplate>>,
 }
 
 /// When and how often a request is sent again.
@@ -146,7 +149,7 @@ pub enum Ordering {
     /// The messages of each partition.
     Partition,
     /// The messages with the same key.
-    Key(KeyTemplate),
+    Key(Template),
     /// Nothing.
     None,
 }

@@ -5,9 +5,10 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{
-    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig,
-    SpoolConfig, WhenFull, reader::Reader, units::LONGEST, url::checked_url,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, Ordering, RateLimitConfig, SpoolConfig,
+    Text, WhenFull, reader::Reader, units::LONGEST, url::checked_url,
 };
+use crate::request::{Kind, Template};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -34,9 +35,9 @@ pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
 
 pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
     let ordering = keys.choice("ordering", OrderingName::Partition);
-    let template = keys.optional_string("ordering_key");
+    let template = keys.optional_text("ordering_key", |_| Ok(()));
     match (ordering, template) {
-        (OrderingName::Key, Some(template)) => match KeyTemplate::parse(&template) {
+        (OrderingName::Key, Some(template)) => match ordering_key(&template) {
             Ok(template) => Ordering::Key(template),
             Err(why) => {
                 keys.problem("ordering_key", why);
@@ -60,6 +61,16 @@ pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
         (OrderingName::Partition, None) => Ordering::Partition,
         (OrderingName::None, None) => Ordering::None,
     }
+}
+
+fn ordering_key(text: &Text) -> Result<Template, String> {
+    let template = Template::parse(text, Kind::Key)?.resolved()?;
+    if template.slots().next().is_none() {
+        return Err(format!(
+            "\"{text}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}"
+        ));
+    }
+    Ok(template)
 }
 
 #[derive(strum::EnumString, strum::VariantNames)]

@@ -19,6 +19,7 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
             bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
         },
         max_messages: NonZeroUsize::new(keys.integer("max_batch_messages", 0..=usize::MAX, 0)),
+        target: None,
     }
 }
 

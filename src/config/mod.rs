@@ -7,9 +7,9 @@ mod checked;
 mod delivery;
 mod flat;
 pub(crate) mod headers;
-mod key;
 mod problem;
 mod reader;
+mod request;
 mod secret;
 mod units;
 mod url;
@@ -23,11 +23,11 @@ pub use checked::{
     EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, RateLimitConfig,
     RetryConfig, SpoolConfig, WhenFull,
 };
-pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
+pub(crate) use secret::TextPart;
 pub(crate) use url::{endpoint_url, shown_url};
 
 /// The table that the keys stand in, as the first part of every path.
@@ -67,7 +67,7 @@ impl Config {
         let mut warnings = Vec::new();
         let url = url::read_url(&mut keys);
         let method = keys.choice("method", Method::Post);
-        let body = flat::read_body(&mut keys);
+        let mut body = flat::read_body(&mut keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
         let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
@@ -94,6 +94,7 @@ impl Config {
             );
         }
         let headers = headers::read(&mut keys);
+        body.target = request::read_target(&keys, &url, &headers, &ordering);
         let known = keys.finish(IGNORED);
 
         if client.accept_invalid_certs {

@@ -1,21 +1,26 @@
 //! What all requests of a connector have in common, and what each has of its own.
 
 use std::{
-    fmt,
+    fmt, iter,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use reqwest::{
     Body as RequestBody, Method, Request, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value, shown_url},
+    config::{
+        Config, EndpointConfig, FileStamp, endpoint_url,
+        headers::{header_value, header_value_of},
+        shown_url,
+    },
     encode::Body,
+    request::{Pieces, TargetTemplate},
 };
 
 /// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
@@ -26,6 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct RequestTemplate {
     endpoint: EndpointConfig,
     content_type: &'static str,
+    target: Option<Arc<TargetTemplate>>,
     current: RwLock<Arc<Rendered>>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
@@ -34,7 +40,16 @@ pub(super) struct RequestTemplate {
 struct Rendered {
     url: Url,
     headers: HeaderMap,
+    /// What each body fills in.
+    filled: Filled,
     stamps: Vec<FileStamp>,
+}
+
+/// The parts of requests that have placeholders.
+#[derive(Clone, Default)]
+struct Filled {
+    url: Option<Pieces>,
+    headers: Vec<(HeaderName, Pieces)>,
 }
 
 impl fmt::Debug for Rendered {
@@ -49,9 +64,16 @@ impl RequestTemplate {
     /// A secret that cannot be read, or that makes no URL or header.
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let content_type = config.body.mode.content_type();
-        let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
+        let target = config.body.target.clone();
+        let rendered = render(&config.endpoint, content_type, target.as_deref(), stamps(&config.endpoint))?;
         let current = RwLock::new(Arc::new(rendered));
-        Ok(Self { endpoint: config.endpoint.clone(), content_type, current, looked: Mutex::default() })
+        Ok(Self {
+            endpoint: config.endpoint.clone(),
+            content_type,
+            target,
+            current,
+            looked: Mutex::default(),
+        })
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
@@ -69,7 +91,7 @@ impl RequestTemplate {
         if stamps == self.current().stamps {
             return;
         }
-        match render(&self.endpoint, self.content_type, stamps.clone()) {
+        match render(&self.endpoint, self.content_type, self.target.as_deref(), stamps.clone()) {
             Ok(rendered) => {
                 info!("a secret's file changed: its new content is used from now on");
                 self.replace(rendered);
@@ -77,7 +99,8 @@ impl RequestTemplate {
             Err(why) => {
                 warn!("a secret's file changed and cannot be used, so its old content stays in use: {why}");
                 let current = self.current();
-                self.replace(Rendered { url: current.url.clone(), headers: current.headers.clone(), stamps });
+                let (url, headers) = (current.url.clone(), current.headers.clone());
+                self.replace(Rendered { url, headers, filled: current.filled.clone(), stamps });
             }
         }
     }
@@ -98,6 +121,8 @@ impl RequestTemplate {
         let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
+        current.filled.fill(body, idempotency_key, &mut request);
+        let headers = request.headers_mut();
         // What the user configured under the same name stands.
         if let (Some(name), Some(key)) = (&self.endpoint.idempotency_header, idempotency_key) {
             headers.entry(name).or_insert_with(|| key.clone());
@@ -111,7 +136,10 @@ impl RequestTemplate {
 
     /// The key of a body, where the endpoint is to be told.
     pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
-        self.endpoint.idempotency_header.as_ref()?;
+        let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
+        if self.endpoint.idempotency_header.is_none() && !in_target {
+            return None;
+        }
         HeaderValue::from_str(&body.idempotency_key()).ok()
     }
 
@@ -142,6 +170,26 @@ impl RequestTemplate {
     }
 }
 
+impl Filled {
+    /// Fills in what the messages of a body say.
+    fn fill(&self, body: &Body, key: Option<&HeaderValue>, request: &mut Request) {
+        let mut fields = body.target.iter().flat_map(|target| target.fields());
+        let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
+        if let Some(url) = &self.url
+            // Fields are escaped and stand behind the authority, where every text makes a URL: there is no other case.
+            && let Ok(filled) = Url::parse(&url.fill(&mut fields, key))
+        {
+            *request.url_mut() = filled;
+        }
+        for (name, value) in &self.headers {
+            // Likewise: every escaped text fits into a header.
+            if let Ok(value) = header_value_of(&value.fill(&mut fields, key)) {
+                request.headers_mut().insert(name.clone(), value);
+            }
+        }
+    }
+}
+
 fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
     let headers = endpoint.headers.iter().flat_map(|(_, text)| text.file_stamps());
     endpoint.url.file_stamps().chain(headers).collect()
@@ -150,13 +198,114 @@ fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
 fn render(
     endpoint: &EndpointConfig,
     content_type: &'static str,
+    target: Option<&TargetTemplate>,
     stamps: Vec<FileStamp>,
 ) -> Result<Rendered, String> {
-    let url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
+    let mut filled = Filled::default();
+    let url = match target {
+        None => endpoint.url.resolve()?,
+        Some(target) => {
+            let pieces = Pieces::of(&target.url)?;
+            pieces.check_url().map_err(|why| format!("url {why}"))?;
+            let url = pieces.without_fields();
+            filled.url = Some(pieces).filter(|pieces| !pieces.is_literal());
+            url
+        }
+    };
+    let url = endpoint_url(&url).map_err(|why| format!("url {why}"))?;
     let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
+        if let Some((_, template)) =
+            target.and_then(|target| target.headers.iter().find(|(other, _)| other == name))
+        {
+            let pieces = Pieces::of(template).map_err(|why| format!("headers.{name}: {why}"))?;
+            let value = header_value_of(&pieces.fill(&mut iter::empty(), ""));
+            let value = value.map_err(|why| format!("headers.{name}: {why}"))?;
+            if pieces.is_literal() {
+                headers.insert(name.clone(), value);
+            } else {
+                filled.headers.push((name.clone(), pieces));
+            }
+            continue;
+        }
         headers.insert(name.clone(), header_value(text).map_err(|why| format!("headers.{name}: {why}"))?);
     }
-    Ok(Rendered { url, headers, stamps })
+    Ok(Rendered { url, headers, filled, stamps })
+}
+
+#[cfg(test)]
+mod tests {
+    use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        batch::Batch,
+        encode::{Bodies, Buffers, Encoded, Refusal},
+        plan::Lane,
+    };
+
+    /// The request for a message with these payload and topic.
+    fn request(config: serde_json::Value, topic: &str, payload: &[u8]) -> Result<Request, Refusal> {
+        let config = Config::from_json(&config).expect("a configuration");
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
+        let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Json };
+        let message = BorrowedMessage {
+            id: 1,
+            offset: 0,
+            checksum: 0,
+            timestamp: 0,
+            origin_timestamp: 0,
+            headers: b"",
+            payload,
+        };
+        let batch = Batch::borrowed(&topic, &metadata, std::slice::from_ref(&message));
+        let buffers = Buffers::default();
+        match Bodies::of(&batch, Lane::All(1), &config.body, &buffers).next_within(usize::MAX) {
+            Some(Encoded::Body(body)) => {
+                let template = RequestTemplate::new(&config).expect("no secret is missing");
+                Ok(template.request(&body, template.idempotency_key(&body).as_ref(), 0))
+            }
+            Some(Encoded::Refused(_, refusal)) => Err(refusal),
+            None => panic!("there is a message"),
+        }
+    }
+
+    fn decoded(text: &str) -> String {
+        percent_decode_str(text).decode_utf8().expect("text").into_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_message_holds_goes_to_the_configured_authority_as_it_is(
+            topic in prop_oneof![any::<String>(), "[./%\\\\?#@:2eE]{0,6}"],
+            field in prop_oneof![any::<String>(), "[./%\\\\?#@:2eE]{0,6}"],
+        ) {
+            let config = json!({
+                "url": "http://user:secret@example.com:81/a/{topic}/b?x={payload:/f}&y",
+                "headers": { "x-topic": "<{topic}>", "x-field": "{payload:/f}" },
+            });
+            let payload = json!({ "f": field }).to_string();
+            match request(config, &topic, payload.as_bytes()) {
+                Err(refusal) => {
+                    prop_assert!([".", ".."].contains(&&*topic), "{}", refusal);
+                    prop_assert!(matches!(refusal, Refusal::Unrenderable(_)));
+                }
+                Ok(request) => {
+                    let url = request.url();
+                    prop_assert_eq!((url.scheme(), url.host_str(), url.port()), ("http", Some("example.com"), Some(81)));
+                    let segments: Vec<String> = url.path_segments().expect("a path").map(decoded).collect();
+                    prop_assert_eq!(segments, ["a", &*topic, "b"]);
+                    let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+                    prop_assert_eq!(query, [("x".to_owned(), field.clone()), ("y".to_owned(), String::new())]);
+                    let header = |name: &str| decoded(request.headers()[name].to_str().expect("ASCII"));
+                    prop_assert_eq!(header("x-topic"), format!("<{topic}>"));
+                    prop_assert_eq!(header("x-field"), field);
+                }
+            }
+        }
+    }
 }

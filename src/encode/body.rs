@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use iggy_connector_sdk::BorrowedMessage;
 use ring::digest::{Context, SHA256};
 
-use crate::config::BatchMode;
+use crate::{config::BatchMode, request::Target};
 
 /// The body of one request, with the messages in it. It holds at least one.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct Body {
     pub bytes: Bytes,
     /// Whether it was written down before, and so may have been sent.
     pub noted: bool,
+    /// Where it goes, where that depends on its messages.
+    pub target: Option<Arc<Target>>,
     frame: Frame,
     /// Ascending, both by message and by place.
     records: Vec<Record>,
@@ -40,7 +43,7 @@ pub(super) struct Record {
 
 impl Body {
     pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
-        Self { bytes, noted: false, frame, records }
+        Self { bytes, noted: false, target: None, frame, records }
     }
 
     /// How many messages there are in it.
@@ -61,19 +64,7 @@ impl Body {
     /// 32 hex digits that are the same whenever the same messages are sent together, and differ
     /// otherwise: the start of a SHA-256 over where they come from, their offsets and their ids.
     pub fn idempotency_key(&self) -> String {
-        let mut digest = Context::new(&SHA256);
-        digest.update(self.frame.origin.as_bytes());
-        for record in &self.records {
-            digest.update(&record.offset.to_le_bytes());
-            digest.update(&record.id.to_le_bytes());
-        }
-        let mut key = String::with_capacity(32);
-        for byte in &digest.finish().as_ref()[..16] {
-            for digit in [byte >> 4, byte & 15] {
-                key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-            }
-        }
-        key
+        key(&self.frame.origin, self.records.iter().map(|record| (record.offset, record.id)))
     }
 
     /// Two bodies of about the same number of bytes, in order; `None` for a single message.
@@ -107,8 +98,34 @@ impl Body {
         };
         let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
         let records = self.records[first..last].iter().map(moved).collect();
-        Self { bytes, noted: false, frame: self.frame.clone(), records }
+        Self { bytes, noted: false, target: self.target.clone(), frame: self.frame.clone(), records }
     }
+}
+
+/// Where messages come from, as their keys have it.
+pub(super) fn origin(stream: &str, topic: &str, partition: u32) -> String {
+    format!("{stream}\0{topic}\0{partition}\0")
+}
+
+/// The idempotency key of a body that holds one message alone.
+pub(crate) fn single_key(stream: &str, topic: &str, partition: u32, message: &BorrowedMessage<'_>) -> String {
+    key(&origin(stream, topic, partition), [(message.offset, message.id)])
+}
+
+fn key(origin: &str, messages: impl IntoIterator<Item = (u64, u128)>) -> String {
+    let mut digest = Context::new(&SHA256);
+    digest.update(origin.as_bytes());
+    for (offset, id) in messages {
+        digest.update(&offset.to_le_bytes());
+        digest.update(&id.to_le_bytes());
+    }
+    let mut key = String::with_capacity(32);
+    for byte in &digest.finish().as_ref()[..16] {
+        for digit in [byte >> 4, byte & 15] {
+            key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    key
 }
 
 #[cfg(test)]

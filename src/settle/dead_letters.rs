@@ -79,6 +79,7 @@ impl DeadLetters {
                         // A record is larger than its message, which may have been too large already.
                         max_bytes: usize::MAX,
                         max_messages: None,
+                        target: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
