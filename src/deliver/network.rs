@@ -31,7 +31,7 @@ impl Network {
     /// The network towards `url`.
     ///
     /// # Errors
-    /// The TLS roots of the system cannot be used.
+    /// Those of [`Client::new`].
     pub(super) fn new(config: &ClientConfig, url: &Url, world: &World) -> Result<Self, String> {
         let kind = match world.simulation() {
             None => Kind::Real(Box::new(Client::new(config, url)?)),
