@@ -51,12 +51,17 @@ pub(super) enum FaultKind {
 impl Fault {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
         let kind = FaultKind::of(error);
-        let remedy = match kind {
-            FaultKind::Certificate => causes(error).find_map(|cause| trust::remedy(cause.downcast_ref()?)),
-            FaultKind::Proxy => Some("proxy.username and proxy.password must be those that it knows"),
-            _ => None,
+        let (cause, remedy) = match kind {
+            // What lies around it says no more.
+            FaultKind::Certificate => causes(error)
+                .find_map(|cause| Some((cause.to_string(), trust::remedy(cause.downcast_ref()?))))
+                .unwrap_or_default(),
+            FaultKind::Proxy => {
+                (chain(error), Some("proxy.username and proxy.password must be those that it knows"))
+            }
+            _ => (chain(error), None),
         };
-        Self { kind, cause: chain(error), remedy }
+        Self { kind, cause, remedy }
     }
 
     /// What somebody is to do about it, where nothing mends it by itself.

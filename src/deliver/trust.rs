@@ -110,6 +110,7 @@ pub(super) fn remedy(error: &Error) -> Option<&'static str> {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
             | AlertDescription::AccessDenied => {
                 "the endpoint does not accept the certificate in tls.client_cert_file, or wants one: it must be of an authority \
                  that the endpoint trusts"

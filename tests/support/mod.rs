@@ -8,5 +8,6 @@ pub mod nginx;
 pub mod plugin;
 pub mod random;
 pub mod spooled;
+pub mod tls;
 pub mod weather;
 pub mod worker;
