@@ -2,11 +2,16 @@
 
 use std::{error::Error as StdError, fmt, io};
 
+use reqwest::StatusCode;
+
 use super::{connect::Superseded, header_timeout::HeaderTimeout, trust};
 use crate::{
     machine,
     world::{NetworkFault, NetworkFaultKind},
 };
+
+const PROXY_REMEDY: &str =
+    "the proxy wants a user and password: proxy.username and proxy.password must be those that it knows";
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +61,33 @@ impl Fault {
             FaultKind::Certificate => causes(error)
                 .find_map(|cause| Some((cause.to_string(), trust::remedy(cause.downcast_ref()?))))
                 .unwrap_or_default(),
-            FaultKind::Proxy => {
-                (chain(error), Some("proxy.username and proxy.password must be those that it knows"))
-            }
+            FaultKind::Proxy => (chain(error), Some(PROXY_REMEDY)),
             _ => (chain(error), None),
         };
         Self { kind, cause, remedy }
+    }
+
+    /// A fault of the connection that comes as an answer to its request.
+    pub(super) fn answered(status: StatusCode, body: &str) -> Option<Self> {
+        let (kind, cause, remedy) = match status {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                (FaultKind::Proxy, "407 Proxy Authentication Required", PROXY_REMEDY)
+            }
+            // nginx: it makes the connection and refuses each request on it.
+            StatusCode::BAD_REQUEST if body.contains("No required SSL certificate was sent") => (
+                FaultKind::Certificate,
+                "400 No required SSL certificate was sent",
+                "the endpoint asks for a certificate of this client: give tls.client_cert_file and tls.client_key_file",
+            ),
+            StatusCode::BAD_REQUEST if body.contains("The SSL certificate error") => (
+                FaultKind::Certificate,
+                "400 The SSL certificate error",
+                "the endpoint does not accept the certificate in tls.client_cert_file: it has expired, or is of an authority \
+                 that the endpoint does not trust",
+            ),
+            _ => return None,
+        };
+        Some(Self { kind, cause: format!("answered {cause}"), remedy: Some(remedy) })
     }
 
     /// What somebody is to do about it, where nothing mends it by itself.
