@@ -82,6 +82,7 @@ impl Client {
         if self.renews {
             self.renew();
         }
+        without_userinfo(request.url_mut());
         let current = self.current();
         let within = (!self.config.response_header_timeout.is_zero()).then(|| {
             // A request whose body is watched cannot be sent a second time, as a redirect asks for.
@@ -168,6 +169,15 @@ impl Client {
             }
         };
         self.replace(Current { pools, made, stamps, under_way: AtomicUsize::new(0) });
+    }
+}
+
+/// Removes user and password: they are sent as a header, and here a proxy and the logs of other crates would get them.
+fn without_userinfo(url: &mut Url) {
+    if !url.username().is_empty() || url.password().is_some() {
+        // It fails for URLs without a host alone, which http and https always have.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
     }
 }
 

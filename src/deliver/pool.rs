@@ -84,7 +84,7 @@ fn client(
     }
     if let Some(proxy) = proxy(&config.proxy)? {
         client = client.proxy(proxy);
-    } else if target.loopback || !config.proxy.from_environment {
+    } else if target.loopback || !config.proxy.from_environment || config.proxy.url.is_some() {
         // A proxy that the environment names would look for a loopback endpoint on itself.
         client = client.no_proxy();
     }
@@ -94,7 +94,9 @@ fn client(
 /// # Errors
 /// Its secrets cannot be read.
 fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
-    let Some(url) = &config.url else { return Ok(None) };
+    // To reqwest it matches no address.
+    let everything = config.no_proxy.iter().any(|entry| entry == "*");
+    let Some(url) = config.url.as_ref().filter(|_| !everything) else { return Ok(None) };
     let resolve =
         |key: &str, text: &crate::config::Text| text.resolve().map_err(|why| format!("proxy.{key}: {why}"));
     let url = resolve("url", url)?;

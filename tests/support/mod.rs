@@ -6,6 +6,8 @@ pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
 pub mod plugin;
+#[cfg(unix)]
+pub mod proxy;
 pub mod random;
 pub mod spooled;
 pub mod tls;
