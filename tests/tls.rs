@@ -346,7 +346,7 @@ fn files_that_cannot_be_used_are_named_at_open() {
         "both",
         &format!("{}{}", fs::read_to_string(&certificate).unwrap(), fs::read_to_string(&key).unwrap()),
     );
-    let fine =
+    let usable =
         json!({ "url": "https://localhost", "tls": { "client_cert_file": both, "client_key_file": both } });
-    iggy_connector_http_sink::config::Config::from_json(&fine).unwrap();
+    iggy_connector_http_sink::config::Config::from_json(&usable).unwrap();
 }

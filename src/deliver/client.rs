@@ -185,7 +185,7 @@ fn stamps(config: &ClientConfig) -> Vec<FileStamp> {
     config.tls.file_stamps().chain(config.proxy.file_stamps()).collect()
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -21,6 +21,7 @@ mod parts;
 mod patience;
 mod pool;
 mod rate;
+pub mod reach;
 mod redirect;
 mod request;
 mod resolve;
