@@ -273,6 +273,17 @@ fn the_oldest_version_can_be_raised() {
     assert!(told.len() == 1 && told[0].contains("tls.min_version"), "{told:?}");
 }
 
+#[test]
+fn the_cryptography_is_ring_in_every_build() {
+    let secured = Secured::new();
+    let sink = Sink::open(&secured.config(json!({})));
+    assert_eq!(sink.consume(&one("ring")), 0);
+    // Another provider, which the workspace brings along for Iggy's client, would offer post-quantum groups first.
+    let offered = secured.front.handshakes()[0].groups.clone();
+    let ring = rustls::crypto::ring::default_provider().kx_groups;
+    assert_eq!(offered, ring.iter().map(|group| group.name()).collect::<Vec<_>>());
+}
+
 /// What open says about files that cannot be used.
 fn problem(folder: &Path, tls: Value) -> String {
     let url = format!(

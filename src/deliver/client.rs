@@ -10,14 +10,14 @@ use std::{
 };
 
 use reqwest::{Request, Response, Url};
-use reqwest_middleware::Error;
+use reqwest_middleware::{Error, Middleware};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use url::Host;
 
 use super::{
     fault::FaultKind,
-    header_timeout::Sending,
+    header_timeout::LimitsHeader,
     pool::{Pools, Target},
 };
 use crate::config::{ClientConfig, FileStamp};
@@ -26,9 +26,11 @@ use crate::config::{ClientConfig, FileStamp};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends requests. Each is one attempt, in a span of its own where somebody listens.
-pub(crate) struct Client {
+pub(super) struct Client {
     config: ClientConfig,
     target: Target,
+    /// What requests pass on their way, the innermost last.
+    middleware: Vec<Arc<dyn Middleware>>,
     /// What new requests go over. Those in flight keep what they began with.
     current: RwLock<Arc<Current>>,
     /// Whether `current` is ever replaced.
@@ -51,11 +53,15 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for `url`.
+    /// A client for `url`, whose requests pass `auth`.
     ///
     /// # Errors
     /// A file that the configuration names cannot be used, or there are no certificates to check those of an https endpoint by.
-    pub(crate) fn new(config: &ClientConfig, url: &Url) -> Result<Self, String> {
+    pub(super) fn new(
+        config: &ClientConfig,
+        url: &Url,
+        auth: Option<&Arc<dyn Middleware>>,
+    ) -> Result<Self, String> {
         let stamps = stamps(config);
         let files = config.tls.read_files().map_err(|problems| {
             let problems: Vec<_> =
@@ -63,12 +69,18 @@ impl Client {
             problems.join("; ")
         })?;
         let target = Target { https: url.scheme() == "https", loopback: is_loopback(url) };
-        let pools = Pools::new(config, target, files)?;
+        let mut middleware: Vec<Arc<dyn Middleware>> = auth.into_iter().cloned().collect();
+        if !config.response_header_timeout.is_zero() {
+            let (limit, redirects) = (config.response_header_timeout, config.follow_redirects);
+            middleware.push(Arc::new(LimitsHeader { limit, redirects }));
+        }
+        let pools = Pools::new(config, target, &middleware, files)?;
         let renews = !stamps.is_empty() || !config.max_connection_age.is_zero();
         let current = Current { pools, made: Instant::now(), stamps, under_way: AtomicUsize::new(0) };
         Ok(Self {
             config: config.clone(),
             target,
+            middleware,
             current: RwLock::new(Arc::new(current)),
             renews,
             looked: Mutex::new(Some(Instant::now())),
@@ -78,33 +90,20 @@ impl Client {
     /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
     /// one that was there before: nobody tells, so that it is only sure of one that no other request
     /// can have made or given back meanwhile.
-    pub(crate) async fn execute(&self, mut request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
+    pub(super) async fn execute(&self, mut request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
         if self.renews {
             self.renew();
         }
         without_userinfo(request.url_mut());
         let current = self.current();
-        let within = (!self.config.response_header_timeout.is_zero()).then(|| {
-            // A request whose body is watched cannot be sent a second time, as a redirect asks for.
-            if self.config.follow_redirects { Some(Sending::begun()) } else { Sending::watch(&mut request) }
-        });
-        let sending = async {
-            let under_way = UnderWay::new(&current.under_way);
-            if fresh {
-                return (current.pools.fresh.execute(request).await, false);
-            }
+        let under_way = UnderWay::new(&current.under_way);
+        let outcome = if fresh {
+            (current.pools.fresh.execute(request).await, false)
+        } else {
             let begun = current.pools.connections.begun();
             let outcome = current.pools.pooled.execute(request).await;
             let reused = !under_way.is_alone() || current.pools.connections.begun() == begun;
             (outcome, reused)
-        };
-        let outcome = match within.flatten() {
-            None => sending.await,
-            Some(sent) => tokio::select! {
-                biased;
-                outcome = sending => outcome,
-                why = sent.over(self.config.response_header_timeout) => (Err(Error::middleware(why)), false),
-            },
         };
         if self.renews && matches!(&outcome.0, Err(why) if FaultKind::of(why) == FaultKind::Certificate) {
             // Whoever mends it is waited for.
@@ -139,7 +138,7 @@ impl Client {
             }
         }
         if is_old {
-            match current.pools.anew(&self.config, self.target) {
+            match current.pools.anew(&self.config, self.target, &self.middleware) {
                 Ok(pools) => {
                     debug!("the connections are as old as they may be: new ones are made");
                     let stamps = current.stamps.clone();
@@ -155,7 +154,7 @@ impl Client {
             let (key, why) = &problems[0];
             format!("tls.{key}: {why}")
         });
-        let made = files.and_then(|files| Pools::new(&self.config, self.target, files));
+        let made = files.and_then(|files| Pools::new(&self.config, self.target, &self.middleware, files));
         let (pools, made) = match made {
             Ok(pools) => {
                 info!("a file of [tls] or [proxy] changed: new connections go by its new content");

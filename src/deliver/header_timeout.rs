@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
-use reqwest::Request;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::oneshot;
 
 /// In so many bytes a body is handed over: the last of them when most are on their way.
@@ -27,36 +30,51 @@ impl fmt::Display for HeaderTimeout {
 
 impl std::error::Error for HeaderTimeout {}
 
-/// Tells once a request is sent.
+/// Gives up requests whose answer does not begin in time. It is the last that a request passes: behind it, its body cannot be
+/// read any more.
 #[derive(Debug)]
-pub(super) struct Sending(oneshot::Receiver<()>);
+pub(super) struct LimitsHeader {
+    pub(super) limit: Duration,
+    /// Whether a request may be redirected: sent a second time, its body cannot be watched.
+    pub(super) redirects: bool,
+}
 
-impl Sending {
-    /// Watches the body of a request. `None` where it cannot be.
-    pub(super) fn watch(request: &mut Request) -> Option<Self> {
-        let bytes = request.body()?.as_bytes().map(Bytes::copy_from_slice)?;
-        let (sent, watched) = oneshot::channel();
-        *request.body_mut() = Some(reqwest::Body::wrap(Watched { left: bytes, sent: Some(sent) }));
-        Some(Self(watched))
-    }
-
-    /// Counts from now on.
-    pub(super) fn begun() -> Self {
-        let (sent, watched) = oneshot::channel();
-        // The receiver is there.
-        let _ = sent.send(());
-        Self(watched)
-    }
-
-    /// Ends when the request has been sent for so long.
-    pub(super) async fn over(self, limit: Duration) -> HeaderTimeout {
-        if self.0.await.is_err() {
-            // It is given up without having been sent, and whoever sends it knows why.
-            std::future::pending::<()>().await;
+#[async_trait]
+impl Middleware for LimitsHeader {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let sent = if self.redirects { None } else { watch(&mut request) };
+        if sent.is_none() && !self.redirects {
+            // A request without a body has nothing to tell when it is sent.
+            return next.run(request, extensions).await;
         }
-        tokio::time::sleep(limit).await;
-        HeaderTimeout(limit)
+        let limited = async {
+            if let Some(sent) = sent
+                && sent.await.is_err()
+            {
+                // It is given up without having been sent, and whoever sends it knows why.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(self.limit).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = next.run(request, extensions) => outcome,
+            () = limited => Err(Error::middleware(HeaderTimeout(self.limit))),
+        }
     }
+}
+
+/// Watches the body of a request, if it has one: it is told when that is sent.
+fn watch(request: &mut Request) -> Option<oneshot::Receiver<()>> {
+    let bytes = request.body()?.as_bytes().filter(|bytes| !bytes.is_empty()).map(Bytes::copy_from_slice)?;
+    let (sent, watched) = oneshot::channel();
+    *request.body_mut() = Some(reqwest::Body::wrap(Watched { left: bytes, sent: Some(sent) }));
+    Some(watched)
 }
 
 /// A body that tells when the last of it is taken to be written.
@@ -72,7 +90,7 @@ impl Body for Watched {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let next = self.left.len().min(CHUNK);
         let chunk = self.left.split_to(next);
         if self.left.is_empty()

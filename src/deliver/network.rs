@@ -34,7 +34,7 @@ impl Network {
     /// Those of [`Client::new`].
     pub(super) fn new(config: &ClientConfig, url: &Url, world: &World) -> Result<Self, String> {
         let kind = match world.simulation() {
-            None => Kind::Real(Box::new(Client::new(config, url)?)),
+            None => Kind::Real(Box::new(Client::new(config, url, None)?)),
             Some(simulation) => Kind::Simulated { simulation: simulation.clone(), timeout: config.timeout },
         };
         Ok(Self { kind, world: world.clone() })

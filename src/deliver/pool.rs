@@ -1,7 +1,9 @@
 //! The pooled clients that requests go over, as the configuration has them.
 
+use std::sync::Arc;
+
 use reqwest::{Proxy, Request, Response};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware};
 use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
 
@@ -18,9 +20,9 @@ pub(super) struct Target {
 /// Two clients with the same TLS.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
-    pub(super) pooled: Traced,
+    pub(super) pooled: Sender,
     /// Makes a connection for each request.
-    pub(super) fresh: Traced,
+    pub(super) fresh: Sender,
     /// Those of `pooled`.
     pub(super) connections: Connections,
     tls: rustls::ClientConfig,
@@ -29,23 +31,41 @@ pub(super) struct Pools {
 impl Pools {
     /// # Errors
     /// What of the configuration cannot be used.
-    pub(super) fn new(config: &ClientConfig, target: Target, files: TlsFiles) -> Result<Self, String> {
-        Self::with(config, target, tls::tls(config, files, target.https)?)
+    pub(super) fn new(
+        config: &ClientConfig,
+        target: Target,
+        middleware: &[Arc<dyn Middleware>],
+        files: TlsFiles,
+    ) -> Result<Self, String> {
+        Self::with(config, target, middleware, tls::tls(config, files, target.https)?)
     }
 
     /// The same without the connections that were made.
     ///
     /// # Errors
     /// What of the configuration cannot be used.
-    pub(super) fn anew(&self, config: &ClientConfig, target: Target) -> Result<Self, String> {
-        Self::with(config, target, self.tls.clone())
+    pub(super) fn anew(
+        &self,
+        config: &ClientConfig,
+        target: Target,
+        middleware: &[Arc<dyn Middleware>],
+    ) -> Result<Self, String> {
+        Self::with(config, target, middleware, self.tls.clone())
     }
 
-    fn with(config: &ClientConfig, target: Target, tls: rustls::ClientConfig) -> Result<Self, String> {
+    fn with(
+        config: &ClientConfig,
+        target: Target,
+        middleware: &[Arc<dyn Middleware>],
+        tls: rustls::ClientConfig,
+    ) -> Result<Self, String> {
         let connections = Connections::pooled();
+        let sender = |idle, connections| {
+            Ok::<_, String>(Sender::new(client(config, target, &tls, idle, connections)?, middleware))
+        };
         Ok(Self {
-            pooled: Traced::new(client(config, target, &tls, config.max_connections, connections.clone())?),
-            fresh: Traced::new(client(config, target, &tls, 0, Connections::of_single_requests())?),
+            pooled: sender(config.max_connections, connections.clone())?,
+            fresh: sender(0, Connections::of_single_requests())?,
             connections,
             tls,
         })
@@ -113,25 +133,34 @@ fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
 }
 
 /// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
-/// tenth of a small request.
+/// tenth of a small request. Where there is no middleware, none is passed then.
 #[derive(Debug, Clone)]
-pub(super) struct Traced {
-    silent: reqwest::Client,
+pub(super) struct Sender {
+    bare: reqwest::Client,
+    /// `None` where there is no middleware.
+    wrapped: Option<ClientWithMiddleware>,
     traced: ClientWithMiddleware,
 }
 
-impl Traced {
-    fn new(client: reqwest::Client) -> Self {
-        let traced = ClientBuilder::new(client.clone()).with(TracingMiddleware::default()).build();
-        Self { silent: client, traced }
+impl Sender {
+    fn new(client: reqwest::Client, middleware: &[Arc<dyn Middleware>]) -> Self {
+        let with = |builder: ClientBuilder| {
+            middleware.iter().cloned().fold(builder, ClientBuilder::with_arc).build()
+        };
+        // Outermost, so that no span sees a credential.
+        let traced = with(ClientBuilder::new(client.clone()).with(TracingMiddleware::default()));
+        let wrapped = (!middleware.is_empty()).then(|| with(ClientBuilder::new(client.clone())));
+        Self { bare: client, wrapped, traced }
     }
 
     pub(super) async fn execute(&self, request: Request) -> Result<Response, Error> {
         // As the middleware names it.
         if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
             self.traced.execute(request).await
+        } else if let Some(wrapped) = &self.wrapped {
+            wrapped.execute(request).await
         } else {
-            self.silent.execute(request).await.map_err(Error::Reqwest)
+            self.bare.execute(request).await.map_err(Error::Reqwest)
         }
     }
 }
@@ -195,7 +224,8 @@ mod tests {
             let config =
                 Config::from_json(&serde_json::json!({ "url": "http://127.0.0.1:0/" })).expect("it is right");
             let target = Target { https: false, loopback: true };
-            let client = Pools::new(&config.client, target, TlsFiles::default()).expect("a client").pooled;
+            let client =
+                Pools::new(&config.client, target, &[], TlsFiles::default()).expect("a client").pooled;
             // Nobody listens there: it is the port that is never given out.
             let url = reqwest::Url::parse("http://127.0.0.1:0/").expect("a URL");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

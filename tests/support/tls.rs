@@ -13,14 +13,14 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::{
-    ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion, pki_types::PrivateKeyDer,
-    server::WebPkiClientVerifier,
+    NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    pki_types::PrivateKeyDer, server::WebPkiClientVerifier,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 /// A certificate and its key.
 #[derive(Debug)]
@@ -146,6 +146,8 @@ pub struct Handshake {
     pub version: ProtocolVersion,
     /// The client's certificate.
     pub client: Option<Vec<u8>>,
+    /// The groups for the key exchange that the client offered.
+    pub groups: Vec<NamedGroup>,
 }
 
 /// TLS in front of an endpoint, or of anything else that listens on loopback.
@@ -222,11 +224,14 @@ impl Shared {
     async fn pass_on(self: Arc<Self>, tcp: TcpStream, inner: u16) -> Option<()> {
         *self.attempts.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut tls = TlsAcceptor::from(config).accept(tcp).await.ok()?;
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp).await.ok()?;
+        let groups = hello.client_hello().named_groups().unwrap_or_default().to_vec();
+        let mut tls = hello.into_stream(config).await.ok()?;
         let connection = tls.get_ref().1;
         let client = connection.peer_certificates().and_then(|chain| Some(chain.first()?.to_vec()));
         let version = connection.protocol_version()?;
-        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner).push(Handshake { version, client });
+        let handshake = Handshake { version, client, groups };
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner).push(handshake);
         let mut inner = TcpStream::connect((Ipv4Addr::LOCALHOST, inner)).await.ok()?;
         tokio::io::copy_bidirectional(&mut tls, &mut inner).await.ok()?;
         Some(())
