@@ -54,6 +54,29 @@ fn https_goes_through_a_tunnel_of_the_proxy() {
 }
 
 #[test]
+fn a_proxy_may_speak_tls_itself() {
+    let Some(proxy) = Proxy::start(Kind::Tinyproxy) else { return };
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = authority.write(folder.path(), "ca");
+    let identity = authority.issue();
+    let secured = |inner| TlsFront::start(server(&identity, ClientAuth::None, &[&TLS12, &TLS13]), inner);
+    let proxy_front = secured(proxy.port());
+    let endpoint = Endpoint::start(|_| Answer::status(200).connection_close());
+    let front = secured(endpoint.port());
+    let proxy_url = format!("https://localhost:{}", proxy_front.address.port());
+    for url in [endpoint.url(), format!("https://localhost:{}/in", front.address.port())] {
+        let more = json!({
+            "proxy": through(&proxy, json!({ "url": proxy_url })), "tls": { "ca_file": ca }, "max_retries": 0,
+        });
+        let sink = Sink::open(&config(&url, more));
+        assert_eq!(sink.consume(&one("secured")), 0, "{url}: {:?}", failures("secured"));
+    }
+    assert_eq!((endpoint.requests().len(), proxy_front.handshakes().len()), (2, 2));
+    assert_eq!(front.handshakes().len(), 1);
+}
+
+#[test]
 fn http_goes_through_the_proxy_and_takes_no_secret_along() {
     for kind in Kind::ALL {
         let Some(proxy) = Proxy::start(kind) else { continue };

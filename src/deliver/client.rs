@@ -138,7 +138,7 @@ impl Client {
             }
         }
         if is_old {
-            match current.pools.anew(&self.config, self.target, &self.middleware) {
+            match current.pools.anew(&self.config, self.target, &self.middleware, None) {
                 Ok(pools) => {
                     debug!("the connections are as old as they may be: new ones are made");
                     let stamps = current.stamps.clone();
@@ -154,7 +154,8 @@ impl Client {
             let (key, why) = &problems[0];
             format!("tls.{key}: {why}")
         });
-        let made = files.and_then(|files| Pools::new(&self.config, self.target, &self.middleware, files));
+        let made = files
+            .and_then(|files| current.pools.anew(&self.config, self.target, &self.middleware, Some(files)));
         let (pools, made) = match made {
             Ok(pools) => {
                 info!("a file of [tls] or [proxy] changed: new connections go by its new content");

@@ -37,10 +37,10 @@ impl Pools {
         middleware: &[Arc<dyn Middleware>],
         files: TlsFiles,
     ) -> Result<Self, String> {
-        Self::with(config, target, middleware, tls::tls(config, files, target.https)?)
+        Self::with(config, target, middleware, tls::tls(config, files, target.https)?, Connections::pooled())
     }
 
-    /// The same without the connections that were made.
+    /// The same without the connections that were made, and with the content of other files if there is one.
     ///
     /// # Errors
     /// What of the configuration cannot be used.
@@ -49,8 +49,13 @@ impl Pools {
         config: &ClientConfig,
         target: Target,
         middleware: &[Arc<dyn Middleware>],
+        files: Option<TlsFiles>,
     ) -> Result<Self, String> {
-        Self::with(config, target, middleware, self.tls.clone())
+        let tls = match files {
+            None => self.tls.clone(),
+            Some(files) => tls::tls(config, files, target.https)?,
+        };
+        Self::with(config, target, middleware, tls, self.connections.anew())
     }
 
     fn with(
@@ -58,8 +63,8 @@ impl Pools {
         target: Target,
         middleware: &[Arc<dyn Middleware>],
         tls: rustls::ClientConfig,
+        connections: Connections,
     ) -> Result<Self, String> {
-        let connections = Connections::pooled();
         let sender = |idle, connections| {
             Ok::<_, String>(Sender::new(client(config, target, &tls, idle, connections)?, middleware))
         };

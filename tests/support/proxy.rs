@@ -89,6 +89,10 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port.number)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
     /// What it wrote.
     pub fn log(&self) -> String {
         let read = |name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
