@@ -28,6 +28,7 @@ pub mod plan;
 pub mod encode;
 
 mod deliver;
+pub use deliver::reach;
 
 mod settle;
 

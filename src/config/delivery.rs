@@ -32,6 +32,21 @@ pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
     }
 }
 
+/// What to say of more requests at once than the order leaves room for.
+pub(super) fn unused_concurrency(
+    concurrency: Concurrency,
+    ordering: &Ordering,
+    spooled: bool,
+) -> Option<String> {
+    let Concurrency::Fixed(number) = concurrency else { return None };
+    (number.get() > 1 && *ordering == Ordering::Partition && !spooled).then(|| {
+        format!(
+            "concurrency = {number} has little effect with ordering = \"partition\" and no [spool]: a batch is of one partition, \
+             whose requests go one after the other. Add [spool], or write ordering = \"key\" or \"none\""
+        )
+    })
+}
+
 pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
     let ordering = keys.choice("ordering", OrderingName::Partition);
     let template = keys.optional_string("ordering_key");

@@ -11,6 +11,7 @@ mod key;
 mod problem;
 mod reader;
 mod secret;
+mod transport;
 mod units;
 mod url;
 
@@ -20,14 +21,16 @@ use serde_json::Value;
 
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, RateLimitConfig,
-    RetryConfig, SpoolConfig, WhenFull,
+    EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, ProxyConfig,
+    RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
 pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
+pub(crate) use transport::TlsFiles;
+pub use transport::TlsVersion;
 pub(crate) use url::{endpoint_url, shown_url};
 
 /// The table that the keys stand in, as the first part of every path.
@@ -73,9 +76,8 @@ impl Config {
         let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
         let retry = flat::read_retry(&mut keys, spool.is_some());
         let concurrency = delivery::read_concurrency(&mut keys);
-        let client = flat::read_client(&mut keys, concurrency);
-        let max_response_bytes =
-            usize::try_from(keys.size("max_response_bytes", 65536)).unwrap_or(usize::MAX);
+        let mut client = flat::read_client(&mut keys, concurrency);
+        let max_response_bytes = flat::read_max_response_bytes(&mut keys);
         let health_check = flat::read_health_check(&mut keys);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
@@ -85,6 +87,8 @@ impl Config {
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
+        client.tls = transport::read_tls(&mut keys);
+        client.proxy = transport::read_proxy(&mut keys);
         if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
             && dead_letter.is_none()
         {
@@ -96,12 +100,8 @@ impl Config {
         let headers = headers::read(&mut keys);
         let known = keys.finish(IGNORED);
 
-        if client.accept_invalid_certs {
-            warnings.push(
-                "tls_danger_accept_invalid_certs is on: anyone on the way can read and change what is sent"
-                    .to_owned(),
-            );
-        }
+        warnings.extend(client.warnings());
+        warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
         if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
             warnings.push(
                 "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \

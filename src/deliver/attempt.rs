@@ -38,7 +38,10 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// How much of an answer is kept, in bytes.
+/// How much of an answer is kept at most, in bytes: more is read by nobody.
+const EXCERPT_LIMIT: usize = 4096;
+
+/// How much of an answer is read, in bytes, before what is left of it is worth no more than its connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
     pub(super) of_success: usize,
@@ -82,14 +85,21 @@ pub(super) async fn attempt(
             Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
         }
     };
+    if let (Class::Permanent | Class::Isolate, Ok(answer)) = (class, &ended)
+        && let Some(fault) = Fault::answered(answer.status, &answer.excerpt)
+    {
+        return Some(Attempt { class: Class::Hold, ended: Err(fault) });
+    }
     Some(Attempt { class, ended })
 }
 
 /// Reads an answer's body as far as is worth it, and keeps its start.
 ///
 /// The status has been received, so what happens to the body changes nothing for the messages.
-async fn read(mut response: Response, keep: usize, mut cut_off: Patience) -> String {
+async fn read(mut response: Response, most: usize, mut cut_off: Patience) -> String {
     let mut kept = Vec::new();
+    let keep = most.min(EXCERPT_LIMIT);
+    let limit = most - keep + DRAIN_LIMIT;
     let mut drained = 0;
     loop {
         let chunk = tokio::select! {
@@ -101,7 +111,7 @@ async fn read(mut response: Response, keep: usize, mut cut_off: Patience) -> Str
                 let more = chunk.len().min(keep - kept.len());
                 kept.extend_from_slice(&chunk[..more]);
                 drained += chunk.len() - more;
-                if drained > DRAIN_LIMIT {
+                if drained > limit {
                     break;
                 }
             }

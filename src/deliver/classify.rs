@@ -25,7 +25,7 @@ pub(super) enum Class {
     Stale,
     /// This machine had no descriptor, thread, memory map or port for it: that says nothing about the endpoint.
     Shortage,
-    /// Waited out until the deadline, because the configuration says that it will be mended.
+    /// Waited out until the deadline, because somebody mends it: the configuration says so, or it is a certificate.
     Hold,
     /// The body is too large: its halves may not be.
     Split,
@@ -82,7 +82,9 @@ impl Classifier {
                 _ => Class::Retry,
             },
             (Some(Retryable::Transient), Err(error)) => match FaultKind::of(error) {
-                FaultKind::Timeout => Class::TimedOut,
+                FaultKind::Timeout | FaultKind::HeaderTimeout => Class::TimedOut,
+                // Somebody mends it.
+                FaultKind::Certificate | FaultKind::Proxy => Class::Hold,
                 FaultKind::Closed if reused => Class::Stale,
                 FaultKind::Shortage => Class::Shortage,
                 _ => Class::Retry,

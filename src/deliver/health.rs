@@ -39,6 +39,7 @@ impl Delivery {
                 return Err(format!("{}: closed meanwhile", self.label));
             };
             asked_times += 1;
+            self.watch_trust(&ended);
             let (why, retry_after) = match &ended {
                 Ok(answer) if class == Class::Success => return Ok(answer.status),
                 Ok(answer) => {

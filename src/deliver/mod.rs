@@ -14,11 +14,15 @@ mod client;
 mod connect;
 mod fault;
 mod gate;
+mod header_timeout;
 mod health;
 mod network;
 mod parts;
 mod patience;
+mod pool;
 mod rate;
+pub mod reach;
+mod redirect;
 mod request;
 mod resolve;
 mod retry_after;
@@ -26,12 +30,14 @@ mod send;
 mod shortage;
 mod size;
 mod slots;
+mod tls;
+mod trust;
 
 use std::sync::{Arc, Mutex};
 
 use self::{
     backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
-    size::LearnedSize,
+    size::LearnedSize, trust::Trust,
 };
 pub(crate) use self::{
     gate::Origin,
@@ -51,6 +57,7 @@ pub(crate) struct Delivery {
     max_retries: u32,
     gate: Gate,
     size: Mutex<LearnedSize>,
+    trust: Trust,
     max_response_bytes: usize,
     verbose: bool,
     counters: Arc<Counters>,
@@ -71,6 +78,7 @@ impl Delivery {
             max_retries: config.retry.max_retries,
             gate: Gate::new(config, label.clone()),
             size: Mutex::default(),
+            trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             verbose: config.verbose_logging,
             counters,

@@ -31,10 +31,10 @@ impl Network {
     /// The network towards `url`.
     ///
     /// # Errors
-    /// The TLS roots of the system cannot be used.
+    /// Those of [`Client::new`].
     pub(super) fn new(config: &ClientConfig, url: &Url, world: &World) -> Result<Self, String> {
         let kind = match world.simulation() {
-            None => Kind::Real(Box::new(Client::new(config, url)?)),
+            None => Kind::Real(Box::new(Client::new(config, url, None)?)),
             Some(simulation) => Kind::Simulated { simulation: simulation.clone(), timeout: config.timeout },
         };
         Ok(Self { kind, world: world.clone() })

@@ -203,6 +203,7 @@ impl Delivery {
         {
             self.template.refused();
         }
+        self.watch_trust(&ended);
         match &ended {
             Err(fault) if class == Class::Shortage => {
                 // It never left this machine.
@@ -218,6 +219,18 @@ impl Delivery {
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
         Some((class, asked))
+    }
+
+    /// Tells of a fault that somebody must mend, once, and of its end.
+    pub(super) fn watch_trust(&self, ended: &Result<Answer, Fault>) {
+        match ended {
+            Ok(_) => self.trust.restored(&self.label),
+            Err(fault) => {
+                if let Some(remedy) = fault.remedy() {
+                    self.trust.broken(&self.label, fault, remedy);
+                }
+            }
+        }
     }
 
     fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
