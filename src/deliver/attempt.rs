@@ -38,6 +38,15 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
 }
 
+/// What an attempt takes over from the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// Whether it goes over a new connection, since the server had closed the one before.
+    pub(super) fresh: bool,
+    /// Whether it has other credentials than the one before, which was refused.
+    pub(super) renewed: bool,
+}
+
 /// How much of an answer is kept, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
@@ -53,7 +62,7 @@ pub(super) async fn attempt(
     client: &Network,
     classifier: &Classifier,
     request: impl Fn() -> Request,
-    fresh: bool,
+    how: How,
     keep: Keep,
     mut cut_off: Patience,
 ) -> Option<Attempt> {
@@ -63,7 +72,7 @@ pub(super) async fn attempt(
             // Once closed, an attempt is not even begun.
             biased;
             () = cut_off.closed() => return None,
-            ended = client.execute(request(), fresh) => ended,
+            ended = client.execute(request(), how.fresh) => ended,
         };
         match &ended.0 {
             Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
@@ -72,7 +81,7 @@ pub(super) async fn attempt(
             _ => break ended,
         }
     };
-    let class = classifier.classify(&outcome, reused);
+    let class = classifier.classify(&outcome, reused, how.renewed);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
         Ok(response) => {

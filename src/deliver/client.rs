@@ -1,18 +1,20 @@
 //! The pooled client of one connector.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use reqwest::{
     Request, Response, Url,
     redirect::{Action, Attempt, Policy},
 };
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware};
 use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
-use url::Host;
 
 use super::{connect::Connections, fault::chain, resolve::Resolver};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, is_loopback};
 
 /// As many hops as browsers and reqwest itself follow at most.
 const MAX_REDIRECTS: usize = 10;
@@ -20,50 +22,30 @@ const MAX_REDIRECTS: usize = 10;
 /// Sends requests. Each is one attempt, in a span of its own where somebody listens.
 #[derive(Debug)]
 pub(super) struct Client {
-    pooled: Traced,
+    pooled: Sender,
     /// Makes a connection for each request.
-    fresh: Traced,
+    fresh: Sender,
     connections: Connections,
     under_way: AtomicUsize,
 }
 
 impl Client {
-    /// A client for `url`.
+    /// A client for `url`, whose requests pass `auth`.
     ///
     /// # Errors
     /// The TLS roots of the system cannot be used.
-    pub(super) fn new(config: &ClientConfig, url: &Url) -> Result<Self, String> {
-        // Another sink of this process may have installed it before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    pub(super) fn new(
+        config: &ClientConfig,
+        url: &Url,
+        auth: Option<&Arc<dyn Middleware>>,
+    ) -> Result<Self, String> {
         let connections = Connections::pooled();
-        let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-        let client = |idle: usize, connections: Connections| {
-            let mut client = reqwest::Client::builder()
-                .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
-                .timeout(config.timeout)
-                .connect_timeout(config.connect_timeout)
-                .pool_max_idle_per_host(idle)
-                .pool_idle_timeout(config.pool_idle_timeout)
-                .tcp_keepalive(keepalive)
-                .tcp_nodelay(true)
-                .dns_resolver(Resolver)
-                .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
-                .referer(false)
-                // Retries are made in one place, where they are counted.
-                .retry(reqwest::retry::never())
-                .connector_layer(connections)
-                .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
-            if is_loopback(url) {
-                // A proxy that the environment names would look for the endpoint on itself.
-                client = client.no_proxy();
-            }
-            let client =
-                client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
-            Ok::<_, String>(Traced::new(client))
+        let sender = |idle: usize, connections: Connections| {
+            Ok::<_, String>(Sender::new(client(config, url, idle, connections)?, auth))
         };
         let (pooled, fresh) = (
-            client(config.max_connections, connections.clone())?,
-            client(0, Connections::of_single_requests())?,
+            sender(config.max_connections, connections.clone())?,
+            sender(0, Connections::of_single_requests())?,
         );
         Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
     }
@@ -83,36 +65,74 @@ impl Client {
     }
 }
 
+/// A client without middleware for a token endpoint. It is asked so seldom that a kept connection would be closed by then, and
+/// gets credentials, which follow no redirect.
+pub(super) fn token_client(config: &ClientConfig, url: &Url) -> Result<reqwest::Client, String> {
+    let config = ClientConfig { follow_redirects: false, ..config.clone() };
+    client(&config, url, 0, Connections::of_single_requests())
+}
+
+fn client(
+    config: &ClientConfig,
+    url: &Url,
+    idle: usize,
+    connections: Connections,
+) -> Result<reqwest::Client, String> {
+    // Another sink of this process may have installed it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
+    let mut client = reqwest::Client::builder()
+        .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
+        .timeout(config.timeout)
+        .connect_timeout(config.connect_timeout)
+        .pool_max_idle_per_host(idle)
+        .pool_idle_timeout(config.pool_idle_timeout)
+        .tcp_keepalive(keepalive)
+        .tcp_nodelay(true)
+        .dns_resolver(Resolver)
+        .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
+        .referer(false)
+        // Retries are made in one place, where they are counted.
+        .retry(reqwest::retry::never())
+        .connector_layer(connections)
+        .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
+    if is_loopback(url) {
+        // A proxy that the environment names would look for the endpoint on itself.
+        client = client.no_proxy();
+    }
+    client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))
+}
+
 /// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
-/// tenth of a small request.
+/// tenth of a small request. Without [auth](crate::auth) no middleware is passed then.
 #[derive(Debug)]
-struct Traced {
-    silent: reqwest::Client,
+struct Sender {
+    bare: reqwest::Client,
+    /// `None` where requests need no credentials.
+    signed: Option<ClientWithMiddleware>,
     traced: ClientWithMiddleware,
 }
 
-impl Traced {
-    fn new(client: reqwest::Client) -> Self {
-        let traced = ClientBuilder::new(client.clone()).with(TracingMiddleware::default()).build();
-        Self { silent: client, traced }
+impl Sender {
+    fn new(client: reqwest::Client, auth: Option<&Arc<dyn Middleware>>) -> Self {
+        let mut traced = ClientBuilder::new(client.clone()).with(TracingMiddleware::default());
+        if let Some(auth) = auth {
+            // Innermost, so that no span sees a credential.
+            traced = traced.with_arc(auth.clone());
+        }
+        let signed = auth.map(|auth| ClientBuilder::new(client.clone()).with_arc(auth.clone()).build());
+        Self { bare: client, signed, traced: traced.build() }
     }
 
     async fn execute(&self, request: Request) -> Result<Response, Error> {
         // As the middleware names it.
         if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
             self.traced.execute(request).await
+        } else if let Some(signed) = &self.signed {
+            signed.execute(request).await
         } else {
-            self.silent.execute(request).await.map_err(Error::Reqwest)
+            self.bare.execute(request).await.map_err(Error::Reqwest)
         }
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -209,7 +229,7 @@ mod tests {
         let (spans, recorded) = (listener.spans.clone(), listener.recorded.clone());
         tracing::subscriber::with_default(listener, || {
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let client = Traced::new(reqwest::Client::builder().no_proxy().build().expect("a client"));
+            let client = Sender::new(reqwest::Client::builder().no_proxy().build().expect("a client"), None);
             // Nobody listens there: it is the port that is never given out.
             let url = Url::parse("http://127.0.0.1:0/").expect("a URL");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -4,6 +4,7 @@ use std::{error::Error as StdError, fmt, io};
 
 use super::connect::Superseded;
 use crate::{
+    auth::AuthError,
     machine,
     world::{NetworkFault, NetworkFaultKind},
 };
@@ -34,6 +35,10 @@ pub(super) enum FaultKind {
     Transport,
     /// This machine has no descriptor, thread, memory map or port left.
     Shortage,
+    /// There is no token for it now.
+    Token,
+    /// There are no credentials for it, until somebody mends that.
+    Credentials,
     /// The request cannot be sent, however often.
     Request,
 }
@@ -52,12 +57,17 @@ impl fmt::Display for Fault {
 
 impl FaultKind {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
-        let error = match error {
-            reqwest_middleware::Error::Reqwest(error) => error,
+        match error {
+            reqwest_middleware::Error::Reqwest(error) => Self::of_client(error),
             reqwest_middleware::Error::Middleware(why) => {
-                return why.downcast_ref::<NetworkFault>().map_or(Self::Request, Self::of_simulated);
+                let of_auth = || why.downcast_ref::<AuthError>().map(Self::of_auth);
+                let of_network = why.downcast_ref::<NetworkFault>().map(Self::of_simulated);
+                of_network.or_else(of_auth).unwrap_or(Self::Request)
             }
-        };
+        }
+    }
+
+    fn of_client(error: &reqwest::Error) -> Self {
         if error.is_builder() || error.is_redirect() {
             Self::Request
         } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(machine::is_short)) {
@@ -79,6 +89,15 @@ impl FaultKind {
 }
 
 impl FaultKind {
+    fn of_auth(error: &AuthError) -> Self {
+        match error {
+            // A request for a token can fall short of what this machine has as any other.
+            AuthError::Unreachable { why, .. } if Self::of_client(why) == Self::Shortage => Self::Shortage,
+            AuthError::Unreachable { .. } | AuthError::NoToken { .. } => Self::Token,
+            AuthError::Refused { .. } | AuthError::Secret(_) => Self::Credentials,
+        }
+    }
+
     fn of_simulated(fault: &NetworkFault) -> Self {
         match fault.kind {
             NetworkFaultKind::Connect => Self::Connect,
@@ -131,7 +150,7 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
 }
 
 /// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let mut words = cause.to_string();

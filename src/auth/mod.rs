@@ -1,0 +1,67 @@
+//! How requests prove who sends them: one file a scheme, each a middleware.
+//!
+//! They are innermost, and run for each attempt, so that each has a fresh time and token.
+
+mod api_key;
+mod basic;
+mod bearer;
+mod error;
+mod hmac;
+mod jwt;
+mod oauth2;
+mod rotating;
+mod sigv4;
+mod token;
+mod token_endpoint;
+mod webhook;
+
+use std::sync::Arc;
+
+use reqwest::{Body, Client, Request, Response, StatusCode, Url};
+use reqwest_middleware::Middleware;
+
+pub(crate) use self::{error::AuthError, jwt::check_private_key};
+use crate::{config::AuthConfig, world::World};
+
+/// Marks an answer that refused the credentials of a request, where the next attempt has others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewed;
+
+/// What signs requests. `client` makes the client for a token endpoint.
+///
+/// # Errors
+/// A secret that went missing or wrong since the configuration was checked, or no client.
+pub(crate) fn middleware(
+    config: &AuthConfig,
+    world: &World,
+    client: impl FnOnce(&Url) -> Result<Client, String>,
+) -> Result<Arc<dyn Middleware>, String> {
+    let middleware: Result<Arc<dyn Middleware>, String> = match config {
+        AuthConfig::Basic { username, password } => {
+            basic::Basic::new(username, password).map(|basic| Arc::new(basic) as _)
+        }
+        AuthConfig::Bearer { token } => bearer::Bearer::new(token).map(|bearer| Arc::new(bearer) as _),
+        AuthConfig::ApiKey { place, value } => {
+            api_key::ApiKey::new(place, value).map(|key| Arc::new(key) as _)
+        }
+        AuthConfig::OAuth2ClientCredentials(config) => {
+            oauth2::OAuth2::new(config, world, client).map(|oauth2| Arc::new(oauth2) as _)
+        }
+        AuthConfig::AwsSigV4(config) => sigv4::SigV4::new(config, world).map(|signer| Arc::new(signer) as _),
+        AuthConfig::WebhookSignature { secrets } => {
+            webhook::WebhookSignature::new(secrets, world).map(|signer| Arc::new(signer) as _)
+        }
+        AuthConfig::Hmac(config) => hmac::Hmac::new(config, world).map(|signer| Arc::new(signer) as _),
+    };
+    middleware.map_err(|why| format!("auth: {why}"))
+}
+
+/// The bytes of a request's body.
+fn body(request: &Request) -> &[u8] {
+    request.body().and_then(Body::as_bytes).unwrap_or_default()
+}
+
+/// Whether an answer says that credentials are missing, wrong or expired (RFC 9110 section 15.5.2, RFC 6585 section 6).
+fn wants_authentication(answer: &Response) -> bool {
+    matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::NETWORK_AUTHENTICATION_REQUIRED)
+}

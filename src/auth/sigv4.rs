@@ -1,0 +1,189 @@
+//! AWS Signature Version 4.
+//!
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>. AWS's own crate brings
+//! twenty others and a second implementation of its hash; what is needed of it is short, and AWS publishes examples.
+
+mod canonical;
+
+use std::{env, sync::Arc};
+
+use async_trait::async_trait;
+use http::Extensions;
+use reqwest::{
+    Request, Response,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use ring::{digest, hmac};
+
+use super::{AuthError, body, hmac::push_hex, rotating::Rotating};
+use crate::{
+    config::{
+        AwsKeys, AwsSigV4Config, Text,
+        auth::{AMZ_CONTENT_SHA256, AMZ_DATE, AMZ_SECURITY_TOKEN, sensitive},
+    },
+    world::World,
+};
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// Signs requests.
+#[derive(Debug)]
+pub(super) struct SigV4 {
+    region: Option<Text>,
+    service: String,
+    /// `None`: those of the environment.
+    credentials: Option<Rotating<Credentials>>,
+    world: World,
+}
+
+/// What signatures are made with.
+pub(super) struct Credentials {
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: Option<HeaderValue>,
+}
+
+/// What a signature is valid for, beside its time.
+struct Scope<'s> {
+    region: &'s str,
+    service: &'s str,
+}
+
+impl SigV4 {
+    pub(super) fn new(config: &AwsSigV4Config, world: &World) -> std::result::Result<Self, String> {
+        let signer = Self {
+            region: config.region.clone(),
+            service: config.service.clone(),
+            credentials: config.keys.as_ref().map(rotating).transpose()?,
+            world: world.clone(),
+        };
+        signer.region()?;
+        signer.credentials()?;
+        Ok(signer)
+    }
+
+    fn region(&self) -> std::result::Result<String, String> {
+        match &self.region {
+            Some(region) => region.resolve(),
+            None => variable("AWS_REGION").or_else(|_| variable("AWS_DEFAULT_REGION")),
+        }
+    }
+
+    fn credentials(&self) -> std::result::Result<Arc<Credentials>, String> {
+        match &self.credentials {
+            Some(credentials) => Ok(credentials.current()),
+            // Whoever runs the process may set others meanwhile.
+            None => Credentials::new(
+                variable("AWS_ACCESS_KEY_ID")?,
+                variable("AWS_SECRET_ACCESS_KEY")?,
+                variable("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty()),
+            )
+            .map(Arc::new),
+        }
+    }
+}
+
+fn rotating(keys: &AwsKeys) -> std::result::Result<Rotating<Credentials>, String> {
+    let secrets = [Some(&keys.access_key_id), Some(&keys.secret_access_key), keys.session_token.as_ref()];
+    let texts = secrets.into_iter().flatten().map(|secret| secret.text().clone()).collect();
+    let keys = keys.clone();
+    Rotating::new(texts, move || {
+        Credentials::new(
+            keys.access_key_id.resolve()?,
+            keys.secret_access_key.resolve()?,
+            keys.session_token.as_ref().map(crate::config::Secret::resolve).transpose()?,
+        )
+    })
+}
+
+fn variable(name: &str) -> std::result::Result<String, String> {
+    env::var(name).map_err(|_| format!("the environment variable {name} is not set, or not UTF-8"))
+}
+
+impl Credentials {
+    fn new(
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+    ) -> std::result::Result<Self, String> {
+        if access_key_id.is_empty() || !access_key_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("access_key_id is empty, or holds a space or a character outside of ASCII".to_owned());
+        }
+        let session_token = session_token
+            .map(|token| sensitive(&token).ok_or("session_token holds a control character"))
+            .transpose()?;
+        Ok(Self { access_key_id, secret_access_key, session_token })
+    }
+}
+
+/// Signs a request in this second, written as `20150830T123600Z`.
+fn sign(request: &mut Request, credentials: &Credentials, scope: &Scope<'_>, time: &str) {
+    let date = &time[..8];
+    let body_hash = hex(digest::digest(&digest::SHA256, body(request)).as_ref());
+    let headers = request.headers_mut();
+    headers.insert(AMZ_DATE, HeaderValue::from_str(time).expect("digits fit into a header"));
+    if let Some(token) = &credentials.session_token {
+        headers.insert(AMZ_SECURITY_TOKEN, token.clone());
+    }
+    let (canonical, signed_headers) = canonical::request(request, scope.service == "s3", &body_hash);
+    let scope_of_key = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
+    let canonical_hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let to_sign = format!("{ALGORITHM}\n{time}\n{scope_of_key}\n{canonical_hash}");
+    // A key of its own for each day, region and service, derived from the secret.
+    let secret = format!("AWS4{}", credentials.secret_access_key);
+    let key = [date, scope.region, scope.service, "aws4_request"]
+        .iter()
+        .fold(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), |key, part| {
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref())
+        });
+    let signature = hex(hmac::sign(&key, to_sign.as_bytes()).as_ref());
+    let authorization = format!(
+        "{ALGORITHM} Credential={}/{scope_of_key}, SignedHeaders={signed_headers}, Signature={signature}",
+        credentials.access_key_id
+    );
+    let authorization = sensitive(&authorization).expect("all of its parts are ASCII");
+    request.headers_mut().insert(AUTHORIZATION, authorization);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut hex = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut hex, bytes);
+    hex
+}
+
+/// The time of day as `20150830T123600Z`.
+fn time(world: &World) -> String {
+    let mut time = humantime::format_rfc3339_seconds(world.now()).to_string();
+    time.retain(|c| !"-:".contains(c));
+    time
+}
+
+#[async_trait]
+impl Middleware for SigV4 {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let missing = |why| Error::middleware(AuthError::Secret(format!("auth: {why}")));
+        let credentials = self.credentials().map_err(missing)?;
+        let region = self.region().map_err(missing)?;
+        // Some services, S3 among them, want it; to the others it is a header like any.
+        let body_hash = hex(digest::digest(&digest::SHA256, body(&request)).as_ref());
+        let body_hash = HeaderValue::from_str(&body_hash).expect("digits fit into a header");
+        request.headers_mut().insert(AMZ_CONTENT_SHA256, body_hash);
+        sign(
+            &mut request,
+            &credentials,
+            &Scope { region: &region, service: &self.service },
+            &time(&self.world),
+        );
+        let outcome = next.run(request, extensions).await;
+        match &self.credentials {
+            Some(rotating) => rotating.answered(&credentials, outcome),
+            None => outcome,
+        }
+    }
+}
