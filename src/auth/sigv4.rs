@@ -187,3 +187,88 @@ impl Middleware for SigV4 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{Method, Url, header::CONTENT_TYPE};
+
+    use super::*;
+
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+    fn credentials(id: &str, secret: &str, token: Option<&str>) -> Credentials {
+        Credentials::new(id.to_owned(), secret.to_owned(), token.map(str::to_owned)).expect("credentials")
+    }
+
+    fn signed(mut request: Request, credentials: &Credentials, service: &str, time: &str) -> String {
+        sign(&mut request, credentials, &Scope { region: "us-east-1", service }, time);
+        let header = request.headers()[AUTHORIZATION].to_str().expect("ASCII");
+        header.split_once("Signature=").expect("a signature").1.to_owned()
+    }
+
+    /// Requests and signatures of the test suite that AWS publishes for Signature Version 4.
+    #[test]
+    fn requests_of_the_published_test_suite_have_the_published_signatures() {
+        let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
+        let vectors = [
+            ("GET", "/", None, "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            ("POST", "/", None, "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+            ("GET", "/", Some(token), "07ec1639c89043aa0e3e2de82b96708f198cceab042d4a97044c66dd9f74e7f8"),
+            ("GET", "//example//", None, "9a624bd73a37c9a373b5312afbebe7a714a789de108f0bdfe846570885f57e84"),
+            ("GET", "/./example", None, "ef75d96142cf21edca26f06005da7988e4f8dc83a165a80865db7089db637ec5"),
+            ("GET", "/example/..", None, "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            (
+                "GET",
+                "/?Param2=value2&Param1=value1",
+                None,
+                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            ),
+            ("GET", "/?ሴ=bar", None, "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"),
+        ];
+        for (method, path, token, signature) in vectors {
+            let url = Url::parse(&format!("https://example.amazonaws.com{path}")).expect("a URL");
+            let method = method.parse::<Method>().expect("a method");
+            let credentials = credentials("AKIDEXAMPLE", SECRET, token);
+            let signed =
+                signed(Request::new(method.clone(), url), &credentials, "service", "20150830T123600Z");
+            assert_eq!(signed, signature, "{method} {path}");
+        }
+    }
+
+    /// Examples of "Signature Calculations for the Authorization Header" in the reference of Amazon S3.
+    #[test]
+    fn requests_to_s3_have_the_published_signatures() {
+        let vectors = [
+            ("?lifecycle", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+            ("?max-keys=2&prefix=J", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+        ];
+        for (query, signature) in vectors {
+            let url = Url::parse(&format!("https://examplebucket.s3.amazonaws.com/{query}")).expect("a URL");
+            let mut request = Request::new(Method::GET, url);
+            let empty = hex(digest::digest(&digest::SHA256, b"").as_ref());
+            request.headers_mut().insert(AMZ_CONTENT_SHA256, HeaderValue::from_str(&empty).expect("digits"));
+            let credentials =
+                credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None);
+            assert_eq!(signed(request, &credentials, "s3", "20130524T000000Z"), signature, "{query}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_the_body_the_port_and_the_body_are_signed_and_other_headers_are_not() {
+        let request = |url: &str, content_type: &'static str, other: &'static str, body: &'static str| {
+            let mut request = Request::new(Method::POST, Url::parse(url).expect("a URL"));
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            request.headers_mut().insert("x-other", HeaderValue::from_static(other));
+            *request.body_mut() = Some(body.into());
+            signed(request, &credentials("A", SECRET, None), "execute-api", "20261125T000000Z")
+        };
+        let one = request("https://localhost:8443/a", "application/json", "1", "{}");
+        assert_eq!(request("https://localhost:8443/a", "application/json", "2", "{}"), one);
+        assert_ne!(request("https://localhost:8444/a", "application/json", "1", "{}"), one);
+        assert_ne!(request("https://localhost:8443/a", "text/plain", "1", "{}"), one);
+        assert_ne!(request("https://localhost:8443/a", "application/json", "1", "{ }"), one);
+        // The usual port is not sent.
+        let usual = request("https://localhost:443/a", "application/json", "1", "{}");
+        assert_eq!(request("https://localhost/a", "application/json", "1", "{}"), usual);
+    }
+}

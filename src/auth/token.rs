@@ -205,3 +205,109 @@ impl fmt::Debug for Token {
         f.write_str("Token(***)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// Gives numbered tokens that live two minutes, each after a second, while it is up.
+    #[derive(Default)]
+    struct Source {
+        asked: AtomicUsize,
+        down: AtomicBool,
+    }
+
+    impl TokenSource for Arc<Source> {
+        async fn ask(&self) -> Result<Granted, AuthError> {
+            let number = self.asked.fetch_add(1, Relaxed) + 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if self.down.load(Relaxed) {
+                return Err(AuthError::NoToken { endpoint: "there".to_owned(), why: "down".to_owned() });
+            }
+            Ok(Granted { header: number.into(), lifetime: Duration::from_secs(120) })
+        }
+    }
+
+    fn cache() -> (Arc<Source>, TokenCache<Arc<Source>>) {
+        let source = Arc::<Source>::default();
+        (source.clone(), TokenCache::new(source, Duration::from_secs(30)))
+    }
+
+    async fn sixteen(cache: &TokenCache<Arc<Source>>) -> Vec<Result<HeaderValue, String>> {
+        let tokens = join_all((0..16).map(|_| cache.token())).await;
+        tokens
+            .into_iter()
+            .map(|token| token.map(|token| token.header.clone()).map_err(|why| why.to_string()))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_asks_for_all_and_once_for_each_life() {
+        let (source, cache) = cache();
+        assert_eq!(sixteen(&cache).await, vec![Ok(HeaderValue::from(1)); 16]);
+        tokio::time::sleep(Duration::from_secs(80)).await;
+        assert_eq!(sixteen(&cache).await, vec![Ok(HeaderValue::from(1)); 16]);
+        // Within the last 30 seconds one asks, and the others go on with what they have.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let mut tokens = sixteen(&cache).await;
+        tokens.sort_by_key(|token| token.clone().expect("a token").to_str().expect("a number").to_owned());
+        let mut expected = vec![Ok(HeaderValue::from(1)); 15];
+        expected.push(Ok(HeaderValue::from(2)));
+        assert_eq!(tokens, expected);
+        assert_eq!(source.asked.load(Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_shared_and_soon_asked_about_again() {
+        let (source, cache) = cache();
+        source.down.store(true, Relaxed);
+        assert!(sixteen(&cache).await.iter().all(Result::is_err));
+        assert_eq!(source.asked.load(Relaxed), 1);
+        tokio::time::sleep(FAILURE_STANDS).await;
+        source.down.store(false, Relaxed);
+        assert_eq!(sixteen(&cache).await, vec![Ok(HeaderValue::from(2)); 16]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_lives_serves_while_there_is_no_other() {
+        let (source, cache) = cache();
+        assert!(cache.token().await.is_ok());
+        source.down.store(true, Relaxed);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(sixteen(&cache).await, vec![Ok(HeaderValue::from(1)); 16]);
+        assert_eq!(sixteen(&cache).await, vec![Ok(HeaderValue::from(1)); 16]);
+        assert_eq!(source.asked.load(Relaxed), 2, "not asked again at once");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(sixteen(&cache).await.iter().all(Result::is_err));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_may_go_away_and_the_next_asks() {
+        let (source, cache) = cache();
+        let gone = tokio::time::timeout(Duration::from_millis(500), cache.token()).await;
+        assert!(gone.is_err());
+        assert_eq!(cache.token().await.expect("a token").header, HeaderValue::from(2));
+        assert_eq!(source.asked.load(Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_given_up_once_for_all_that_used_it() {
+        let (source, cache) = cache();
+        let first = cache.token().await.expect("a token");
+        assert!(cache.refused(&first));
+        assert!(cache.refused(&first), "another that used it is told as much");
+        let second = cache.token().await.expect("a token");
+        assert!(cache.refused(&first), "a late answer does not give up the new one");
+        assert!(!cache.refused(&second), "nor is it asked for with each message that is refused for good");
+        assert_eq!(source.asked.load(Relaxed), 2);
+        second.accepted();
+        assert!(cache.refused(&second), "one that was taken can be given up at any time");
+        let third = cache.token().await.expect("a token");
+        tokio::time::sleep(REFUSED_AGAIN).await;
+        assert!(cache.refused(&third), "and any other after a while");
+    }
+}
