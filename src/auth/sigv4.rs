@@ -119,6 +119,8 @@ impl Credentials {
 
 /// Signs a request in this second, written as `20150830T123600Z`.
 fn sign(request: &mut Request, credentials: &Credentials, scope: &Scope<'_>, time: &str) {
+    let is_s3 = scope.service == "s3";
+    canonical::write_strictly(request.url_mut(), is_s3);
     let date = &time[..8];
     let body_hash = hex(digest::digest(&digest::SHA256, body(request)).as_ref());
     let headers = request.headers_mut();
@@ -126,7 +128,7 @@ fn sign(request: &mut Request, credentials: &Credentials, scope: &Scope<'_>, tim
     if let Some(token) = &credentials.session_token {
         headers.insert(AMZ_SECURITY_TOKEN, token.clone());
     }
-    let (canonical, signed_headers) = canonical::request(request, scope.service == "s3", &body_hash);
+    let (canonical, signed_headers) = canonical::request(request, is_s3, &body_hash);
     let scope_of_key = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
     let canonical_hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let to_sign = format!("{ALGORITHM}\n{time}\n{scope_of_key}\n{canonical_hash}");

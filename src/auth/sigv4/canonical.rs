@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Request, Url,
     header::{CONTENT_TYPE, HOST},
@@ -12,6 +12,26 @@ use reqwest::{
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The same in a path.
 const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
+
+/// What S3 does not encode again.
+const RESERVED_IN_WRITTEN_PATH: &AsciiSet = &RESERVED_IN_PATH.remove(b'%');
+
+/// Encodes what a URL may leave as it is and the canonical form may not. Some take a plus for a space or decode before they compare,
+/// and others do not: written so, all take it for the same.
+pub(super) fn write_strictly(url: &mut Url, is_s3: bool) {
+    let is_strict = |c: u8| c.is_ascii_alphanumeric() || b"-._~%".contains(&c);
+    if url.query().is_some_and(|query| !query.bytes().all(|c| is_strict(c) || b"=&".contains(&c))) {
+        let pairs: Vec<String> = url
+            .query_pairs()
+            .map(|(name, value)| format!("{}={}", encoded(&name), encoded(&value)))
+            .collect();
+        url.set_query(Some(&pairs.join("&")));
+    }
+    if is_s3 && !url.path().bytes().all(|c| is_strict(c) || c == b'/') {
+        let path = utf8_percent_encode(url.path(), RESERVED_IN_WRITTEN_PATH).to_string();
+        url.set_path(&path);
+    }
+}
 
 /// The canonical form, and the names of the headers in it.
 ///
@@ -58,8 +78,7 @@ fn host(url: &Url) -> String {
 /// Every service but S3 encodes what was encoded for the way once more, and takes several slashes for one.
 fn path(url: &Url, is_s3: bool) -> String {
     if is_s3 {
-        let decoded = percent_decode_str(url.path()).decode_utf8_lossy();
-        return utf8_percent_encode(&decoded, RESERVED_IN_PATH).to_string();
+        return url.path().to_owned();
     }
     let mut path = String::with_capacity(url.path().len());
     for c in url.path().chars() {
@@ -72,9 +91,12 @@ fn path(url: &Url, is_s3: bool) -> String {
 
 /// Sorted by name and then by value, both encoded.
 fn query(url: &Url) -> String {
-    let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     let mut pairs: Vec<(String, String)> =
         url.query_pairs().map(|(name, value)| (encoded(&name), encoded(&value))).collect();
     pairs.sort();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
 }
