@@ -29,7 +29,7 @@ pub mod encode;
 
 mod deliver;
 
-mod auth;
+pub mod auth;
 
 mod settle;
 

@@ -31,7 +31,7 @@ pub(crate) struct Renewed;
 ///
 /// # Errors
 /// A secret that went missing or wrong since the configuration was checked, or no client.
-pub(crate) fn middleware(
+pub fn middleware(
     config: &AuthConfig,
     world: &World,
     client: impl FnOnce(&Url) -> Result<Client, String>,

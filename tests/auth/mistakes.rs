@@ -123,7 +123,11 @@ fn wrong_secrets_are_refused_and_not_shown() {
             "access_key_id": "CAN ARY", "secret_access_key": "CANARY",
         }),
         json!({
-            "type": "oauth2_client_credentials", "token_url": "https://u:CANARY@l/token?CANARY", "client_id": "",
+            "type": "oauth2_client_credentials", "token_url": "https://l/token?CANARY", "client_id": "",
+            "client_secret": "CANARY",
+        }),
+        json!({
+            "type": "oauth2_client_credentials", "token_url": "https://u:CANARY@l/token", "client_id": "c",
             "client_secret": "CANARY",
         }),
     ];
@@ -292,6 +296,16 @@ fn credentials_of_old_configurations_over_plain_http_are_warned_about() {
         warnings(json!({ "url": plain, "headers": { "X-Source": "iggy", "Idempotency-Key": "k" } })),
         ""
     );
+}
+
+#[test]
+fn a_time_that_is_signed_and_not_sent_is_warned_about() {
+    let warnings = |prefix: &str| {
+        let auth = with(complete()[6].clone(), json!({ "signed": "{now}.{body}", "prefix": prefix }));
+        Config::from_json(&with_auth(auth)).unwrap().warnings
+    };
+    assert!(warnings("v1=")[0].starts_with("auth.signed holds {now}, and auth.prefix does not"));
+    assert_eq!(warnings("t={now},v1="), Vec::<String>::new());
 }
 
 #[test]

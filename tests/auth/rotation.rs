@@ -17,6 +17,9 @@ fn reference(file: &Path) -> String {
     format!("${{file:{}}}", file.display())
 }
 
+/// Whether a request was made with the new secret.
+type HoldsNew = fn(&Request) -> bool;
+
 /// An endpoint that refuses with this status what does not hold the new secret, which is in its file from the first request on.
 fn rotating(
     status: u16,
@@ -37,8 +40,7 @@ fn rotating(
 fn a_refused_request_goes_out_once_more_with_the_secret_that_changed_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
-    type Holds = fn(&Request) -> bool;
-    let types: [(Value, &str, &str, Holds); 5] = [
+    let types: [(Value, &str, &str, HoldsNew); 5] = [
         (json!({ "type": "bearer", "token": reference(&file) }), "old", "renewed", |request| {
             request.header("authorization") == Some("Bearer renewed")
         }),

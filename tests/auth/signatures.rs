@@ -15,7 +15,7 @@ use super::{
 };
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn tag(algorithm: hmac::Algorithm, key: &[u8], signed: &[u8]) -> Vec<u8> {

@@ -5,7 +5,7 @@ use reqwest::{
     header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION},
 };
 
-use super::{ApiKeyPlace, AuthConfig, WEBHOOK_ID, is_readable_on_the_way};
+use super::{ApiKeyPlace, AuthConfig, SignedPart, WEBHOOK_ID, is_readable_on_the_way};
 use crate::config::{
     Text,
     reader::Reader,
@@ -102,6 +102,14 @@ fn warnings(destination: &Destination<'_>, url: &Url) -> Vec<String> {
     if has_userinfo(url) && has_authorization {
         warnings.push(format!(
             "{table}url holds a user or a password, and {table}headers an Authorization: the header is sent, and they are not"
+        ));
+    }
+    if let Some(AuthConfig::Hmac(hmac)) = destination.auth
+        && hmac.signed.holds(&SignedPart::Now)
+        && !hmac.prefix.holds(&SignedPart::Now)
+    {
+        warnings.push(format!(
+            "{table}auth.signed holds {{now}}, and {table}auth.prefix does not: no receiver can tell which time was signed"
         ));
     }
     if is_readable_on_the_way(url) {

@@ -1,20 +1,24 @@
 //! How requests prove who sends them: the table `[auth]`.
 
 mod check;
+mod credentials;
 mod read;
+mod template;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{
     Url,
-    header::{AUTHORIZATION, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, HeaderName},
 };
 use strum::{Display, EnumString, VariantNames};
 
 use super::Text;
 pub(super) use check::{Destination, check};
+pub(crate) use credentials::{basic_header, bearer_header, sensitive, webhook_keys};
 pub(super) use read::read;
+pub(crate) use template::SignedPart;
+pub use template::SignedTemplate;
 
 /// The header of Standard Webhooks that holds the identifier of a message.
 pub(crate) const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -183,20 +187,6 @@ pub enum HmacEncoding {
     Base64,
 }
 
-/// Text with `{body}` and `{now}` in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SignedTemplate(Vec<SignedPart>);
-
-/// A part of what is signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SignedPart {
-    Literal(String),
-    /// The bytes of the body.
-    Body,
-    /// The time of the attempt, in seconds since the Unix epoch.
-    Now,
-}
-
 impl Secret {
     /// What it stands for now.
     ///
@@ -239,151 +229,7 @@ impl AuthConfig {
     }
 }
 
-impl SignedTemplate {
-    /// # Errors
-    /// A brace that begins no placeholder.
-    pub(super) fn parse(template: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = template;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let here = &rest[at..];
-            let (part, length) = if here.starts_with("{{") || here.starts_with("}}") {
-                literal.push_str(&here[..1]);
-                (None, 2)
-            } else if here.starts_with("{body}") {
-                (Some(SignedPart::Body), "{body}".len())
-            } else if here.starts_with("{now}") {
-                (Some(SignedPart::Now), "{now}".len())
-            } else {
-                return Err(
-                    "holds a brace that begins neither {body} nor {now}: write one of these, or {{ for a brace"
-                        .to_owned(),
-                );
-            };
-            if let Some(part) = part {
-                if !literal.is_empty() {
-                    parts.push(SignedPart::Literal(std::mem::take(&mut literal)));
-                }
-                parts.push(part);
-            }
-            rest = &here[length..];
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(SignedPart::Literal(literal));
-        }
-        Ok(Self(parts))
-    }
-
-    pub(crate) fn parts(&self) -> &[SignedPart] {
-        &self.0
-    }
-
-    fn holds(&self, part: &SignedPart) -> bool {
-        self.0.contains(part)
-    }
-}
-
-/// A header for user and password (RFC 7617).
-///
-/// # Errors
-/// There is a colon in the user.
-pub(crate) fn basic_header(username: &str, password: &str) -> Result<HeaderValue, String> {
-    if username.contains(':') {
-        return Err(
-            "holds a colon, which Basic cannot tell from the one before the password (RFC 7617)".to_owned()
-        );
-    }
-    Ok(sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}"))))
-        .expect("base64 fits into a header"))
-}
-
-/// A header for a token (RFC 6750).
-///
-/// # Errors
-/// The token is empty, or has characters that none has.
-pub(crate) fn bearer_header(token: &str) -> Result<HeaderValue, String> {
-    if token.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("holds a space or a character outside of ASCII, as no token does (RFC 6750 section 2.1)"
-            .to_owned());
-    }
-    Ok(sensitive(&format!("Bearer {token}")).expect("graphic ASCII fits into a header"))
-}
-
-/// A header's value that `Debug` does not show; `None` where it holds a control character.
-pub(crate) fn sensitive(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// The keys in a secret of Standard Webhooks.
-///
-/// # Errors
-/// What is wrong with it, without the secret itself.
-pub(crate) fn webhook_keys(secrets: &str) -> Result<Vec<Vec<u8>>, String> {
-    let key = |secret: &str| {
-        if secret.starts_with("whsk_") || secret.starts_with("whpk_") {
-            return Err(
-                "is a key for asymmetric signatures: only symmetric ones, whsec_…, are known here".to_owned()
-            );
-        }
-        // The libraries for receivers take it without the prefix as well.
-        let base64 = secret.strip_prefix("whsec_").unwrap_or(secret);
-        match BASE64_STANDARD.decode(base64) {
-            Ok(key) if !key.is_empty() => Ok(key),
-            _ => Err("is not \"whsec_\" and base64 (Standard Webhooks)".to_owned()),
-        }
-    };
-    let keys = secrets.split_whitespace().map(key).collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() { Err("is empty".to_owned()) } else { Ok(keys) }
-}
-
 /// Whether what is sent there can be read on the way: over plain http, to another machine.
 pub(crate) fn is_readable_on_the_way(url: &Url) -> bool {
     url.scheme() == "http" && !super::url::is_loopback(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_signed_has_placeholders_and_braces() {
-        use SignedPart::{Body, Literal, Now};
-        let parse = |template: &str| SignedTemplate::parse(template).map(|template| template.0);
-        assert_eq!(parse("{body}"), Ok(vec![Body]));
-        assert_eq!(parse("v0:{now}:{body}"), Ok(vec![Literal("v0:".into()), Now, Literal(":".into()), Body]));
-        assert_eq!(parse("{{{now}}}"), Ok(vec![Literal("{".into()), Now, Literal("}".into())]));
-        assert_eq!(parse(""), Ok(vec![]));
-        for wrong in ["{", "{id}", "{now", "a}b"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn webhook_secrets_are_base64_and_not_shown_when_they_are_not() {
-        assert_eq!(webhook_keys("whsec_AAEC\n  AwQF "), Ok(vec![vec![0, 1, 2], vec![3, 4, 5]]));
-        for wrong in ["", "whsec_", "s3cr3t!", "whsk_AAEC"] {
-            let why = webhook_keys(wrong).expect_err(wrong);
-            assert!(wrong.is_empty() || !why.contains("s3cr3t"), "{why}");
-        }
-    }
-
-    #[test]
-    fn basic_and_bearer_are_as_their_standards_show_them() {
-        // RFC 7617 section 2 and RFC 6750 section 2.1.
-        let basic = basic_header("Aladdin", "open sesame").map(|header| header.to_str().map(str::to_owned));
-        assert_eq!(basic.expect("no colon").expect("ASCII"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert!(basic_header("a:b", "c").is_err());
-        assert_eq!(bearer_header("mF_9.B5f-4.1JqM").expect("a token"), "Bearer mF_9.B5f-4.1JqM");
-        for wrong in ["", "a b", "a\nb", "ä"] {
-            assert!(bearer_header(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

@@ -15,7 +15,7 @@ use crate::{
         Text,
         headers::header_name,
         reader::{Reader, as_text},
-        url::checked_url,
+        url::{checked_url, endpoint_url, has_userinfo},
     },
 };
 
@@ -162,7 +162,15 @@ fn read_oauth2(table: &mut Reader<'_>) -> OAuth2Config {
     let token_url = table.required_text(
         "token_url",
         "the token endpoint, such as \"https://login.example.com/oauth2/token\"",
-        checked_url,
+        |text| {
+            checked_url(text)?;
+            if endpoint_url(&text.resolve()?).is_ok_and(|url| has_userinfo(&url)) {
+                return Err(
+                    "holds a user or a password: write them as client_id and client_secret".to_owned()
+                );
+            }
+            Ok(())
+        },
     );
     let client_id = required(table, "client_id", "the name of the client", not_empty);
     let client_auth = match table.choice("client_auth", ClientAuthName::Basic) {
@@ -310,7 +318,7 @@ fn read_hmac(table: &mut Reader<'_>) -> Option<HmacConfig> {
     if literals.into_iter().any(|literal| sensitive(literal).is_none()) {
         table.problem("prefix", "holds a control character, such as a line break: remove it");
     }
-    if !signed.holds(&SignedPart::Body) {
+    if !signed.holds(&SignedPart::Body) && !table.has_problem("signed") {
         table.problem("signed", "has no {body} in it, so that anyone could change what is sent: add {body}");
     }
     let header = read_header(table, "header", &header?)?;
@@ -321,7 +329,7 @@ fn read_template(table: &mut Reader<'_>, key: &'static str, default: &str) -> Si
     let template = table.string(key, default);
     SignedTemplate::parse(&template).unwrap_or_else(|why| {
         table.problem(key, why);
-        SignedTemplate(vec![SignedPart::Body])
+        SignedTemplate::default()
     })
 }
 
