@@ -5,7 +5,7 @@ use http::Extensions;
 use reqwest::{Request, Response, header::HeaderValue};
 use reqwest_middleware::{Middleware, Next, Result};
 
-use super::rotating::Rotating;
+use super::{Echo, rotating::Rotating};
 use crate::config::{ApiKeyPlace, Secret, auth::sensitive};
 
 /// Sends a key.
@@ -50,6 +50,8 @@ impl Middleware for ApiKey {
                 request.url_mut().query_pairs_mut().append_pair(name, &key.text);
             }
         }
-        self.key.answered(&key, next.run(request, extensions).await)
+        let mut answer = self.key.answered(&key, next.run(request, extensions).await)?;
+        Echo::note(&mut answer, &[&key.header]);
+        Ok(answer)
     }
 }

@@ -8,7 +8,7 @@ use reqwest::{
 };
 use reqwest_middleware::{Middleware, Next, Result};
 
-use super::rotating::Rotating;
+use super::{Echo, rotating::Rotating};
 use crate::config::{Secret, auth::bearer_header};
 
 /// Sends a token in `Authorization`.
@@ -37,6 +37,8 @@ impl Middleware for Bearer {
     ) -> Result<Response> {
         let header = self.header.current();
         request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(&header));
-        self.header.answered(&header, next.run(request, extensions).await)
+        let mut answer = self.header.answered(&header, next.run(request, extensions).await)?;
+        Echo::note(&mut answer, &[&header]);
+        Ok(answer)
     }
 }

@@ -11,7 +11,7 @@ pub(crate) enum AuthError {
         /// Scheme, host and port.
         endpoint: String,
         #[source]
-        why: Arc<reqwest::Error>,
+        why: Arc<reqwest_middleware::Error>,
     },
     /// The token endpoint gives no token now.
     #[error("no token from {endpoint}: {why}")]

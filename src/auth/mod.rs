@@ -5,6 +5,7 @@
 mod api_key;
 mod basic;
 mod bearer;
+mod echo;
 mod error;
 mod hmac;
 mod jwt;
@@ -15,26 +16,37 @@ mod token;
 mod token_endpoint;
 mod webhook;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use reqwest::{Body, Client, Request, Response, StatusCode, Url};
+use async_trait::async_trait;
+use reqwest::{Body, Request, Response, StatusCode, Url};
 use reqwest_middleware::Middleware;
 
-pub(crate) use self::{error::AuthError, jwt::check_private_key};
+pub(crate) use self::{echo::Echo, error::AuthError, jwt::check_private_key};
 use crate::{config::AuthConfig, world::World};
+
+/// Sends requests to a token endpoint.
+#[async_trait]
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Sends a request, without credentials of its own.
+    ///
+    /// # Errors
+    /// There is no answer.
+    async fn send(&self, request: Request) -> reqwest_middleware::Result<Response>;
+}
 
 /// Marks an answer that refused the credentials of a request, where the next attempt has others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Renewed;
 
-/// What signs requests. `client` makes the client for a token endpoint.
+/// What signs requests. `transport` makes what sends those to a token endpoint.
 ///
 /// # Errors
-/// A secret that went missing or wrong since the configuration was checked, or no client.
+/// A secret that went missing or wrong since the configuration was checked, or no transport.
 pub fn middleware(
     config: &AuthConfig,
     world: &World,
-    client: impl FnOnce(&Url) -> Result<Client, String>,
+    transport: impl FnOnce(&Url) -> Result<Box<dyn Transport>, String>,
 ) -> Result<Arc<dyn Middleware>, String> {
     let middleware: Result<Arc<dyn Middleware>, String> = match config {
         AuthConfig::Basic { username, password } => {
@@ -45,7 +57,7 @@ pub fn middleware(
             api_key::ApiKey::new(place, value).map(|key| Arc::new(key) as _)
         }
         AuthConfig::OAuth2ClientCredentials(config) => {
-            oauth2::OAuth2::new(config, world, client).map(|oauth2| Arc::new(oauth2) as _)
+            oauth2::OAuth2::new(config, world, transport).map(|oauth2| Arc::new(oauth2) as _)
         }
         AuthConfig::AwsSigV4(config) => sigv4::SigV4::new(config, world).map(|signer| Arc::new(signer) as _),
         AuthConfig::WebhookSignature { secrets } => {

@@ -2,10 +2,12 @@
 
 use async_trait::async_trait;
 use http::Extensions;
-use reqwest::{Client, Request, Response, Url, header::AUTHORIZATION};
+use reqwest::{Request, Response, Url, header::AUTHORIZATION};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 
-use super::{Renewed, token::TokenCache, token_endpoint::TokenEndpoint, wants_authentication};
+use super::{
+    Echo, Renewed, Transport, token::TokenCache, token_endpoint::TokenEndpoint, wants_authentication,
+};
 use crate::{config::OAuth2Config, world::World};
 
 /// Sends a token in `Authorization`, and gets another when it ends or is refused.
@@ -18,9 +20,9 @@ impl OAuth2 {
     pub(super) fn new(
         config: &OAuth2Config,
         world: &World,
-        client: impl FnOnce(&Url) -> std::result::Result<Client, String>,
+        transport: impl FnOnce(&Url) -> std::result::Result<Box<dyn Transport>, String>,
     ) -> std::result::Result<Self, String> {
-        let endpoint = TokenEndpoint::new(config, world, client)?;
+        let endpoint = TokenEndpoint::new(config, world, transport)?;
         Ok(Self { tokens: TokenCache::new(endpoint, config.refresh_ahead) })
     }
 }
@@ -36,6 +38,7 @@ impl Middleware for OAuth2 {
         let token = self.tokens.token().await.map_err(Error::middleware)?;
         request.headers_mut().insert(AUTHORIZATION, token.header.clone());
         let mut answer = next.run(request, extensions).await?;
+        Echo::note(&mut answer, &[&token.header]);
         if !wants_authentication(&answer) {
             token.accepted();
         } else if self.tokens.refused(&token) {

@@ -16,7 +16,7 @@ use reqwest::{
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use ring::{digest, hmac};
 
-use super::{AuthError, body, hmac::push_hex, rotating::Rotating};
+use super::{AuthError, Echo, body, hmac::push_hex, rotating::Rotating};
 use crate::{
     config::{
         AwsKeys, AwsSigV4Config, Text,
@@ -180,7 +180,10 @@ impl Middleware for SigV4 {
         let region = self.region().map_err(missing)?;
         let scope = Scope { region: &region, service: &self.service, sends_body_hash: true };
         sign(&mut request, &credentials, &scope, &time(&self.world));
-        let outcome = next.run(request, extensions).await;
+        let mut outcome = next.run(request, extensions).await;
+        if let (Ok(answer), Some(token)) = (&mut outcome, &credentials.session_token) {
+            Echo::note(answer, &[token]);
+        }
         match &self.credentials {
             Some(rotating) => rotating.answered(&credentials, outcome),
             None => outcome,

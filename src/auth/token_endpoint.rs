@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{
-    Client, Method, Request, Response, Url,
+    Method, Request, Response, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::{
-    AuthError, jwt,
+    AuthError, Transport, jwt,
     token::{Granted, TokenSource},
 };
 use crate::{
@@ -41,7 +41,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     config: OAuth2Config,
-    client: Client,
+    transport: Box<dyn Transport>,
     world: World,
     /// Scheme, host and port.
     label: String,
@@ -59,15 +59,16 @@ struct TokenAnswer {
 
 impl TokenEndpoint {
     /// # Errors
-    /// A secret went missing since the configuration was checked, or there is no client.
+    /// A secret went missing since the configuration was checked, or there is no transport.
     pub(super) fn new(
         config: &OAuth2Config,
         world: &World,
-        client: impl FnOnce(&Url) -> Result<Client, String>,
+        transport: impl FnOnce(&Url) -> Result<Box<dyn Transport>, String>,
     ) -> Result<Self, String> {
         let url = endpoint_url(&config.token_url.resolve()?).map_err(|why| format!("token_url {why}"))?;
         let label = url.origin().ascii_serialization();
-        let endpoint = Self { config: config.clone(), client: client(&url)?, world: world.clone(), label };
+        let endpoint =
+            Self { config: config.clone(), transport: transport(&url)?, world: world.clone(), label };
         // Whatever cannot be put together now would hold every message.
         endpoint.request()?;
         Ok(endpoint)
@@ -121,7 +122,7 @@ impl TokenEndpoint {
     /// The body of an answer, unless it is too long.
     async fn read(&self, mut answer: Response) -> Result<Vec<u8>, AuthError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why))? {
+        while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why.into()))? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
                 return Err(self.no_token(format!("its answer is longer than {LONGEST_ANSWER} bytes")));
             }
@@ -130,7 +131,7 @@ impl TokenEndpoint {
         Ok(body)
     }
 
-    fn unreachable(&self, why: reqwest::Error) -> AuthError {
+    fn unreachable(&self, why: reqwest_middleware::Error) -> AuthError {
         AuthError::Unreachable { endpoint: self.label.clone(), why: Arc::new(why) }
     }
 
@@ -181,7 +182,7 @@ impl TokenEndpoint {
 impl TokenSource for TokenEndpoint {
     async fn ask(&self) -> Result<Granted, AuthError> {
         let request = self.request().map_err(|why| AuthError::Secret(format!("auth: {why}")))?;
-        let answer = self.client.execute(request).await.map_err(|why| self.unreachable(why))?;
+        let answer = self.transport.send(request).await.map_err(|why| self.unreachable(why))?;
         let status = answer.status();
         let body = self.read(answer).await?;
         let answer = serde_json::from_slice::<TokenAnswer>(&body).ok();

@@ -12,6 +12,7 @@ use super::{
     patience::Patience,
     retry_after::retry_after,
 };
+use crate::auth::Echo;
 
 /// How much of an answer is read beyond what is kept, so that its connection can be used again.
 /// Past that, a new connection is cheaper than the rest of the answer.
@@ -84,11 +85,14 @@ pub(super) async fn attempt(
     let class = classifier.classify(&outcome, reused, how.renewed);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
-        Ok(response) => {
+        Ok(mut response) => {
             let status = response.status();
+            let echo = response.extensions_mut().remove::<Echo>();
             let retry_after = retry_after(response.headers(), client.now());
             let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
-            Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
+            let excerpt = read(response, keep, cut_off).await;
+            let excerpt = echo.unwrap_or_default().mask(excerpt);
+            Ok(Answer { status, excerpt, retry_after })
         }
     };
     Some(Attempt { class, ended })

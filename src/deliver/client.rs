@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use async_trait::async_trait;
 use reqwest::{
     Request, Response, Url,
     redirect::{Action, Attempt, Policy},
@@ -14,7 +15,10 @@ use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
 
 use super::{connect::Connections, fault::chain, resolve::Resolver};
-use crate::config::{ClientConfig, is_loopback};
+use crate::{
+    auth::Transport,
+    config::{ClientConfig, is_loopback},
+};
 
 /// As many hops as browsers and reqwest itself follow at most.
 const MAX_REDIRECTS: usize = 10;
@@ -50,6 +54,15 @@ impl Client {
         Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
     }
 
+    /// A client for a token endpoint. What it gets are credentials, which follow no redirect.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub(super) fn of_token_endpoint(config: &ClientConfig, url: &Url) -> Result<Box<dyn Transport>, String> {
+        let config = ClientConfig { follow_redirects: false, ..config.clone() };
+        Ok(Box::new(Self::new(&config, url, None)?))
+    }
+
     /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
     /// one that was there before: nobody tells, so that it is only sure of one that no other request
     /// can have made or given back meanwhile.
@@ -65,11 +78,12 @@ impl Client {
     }
 }
 
-/// A client without middleware for a token endpoint. It is asked so seldom that a kept connection would be closed by then, and
-/// gets credentials, which follow no redirect.
-pub(super) fn token_client(config: &ClientConfig, url: &Url) -> Result<reqwest::Client, String> {
-    let config = ClientConfig { follow_redirects: false, ..config.clone() };
-    client(&config, url, 0, Connections::of_single_requests())
+#[async_trait]
+impl Transport for Client {
+    /// A token is asked for so seldom that a connection that was kept would be closed by then.
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        self.execute(request, true).await.0
+    }
 }
 
 fn client(

@@ -92,7 +92,7 @@ impl FaultKind {
     fn of_auth(error: &AuthError) -> Self {
         match error {
             // A request for a token can fall short of what this machine has as any other.
-            AuthError::Unreachable { why, .. } if Self::of_client(why) == Self::Shortage => Self::Shortage,
+            AuthError::Unreachable { why, .. } if Self::of(why) == Self::Shortage => Self::Shortage,
             AuthError::Unreachable { .. } | AuthError::NoToken { .. } => Self::Token,
             AuthError::Refused { .. } | AuthError::Secret(_) => Self::Credentials,
         }

@@ -8,7 +8,7 @@ use std::{
 use reqwest::{Request, Response, Url};
 use reqwest_middleware::Error;
 
-use super::client::{Client, token_client};
+use super::client::Client;
 use crate::{
     auth,
     config::{AuthConfig, ClientConfig},
@@ -39,7 +39,7 @@ impl Network {
         auth: Option<&AuthConfig>,
         world: &World,
     ) -> Result<Self, String> {
-        let token_client = |url: &Url| token_client(config, url);
+        let token_client = |url: &Url| Client::of_token_endpoint(config, url);
         let auth = auth.map(|auth| auth::middleware(auth, world, token_client)).transpose()?;
         let kind = match world.simulation() {
             None => Kind::Real(Box::new(Client::new(config, url, auth.as_ref())?)),

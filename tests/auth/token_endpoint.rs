@@ -26,7 +26,16 @@ pub(crate) struct World {
 
 /// An answer with the token of this number.
 pub(crate) fn token(number: usize, expires_in: impl Into<Value>) -> Answer {
-    let body = json!({ "access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": expires_in.into() });
+    answer(&format!("token-{number}"), expires_in.into())
+}
+
+/// An answer with this token.
+pub(crate) fn token_of(text: &str) -> Answer {
+    answer(text, 3600.into())
+}
+
+fn answer(token: &str, expires_in: Value) -> Answer {
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": expires_in });
     Answer::status(200).header("content-type", "application/json").body(body.to_string())
 }
 

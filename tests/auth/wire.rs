@@ -8,8 +8,9 @@ use super::{
     support::{
         config::config,
         endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
+        plugin::{Batch, Sink, failures, logged},
     },
+    token_endpoint,
 };
 
 fn basic(credentials: &str) -> String {
@@ -83,4 +84,33 @@ fn an_environment_override_gives_a_secret() {
     assert_eq!(sink.consume(&Batch::numbered(1)), 0);
     endpoint.wait_for_requests(1, SOON);
     assert_eq!(endpoint.requests()[0].header("authorization"), Some(basic("u:123456").as_str()));
+}
+
+#[test]
+fn an_endpoint_that_repeats_what_it_was_sent_brings_no_credential_into_the_log() {
+    let tokens = Endpoint::start(|_| token_endpoint::token_of("CANARY-echo/1"));
+    let types = [
+        json!({ "type": "basic", "username": "u", "password": "CANARY-echo+1" }),
+        json!({ "type": "bearer", "token": "CANARY-echo/1" }),
+        json!({ "type": "api_key", "name": "X-Key", "value": "CANARY-echo \"1\"" }),
+        json!({ "type": "api_key", "name": "key", "in": "query", "value": "CANARY-echo &1" }),
+        token_endpoint::auth(&tokens),
+        json!({
+            "type": "aws_sigv4", "region": "r", "service": "s", "access_key_id": "A", "secret_access_key": "s",
+            "session_token": "CANARY-echo/1",
+        }),
+    ];
+    for auth in types {
+        let endpoint = Endpoint::start(|request| {
+            let body = json!({ "path": request.path, "headers": request.headers });
+            Answer::status(403).body(body.to_string())
+        });
+        let kind = auth["type"].as_str().unwrap().to_owned();
+        let stream = format!("echo-{kind}-{}", endpoint.port());
+        let sink = Sink::open(&authenticated(&endpoint.url(), auth, json!({ "verbose_logging": true })));
+        assert_eq!(sink.consume(&Batch::numbered(1).from_stream(&stream)), 1);
+        assert!(failures(&stream).reasons[&0].contains("***"), "{kind}: {:?}", failures(&stream));
+    }
+    assert_eq!(logged("CANARY-echo"), Vec::<String>::new());
+    assert_eq!(logged(&BASE64_STANDARD.encode("u:CANARY-echo+1")), Vec::<String>::new());
 }
