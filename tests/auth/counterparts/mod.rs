@@ -1,11 +1,12 @@
-//! Receivers that others wrote, in Python. Where one is not installed, its test says so and checks nothing; `PYTHON` names
-//! the interpreter.
+//! Receivers and a token endpoint that others wrote, in Python and for Node. Where one is not installed, its test says so and
+//! checks nothing. `PYTHON` names the interpreter, `NODE_PATH` the folder of Node's packages.
 
 use std::{
     env,
     ffi::OsString,
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Lines, Write},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -24,16 +25,57 @@ use super::{
 const NOT_INSTALLED: i32 = 77;
 
 fn script(name: &str, arguments: &[&str]) -> Option<Child> {
-    let python = env::var_os("PYTHON").unwrap_or_else(|| OsString::from("python3"));
+    let interpreter = match name.rsplit_once('.') {
+        Some((_, "py")) => env::var_os("PYTHON").unwrap_or_else(|| OsString::from("python3")),
+        _ => OsString::from("node"),
+    };
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/auth/counterparts/").to_owned() + name;
-    let started =
-        Command::new(python).arg(file).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    match started {
+    let mut command = Command::new(&interpreter);
+    match command.arg(file).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
         Ok(child) => Some(child),
         Err(why) => {
-            println!("skipped: there is no Python to run {name} with: {why}");
+            println!("skipped: there is no {} to run {name} with: {why}", interpreter.display());
             None
         }
+    }
+}
+
+/// A server that a script runs until its stdin ends.
+struct Server {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// What it said when it listened.
+    started: Value,
+}
+
+impl Server {
+    /// `None` where it is not installed.
+    fn start(name: &str) -> Option<Self> {
+        let mut child = script(name, &[])?;
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        if let Ok(started) = serde_json::from_str(&first) {
+            return Some(Self { child, lines, started });
+        }
+        println!("skipped: {first}");
+        assert_eq!(child.wait().unwrap().code(), Some(NOT_INSTALLED));
+        None
+    }
+
+    /// Ends it, and returns what it says in the end.
+    fn end(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let said = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        said
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already, unless a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -132,14 +174,8 @@ fn the_sdk_of_aws_computes_the_same_signatures() {
 
 #[test]
 fn a_server_of_s3_takes_what_is_signed_and_refuses_what_is_forged() {
-    let Some(mut moto) = script("moto_s3.py", &[]) else { return };
-    let mut lines = BufReader::new(moto.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    let Ok(started) = serde_json::from_str::<Value>(&first) else {
-        println!("skipped: {first}");
-        assert_eq!(moto.wait().unwrap().code(), Some(NOT_INSTALLED));
-        return;
-    };
+    let Some(moto) = Server::start("moto_s3.py") else { return };
+    let started = &moto.started;
     let config = |object: &str, secret: &Value| {
         let auth = json!({
             "type": "aws_sigv4", "region": "us-east-1", "service": "s3",
@@ -154,8 +190,30 @@ fn a_server_of_s3_takes_what_is_signed_and_refuses_what_is_forged() {
     let stream = "forged-for-s3";
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream(stream)), 1);
     assert!(failures(stream).reasons[&0].contains("SignatureDoesNotMatch"));
-    drop(moto.stdin.take());
-    let objects: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-    assert_eq!(objects, json!({ "genuine": "{\"n\":0}\n{\"n\":1}\n" }));
-    assert!(moto.wait().unwrap().success());
+    assert_eq!(moto.end(), json!({ "genuine": "{\"n\":0}\n{\"n\":1}\n" }));
+}
+
+#[test]
+fn tokens_of_two_seconds_cost_one_request_each_and_no_message() {
+    let Some(oidc) = Server::start("oidc.cjs") else { return };
+    let url = |path| format!("http://127.0.0.1:{}{path}", oidc.started["port"]);
+    let auth = json!({
+        "type": "oauth2_client_credentials", "token_url": url("/token"), "scope": "ingest",
+        "client_id": oidc.started["client_id"], "client_secret": oidc.started["client_secret"],
+    });
+    let more = json!({ "concurrency": 8, "ordering": "none", "max_retries": 0 });
+    let sink = Sink::open(&authenticated(&url("/in"), auth, more));
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        assert_eq!(sink.consume(&Batch::numbered(50).from_offset(sent)), 0);
+        sent += 50;
+    }
+    // The server counts in whole seconds, so that some live little more than one, and are refused before they are replaced.
+    let lives = began.elapsed().as_secs() + 1;
+    let said = oidc.end();
+    let [given, refused, taken] = ["given", "refused", "taken"].map(|count| said[count].as_u64().unwrap());
+    assert!((3..=lives).contains(&given), "{said} in {:?}", began.elapsed());
+    assert_eq!(taken, sent, "{said}");
+    assert!(refused <= given * 8, "no request was refused twice: {said}");
 }
