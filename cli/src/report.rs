@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// It was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
+    /// A step to the endpoint or the server failed, and was told.
+    #[error("what the configuration names cannot be reached")]
+    Unreachable,
     /// Anything else.
     #[error("{0}")]
     Other(String),

@@ -1,6 +1,9 @@
 //! The `headers` table, together with the environment overrides of its entries.
 
-use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 
 use super::{
     reader::{Reader, as_text},
@@ -9,8 +12,22 @@ use super::{
 
 const TABLE: &str = "headers";
 
-/// Headers that frame the body: a wrong one would cut requests off or join them.
-const OWN: [HeaderName; 2] = [CONTENT_LENGTH, TRANSFER_ENCODING];
+/// Headers that belong to the connection or frame the body (RFC 9110 section 7.6.1, RFC 9112 section 6): a wrong one would cut
+/// requests off, join them, or lead them elsewhere.
+const OWN: [HeaderName; 12] = [
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    HOST,
+    CONNECTION,
+    UPGRADE,
+    TE,
+    TRAILER,
+    EXPECT,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
 
 pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     let table = keys.free_table(TABLE);
@@ -58,12 +75,18 @@ pub(super) fn read_name(
     header_name(&name).map_err(|why| keys.problem(key, why)).ok()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
         format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")
     })?;
     if OWN.contains(&header) {
-        return Err("is set by the sink for each body: remove it".to_owned());
+        let why = match header.as_str() {
+            "host" => "is that of url, and set by the sink: remove it",
+            "proxy-authorization" => "would go to the endpoint: write proxy.username and proxy.password",
+            "content-length" | "transfer-encoding" => "is set by the sink for each body: remove it",
+            _ => "belongs to the connection and is set by the sink, if at all: remove it",
+        };
+        return Err(format!("{header} {why}"));
     }
     Ok(header)
 }

@@ -6,7 +6,10 @@ pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
 pub mod plugin;
+#[cfg(unix)]
+pub mod proxy;
 pub mod random;
 pub mod spooled;
+pub mod tls;
 pub mod weather;
 pub mod worker;
