@@ -38,6 +38,7 @@ mod machine;
 
 mod executor;
 mod folder;
+mod private;
 mod telemetry;
 mod turns;
 pub mod world;

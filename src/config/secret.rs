@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
+use crate::private;
+
 /// A configured string, with its references to secrets still unresolved.
 ///
 /// `Debug` and `Display` show the text as configured, so the name of a secret and never its value.
@@ -76,7 +78,7 @@ impl Text {
                     }
                 })?),
                 Part::File(path) => {
-                    let content = std::fs::read_to_string(path).map_err(|why| {
+                    let content = private::read_foreign(path).map_err(|why| {
                         format!("${{file:{path}}}: the file cannot be read: {why}", path = path.display())
                     })?;
                     resolved.push_str(content.trim_end_matches(['\r', '\n']));
