@@ -35,6 +35,7 @@ pub mod dead_letter;
 
 mod lane;
 mod machine;
+mod mask;
 
 mod executor;
 mod folder;

@@ -150,7 +150,12 @@ impl Reader<'_> {
 
     fn out_of_range(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &str) -> Value {
         let place = Place::Line(self.line(value.span().start));
-        let message = format!("{text} is not a number that can be used: write a finite one of 64 bits");
+        // It may be a secret without its quotes.
+        let message = if path.starts_with("plugin_config.") {
+            "is not a number that can be used: write a finite one of 64 bits, or put it in quotes".to_owned()
+        } else {
+            format!("{text} is not a number that can be used: write a finite one of 64 bits")
+        };
         self.findings.push(Finding { place, path: path.to_owned(), message });
         Value::Null
     }

@@ -3,6 +3,7 @@
 use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 use super::{
+    problem::shown_name,
     reader::{Reader, as_text},
     secret::Text,
 };
@@ -24,7 +25,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
         });
         match read {
             Ok(header) => headers.push(header),
-            Err(why) => keys.problem(&format!("{TABLE}.{name}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}.{}", shown_name(name)), why),
         }
     }
     for (flat, value) in &table.overrides {
@@ -39,7 +40,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
                 Some((_, configured)) => *configured = text,
                 None => headers.push((name, text)),
             },
-            Err(why) => keys.problem(&format!("{TABLE}_{flat}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}_{}", shown_name(flat)), why),
         }
     }
     headers
@@ -60,12 +61,36 @@ pub(super) fn read_name(
 
 fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")
+        // It is not shown: who puts a whole header there shows its value with it.
+        "is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)"
+            .to_owned()
     })?;
     if OWN.contains(&header) {
         return Err("is set by the sink for each body: remove it".to_owned());
     }
     Ok(header)
+}
+
+/// Words in the names of headers whose values are credentials.
+const CREDENTIALS: [&str; 12] = [
+    "auth",
+    "bearer",
+    "cookie",
+    "credential",
+    "key",
+    "pass",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "jwt",
+];
+
+/// Whether a header or key of this name holds a credential, as far as names tell.
+pub(crate) fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIALS.iter().any(|word| name.contains(word))
 }
 
 /// Reads a header's value. Problems do not show it, since it may be a credential.

@@ -2,11 +2,17 @@
 
 use std::{error::Error as StdError, fmt, io};
 
+use iggy_connector_sdk::shown;
+
 use super::connect::Superseded;
 use crate::{
     machine,
+    mask::Masks,
     world::{NetworkFault, NetworkFaultKind},
 };
+
+/// The most bytes of a chain of causes.
+const LONGEST: usize = 1000;
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,11 @@ pub(super) enum FaultKind {
 impl Fault {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
         Self { kind: FaultKind::of(error), cause: chain(error) }
+    }
+
+    /// The same without secrets in its words.
+    pub(super) fn masked(self, masks: &Masks) -> Self {
+        Self { cause: masks.apply(&self.cause).into_owned(), ..self }
     }
 }
 
@@ -146,7 +157,8 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
             line.push_str(&words);
         }
     }
-    line
+    // A certificate names itself as it likes, and a server gives its own reasons.
+    shown(&line, LONGEST).to_string()
 }
 
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {

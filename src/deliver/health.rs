@@ -38,6 +38,7 @@ impl Delivery {
             let Some(Attempt { class, ended }) = attempt else {
                 return Err(format!("{}: closed meanwhile", self.label));
             };
+            let ended = self.template.masked(ended);
             asked_times += 1;
             let (why, retry_after) = match &ended {
                 Ok(answer) if class == Class::Success => return Ok(answer.status),

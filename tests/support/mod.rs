@@ -5,6 +5,7 @@ pub mod config;
 pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
+pub mod places;
 pub mod plugin;
 pub mod random;
 pub mod spooled;
