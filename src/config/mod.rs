@@ -8,6 +8,7 @@ mod delivery;
 mod flat;
 pub(crate) mod headers;
 mod key;
+mod overrides;
 mod problem;
 mod reader;
 mod secret;
@@ -56,7 +57,9 @@ impl Config {
                 serde_json::Map::new()
             }
         };
-        let (config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
+        let of_numbers = overrides::warnings(&table);
+        let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
+        config.warnings.extend(of_numbers);
         Problems::or_none(problems.into_inner(), config)
     }
 

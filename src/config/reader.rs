@@ -146,8 +146,11 @@ impl<'p> Reader<'p> {
         T: TryFrom<u64> + PartialOrd + Display + Copy,
     {
         self.read(key, |value| {
+            // Digits that a number would change, such as 007, come from the environment as text.
+            let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             value
                 .as_u64()
+                .or_else(|| digits?.parse().ok())
                 .and_then(|number| T::try_from(number).ok())
                 .filter(|number| allowed.contains(number))
                 .ok_or_else(|| {
@@ -226,10 +229,15 @@ impl<'p> Reader<'p> {
     pub(super) fn optional_rate(&mut self, key: &'static str) -> Option<f64> {
         self.read(key, |value| {
             let size = units::size(value).ok().and_then(|size| u32::try_from(size).ok()).map(f64::from);
-            value.as_f64().or(size).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| {
-                let value = shown_value(value);
-                format!("{value} is not a rate: write a number above zero, or leave the key out for no limit")
-            })
+            let text = || value.as_str()?.trim().parse().ok();
+            value.as_f64().or(size).or_else(text).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(
+                || {
+                    let value = shown_value(value);
+                    format!(
+                        "{value} is not a rate: write a number above zero, or leave the key out for no limit"
+                    )
+                },
+            )
         })
     }
 
