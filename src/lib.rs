@@ -38,9 +38,11 @@ pub mod dead_letter;
 
 mod lane;
 mod machine;
+mod mask;
 
 mod executor;
 mod folder;
+mod private;
 mod telemetry;
 mod turns;
 pub mod world;

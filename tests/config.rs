@@ -191,7 +191,7 @@ fn only_http_and_https_urls_are_allowed() {
     assert_problem("url", json!("file:///etc/passwd"), &["\"file\""]);
     assert_problem("url", json!(""), &["empty"]);
     assert_problem("url", json!("   "), &["empty"]);
-    assert_problem("url", json!("not a url"), &["\"not a url\"", "is not a URL"]);
+    assert_problem("url", json!("not a url"), &["is not a URL"]);
     assert_problem("url", json!("/only/a/path"), &["is not a URL"]);
     assert_problem("url", json!(["http://localhost"]), &["a list", "quotes"]);
 }
@@ -200,6 +200,32 @@ fn only_http_and_https_urls_are_allowed() {
 fn a_password_in_a_wrong_url_is_not_repeated() {
     let found = problems(&with("url", json!("ftp://me:hunter2@example.com/")));
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn a_url_that_only_a_browser_would_take_for_one_is_refused() {
+    for url in ["http:me:hunter2@h", "http:/me:hunter2@h", "http:\\\\me:hunter2@h", "http:///me:hunter2@h"] {
+        for key in [json!({ "url": url }), json!({ "url": "http://h", "dead_letter": { "url": url } })] {
+            let found = problems(&key);
+            assert!(found[0].1.contains("has no \"//\" and a host"), "{url}: {found:?}");
+            assert!(!format!("{found:?}").contains("hunter2"), "{url}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn digits_that_a_number_would_change_are_numbers_and_secrets_that_came_as_numbers_are_warned_about() {
+    assert_eq!(accepted(&with("max_retries", json!("007"))).retry.max_retries, 7);
+    let rate = accepted(&json!({ "url": "http://h", "rate_limit_requests_per_second": "1.50" }));
+    assert_eq!(rate.rate_limit.requests_per_second, Some(1.5));
+    let warned = |key: &str, value: Value| {
+        let warnings = accepted(&with(key, value)).warnings;
+        warnings.iter().any(|warning| warning.contains(key) && warning.contains("came as a number"))
+    };
+    assert!(warned("headers_authorization", json!(123_456)));
+    assert!(warned("headers_x_api_key", json!(123_456)));
+    assert!(!warned("headers_authorization", json!("0123456")));
+    assert!(!warned("headers_x_id", json!(42)));
 }
 
 #[test]
@@ -264,7 +290,7 @@ fn wrong_names_and_values_of_headers_are_told_with_their_place() {
     let places: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(
         places,
-        ["plugin_config.headers.bad name", "plugin_config.headers.X-Bad", "plugin_config.headers.X-List"]
+        ["plugin_config.headers.bad…", "plugin_config.headers.X-Bad", "plugin_config.headers.X-List"]
     );
     assert!(found[0].1.contains("RFC 9110"), "{found:?}");
     assert!(found[1].1.contains("control character"), "{found:?}");

@@ -115,7 +115,7 @@ fn refused_streams_cost_no_retry_and_no_wait() {
         Sink::open(&server.config(json!({ "max_retries": 0, "retry_delay": "5m", "max_retry_delay": "5m" })));
     assert_eq!(sink.consume(&Batch::numbered(20).from_stream("refused")), 0, "{:?}", failures("refused"));
     assert_eq!(server.streams.load(SeqCst), 30);
-    assert_eq!(logged(&format!("{}/in keeps failing", server.address)), [""; 0]);
+    assert_eq!(logged(&format!("{} keeps failing", server.address)), [""; 0]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             "problems": list(problems),
             "warnings": list(warnings),
         });
-        report::say(&result.to_string())?;
+        report::say_json(&result.to_string())?;
         return Ok(valid);
     }
     match loaded {

@@ -2,12 +2,13 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use iggy_connector_sdk::shown;
 use serde_json::Value;
 
 use super::{
     BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, KeyTemplate,
-    Ordering, RateLimitConfig, SpoolConfig, WhenFull, auth, headers, reader::Reader, units::LONGEST,
-    url::checked_url,
+    Ordering, RateLimitConfig, SpoolConfig, WhenFull, auth, headers, problem::shown_value, reader::Reader,
+    units::LONGEST, url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;
@@ -25,7 +26,10 @@ pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
             Concurrency::Fixed(number.filter(|number| number.get() <= 1_000_000).unwrap_or_else(|| {
                 keys.problem(
                     "concurrency",
-                    format!("{value} is neither a whole number from 1 to 1000000 nor \"adaptive\""),
+                    format!(
+                        "{} is neither a whole number from 1 to 1000000 nor \"adaptive\"",
+                        shown_value(&value)
+                    ),
                 );
                 one
             }))
@@ -128,16 +132,18 @@ pub(super) fn read_spool(keys: &mut Reader<'_>) -> Option<SpoolConfig> {
     let when_full = table.choice("when_full", WhenFull::Block);
     let sync = match table.optional_string("sync").as_deref() {
         None | Some("batch") => None,
-        Some(text) => match humantime::parse_duration(text) {
-            Ok(interval) if !interval.is_zero() && interval <= LONGEST => Some(interval),
-            _ => {
-                table.problem(
+        Some(text) => {
+            match humantime::parse_duration(text) {
+                Ok(interval) if !interval.is_zero() && interval <= LONGEST => Some(interval),
+                _ => {
+                    table.problem(
                     "sync",
-                    format!("\"{text}\" is neither \"batch\" nor a duration such as \"100ms\", of at most 10 years"),
+                    format!("\"{}\" is neither \"batch\" nor a duration such as \"100ms\", of at most 10 years", shown(text, 60)),
                 );
-                None
+                    None
+                }
             }
-        },
+        }
     };
     table.finish(&[]);
     Some(SpoolConfig { path: path?, max_bytes, when_full, sync })

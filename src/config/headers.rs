@@ -6,6 +6,7 @@ use reqwest::header::{
 };
 
 use super::{
+    problem::shown_name,
     reader::{Reader, as_text},
     secret::Text,
 };
@@ -41,7 +42,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
         });
         match read {
             Ok(header) => headers.push(header),
-            Err(why) => keys.problem(&format!("{TABLE}.{name}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}.{}", shown_name(name)), why),
         }
     }
     for (flat, value) in &table.overrides {
@@ -56,7 +57,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
                 Some((_, configured)) => *configured = text,
                 None => headers.push((name, text)),
             },
-            Err(why) => keys.problem(&format!("{TABLE}_{flat}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}_{}", shown_name(flat)), why),
         }
     }
     headers
@@ -77,7 +78,9 @@ pub(super) fn read_name(
 
 pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")
+        // It is not shown: who puts a whole header there shows its value with it.
+        "is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)"
+            .to_owned()
     })?;
     if OWN.contains(&header) {
         let why = match header.as_str() {
@@ -89,6 +92,29 @@ pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
         return Err(format!("{header} {why}"));
     }
     Ok(header)
+}
+
+/// Words in the names of headers and parameters whose values are credentials.
+const CREDENTIALS: [&str; 12] = [
+    "auth",
+    "bearer",
+    "cookie",
+    "credential",
+    "key",
+    "pass",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "jwt",
+];
+
+/// Whether a header, parameter or key of this name holds a credential, as far as names tell.
+pub(crate) fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    // An idempotency key is none.
+    CREDENTIALS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
 }
 
 /// Reads a header's value. Problems do not show it, since it may be a credential.

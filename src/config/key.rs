@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use iggy_connector_sdk::BorrowedMessage;
+use iggy_connector_sdk::{BorrowedMessage, shown};
 use serde_json::Value;
 
 use crate::batch::Batch;
@@ -34,7 +34,7 @@ impl KeyTemplate {
             let end = rest
                 .find('}')
                 .filter(|end| *end > start)
-                .ok_or_else(|| format!("\"{template}\" has a \"{{\" without its \"}}\""))?;
+                .ok_or_else(|| format!("\"{}\" has a \"{{\" without its \"}}\"", shown(template, 60)))?;
             if start > 0 {
                 parts.push(Part::Literal(rest[..start].to_owned()));
             }
@@ -47,7 +47,8 @@ impl KeyTemplate {
                 Some(("payload", pointer)) if pointer.is_empty() || pointer.starts_with('/') => Part::Payload(pointer.to_owned()),
                 _ => {
                     return Err(format!(
-                        "{{{name}}} is no placeholder: write {{stream}}, {{topic}}, {{partition}}, {{header:name}} or {{payload:/json/pointer}}"
+                        "{{{}}} is no placeholder: write {{stream}}, {{topic}}, {{partition}}, {{header:name}} or {{payload:/json/pointer}}",
+                        shown(name, 60)
                     ));
                 }
             });
@@ -55,7 +56,8 @@ impl KeyTemplate {
         }
         if parts.is_empty() {
             return Err(format!(
-                "\"{template}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}"
+                "\"{}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}",
+                shown(template, 60)
             ));
         }
         if !rest.is_empty() {

@@ -9,6 +9,7 @@ mod delivery;
 mod flat;
 pub(crate) mod headers;
 mod key;
+mod overrides;
 mod problem;
 mod reader;
 mod secret;
@@ -31,7 +32,8 @@ pub use checked::{
     ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
 pub use key::KeyTemplate;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, shown_value};
+pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
@@ -56,19 +58,32 @@ impl Config {
             Value::Object(table) => table.clone(),
             Value::Null => serde_json::Map::new(),
             other => {
-                let message = format!("{other} is not a table: write [{TABLE}] with one line a key");
+                let message = format!(
+                    "is {}, and not a table: write [{TABLE}] with one line a key",
+                    problem::kind(other)
+                );
                 problems.borrow_mut().push(Problem { path: TABLE.to_owned(), message });
                 serde_json::Map::new()
             }
         };
-        let (config, _) = Self::read(Reader::new(TABLE, table, &problems));
+        let of_numbers = overrides::warnings(&table);
+        let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
+        config.warnings.extend(of_numbers);
         Problems::or_none(problems.into_inner(), config)
     }
 
     /// The names of all keys and tables of `[plugin_config]`.
     pub fn keys() -> Vec<&'static str> {
         let problems = RefCell::default();
-        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems)).1
+        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems, &RefCell::default())).1
+    }
+
+    /// The keys that reading this configuration asks for. Those of a table are asked for where it is given, and some only
+    /// beside another key with one of its choices.
+    pub fn declared(json: &serde_json::Map<String, Value>) -> Vec<Declared> {
+        let (problems, declared) = (RefCell::default(), RefCell::default());
+        Self::read(Reader::new(TABLE, json.clone(), &problems, &declared));
+        declared.into_inner()
     }
 
     /// The configuration, and the keys that there are.

@@ -2,17 +2,21 @@
 
 use std::{error::Error as StdError, fmt, io};
 
+use iggy_connector_sdk::shown;
 use reqwest::StatusCode;
 
 use super::{connect::Superseded, header_timeout::HeaderTimeout, trust};
 use crate::{
     auth::AuthError,
     machine,
+    mask::Masks,
     world::{NetworkFault, NetworkFaultKind},
 };
 
 const PROXY_REMEDY: &str =
     "the proxy wants a user and password: proxy.username and proxy.password must be those that it knows";
+/// The most bytes of a chain of causes.
+const LONGEST: usize = 1000;
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +105,11 @@ impl Fault {
     /// What somebody is to do about it, where nothing mends it by itself.
     pub(super) fn remedy(&self) -> Option<&'static str> {
         self.remedy
+    }
+
+    /// The same without secrets in its words.
+    pub(super) fn masked(self, masks: &Masks) -> Self {
+        Self { cause: masks.apply(&self.cause).into_owned(), ..self }
     }
 }
 
@@ -237,7 +246,8 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
             line.push_str(&words);
         }
     }
-    line
+    // A certificate names itself as it likes, and a server gives its own reasons.
+    shown(&line, LONGEST).to_string()
 }
 
 /// An error and what caused it. What an [`io::Error`] carries is none of its causes to the standard library, but is here.

@@ -37,6 +37,7 @@ impl Delivery {
             let Some(Attempt { class, ended }) = attempt else {
                 return Err(format!("{}: closed meanwhile", self.label));
             };
+            let ended = self.template.masked(ended);
             asked_times += 1;
             self.watch_trust(&ended);
             let (why, retry_after) = match &ended {

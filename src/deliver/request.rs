@@ -13,6 +13,7 @@ use reqwest::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
         AuthConfig, Config, EndpointConfig, FileStamp,
@@ -22,6 +23,7 @@ use crate::{
         shown_url, take_userinfo,
     },
     encode::Body,
+    mask::Masks,
 };
 
 /// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
@@ -35,6 +37,8 @@ pub(super) struct RequestTemplate {
     current: RwLock<Arc<Rendered>>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
+    /// The secrets of now and those of before, which the endpoint may still speak of.
+    masks: Masks,
 }
 
 struct Rendered {
@@ -57,7 +61,9 @@ impl RequestTemplate {
         let content_type = config.body.mode.content_type();
         let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
         let current = RwLock::new(Arc::new(rendered));
-        Ok(Self { endpoint: config.endpoint.clone(), content_type, current, looked: Mutex::default() })
+        let masks = Masks::default();
+        masks.learn_endpoint(&config.endpoint);
+        Ok(Self { endpoint: config.endpoint.clone(), content_type, current, looked: Mutex::default(), masks })
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
@@ -78,6 +84,7 @@ impl RequestTemplate {
         match render(&self.endpoint, self.content_type, stamps.clone()) {
             Ok(rendered) => {
                 info!("a secret's file changed: its new content is used from now on");
+                self.masks.learn_endpoint(&self.endpoint);
                 self.replace(rendered);
             }
             Err(why) => {
@@ -145,6 +152,14 @@ impl RequestTemplate {
         self.current().url.clone()
     }
 
+    /// Takes the secrets out of what the endpoint or the network says.
+    pub(super) fn masked(&self, ended: Result<Answer, Fault>) -> Result<Answer, Fault> {
+        match ended {
+            Ok(answer) => Ok(Answer { excerpt: self.masks.apply(&answer.excerpt).into_owned(), ..answer }),
+            Err(fault) => Err(fault.masked(&self.masks)),
+        }
+    }
+
     /// The endpoint as it may be shown.
     pub(super) fn label(&self) -> String {
         shown_url(&self.endpoint.url)
@@ -161,7 +176,9 @@ impl RequestTemplate {
 
 fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
     let headers = endpoint.headers.iter().flat_map(|(_, text)| text.file_stamps());
-    endpoint.url.file_stamps().chain(headers).collect()
+    let auth =
+        endpoint.auth.iter().flat_map(AuthConfig::secrets).flat_map(|secret| secret.text().file_stamps());
+    endpoint.url.file_stamps().chain(headers).chain(auth).collect()
 }
 
 fn render(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use iggy_connector_sdk::shown;
 use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     encode::Body,
-    settle::{Failure, Reason, excerpt},
+    settle::{Failure, Reason},
 };
 
 /// How much of an answer a line of the log shows, in bytes.
@@ -189,11 +190,12 @@ impl Delivery {
         retry.attempts += 1;
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Attempt { class, ended } = attempt.await?;
+        let ended = self.template.masked(ended);
         // A connection that is new and closed all the same was not closed for its age.
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
-            debug!("{}: {}", self.label, shown(&ended));
+            debug!("{}: {}", self.label, in_words(&ended));
         }
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let asked = asked
@@ -317,7 +319,7 @@ fn took_credentials(ended: &Result<Answer, Fault>) -> bool {
 }
 
 /// How an attempt ended, for the log.
-fn shown(ended: &Result<Answer, Fault>) -> String {
+fn in_words(ended: &Result<Answer, Fault>) -> String {
     match ended {
         Ok(answer) => answered(answer.status, &answer.excerpt),
         Err(fault) => format!("no answer, {fault}"),
@@ -327,5 +329,5 @@ fn shown(ended: &Result<Answer, Fault>) -> String {
 /// An answer, for the log.
 pub(super) fn answered(status: StatusCode, body: &str) -> String {
     let separator = if body.is_empty() { "" } else { ": " };
-    format!("answered {status}{separator}{}", excerpt(body, SHOWN))
+    format!("answered {status}{separator}{}", shown(body, SHOWN))
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
+pub mod places;
 pub mod plugin;
 #[cfg(unix)]
 pub mod proxy;

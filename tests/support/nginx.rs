@@ -88,8 +88,13 @@ impl Nginx {
     }
 
     pub fn url(&self) -> String {
+        format!("{}/in", self.origin())
+    }
+
+    /// Scheme, host and port: what logs show of the URL.
+    pub fn origin(&self) -> String {
         let scheme = if self.protocol == Protocol::Http1 { "http" } else { "https" };
-        format!("{scheme}://127.0.0.1:{}/in", self.port.number)
+        format!("{scheme}://127.0.0.1:{}", self.port.number)
     }
 
     /// Lets new workers take over, as an operator does: the old ones close their connections.

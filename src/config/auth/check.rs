@@ -7,14 +7,10 @@ use reqwest::{
 
 use super::{ApiKeyPlace, AuthConfig, SignedPart, WEBHOOK_ID, is_readable_on_the_way};
 use crate::config::{
-    Text,
+    Text, headers,
     reader::Reader,
     url::{endpoint_url, has_userinfo},
 };
-
-/// Words in the names of headers and parameters whose values are credentials.
-const CREDENTIALS: [&str; 8] =
-    ["auth", "token", "secret", "key", "password", "passwd", "signature", "credential"];
 
 /// Where requests go, with the keys that say so.
 #[derive(Clone, Copy)]
@@ -115,7 +111,7 @@ fn warnings(destination: &Destination<'_>, url: &Url) -> Vec<String> {
     if is_readable_on_the_way(url) {
         let headers = destination.headers.iter().filter(|(name, value)| is_credential(name, value));
         let mut places: Vec<String> = headers.map(|(name, _)| format!("{table}headers.{name}")).collect();
-        if has_userinfo(url) || url.query_pairs().any(|(name, _)| is_credential_name(&name)) {
+        if has_userinfo(url) || url.query_pairs().any(|(name, _)| headers::is_credential(&name)) {
             places.push(format!("{table}url"));
         }
         if !places.is_empty() {
@@ -131,12 +127,7 @@ fn warnings(destination: &Destination<'_>, url: &Url) -> Vec<String> {
 fn is_credential(name: &HeaderName, value: &Text) -> bool {
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
         || value.is_secret()
-        || is_credential_name(name.as_str())
-}
-
-fn is_credential_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    CREDENTIALS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
+        || headers::is_credential(name.as_str())
 }
 
 fn resolved(url: &Text) -> Option<Url> {

@@ -150,6 +150,12 @@ pub struct AwsKeys {
     pub session_token: Option<Secret>,
 }
 
+impl AwsKeys {
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        [&self.access_key_id, &self.secret_access_key].into_iter().chain(&self.session_token)
+    }
+}
+
 /// What an HMAC is computed with and how it is sent.
 #[derive(Debug, Clone)]
 pub struct HmacConfig {
@@ -220,6 +226,25 @@ impl AuthConfig {
             Self::AwsSigV4(_) => vec![AUTHORIZATION, AMZ_DATE, AMZ_CONTENT_SHA256, AMZ_SECURITY_TOKEN],
             Self::WebhookSignature { .. } => vec![WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE],
             Self::Hmac(hmac) => vec![hmac.header.clone()],
+        }
+    }
+
+    /// All that is configured as a credential, or part of one.
+    pub(crate) fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Basic { username, password } => vec![username, password],
+            Self::Bearer { token: secret } | Self::ApiKey { value: secret, .. } => vec![secret],
+            Self::OAuth2ClientCredentials(oauth2) => {
+                let of_client = match &oauth2.client_auth {
+                    ClientAuth::Basic(secret) | ClientAuth::Post(secret) => Some(secret),
+                    ClientAuth::PrivateKeyJwt { .. } => None,
+                };
+                let extra = oauth2.extra.iter().map(|(_, value)| value);
+                [&oauth2.client_id].into_iter().chain(of_client).chain(extra).collect()
+            }
+            Self::AwsSigV4(aws) => aws.keys.iter().flat_map(AwsKeys::secrets).collect(),
+            Self::WebhookSignature { secrets } => secrets.iter().collect(),
+            Self::Hmac(hmac) => vec![&hmac.secret],
         }
     }
 
