@@ -65,6 +65,11 @@ pub(crate) struct Lines(HashMap<String, usize>);
 impl Lines {
     /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
     pub(crate) fn of(&self, path: &str) -> Option<usize> {
+        if let Some(beginning) = path.strip_suffix('…') {
+            // What is no key is shown only in part.
+            let alike = self.0.iter().filter(|(path, _)| path.starts_with(beginning));
+            return alike.map(|(_, line)| *line).min();
+        }
         let mut path = path;
         loop {
             if let Some(line) = self.0.get(path) {

@@ -76,7 +76,7 @@ impl Text {
     /// # Errors
     /// The reference that cannot be read, by its name.
     pub fn resolve(&self) -> Result<String, String> {
-        self.parts.iter().map(|part| part.resolve()).collect()
+        self.parts.iter().map(Part::resolve).collect()
     }
 
     /// The text as configured, which may be a secret.

@@ -1,5 +1,5 @@
 //! Every place of a configuration, from its own declarations, and what can be put there by way of a secret.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
 use iggy_connector_http_sink::config::{Config, Declared};
 use serde_json::{Map, Value, json};
