@@ -36,8 +36,9 @@ fn the_connector_file_is_valid_as_it_stands() {
 fn every_documented_key_is_known() {
     let mut config = plugin_config(&everything_on());
     let keys = config.as_object_mut().unwrap();
-    // Shown as an example, and with no secret of this name here.
-    keys["headers"]["Authorization"] = "Bearer t".into();
+    // Shown as examples, of which [auth] sets the same header; and with no secrets of these names here.
+    assert!(keys["headers"].as_object_mut().unwrap().remove("Authorization").is_some());
+    keys["auth"]["token"] = "t".into();
     keys.insert("ordering".to_owned(), "key".into());
     // Files that are not here.
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -65,6 +66,7 @@ fn documented_defaults_are_the_true_ones() {
     // These have no default, or one that a shorter example stands for.
     for example in [
         "headers",
+        "auth",
         "rate_limit",
         "dead_letter",
         "spool",

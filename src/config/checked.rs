@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, time::Du
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{KeyTemplate, Text, TlsVersion, shown_url};
+use super::{AuthConfig, KeyTemplate, Text, TlsVersion, shown_url};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -59,22 +59,30 @@ pub struct EndpointConfig {
     pub idempotency_header: Option<HeaderName>,
     /// The header that tells how often a request was sent before.
     pub retry_count_header: Option<HeaderName>,
+    /// How requests prove who sends them, if they do.
+    pub auth: Option<AuthConfig>,
+    /// Whether they may do so where others can read it.
+    pub allow_insecure_credentials: bool,
 }
 
 impl fmt::Debug for EndpointConfig {
     /// Values of headers and parts of a URL may be credentials: they are shown only where they name a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers = self.headers.iter().map(|(name, value)| {
-            (name, if value.is_secret() { value.to_string() } else { "***".to_owned() })
-        });
         f.debug_struct("EndpointConfig")
             .field("url", &shown_url(&self.url))
             .field("method", &self.method)
-            .field("headers", &headers.collect::<Vec<_>>())
+            .field("headers", &shown_headers(&self.headers))
             .field("idempotency_header", &self.idempotency_header)
             .field("retry_count_header", &self.retry_count_header)
+            .field("auth", &self.auth)
+            .field("allow_insecure_credentials", &self.allow_insecure_credentials)
             .finish()
     }
+}
+
+fn shown_headers(headers: &[(HeaderName, Text)]) -> Vec<(&HeaderName, String)> {
+    let shown = |value: &Text| if value.is_secret() { value.to_string() } else { "***".to_owned() };
+    headers.iter().map(|(name, value)| (name, shown(value))).collect()
 }
 
 /// What bodies look like.
@@ -184,7 +192,29 @@ pub enum DeadLetterConfig {
         segment_bytes: u64,
     },
     /// To another endpoint, as NDJSON.
-    Url(Text),
+    Endpoint(Box<DeadLetterEndpoint>),
+}
+
+/// Another endpoint for messages that cannot be delivered.
+#[derive(Clone)]
+pub struct DeadLetterEndpoint {
+    /// An `http` or `https` URL.
+    pub url: Text,
+    /// Headers of each request.
+    pub headers: Vec<(HeaderName, Text)>,
+    /// How requests prove who sends them, if they do.
+    pub auth: Option<AuthConfig>,
+}
+
+impl fmt::Debug for DeadLetterEndpoint {
+    /// Without what may be credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetterEndpoint")
+            .field("url", &shown_url(&self.url))
+            .field("headers", &shown_headers(&self.headers))
+            .field("auth", &self.auth)
+            .finish()
+    }
 }
 
 /// Where batches are kept until they are delivered.

@@ -5,8 +5,9 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::{
-    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, KeyTemplate, Ordering, RateLimitConfig,
-    SpoolConfig, WhenFull, reader::Reader, units::LONGEST, url::checked_url,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, KeyTemplate,
+    Ordering, RateLimitConfig, SpoolConfig, WhenFull, auth, headers, reader::Reader, units::LONGEST,
+    url::checked_url,
 };
 
 const GIB: u64 = 1 << 30;
@@ -165,14 +166,23 @@ pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig
     if segment_bytes == 0 {
         table.problem("segment_bytes", "0 leaves no room for a letter: write a size such as \"64 MiB\"");
     }
+    let auth = auth::read(&mut table);
+    let headers = headers::read(&mut table);
     let letters = match (path, url) {
         (Some(path), None) => {
             if path.as_os_str().is_empty() {
                 table.problem("path", "is empty: write the folder for dead letters");
             }
+            for (key, given) in [("headers", !headers.is_empty()), ("auth", auth.is_some())] {
+                if given {
+                    table.problem(key, "has no effect on files: write url in place of path, or remove it");
+                }
+            }
             Some(DeadLetterConfig::Path { path, max_bytes, segment_bytes })
         }
-        (None, Some(url)) => Some(DeadLetterConfig::Url(url)),
+        (None, Some(url)) => {
+            Some(DeadLetterConfig::Endpoint(Box::new(DeadLetterEndpoint { url, headers, auth })))
+        }
         (Some(_), Some(_)) => {
             table.problem("url", "stands beside path: dead letters go to one place, so remove one of them");
             None

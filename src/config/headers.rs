@@ -75,7 +75,7 @@ pub(super) fn read_name(
     header_name(&name).map_err(|why| keys.problem(key, why)).ok()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
         format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")
     })?;

@@ -3,6 +3,7 @@
 //! Checking needs no network, so `iggy-http-sink check` and `open` share it. All problems are
 //! found in one pass. A wrong value never falls back to a default in silence.
 
+pub(crate) mod auth;
 mod checked;
 mod delivery;
 mod flat;
@@ -19,10 +20,15 @@ use std::{cell::RefCell, time::Duration};
 
 use serde_json::Value;
 
+use auth::Destination;
+pub use auth::{
+    ApiKeyPlace, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
+    OAuth2Config, Secret, SignedTemplate,
+};
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, ProxyConfig,
-    RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
+    DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering,
+    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
 pub use key::KeyTemplate;
 pub use problem::{Problem, Problems};
@@ -31,7 +37,7 @@ pub(crate) use secret::FileStamp;
 pub use secret::Text;
 pub(crate) use transport::TlsFiles;
 pub use transport::TlsVersion;
-pub(crate) use url::{endpoint_url, shown_url};
+pub(crate) use url::{endpoint_url, is_loopback, shown_url, take_userinfo};
 
 /// The table that the keys stand in, as the first part of every path.
 const TABLE: &str = "plugin_config";
@@ -97,7 +103,21 @@ impl Config {
                 "is dead_letter, and there is no [dead_letter] to put them in: add one",
             );
         }
+        let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
+        let auth = auth::read(&mut keys);
         let headers = headers::read(&mut keys);
+        let endpoint = EndpointConfig {
+            url,
+            method,
+            headers,
+            idempotency_header,
+            retry_count_header,
+            auth,
+            allow_insecure_credentials,
+        };
+        for destination in destinations(&endpoint, dead_letter.as_ref()) {
+            warnings.extend(auth::check(&keys, &destination));
+        }
         let known = keys.finish(IGNORED);
 
         warnings.extend(client.warnings());
@@ -120,7 +140,7 @@ impl Config {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
         let config = Self {
-            endpoint: EndpointConfig { url, method, headers, idempotency_header, retry_count_header },
+            endpoint,
             body,
             success_status_codes,
             retry,
@@ -129,9 +149,9 @@ impl Config {
             ordering,
             circuit_breaker,
             rate_limit,
-            dead_letter,
             spool,
             linger,
+            dead_letter,
             max_response_bytes,
             health_check,
             close_timeout,
@@ -140,4 +160,33 @@ impl Config {
         };
         (config, known)
     }
+}
+
+/// Where requests go: messages, and dead letters where they do not go to files.
+fn destinations<'c>(
+    endpoint: &'c EndpointConfig,
+    dead_letter: Option<&'c DeadLetterConfig>,
+) -> Vec<Destination<'c>> {
+    let messages = Destination {
+        table: "",
+        url: &endpoint.url,
+        headers: &endpoint.headers,
+        auth: endpoint.auth.as_ref(),
+        own_headers: [
+            ("idempotency_header", endpoint.idempotency_header.as_ref()),
+            ("retry_count_header", endpoint.retry_count_header.as_ref()),
+        ],
+        allow_insecure_credentials: endpoint.allow_insecure_credentials,
+    };
+    let letters = match dead_letter {
+        Some(DeadLetterConfig::Endpoint(letters)) => Some(Destination {
+            table: "dead_letter.",
+            url: &letters.url,
+            headers: &letters.headers,
+            auth: letters.auth.as_ref(),
+            ..messages
+        }),
+        _ => None,
+    };
+    [Some(messages), letters].into_iter().flatten().collect()
 }

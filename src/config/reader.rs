@@ -42,6 +42,21 @@ impl<'p> Reader<'p> {
         self.problems.borrow_mut().push(Problem { path: format!("{}.{key}", self.path), message });
     }
 
+    /// Whether something is wrong with `key`.
+    pub(super) fn has_problem(&self, key: &str) -> bool {
+        let path = format!("{}.{key}", self.path);
+        self.problems.borrow().iter().any(|problem| problem.path == path)
+    }
+
+    /// Takes a key that must not be there, for the reason given; without one, in silence.
+    pub(super) fn misplaced(&mut self, key: &'static str, message: Option<String>) {
+        if self.take_unresolved(key).is_some()
+            && let Some(message) = message
+        {
+            self.problem(key, message);
+        }
+    }
+
     /// Takes a key's value, with references to secrets resolved; `null` counts as not given.
     fn take(&mut self, key: &'static str) -> Option<Value> {
         match self.take_unresolved(key)? {
@@ -119,6 +134,11 @@ impl<'p> Reader<'p> {
 
     /// One of the names of `T`, spelled exactly.
     pub(super) fn choice<T: FromStr + VariantNames>(&mut self, key: &'static str, default: T) -> T {
+        self.optional_choice(key).unwrap_or(default)
+    }
+
+    /// One of the names of `T`, that may be missing.
+    pub(super) fn optional_choice<T: FromStr + VariantNames>(&mut self, key: &'static str) -> Option<T> {
         self.read(key, |value| {
             let name = value.as_str().unwrap_or_default();
             name.parse().map_err(|_| {
@@ -127,7 +147,6 @@ impl<'p> Reader<'p> {
                 format!("{value} is not known here: write one of \"{}\"{near}", T::VARIANTS.join("\", \""))
             })
         })
-        .unwrap_or(default)
     }
 
     /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
@@ -165,6 +184,43 @@ impl<'p> Reader<'p> {
     /// A string that may be missing.
     pub(super) fn optional_string(&mut self, key: &'static str) -> Option<String> {
         self.read(key, |value| as_text(value)?.resolve())
+    }
+
+    /// A string that must be given and is not empty.
+    pub(super) fn required_string(&mut self, key: &'static str, hint: &str) -> Option<String> {
+        let value = self.optional_string(key);
+        if value.as_ref().is_none_or(String::is_empty) && !self.has_problem(key) {
+            self.problem(key, format!("is required and not given: write {hint}"));
+        }
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
+    /// that holds JSON.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&Text) -> Result<(), String>,
+    ) -> Option<Vec<Text>> {
+        let value = match self.take_unresolved(key)? {
+            Value::String(json) if json.trim_start().starts_with('[') => {
+                serde_json::from_str(&json).unwrap_or(Value::String(json))
+            }
+            value => value,
+        };
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        let mut texts = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match as_text(value).and_then(|text| check(&text).map(|()| text)) {
+                Ok(text) => texts.push(text),
+                Err(why) if values.len() == 1 => self.problem(key, why),
+                Err(why) => self.problem(key, format!("number {} of the list {why}", index + 1)),
+            }
+        }
+        Some(texts)
     }
 
     /// A string that may be missing and keeps its references.

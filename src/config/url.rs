@@ -1,6 +1,12 @@
 //! The endpoint's URL and what it may be.
 
-use super::{Text, reader::Reader};
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use reqwest::{Url, header::HeaderValue};
+use url::Host;
+
+use super::{Text, auth::basic_header, reader::Reader};
 
 pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
     let hint = "the endpoint to send to, such as \"https://example.com/ingest\"";
@@ -39,16 +45,52 @@ fn without_userinfo(url: &str) -> String {
 ///
 /// # Errors
 /// What is wrong with it, without the URL itself, which may hold a secret.
-pub(crate) fn endpoint_url(url: &str) -> Result<reqwest::Url, String> {
+pub(crate) fn endpoint_url(url: &str) -> Result<Url, String> {
     if url.trim().is_empty() {
         return Err(
             "is empty: write the endpoint to send to, such as \"https://example.com/ingest\"".to_owned()
         );
     }
-    let parsed = reqwest::Url::parse(url)
+    let parsed = Url::parse(url)
         .map_err(|why| format!("is not a URL ({why}): write one such as \"https://example.com/ingest\""))?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),
         scheme => Err(format!("has the scheme \"{scheme}\": only http and https are allowed")),
+    }
+}
+
+/// Whether there is a user or a password in a URL.
+pub(super) fn has_userinfo(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// Takes user and password out of a URL: HTTP has no place for them in it (RFC 9110 section 4.2.4). Returns the header
+/// that holds them.
+///
+/// # Errors
+/// They are nothing that Basic can send.
+pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String> {
+    if !has_userinfo(url) {
+        return Ok(None);
+    }
+    let decoded = |part: &str| {
+        let text = percent_decode_str(part).decode_utf8();
+        text.map(Cow::into_owned).map_err(|_| "is not UTF-8".to_owned())
+    };
+    let header = decoded(url.username())
+        .and_then(|user| basic_header(&user, &decoded(url.password().unwrap_or_default())?))
+        .map_err(|why| format!("holds a user or a password that {why}"))?;
+    // A URL with a host, as those of http have, can do without them.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    Ok(Some(header))
+}
+
+/// Whether a URL leads to this machine by its very name.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }

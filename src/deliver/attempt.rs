@@ -12,6 +12,7 @@ use super::{
     patience::Patience,
     retry_after::retry_after,
 };
+use crate::auth::Echo;
 
 /// How much of an answer is read beyond what is kept, so that its connection can be used again.
 /// Past that, a new connection is cheaper than the rest of the answer.
@@ -38,6 +39,15 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
 }
 
+/// What an attempt takes over from the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// Whether it goes over a new connection, since the server had closed the one before.
+    pub(super) fresh: bool,
+    /// Whether it has other credentials than the one before, which was refused.
+    pub(super) renewed: bool,
+}
+
 /// How much of an answer is kept at most, in bytes: more is read by nobody.
 const EXCERPT_LIMIT: usize = 4096;
 
@@ -56,7 +66,7 @@ pub(super) async fn attempt(
     client: &Network,
     classifier: &Classifier,
     request: impl Fn() -> Request,
-    fresh: bool,
+    how: How,
     keep: Keep,
     mut cut_off: Patience,
 ) -> Option<Attempt> {
@@ -66,7 +76,7 @@ pub(super) async fn attempt(
             // Once closed, an attempt is not even begun.
             biased;
             () = cut_off.closed() => return None,
-            ended = client.execute(request(), fresh) => ended,
+            ended = client.execute(request(), how.fresh) => ended,
         };
         match &ended.0 {
             Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
@@ -75,14 +85,17 @@ pub(super) async fn attempt(
             _ => break ended,
         }
     };
-    let class = classifier.classify(&outcome, reused);
+    let class = classifier.classify(&outcome, reused, how.renewed);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
-        Ok(response) => {
+        Ok(mut response) => {
             let status = response.status();
+            let echo = response.extensions_mut().remove::<Echo>();
             let retry_after = retry_after(response.headers(), client.now());
             let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
-            Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
+            let excerpt = read(response, keep, cut_off).await;
+            let excerpt = echo.unwrap_or_default().mask(excerpt);
+            Ok(Answer { status, excerpt, retry_after })
         }
     };
     if let (Class::Permanent | Class::Isolate, Ok(answer)) = (class, &ended)

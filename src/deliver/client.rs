@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use reqwest::{Request, Response, Url};
 use reqwest_middleware::{Error, Middleware};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
-use url::Host;
 
 use super::{
     fault::FaultKind,
     header_timeout::LimitsHeader,
     pool::{Pools, Target},
+    redirect::FollowsRedirects,
 };
-use crate::config::{ClientConfig, FileStamp};
+use crate::{
+    auth::Transport,
+    config::{ClientConfig, FileStamp, is_loopback},
+};
 
 /// How long the files are not looked at again: a request a microsecond must not ask the disk each time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -69,10 +73,13 @@ impl Client {
             problems.join("; ")
         })?;
         let target = Target { https: url.scheme() == "https", loopback: is_loopback(url) };
-        let mut middleware: Vec<Arc<dyn Middleware>> = auth.into_iter().cloned().collect();
+        let mut middleware: Vec<Arc<dyn Middleware>> = Vec::new();
+        if config.follow_redirects {
+            middleware.push(Arc::new(FollowsRedirects { timeout: config.timeout }));
+        }
+        middleware.extend(auth.cloned());
         if !config.response_header_timeout.is_zero() {
-            let (limit, redirects) = (config.response_header_timeout, config.follow_redirects);
-            middleware.push(Arc::new(LimitsHeader { limit, redirects }));
+            middleware.push(Arc::new(LimitsHeader { limit: config.response_header_timeout }));
         }
         let pools = Pools::new(config, target, &middleware, files)?;
         let renews = !stamps.is_empty() || !config.max_connection_age.is_zero();
@@ -87,14 +94,28 @@ impl Client {
         })
     }
 
+    /// A client for a token endpoint, with the proxy, the TLS and the timeouts of all requests. What it gets are credentials, which
+    /// follow no redirect.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub(super) fn of_token_endpoint(config: &ClientConfig, url: &Url) -> Result<Box<dyn Transport>, String> {
+        let config = ClientConfig {
+            follow_redirects: false,
+            // That is known of the endpoint of messages alone.
+            http2_prior_knowledge: false,
+            ..config.clone()
+        };
+        Ok(Box::new(Self::new(&config, url, None)?))
+    }
+
     /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
     /// one that was there before: nobody tells, so that it is only sure of one that no other request
     /// can have made or given back meanwhile.
-    pub(super) async fn execute(&self, mut request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
+    pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
         if self.renews {
             self.renew();
         }
-        without_userinfo(request.url_mut());
         let current = self.current();
         let under_way = UnderWay::new(&current.under_way);
         let outcome = if fresh {
@@ -172,26 +193,16 @@ impl Client {
     }
 }
 
-/// Removes user and password: they are sent as a header, and here a proxy and the logs of other crates would get them.
-fn without_userinfo(url: &mut Url) {
-    if !url.username().is_empty() || url.password().is_some() {
-        // It fails for URLs without a host alone, which http and https always have.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
+#[async_trait]
+impl Transport for Client {
+    /// A token is asked for so seldom that a connection that was kept would be closed by then.
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        self.execute(request, true).await.0
     }
 }
 
 fn stamps(config: &ClientConfig) -> Vec<FileStamp> {
     config.tls.file_stamps().chain(config.proxy.file_stamps()).collect()
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// A request on its way.

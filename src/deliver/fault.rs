@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 
 use super::{connect::Superseded, header_timeout::HeaderTimeout, trust};
 use crate::{
+    auth::AuthError,
     machine,
     world::{NetworkFault, NetworkFaultKind},
 };
@@ -49,6 +50,10 @@ pub(super) enum FaultKind {
     Transport,
     /// This machine has no descriptor, thread, memory map or port left.
     Shortage,
+    /// There is no token for it now.
+    Token,
+    /// There are no credentials for it, until somebody mends that.
+    Credentials,
     /// The request cannot be sent, however often.
     Request,
 }
@@ -57,10 +62,13 @@ impl Fault {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
         let kind = FaultKind::of(error);
         let (cause, remedy) = match kind {
-            // What lies around it says no more.
-            FaultKind::Certificate => causes(error)
-                .find_map(|cause| Some((cause.to_string(), trust::remedy(cause.downcast_ref()?))))
-                .unwrap_or_default(),
+            // What lies around it says no more, but whose certificate it is.
+            FaultKind::Certificate => {
+                let (cause, remedy) = causes(error)
+                    .find_map(|cause| Some((cause.to_string(), trust::remedy(cause.downcast_ref()?))))
+                    .unwrap_or_default();
+                (of_auth(error).map_or_else(|| cause.clone(), |why| format!("{why}: {cause}")), remedy)
+            }
             FaultKind::Proxy => (chain(error), Some(PROXY_REMEDY)),
             _ => (chain(error), None),
         };
@@ -104,15 +112,20 @@ impl fmt::Display for Fault {
 
 impl FaultKind {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
-        let error = match error {
-            reqwest_middleware::Error::Reqwest(error) => error,
+        match error {
+            reqwest_middleware::Error::Reqwest(error) => Self::of_client(error),
             reqwest_middleware::Error::Middleware(why) => {
                 if why.is::<HeaderTimeout>() {
                     return Self::HeaderTimeout;
                 }
-                return why.downcast_ref::<NetworkFault>().map_or(Self::Request, Self::of_simulated);
+                let of_auth = || why.downcast_ref::<AuthError>().map(Self::of_auth);
+                let of_network = why.downcast_ref::<NetworkFault>().map(Self::of_simulated);
+                of_network.or_else(of_auth).unwrap_or(Self::Request)
             }
-        };
+        }
+    }
+
+    fn of_client(error: &reqwest::Error) -> Self {
         if error.is_builder() || error.is_redirect() {
             Self::Request
         } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(machine::is_short)) {
@@ -138,6 +151,18 @@ impl FaultKind {
 }
 
 impl FaultKind {
+    fn of_auth(error: &AuthError) -> Self {
+        match error {
+            // A request for a token can fall short of what this machine has, or of trust, as any other.
+            AuthError::Unreachable { why, .. } => match Self::of(why) {
+                kind @ (Self::Shortage | Self::Certificate | Self::Proxy) => kind,
+                _ => Self::Token,
+            },
+            AuthError::NoToken { .. } => Self::Token,
+            AuthError::Refused { .. } | AuthError::Secret(_) => Self::Credentials,
+        }
+    }
+
     fn of_simulated(fault: &NetworkFault) -> Self {
         match fault.kind {
             NetworkFaultKind::Connect => Self::Connect,
@@ -148,6 +173,13 @@ impl FaultKind {
             NetworkFaultKind::Shortage => Self::Shortage,
             NetworkFaultKind::Transport => Self::Transport,
         }
+    }
+}
+
+fn of_auth(error: &reqwest_middleware::Error) -> Option<&AuthError> {
+    match error {
+        reqwest_middleware::Error::Middleware(why) => why.downcast_ref(),
+        reqwest_middleware::Error::Reqwest(_) => None,
     }
 }
 
@@ -190,7 +222,7 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
 }
 
 /// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let mut words = cause.to_string();

@@ -35,8 +35,6 @@ impl std::error::Error for HeaderTimeout {}
 #[derive(Debug)]
 pub(super) struct LimitsHeader {
     pub(super) limit: Duration,
-    /// Whether a request may be redirected: sent a second time, its body cannot be watched.
-    pub(super) redirects: bool,
 }
 
 #[async_trait]
@@ -47,15 +45,12 @@ impl Middleware for LimitsHeader {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let sent = if self.redirects { None } else { watch(&mut request) };
-        if sent.is_none() && !self.redirects {
+        let Some(sent) = watch(&mut request) else {
             // A request without a body has nothing to tell when it is sent.
             return next.run(request, extensions).await;
-        }
+        };
         let limited = async {
-            if let Some(sent) = sent
-                && sent.await.is_err()
-            {
+            if sent.await.is_err() {
                 // It is given up without having been sent, and whoever sends it knows why.
                 std::future::pending::<()>().await;
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parts (halves of what is too large or has a bad message in it)
-//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client
+//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client (trace -> redirect -> auth -> header timeout -> reqwest)
 //! ```
 
 mod adaptive;
@@ -40,6 +40,7 @@ use self::{
     size::LearnedSize, trust::Trust,
 };
 pub(crate) use self::{
+    fault::chain,
     gate::Origin,
     parts::{Parts, Settled},
     patience::Patience,
@@ -72,7 +73,7 @@ impl Delivery {
         let template = RequestTemplate::new(config)?;
         let label = template.label();
         Ok(Self {
-            client: Network::new(&config.client, &template.url(), world)?,
+            client: Network::new(&config.client, &template.url(), config.endpoint.auth.as_ref(), world)?,
             classifier: Classifier::new(config),
             backoff: Backoff::new(&config.retry, world.clone()),
             max_retries: config.retry.max_retries,

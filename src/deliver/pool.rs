@@ -7,7 +7,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware}
 use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
 
-use super::{connect::Connections, fault::chain, redirect, resolve::Resolver, tls};
+use super::{connect::Connections, fault::chain, resolve::Resolver, tls};
 use crate::config::{ClientConfig, ProxyConfig, TlsFiles};
 
 /// What of the endpoint matters to a client.
@@ -94,12 +94,8 @@ fn client(
         .tcp_keepalive(keepalive)
         .tcp_nodelay(true)
         .dns_resolver(Resolver)
-        .redirect(if config.follow_redirects {
-            redirect::policy()
-        } else {
-            reqwest::redirect::Policy::none()
-        })
-        .referer(false)
+        // They are followed where each hop is signed.
+        .redirect(reqwest::redirect::Policy::none())
         // Retries are made in one place, where they are counted.
         .retry(reqwest::retry::never())
         .connector_layer(connections)

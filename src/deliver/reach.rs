@@ -15,13 +15,15 @@ use tokio::sync::watch;
 
 use super::{
     Delivery,
-    attempt::{Attempt, Keep, attempt},
-    client::is_loopback,
+    attempt::{Attempt, How, Keep, attempt},
+    client::Client,
+    fault::Fault,
     patience::Patience,
     send, tls, trust,
 };
 use crate::{
-    config::{ClientConfig, Config, HealthCheckMethod, ProxyConfig},
+    auth::{self, AuthError},
+    config::{AuthConfig, ClientConfig, Config, HealthCheckMethod, OAuth2Config, ProxyConfig, is_loopback},
     world::World,
 };
 
@@ -97,7 +99,11 @@ pub fn endpoint<E>(config: &Config, mut tell: impl FnMut(&Step) -> Result<(), E>
             return Ok(false);
         }
     }
-    // Here the token endpoint of [auth] is asked.
+    if let Some(AuthConfig::OAuth2ClientCredentials(oauth2)) = &config.endpoint.auth
+        && !step("token", token(&config.client, oauth2))?
+    {
+        return Ok(false);
+    }
     let method = config.health_check.map_or(HealthCheckMethod::Head, |check| check.method);
     step("answer", answer(&delivery, method, config.health_check.is_some()))
 }
@@ -175,19 +181,40 @@ fn handshake(config: &ClientConfig, mut tcp: TcpStream, host: &str) -> Result<St
     Ok(format!("{version}, {protocol}, {trusted}"))
 }
 
+/// What the token endpoint of `[auth]` says. It is reached as the endpoint is, in one step.
+fn token(config: &ClientConfig, oauth2: &OAuth2Config) -> Result<String, Obstacle> {
+    let transport = |url: &Url| Client::of_token_endpoint(config, url);
+    match runtime()?.block_on(auth::try_token(oauth2, &World::real(), transport)) {
+        Ok((who, lifetime)) => Ok(format!("{who} gave one for {}", humantime::format_duration(lifetime))),
+        Err(why) => {
+            let remedy = match &why {
+                AuthError::Unreachable { .. } => {
+                    "check token_url in [auth], and that this machine reaches it"
+                }
+                AuthError::NoToken { .. } => "check token_url in [auth], and the log of who answers there",
+                AuthError::Refused { .. } => "[auth] must have the client_id, secret and scope that it knows",
+                AuthError::Secret(_) => "mend [auth]",
+            };
+            let fault = Fault::of(&reqwest_middleware::Error::middleware(why));
+            Err(Obstacle::new(&fault, fault.remedy().unwrap_or(remedy)))
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Obstacle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|why| Obstacle::new(why, "this machine is short of threads or descriptors"))
+}
+
 /// What the endpoint answers to a request without a body. Without a health check any answer will do that does not say that
 /// messages would fare no better.
 fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Result<String, Obstacle> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|why| Obstacle::new(why, "this machine is short of threads or descriptors"))?;
     let (_open, closing) = watch::channel(None);
     let patience = Patience::from_now(Duration::MAX, closing);
     let request = || delivery.template.probe(method.into());
     let keep = Keep { of_success: 0, of_others: send::SHOWN };
-    let attempt = attempt(&delivery.client, &delivery.classifier, request, false, keep, patience);
-    let Some(Attempt { class, ended }) = runtime.block_on(attempt) else {
+    let attempt = attempt(&delivery.client, &delivery.classifier, request, How::default(), keep, patience);
+    let Some(Attempt { class, ended }) = runtime()?.block_on(attempt) else {
         return Err(Obstacle::new("closed", "try again"));
     };
     let answer = ended.map_err(|fault| {

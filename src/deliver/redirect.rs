@@ -1,28 +1,63 @@
-//! Which redirects are followed.
+//! Redirects, each hop with credentials of its own.
 
-use reqwest::{
-    StatusCode, Url,
-    redirect::{Action, Attempt, Policy},
-};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Extensions;
+use reqwest::{Request, Response, StatusCode, Url, header::LOCATION};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use tokio::time::Instant;
 
 /// As many hops as browsers and reqwest itself follow at most.
 const MAX_REDIRECTS: usize = 10;
 
+/// The endpoint leads from one place to another without end.
+#[derive(Debug, thiserror::Error)]
+#[error("too many redirects")]
+struct TooMany;
+
 /// Follows those that keep the method and the body and stay where the configuration says. Any other ends as the answer it is,
 /// so that an empty GET to somewhere else never counts as delivery, and no header goes to somebody else.
-pub(super) fn policy() -> Policy {
-    Policy::custom(follow)
+///
+/// What signs requests comes after it: a signature for one path is none for another.
+#[derive(Debug)]
+pub(super) struct FollowsRedirects {
+    /// For all hops together.
+    pub(super) timeout: Duration,
 }
 
-fn follow(attempt: Attempt<'_>) -> Action {
-    let previous = attempt.previous();
-    if !previous.last().is_some_and(|from| may_follow(attempt.status(), from, attempt.url())) {
-        attempt.stop()
-    } else if previous.len() > MAX_REDIRECTS {
-        attempt.error("too many redirects")
-    } else {
-        attempt.follow()
+#[async_trait]
+impl Middleware for FollowsRedirects {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let began = Instant::now();
+        for _ in 0..=MAX_REDIRECTS {
+            let again = request.try_clone();
+            let from = request.url().clone();
+            let answer = next.clone().run(request, extensions).await?;
+            let (Some(mut hop), Some(to)) = (again, target(&answer, &from)) else { return Ok(answer) };
+            *hop.url_mut() = to;
+            *hop.timeout_mut() = Some(self.timeout.saturating_sub(began.elapsed()));
+            request = hop;
+        }
+        Err(Error::middleware(TooMany))
     }
+}
+
+/// Where an answer leads that is a redirect to be followed.
+fn target(answer: &Response, from: &Url) -> Option<Url> {
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    let mut to = from.join(location).ok()?;
+    if !may_follow(answer.status(), from, &to) {
+        return None;
+    }
+    // A user of the endpoint's choice is none of ours.
+    to.set_username("").and_then(|()| to.set_password(None)).ok()?;
+    Some(to)
 }
 
 /// Within the origin (RFC 6454 section 4); or to https on the same host, where both are on the ports of their schemes: any

@@ -8,13 +8,19 @@ use std::{
 
 use reqwest::{
     Body as RequestBody, Method, Request, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, EndpointConfig, FileStamp, endpoint_url, headers::header_value, shown_url},
+    config::{
+        AuthConfig, Config, EndpointConfig, FileStamp,
+        auth::{WEBHOOK_ID, is_readable_on_the_way},
+        endpoint_url,
+        headers::header_value,
+        shown_url, take_userinfo,
+    },
     encode::Body,
 };
 
@@ -98,9 +104,14 @@ impl RequestTemplate {
         let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
-        // What the user configured under the same name stands.
-        if let (Some(name), Some(key)) = (&self.endpoint.idempotency_header, idempotency_key) {
-            headers.entry(name).or_insert_with(|| key.clone());
+        if let Some(key) = idempotency_key {
+            // What the user configured under the same name stands.
+            if let Some(name) = &self.endpoint.idempotency_header {
+                headers.entry(name).or_insert_with(|| key.clone());
+            }
+            if self.signs_webhook_id() {
+                headers.insert(WEBHOOK_ID, key.clone());
+            }
         }
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
@@ -111,8 +122,14 @@ impl RequestTemplate {
 
     /// The key of a body, where the endpoint is to be told.
     pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
-        self.endpoint.idempotency_header.as_ref()?;
+        if self.endpoint.idempotency_header.is_none() && !self.signs_webhook_id() {
+            return None;
+        }
         HeaderValue::from_str(&body.idempotency_key()).ok()
+    }
+
+    fn signs_webhook_id(&self) -> bool {
+        self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
     }
 
     /// A request without a body, to see whether the endpoint is there.
@@ -152,8 +169,23 @@ fn render(
     content_type: &'static str,
     stamps: Vec<FileStamp>,
 ) -> Result<Rendered, String> {
-    let url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
-    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 3);
+    let mut url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
+    let basic = take_userinfo(&mut url).map_err(|why| format!("url {why}"))?;
+    if endpoint.auth.is_some() {
+        // It may be of a file that changed since it was checked.
+        if basic.is_some() {
+            return Err("url holds a user or a password beside [auth]: remove one of them".to_owned());
+        }
+        if is_readable_on_the_way(&url) && !endpoint.allow_insecure_credentials {
+            return Err(
+                "url would send the credentials of [auth] over plain http to another machine".to_owned()
+            );
+        }
+    }
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 4);
+    if let Some(basic) = basic {
+        headers.insert(AUTHORIZATION, basic);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
         headers.insert(name.clone(), header_value(text).map_err(|why| format!("headers.{name}: {why}"))?);

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::{
     Delivery,
-    attempt::{Answer, Attempt, Keep, attempt},
+    attempt::{Answer, Attempt, How, Keep, attempt},
     backoff::Backoff,
     classify::Class,
     fault::Fault,
@@ -70,8 +70,8 @@ pub(crate) struct RetryState {
     held: u32,
     /// Whether an attempt reached the endpoint, as far as can be told.
     counts: bool,
-    /// Whether the last one met a connection that the server had closed: the next goes over a new one.
-    stale: bool,
+    /// What the next one is to do otherwise.
+    next: How,
     /// Whether the endpoint closes new connections too.
     resets: bool,
     /// Attempts in a row that a shortage on this machine ended, for the backoff alone.
@@ -121,6 +121,7 @@ impl Delivery {
                 | Class::Retry
                 | Class::Throttled
                 | Class::TimedOut
+                | Class::Reauthenticate
                 | Class::Hold => {}
             }
             let wait = match class {
@@ -186,10 +187,10 @@ impl Delivery {
         let keep =
             Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
         retry.attempts += 1;
-        let attempt = attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
+        let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Attempt { class, ended } = attempt.await?;
         // A connection that is new and closed all the same was not closed for its age.
-        retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
+        retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
             debug!("{}: {}", self.label, shown(&ended));
@@ -215,7 +216,9 @@ impl Delivery {
             _ => pass.ended(class, asked),
         }
         retry.asked = asked;
-        retry.stale = class == Class::Stale;
+        // Credentials are renewed once, until the endpoint has taken them.
+        let renewed = class == Class::Reauthenticate || retry.next.renewed && !took_credentials(&ended);
+        retry.next = How { fresh: class == Class::Stale, renewed };
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
         Some((class, asked))
@@ -256,7 +259,7 @@ impl RetryState {
         self.shortages = shortages;
         match class {
             Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
-            Class::Stale => Some(Duration::ZERO),
+            Class::Stale | Class::Reauthenticate => Some(Duration::ZERO),
             Class::Shortage => Some(shortage::wait(shortages - 1)),
             // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
             // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
@@ -306,6 +309,11 @@ impl RetryState {
         };
         Failure { reason, status, detail, attempts: self.attempts }
     }
+}
+
+/// Whether the endpoint answered, and with something else than that the credentials are wrong.
+fn took_credentials(ended: &Result<Answer, Fault>) -> bool {
+    ended.as_ref().is_ok_and(|answer| !matches!(answer.status.as_u16(), 401 | 403 | 511))
 }
 
 /// How an attempt ended, for the log.
