@@ -17,7 +17,12 @@ doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 deny:
-    cargo deny check bans licenses sources
+    cargo deny check bans
+    cargo deny --workspace check licenses sources
+
+# Known faults of dependencies; fetches the database of them
+advisories:
+    cargo deny --workspace check advisories
 
 test:
     cargo test --workspace --locked

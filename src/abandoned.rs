@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -14,6 +15,7 @@ use tracing::warn;
 
 use crate::{
     config::{Config, DeadLetterConfig},
+    private::{self, Access},
     spool,
 };
 
@@ -27,7 +29,7 @@ pub(crate) fn remember(id: u32, config: &Config) {
     let Some(spool) = &config.spool else { return };
     let path = std::path::absolute(&spool.path).unwrap_or_else(|_| spool.path.clone());
     if let Some(mark) = mark(config)
-        && let Err(why) = fs::write(&mark, path.as_os_str().as_encoded_bytes())
+        && let Err(why) = write(&mark, path.as_os_str().as_encoded_bytes())
     {
         warn!("{} cannot be written: {why}", mark.display());
     }
@@ -38,7 +40,12 @@ pub(crate) fn remember(id: u32, config: &Config) {
 /// This connector had another spool before, and there are messages in it.
 pub(crate) fn check(id: u32, config: &Config) -> Result<(), String> {
     let before = lock().as_ref().and_then(|spools| spools.get(&id).cloned());
-    let marked = mark(config).and_then(|mark| fs::read_to_string(mark).ok()).map(PathBuf::from);
+    let marked = match mark(config) {
+        Some(mark) => private::read_to_string(&mark)
+            .map_err(|why| format!("{} cannot be read: {why}", mark.display()))?
+            .map(PathBuf::from),
+        None => None,
+    };
     let now = config.spool.as_ref().map(|spool| spool.path.as_path());
     for path in before.into_iter().chain(marked) {
         if !now.is_some_and(|now| is_same(now, &path))
@@ -54,6 +61,12 @@ pub(crate) fn check(id: u32, config: &Config) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn write(mark: &Path, path: &[u8]) -> io::Result<()> {
+    let mut file = private::open(mark, Access::Make)?;
+    file.set_len(0)?;
+    file.write_all(path)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {

@@ -1,22 +1,165 @@
-//! Folders that outlive a crash of the machine.
+//! Folders that outlive a crash of the machine, for their owner alone.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs::{self, DirBuilder, File, Metadata, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::Path,
 };
+
+use tracing::{info, warn};
+
+use crate::private::{self, Access, OF_OTHERS};
+
+/// What a folder of ours allows, to its owner alone.
+const MODE: u32 = 0o700;
+/// Set where everybody may put files, as in `/tmp`.
+const STICKY: u32 = 0o1000;
+/// Whoever has one of these can put files there that are not ours.
+const WRITE_OF_OTHERS: u32 = 0o022;
 
 /// Makes a folder and the folders above it where they are missing, and makes their names durable: what is synced in a
 /// folder is lost with it if the folder's own name is not on disk.
 ///
+/// What is made is for its owner alone, and so is a folder that was there and holds nothing but files of ours. The folder may
+/// be a link of this user or of root, as where it was moved to a larger disk.
+///
 /// # Errors
-/// The system cannot make or sync one of them.
+/// The system cannot make or sync one of them, or the folder is a link of another user.
 pub(crate) fn create(path: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
-    fs::create_dir_all(path)?;
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    missing.retain(|folder| !folder.as_os_str().is_empty());
+    for folder in missing.iter().rev() {
+        make(folder)?;
+    }
     for parent in missing.iter().filter_map(|folder| folder.parent()) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        File::open(parent)?.sync_all()?;
+        File::open(or_current(parent))?.sync_all()?;
+    }
+    let named = fs::symlink_metadata(path)?;
+    if named.is_symlink() && ![0, private::effective_user()].contains(&named.uid()) {
+        return Err(io::Error::other(format!(
+            "{} is a symbolic link of user {}, and not of the one of this process or of root: it is not followed",
+            path.display(),
+            named.uid()
+        )));
+    }
+    let folder = fs::metadata(path)?;
+    if !folder.is_dir() {
+        let message = format!("{} is {}, and no folder", path.display(), private::kind(&folder));
+        return Err(io::Error::new(ErrorKind::NotADirectory, message));
+    }
+    if missing.is_empty() {
+        tighten(path, &folder)?;
+        tighten_files(path)?;
     }
     Ok(())
+}
+
+/// Makes a folder inside of a folder of ours, where there is none.
+///
+/// # Errors
+/// Something else stands in its place, or the system cannot make it.
+pub(crate) fn create_inside(path: &Path) -> io::Result<()> {
+    make(path)?;
+    let folder = fs::symlink_metadata(path)?;
+    if !folder.is_dir() {
+        return Err(private::wrong(path, &folder));
+    }
+    if folder.uid() == private::effective_user() && folder.mode() & OF_OTHERS != 0 {
+        fs::set_permissions(path, Permissions::from_mode(folder.mode() & 0o7777 & !OF_OTHERS))?;
+    }
+    Ok(())
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(MODE).create(path) {
+        Ok(()) => {}
+        // Somebody was faster.
+        Err(why) if why.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(why) => return Err(why),
+    }
+    let made = fs::symlink_metadata(path)?;
+    if made.mode() & 0o777 != MODE {
+        // The umask took from its owner, too.
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    }
+    let parent = fs::metadata(or_current(path.parent().unwrap_or(path)))?;
+    if private::effective_user() == 0 && parent.uid() != 0 {
+        // In a service's folder, which the service could not enter otherwise.
+        chown(path, Some(parent.uid()), Some(parent.gid()))?;
+    }
+    Ok(())
+}
+
+/// Takes away what others may do in a folder of ours. One with other files in it is somebody else's as well, and stays as it is.
+fn tighten(path: &Path, folder: &Metadata) -> io::Result<()> {
+    let mode = folder.mode() & 0o7777;
+    let is_of_this_user = folder.uid() == private::effective_user();
+    if is_of_this_user && mode & OF_OTHERS != 0 && mode & STICKY == 0 && holds_ours_alone(path)? {
+        let tight = mode & !OF_OTHERS;
+        match fs::set_permissions(path, Permissions::from_mode(tight)) {
+            Ok(()) => info!("{} was open to others (mode {mode:04o}): it is {tight:04o} now", path.display()),
+            Err(why) => warn!("{} is open to others (mode {mode:04o}), and stays so: {why}", path.display()),
+        }
+    } else if mode & WRITE_OF_OTHERS != 0 {
+        warn!(
+            "{} can be written to by others (mode {mode:04o}), who can replace what is in it: give the connector a folder of its \
+            own",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Takes away what others may do with files of ours that an earlier release made, whatever else is in the folder.
+fn tighten_files(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(is_ours) {
+            continue;
+        }
+        match tighten_file(&entry) {
+            // Somebody else is at work there.
+            Err(why) if why.kind() == ErrorKind::NotFound => {}
+            tightened => tightened?,
+        }
+    }
+    Ok(())
+}
+
+fn tighten_file(entry: &fs::DirEntry) -> io::Result<()> {
+    let (path, metadata) = (entry.path(), entry.metadata()?);
+    let is_loose = metadata.uid() == private::effective_user() && metadata.mode() & OF_OTHERS != 0;
+    if metadata.is_dir() {
+        create_inside(&path)?;
+        tighten_files(&path)?;
+    } else if metadata.is_file() && is_loose {
+        private::open(&path, Access::Read)?;
+    }
+    Ok(())
+}
+
+fn holds_ours_alone(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        if !entry?.file_name().to_str().is_some_and(is_ours) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a file or folder of this name is one that the spool or the dead letters make.
+pub(crate) fn is_ours(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    ["lock", "replay.lock", "spare", "damaged", "spool-of-this-connector"].contains(&name)
+        || name.strip_suffix(".log").is_some_and(is_number)
+        || name.ends_with(".damaged")
+        || name
+            .strip_prefix("dead-letters-")
+            .and_then(|rest| rest.strip_suffix(".ndjson").or_else(|| rest.strip_suffix(".replayed")))
+            .is_some_and(is_number)
+}
+
+fn or_current(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }

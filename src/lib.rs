@@ -3,7 +3,7 @@
 //! ```text
 //! FFI bytes -> batch -> [spool -> drain] -> plan -> encode -> deliver -> settle -> (delivered | dead letter | failed)
 //!                                                                     |
-//!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> reqwest
+//!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> auth -> reqwest
 //! ```
 //!
 //! Each stage takes what the stage before made and none calls back. [`sink`] is what the runtime calls, and
@@ -30,6 +30,9 @@ pub mod request;
 pub mod encode;
 
 mod deliver;
+pub use deliver::reach;
+
+pub mod auth;
 
 mod settle;
 
@@ -37,9 +40,11 @@ pub mod dead_letter;
 
 mod lane;
 mod machine;
+mod mask;
 
 mod executor;
 mod folder;
+mod private;
 mod telemetry;
 mod turns;
 pub mod world;

@@ -3,14 +3,16 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use iggy_connector_sdk::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata};
+use iggy_connector_sdk::{
+    BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Sink, TopicMetadata, shown,
+};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{
     abandoned,
-    batch::{Batch, Written},
+    batch::{Batch, LONGEST_NAME, Written},
     config::{self, Config, Ordering, SpoolConfig},
     drain::Drain,
     pipeline::{Closing, Pipeline},
@@ -115,8 +117,8 @@ impl HttpSink {
                         self.id,
                         accepted.repeats,
                         messages.len(),
-                        batch.stream,
-                        batch.topic,
+                        shown(batch.stream, LONGEST_NAME),
+                        shown(batch.topic, LONGEST_NAME),
                         batch.partition_id
                     );
                 }

@@ -191,7 +191,7 @@ fn only_http_and_https_urls_are_allowed() {
     assert_problem("url", json!("file:///etc/passwd"), &["\"file\""]);
     assert_problem("url", json!(""), &["empty"]);
     assert_problem("url", json!("   "), &["empty"]);
-    assert_problem("url", json!("not a url"), &["\"not a url\"", "is not a URL"]);
+    assert_problem("url", json!("not a url"), &["is not a URL"]);
     assert_problem("url", json!("/only/a/path"), &["is not a URL"]);
     assert_problem("url", json!(["http://localhost"]), &["a list", "quotes"]);
 }
@@ -200,6 +200,32 @@ fn only_http_and_https_urls_are_allowed() {
 fn a_password_in_a_wrong_url_is_not_repeated() {
     let found = problems(&with("url", json!("ftp://me:hunter2@example.com/")));
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn a_url_that_only_a_browser_would_take_for_one_is_refused() {
+    for url in ["http:me:hunter2@h", "http:/me:hunter2@h", "http:\\\\me:hunter2@h", "http:///me:hunter2@h"] {
+        for key in [json!({ "url": url }), json!({ "url": "http://h", "dead_letter": { "url": url } })] {
+            let found = problems(&key);
+            assert!(found[0].1.contains("has no \"//\" and a host"), "{url}: {found:?}");
+            assert!(!format!("{found:?}").contains("hunter2"), "{url}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn digits_that_a_number_would_change_are_numbers_and_secrets_that_came_as_numbers_are_warned_about() {
+    assert_eq!(accepted(&with("max_retries", json!("007"))).retry.max_retries, 7);
+    let rate = accepted(&json!({ "url": "http://h", "rate_limit_requests_per_second": "1.50" }));
+    assert_eq!(rate.rate_limit.requests_per_second, Some(1.5));
+    let warned = |key: &str, value: Value| {
+        let warnings = accepted(&with(key, value)).warnings;
+        warnings.iter().any(|warning| warning.contains(key) && warning.contains("came as a number"))
+    };
+    assert!(warned("headers_authorization", json!(123_456)));
+    assert!(warned("headers_x_api_key", json!(123_456)));
+    assert!(!warned("headers_authorization", json!("0123456")));
+    assert!(!warned("headers_x_id", json!(42)));
 }
 
 #[test]
@@ -264,7 +290,7 @@ fn wrong_names_and_values_of_headers_are_told_with_their_place() {
     let places: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(
         places,
-        ["plugin_config.headers.bad name", "plugin_config.headers.X-Bad", "plugin_config.headers.X-List"]
+        ["plugin_config.headers.bad…", "plugin_config.headers.X-Bad", "plugin_config.headers.X-List"]
     );
     assert!(found[0].1.contains("RFC 9110"), "{found:?}");
     assert!(found[1].1.contains("control character"), "{found:?}");
@@ -272,9 +298,107 @@ fn wrong_names_and_values_of_headers_are_told_with_their_place() {
 
 #[test]
 fn headers_that_frame_the_body_are_refused() {
-    for name in ["Content-Length", "transfer-encoding"] {
+    for name in [
+        "Content-Length",
+        "transfer-encoding",
+        "Host",
+        "connection",
+        "UPGRADE",
+        "TE",
+        "Trailer",
+        "expect",
+        "Keep-Alive",
+        "proxy-connection",
+        "HTTP2-Settings",
+    ] {
         let found = problems(&with("headers", json!({ name: "5" })));
         assert!(found[0].1.contains("set by the sink"), "{found:?}");
+        for key in ["idempotency_header", "retry_count_header"] {
+            assert_problem(key, json!(name), &["set by the sink", &name.to_ascii_lowercase()]);
+        }
+    }
+    let found = problems(&with("headers", json!({ "Proxy-Authorization": "Basic x" })));
+    assert!(found[0].1.contains("proxy.password"), "{found:?}");
+}
+
+#[test]
+fn the_transport_is_configured() {
+    let config = accepted(&json!({
+        "url": "https://example.com/ingest",
+        "response_header_timeout": "5s",
+        "max_connection_age": "1h",
+        "http2_prior_knowledge": true,
+        "tls": { "min_version": "1.3" },
+        "proxy": { "url": "http://proxy:3128", "no_proxy": "a, .b", "username": "u", "password": "hunter2" },
+    }));
+    assert_eq!(config.client.response_header_timeout, Duration::from_secs(5));
+    assert_eq!(config.client.max_connection_age, Duration::from_hours(1));
+    assert!(config.client.http2_prior_knowledge);
+    assert_eq!(config.client.tls.min_version.to_string(), "1.3");
+    assert_eq!(config.client.proxy.no_proxy, ["a", ".b"]);
+    assert!(config.client.proxy.from_environment);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    // As the runtime's environment overrides come in.
+    let config = accepted(&json!({
+        "url": "https://example.com/ingest",
+        "tls_min_version": "1.3",
+        "tls_danger_accept_invalid_certs": false,
+        "proxy_url": "https://proxy",
+        "proxy_no_proxy": ["a", "b, c"],
+        "proxy_from_environment": false,
+    }));
+    assert_eq!(config.client.tls.min_version.to_string(), "1.3");
+    assert_eq!(config.client.proxy.no_proxy, ["a", "b", "c"]);
+    assert!(!config.client.proxy.from_environment);
+}
+
+#[test]
+fn a_proxy_that_cannot_be_is_refused_without_its_password() {
+    let proxies = [
+        (json!({ "url": "socks5://u:hunter2@proxy" }), "url"),
+        (json!({ "url": "hunter2 proxy" }), "url"),
+        (json!({ "url": "http://proxy/hunter2" }), "url"),
+        (json!({ "username": "hunter2" }), "username"),
+        (json!({ "url": "http://proxy", "password": "hunter2" }), "username"),
+        (json!({ "url": "http://u:hunter2@proxy", "username": "u" }), "username"),
+        (json!({ "url": "http://proxy", "no_proxy": 1 }), "no_proxy"),
+    ];
+    for (proxy, key) in proxies {
+        let found = problems(&with("proxy", proxy.clone()));
+        assert_eq!(found.len(), 1, "{proxy}: {found:?}");
+        assert_eq!(found[0].0, format!("plugin_config.proxy.{key}"), "{proxy}");
+        assert!(!found[0].1.contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn an_answer_is_read_up_to_64_mib() {
+    assert_eq!(accepted(&with("max_response_bytes", json!("64 MiB"))).max_response_bytes, 64 << 20);
+    assert_problem("max_response_bytes", json!((64 << 20) + 1), &["64 MiB", "67108865"]);
+}
+
+#[test]
+fn what_takes_no_effect_is_told() {
+    for (key, value, words) in [
+        ("connect_timeout", json!("31s"), ["connect_timeout, 31s", "timeout, 30s"]),
+        ("response_header_timeout", json!("31s"), ["response_header_timeout, 31s", "timeout, 30s"]),
+        ("concurrency", json!(2), ["concurrency = 2", "ordering = \"partition\""]),
+    ] {
+        let config = accepted(&with(key, value));
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        for word in words {
+            assert!(config.warnings[0].contains(word), "{:?}", config.warnings);
+        }
+    }
+    let quick = accepted(&with("timeout", json!("5s")));
+    assert_eq!((quick.client.connect_timeout, quick.warnings.len()), (Duration::from_secs(5), 0));
+    for ordering in ["none", "partition"] {
+        let config = json!({
+            "url": "http://localhost", "concurrency": 8, "ordering": ordering,
+            "spool": { "path": "/s" }, "dead_letter": { "path": "/d" },
+        });
+        assert!(accepted(&config).warnings.is_empty());
     }
 }
 

@@ -88,7 +88,7 @@ fn one_poison_message_of_500_is_a_dead_letter_and_499_are_delivered() {
         assert_eq!(record.answer, "n must not be 321");
         assert_eq!((record.stream.as_str(), record.topic.as_str(), record.partition), ("stream", "topic", 1));
         assert_eq!((record.offset, record.id.as_str()), (321, "00000000000000000000000000000142"));
-        assert_eq!(record.url, endpoint.url());
+        assert_eq!(record.url, endpoint.origin());
         assert_eq!(record.payload.get(), "{\"n\":321}");
     }
 }
@@ -111,7 +111,7 @@ fn a_record_is_a_line_of_json_with_everything_in_it() {
         ("status", json!(404)),
         ("answer", json!("no such index")),
         ("attempts", json!(1)),
-        ("url", json!(endpoint.url())),
+        ("url", json!(endpoint.origin())),
         ("stream", json!("stream")),
         ("topic", json!("topic")),
         ("partition", json!(1)),

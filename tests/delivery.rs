@@ -356,7 +356,7 @@ fn only_the_start_of_a_long_refusal_is_logged_and_on_one_line() {
     let sink = Sink::open(&config(&endpoint.url(), json!({})));
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream("long-refusal")), 1);
     let errors = logged("stream long-refusal");
-    assert!(errors[0].contains("first second") && errors[0].len() < 1000, "{errors:?}");
+    assert!(errors[0].contains("first\\nsecond") && errors[0].len() < 1000, "{errors:?}");
 }
 
 #[test]

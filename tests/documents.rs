@@ -36,9 +36,24 @@ fn the_connector_file_is_valid_as_it_stands() {
 fn every_documented_key_is_known() {
     let mut config = plugin_config(&everything_on());
     let keys = config.as_object_mut().unwrap();
-    // Shown as an example, and with no secret of this name here.
-    keys["headers"]["Authorization"] = "Bearer t".into();
+    // Shown as examples, of which [auth] sets the same header; and with no secrets of these names here.
+    assert!(keys["headers"].as_object_mut().unwrap().remove("Authorization").is_some());
+    keys["auth"]["token"] = "t".into();
     keys.insert("ordering".to_owned(), "key".into());
+    // Files that are not here.
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    for (key, pem) in [
+        ("ca_file", made.cert.pem()),
+        ("client_cert_file", made.cert.pem()),
+        ("client_key_file", made.signing_key.serialize_pem()),
+    ] {
+        let path = files.path().join(key);
+        std::fs::write(&path, pem).unwrap();
+        assert!(keys["tls"][key].is_string(), "{key}");
+        keys["tls"][key] = path.to_str().unwrap().into();
+    }
+    keys["proxy"]["password"] = "p".into();
     if let Err(problems) = Config::from_json(&config) {
         panic!("{problems}");
     }
@@ -49,7 +64,17 @@ fn documented_defaults_are_the_true_ones() {
     let mut config = plugin_config(&everything_on());
     let keys = config.as_object_mut().unwrap();
     // These have no default, or one that a shorter example stands for.
-    for example in ["headers", "rate_limit", "dead_letter", "spool", "ordering_key", "retry_status_codes"] {
+    for example in [
+        "headers",
+        "auth",
+        "rate_limit",
+        "dead_letter",
+        "spool",
+        "ordering_key",
+        "retry_status_codes",
+        "tls",
+        "proxy",
+    ] {
         assert!(keys.remove(example).is_some(), "{example}");
     }
     let written = Config::from_json(&config).unwrap();

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use h2::{Reason, RecvStream, server::SendResponse};
@@ -30,6 +31,7 @@ use support::{
 struct Server {
     address: SocketAddr,
     streams: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     _running: oneshot::Sender<()>,
 }
 
@@ -48,10 +50,10 @@ impl Server {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let streams = Arc::<AtomicUsize>::default();
+        let (streams, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (running, stopped) = oneshot::channel();
         thread::spawn({
-            let streams = streams.clone();
+            let (streams, connections) = (streams.clone(), connections.clone());
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
@@ -59,6 +61,7 @@ impl Server {
                     let acceptor = TlsAcceptor::from(Arc::new(tls));
                     let accept = async {
                         while let Ok((tcp, _)) = listener.accept().await {
+                            connections.fetch_add(1, SeqCst);
                             tokio::spawn(serve(acceptor.clone(), tcp, streams.clone(), refused));
                         }
                     };
@@ -69,7 +72,7 @@ impl Server {
                 });
             }
         });
-        Self { address, streams, _running: running }
+        Self { address, streams, connections, _running: running }
     }
 
     fn config(&self, more: Value) -> Value {
@@ -112,7 +115,7 @@ fn refused_streams_cost_no_retry_and_no_wait() {
         Sink::open(&server.config(json!({ "max_retries": 0, "retry_delay": "5m", "max_retry_delay": "5m" })));
     assert_eq!(sink.consume(&Batch::numbered(20).from_stream("refused")), 0, "{:?}", failures("refused"));
     assert_eq!(server.streams.load(SeqCst), 30);
-    assert_eq!(logged(&format!("{}/in keeps failing", server.address)), [""; 0]);
+    assert_eq!(logged(&format!("{} keeps failing", server.address)), [""; 0]);
 }
 
 #[test]
@@ -125,4 +128,20 @@ fn a_server_that_refuses_for_ever_is_given_up() {
     let reason = &failures("ever").reasons[&0];
     assert!(reason.starts_with("retries_exhausted after 3 attempts: unprocessed: "), "{reason}");
     assert_eq!(server.streams.load(SeqCst), 3 * 11);
+}
+
+#[test]
+fn connections_that_are_too_old_are_replaced_one_by_one() {
+    let server = Server::refusing_first(0);
+    let sink = Sink::open(&server.config(json!({
+        "max_connection_age": "100ms", "concurrency": 16, "ordering": "none", "max_retries": 0,
+    })));
+    assert_eq!(sink.consume(&Batch::numbered(20).from_stream("aging")), 0, "{:?}", failures("aging"));
+    let first = server.connections.load(SeqCst);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1000) {
+        assert_eq!(sink.consume(&Batch::numbered(100).from_stream("aging")), 0, "{:?}", failures("aging"));
+    }
+    let replaced = server.connections.load(SeqCst) - first;
+    assert!((4..=12).contains(&replaced), "{replaced} connections in a second");
 }

@@ -281,10 +281,7 @@ fn secrets_in_a_url_are_sent_and_not_logged() {
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream("secret-url")), 1);
     assert_eq!(endpoint.requests()[0].path, "/in/t0p-s3cret?key=quer1ed");
     assert_eq!(sink.close(), 0);
-    assert!(
-        !support::plugin::logged(&file.path().display().to_string()).is_empty(),
-        "the name of the secret is"
-    );
+    assert!(!support::plugin::logged(&format!("POST to {} in", endpoint.origin())).is_empty());
     for secret in ["t0p-s3cret", "quer1ed", "passw0rd"] {
         assert_eq!(support::plugin::logged(secret), Vec::<String>::new());
     }
@@ -322,7 +319,7 @@ fn a_secret_in_a_file_is_read_again_when_the_file_changes() {
 #[test]
 fn a_bad_configuration_does_not_open_and_every_problem_of_it_is_told() {
     let wrong = json!({
-        "url": "ftp://surely-not-a-scheme.invalid",
+        "url": "ftp://example.com",
         "method": "FETCH",
         "timeout": "x",
         "batch_mode": "nd-json",
@@ -332,10 +329,11 @@ fn a_bad_configuration_does_not_open_and_every_problem_of_it_is_told() {
         "headers": { "a b": "c" },
         "include_metadata": 1,
         "verbose_loging": true,
+        "surely_unknown": 1,
     });
     assert_eq!(Sink::try_open(&wrong).unwrap_err(), 1);
-    let told = support::plugin::logged("surely-not-a-scheme").concat();
-    assert!(told.contains("ERROR") && told.contains("10 problems"), "{told}");
+    let told = support::plugin::logged("surely_unknown").concat();
+    assert!(told.contains("ERROR") && told.contains("11 problems"), "{told}");
     for key in wrong.as_object().unwrap().keys() {
         assert!(told.contains(&format!("plugin_config.{key}")), "{key}: {told}");
     }

@@ -60,7 +60,7 @@ fn rate(protocol: Protocol, requests_per_connection: u64, reloads: bool) -> Opti
     let doubled: Vec<_> = taken.iter().filter(|(_, times)| **times > 1).collect();
     assert_eq!(doubled, [], "{protocol:?}");
     assert_eq!(taken.len() as u64, count, "{protocol:?}");
-    assert_eq!(logged(&format!("{} keeps failing", nginx.url())), [""; 0], "the breaker opened");
+    assert_eq!(logged(&format!("{} keeps failing", nginx.origin())), [""; 0], "the breaker opened");
     Some(count as f64 / took.as_secs_f64())
 }
 

@@ -113,7 +113,7 @@ fn what_goes_to_one_url_with_other_headers_keeps_its_order() {
         })
     };
     let kinds = |requests: &[Request]| -> Vec<(String, usize)> {
-        let lines = |request: &Request| request.body.iter().filter(|byte| **byte == b'\n').count();
+        let lines = |request: &Request| spooled::numbers(request).len();
         requests.iter().map(|request| (request.header("x-k").unwrap().to_owned(), lines(request))).collect()
     };
     let requests = sent(config("partition"), &batch);

@@ -99,7 +99,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             arguments.plugin.as_deref(),
             arguments.pairs,
         )?;
-        report::say(&if arguments.json { result.as_json() } else { result.as_table() })?;
+        if arguments.json {
+            report::say_json(&result.as_json())?;
+        } else {
+            report::say(&result.as_table())?;
+        }
         return Ok(true);
     }
     let mut sides = vec![(Side::new("this", &own.plugin), own)];
@@ -130,7 +134,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let job = jobs.swap_remove(0);
     let other = (measured.len() > 1).then(|| measured.swap_remove(1));
     let result = Report { this: measured.swap_remove(0), other, setting: setting(arguments, &job) };
-    report::say(&if arguments.json { result.as_json() } else { result.as_table() })?;
+    if arguments.json {
+        report::say_json(&result.as_json())?;
+    } else {
+        report::say(&result.as_table())?;
+    }
     let failed = result.failed_batches();
     if failed > 0 {
         report::note(&format!("{} batches failed: their messages were not all delivered", grouped(failed)));

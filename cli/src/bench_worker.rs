@@ -98,7 +98,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
     });
     let answer = measure(&job).map_or_else(|why| Answer::Failed(why.to_string()), Answer::Measured);
     let answer = serde_json::to_string(&answer).map_err(|why| Failure::Other(why.to_string()))?;
-    report::say(&answer)?;
+    report::say_json(&answer)?;
     Ok(true)
 }
 

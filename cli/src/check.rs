@@ -1,22 +1,43 @@
-//! `check`: every mistake in a connector file at once, each with its place.
+//! `check`: every mistake in a connector file at once, each with its place; and whether the endpoint and the server can be
+//! reached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use iggy_connector_http_sink::{
+    config::Config,
+    reach::{self, Step},
+};
 use serde_json::{Value, json};
 
 use crate::{
     connector_file::{ConnectorFile, environment_variables},
+    iggy::{self, Server},
     place::{Finding, Place},
     report::{self, Failure},
 };
 
 /// Tell every mistake in a connector file, each with its line
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  iggy-http-sink check config.toml")]
+#[command(after_help = "\
+Examples:
+  iggy-http-sink check config.toml
+  iggy-http-sink check config.toml --connect --runtime-config runtime.toml
+
+The exit code is 1 where the file has mistakes, and 3 where a step of --connect fails.")]
 pub(crate) struct Arguments {
     /// The connector file, as the Iggy connectors runtime reads it
     config: PathBuf,
+    /// Also try each step to the endpoint, without sending a message, and to the Iggy server where one is named
+    #[arg(long)]
+    connect: bool,
+    /// The main configuration of the Iggy runtime, whose [iggy] names the server [default: what
+    /// `IGGY_CONNECTORS_CONFIG_PATH` names]
+    #[arg(long, requires = "connect")]
+    runtime_config: Option<PathBuf>,
+    /// The Iggy server
+    #[arg(long, requires = "connect")]
+    server: Option<String>,
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -25,11 +46,14 @@ pub(crate) struct Arguments {
 /// Runs the command; whether the file is valid.
 ///
 /// # Errors
-/// Stdout is closed.
+/// Stdout is closed, or something cannot be reached.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let file = &arguments.config;
     let loaded = ConnectorFile::load(file, environment_variables());
     let valid = loaded.is_ok();
+    if let (true, Ok(loaded)) = (arguments.connect, &loaded) {
+        return connect(arguments, loaded).map(|()| true);
+    }
     if arguments.json {
         let (enabled, warnings, problems) = match &loaded {
             Ok(loaded) => (Some(loaded.enabled), loaded.warnings.as_slice(), [].as_slice()),
@@ -43,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             "problems": list(problems),
             "warnings": list(warnings),
         });
-        report::say(&result.to_string())?;
+        report::say_json(&result.to_string())?;
         return Ok(valid);
     }
     match loaded {
@@ -62,6 +86,65 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
         Err(problems) => report::say(&lines(&problems, file))?,
     }
     Ok(valid)
+}
+
+/// Tries each step to the endpoint and to the server, a line each, up to the first that fails.
+fn connect(arguments: &Arguments, file: &ConnectorFile) -> Result<(), Failure> {
+    for warning in &file.warnings {
+        report::note(&format!("warning: {}", warning.in_file(&arguments.config)));
+    }
+    let config = Config::from_json(&file.plugin_config).map_err(|why| Failure::Other(why.to_string()))?;
+    let mut steps = Steps { json: arguments.json, taken: Vec::new() };
+    let mut good = reach::endpoint(&config, |step| steps.take(step))?;
+    if good {
+        if let Some(server) = server(arguments)? {
+            let step = Step { name: "iggy", outcome: iggy::reach(&server) };
+            steps.take(&step)?;
+            good = step.outcome.is_ok();
+        } else {
+            report::note("note: no Iggy server is named (--server, --runtime-config): it is not tried");
+        }
+    }
+    if steps.json {
+        report::say(&json!({ "file": arguments.config, "valid": true, "steps": steps.taken }).to_string())?;
+    }
+    if good { Ok(()) } else { Err(Failure::Unreachable) }
+}
+
+/// The server, if anything names one.
+fn server(arguments: &Arguments) -> Result<Option<Server>, Failure> {
+    let named = arguments.server.is_some()
+        || arguments.runtime_config.is_some()
+        || environment_variables().any(|(name, _)| {
+            ["IGGY_CONNECTORS_CONFIG_PATH", "IGGY_CONNECTORS_IGGY_ADDRESS"].contains(&name.as_str())
+        });
+    let runtime_config: Option<&Path> = arguments.runtime_config.as_deref();
+    named
+        .then(|| Server::load(runtime_config, arguments.server.as_deref(), environment_variables()))
+        .transpose()
+}
+
+/// The steps so far; told as they are taken, or all at the end as JSON.
+struct Steps {
+    json: bool,
+    taken: Vec<Value>,
+}
+
+impl Steps {
+    fn take(&mut self, step: &Step) -> Result<(), Failure> {
+        let (line, value) = match &step.outcome {
+            Ok(found) => (
+                format!("ok      {:<10} {found}", step.name),
+                json!({ "step": step.name, "ok": true, "found": found }),
+            ),
+            Err(why) => (
+                format!("FAILED  {:<10} {}: {}", step.name, why.reason, why.remedy),
+                json!({ "step": step.name, "ok": false, "reason": why.reason, "remedy": why.remedy }),
+            ),
+        };
+        self.taken.push(value);
+        if self.json { Ok(()) } else { report::say(&line) }
+    }
 }
 
 /// One line for each finding.

@@ -4,7 +4,7 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
-use iggy_connector_http_sink::config::Config;
+use iggy_connector_http_sink::config::{Config, shown_value};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -134,7 +134,9 @@ impl Check {
         match file.get("type") {
             None => self.wrong("type", "is required and not given: write type = \"sink\""),
             Some(Value::String(kind)) if kind == "sink" => {}
-            Some(other) => self.wrong("type", format!("{other} is not \"sink\": this is a sink")),
+            Some(other) => {
+                self.wrong("type", format!("{} is not \"sink\": this is a sink", shown_value(other)));
+            }
         }
         self.required_text(file, "key", "key", "a name for the connector, such as \"http\"");
         let plugin = self.required_text(
@@ -147,7 +149,7 @@ impl Check {
         self.typed(file, "version", 0, Value::as_u64, "not a whole number from 0");
         self.typed(file, "name", String::new(), |value| value.as_str().map(str::to_owned), "not text");
         if file.get("verbose").is_some_and(|value| !value.is_boolean()) {
-            self.wrong("verbose", format!("{} is neither true nor false", file["verbose"]));
+            self.wrong("verbose", format!("{} is neither true nor false", shown_value(&file["verbose"])));
         }
         if file.contains_key("transforms") {
             self.warn(
@@ -180,7 +182,7 @@ impl Check {
         match table.get(key) {
             Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
             None => self.wrong(path, format!("is required and not given: write {hint}")),
-            Some(other) => self.wrong(path, format!("{other} does not do: write {hint}")),
+            Some(other) => self.wrong(path, format!("{} does not do: write {hint}", shown_value(other))),
         }
         String::new()
     }
@@ -199,7 +201,7 @@ impl Check {
             return default;
         };
         read(value).unwrap_or_else(|| {
-            self.wrong(key, format!("{value} is {wrong}"));
+            self.wrong(key, format!("{} is {wrong}", shown_value(value)));
             default
         })
     }

@@ -11,6 +11,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place, Replay};
+use iggy_connector_sdk::shown;
 use serde_json::json;
 
 use crate::{
@@ -110,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             if arguments.json {
                 let result =
                     json!({ "files": purged.segments, "letters": purged.records, "bytes": purged.bytes });
-                report::say(&result.to_string())?;
+                report::say_json(&result.to_string())?;
             } else {
                 let (files, letters) =
                     (report::grouped(purged.segments as u64), report::grouped(purged.records as u64));
@@ -137,7 +138,11 @@ fn list(
             if selection.takes(&entry) {
                 letters += 1;
                 replayed += u64::from(entry.replayed);
-                said = report::say(&if as_json { as_json_text(&entry) } else { line(&entry) });
+                said = if as_json {
+                    report::say_json(&as_json_text(&entry))
+                } else {
+                    report::say(&line(&entry))
+                };
             }
             said.is_ok()
         })
@@ -163,7 +168,7 @@ fn show(folder: &Folder, place: Place, at: impl Fn(std::io::Error) -> Failure) -
     let letter = found.ok_or_else(|| {
         Failure::Other(format!("there is no dead letter at {place}: `list` tells the places"))
     })?;
-    report::say(&letter)?;
+    report::say_json(&letter)?;
     Ok(true)
 }
 
@@ -193,7 +198,7 @@ fn replay(folder: &Folder, config: &Path, selection: &Selection, as_json: bool) 
             "replayed_before": replayed_before,
             "unreadable": unreadable,
         });
-        report::say(&result.to_string())?;
+        report::say_json(&result.to_string())?;
     } else {
         let rows = [
             ("delivered", delivered),
@@ -214,22 +219,16 @@ fn line(entry: &Entry) -> String {
             format!(
                 "{}  {}  {mark}  {}  {status}  {}/{}/{}@{}  {}",
                 entry.place,
-                record.time,
-                record.reason,
-                record.stream,
-                record.topic,
+                shown(&record.time, 40),
+                shown(&record.reason, 40),
+                shown(&record.stream, 255),
+                shown(&record.topic, 255),
                 record.partition,
                 record.offset,
-                // An answer must not write lines of its own.
-                record
-                    .answer
-                    .chars()
-                    .take(80)
-                    .map(|c| if c.is_control() { ' ' } else { c })
-                    .collect::<String>()
+                shown(&record.answer, 80)
             )
         }
-        Err(why) => format!("{}  {why}", entry.place),
+        Err(why) => format!("{}  {}", entry.place, shown(why, 200)),
     }
 }
 

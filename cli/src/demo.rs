@@ -94,7 +94,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let messages = arguments.messages.unwrap_or(orders.len() as u64);
     let sent = Sent { payloads: &orders, messages, batch: BATCH, partitions: PARTITIONS };
     let outcome = stream(&path, sent, arguments.mode)?;
-    report::say(&if arguments.json { as_json(&outcome, arguments.mode) } else { as_table(&outcome) })?;
+    if arguments.json {
+        report::say_json(&as_json(&outcome, arguments.mode))?;
+    } else {
+        report::say(&as_table(&outcome))?;
+    }
     Ok(outcome.good())
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn apply(
 fn set(file: &mut Map<String, Value>, rest: &str, value: &str) -> Option<String> {
     if let Some(key) = rest.strip_prefix("plugin_config_") {
         let table = file.entry("plugin_config").or_insert_with(|| Map::new().into());
-        table.as_object_mut()?.insert(key.to_owned(), infer(value));
+        table.as_object_mut()?.insert(key.to_owned(), plugin_value(key, value));
         return Some(format!("plugin_config.{key}"));
     }
     if let Some((index, key)) = rest.strip_prefix("streams_").and_then(|rest| rest.split_once('_')) {
@@ -96,6 +96,19 @@ fn set(file: &mut Map<String, Value>, rest: &str, value: &str) -> Option<String>
     };
     file.insert(key.to_owned(), value);
     Some(key.to_owned())
+}
+
+/// What stands for a key of the plugin. Unlike in the runtime, text that only looks like a number stays as it is written, and what
+/// can only be text is nothing else: a secret such as `0123456` must arrive digit by digit.
+fn plugin_value(key: &str, text: &str) -> Value {
+    let key = key.strip_prefix("dead_letter_").unwrap_or(key);
+    if key == "url" || key.starts_with("headers_") || key.starts_with("auth_") {
+        return Value::String(text.to_owned());
+    }
+    match infer(text) {
+        Value::Number(number) if number.to_string() != text => Value::String(text.to_owned()),
+        value => value,
+    }
 }
 
 /// What the text of a variable stands for: `true`, `false`, a number, a list in brackets, or itself.
@@ -198,7 +211,7 @@ mod tests {
             "url": "http://a",
             "headers": r#"{"A":"b"}"#,
             "timeout": "5s",
-            "headers_x_id": 42,
+            "headers_x_id": "42",
             "success_status_codes": [200],
         });
         assert_eq!(file["plugin_config"], expected);
@@ -207,6 +220,24 @@ mod tests {
         assert_eq!(overrides.variable("plugin_config.headers.X-Id"), Some(variable));
         assert_eq!(overrides.variable("plugin_config.url"), None);
         assert_eq!(overrides.len(), 4);
+    }
+
+    #[test]
+    fn digits_of_secrets_stay_as_they_are_written() {
+        for (key, text, value) in [
+            ("headers_x_pin", "0123456", json!("0123456")),
+            ("headers_x_pin", "123456", json!("123456")),
+            ("headers_x_pin", "[1]", json!("[1]")),
+            ("auth_password", "00", json!("00")),
+            ("dead_letter_auth_token", "1e3", json!("1e3")),
+            ("proxy_password", "007", json!("007")),
+            ("proxy_from_environment", "true", json!(true)),
+            ("max_retries", "7", json!(7)),
+            ("max_retries", "007", json!("007")),
+            ("rate_limit_requests_per_second", "1.50", json!("1.50")),
+        ] {
+            assert_eq!(plugin_value(key, text), value, "{key}={text}");
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before Iggy's client would take another: one provider of cryptography in the process. It fails only where there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
             report::note(&format!("error: {failure}"));
             match failure {
                 Failure::Usage(_) => ExitCode::from(2),
+                Failure::Unreachable => ExitCode::from(3),
                 Failure::Other(_) => ExitCode::FAILURE,
             }
         }

@@ -65,6 +65,11 @@ pub(crate) struct Lines(HashMap<String, usize>);
 impl Lines {
     /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
     pub(crate) fn of(&self, path: &str) -> Option<usize> {
+        if let Some(beginning) = path.strip_suffix('…') {
+            // What is no key is shown only in part.
+            let alike = self.0.iter().filter(|(path, _)| path.starts_with(beginning));
+            return alike.map(|(_, line)| *line).min();
+        }
         let mut path = path;
         loop {
             if let Some(line) = self.0.get(path) {
@@ -150,7 +155,12 @@ impl Reader<'_> {
 
     fn out_of_range(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &str) -> Value {
         let place = Place::Line(self.line(value.span().start));
-        let message = format!("{text} is not a number that can be used: write a finite one of 64 bits");
+        // It may be a secret without its quotes.
+        let message = if path.starts_with("plugin_config.") {
+            "is not a number that can be used: write a finite one of 64 bits, or put it in quotes".to_owned()
+        } else {
+            format!("{text} is not a number that can be used: write a finite one of 64 bits")
+        };
         self.findings.push(Finding { place, path: path.to_owned(), message });
         Value::Null
     }

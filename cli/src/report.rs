@@ -7,7 +7,11 @@ use std::{
 };
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use iggy_connector_sdk::{shown, shown_json, shown_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The most bytes in a cell of a table.
+const LONGEST_CELL: usize = 1000;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,9 @@ pub(crate) enum Failure {
     /// It was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
+    /// A step to the endpoint or the server failed, and was told.
+    #[error("what the configuration names cannot be reached")]
+    Unreachable,
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -72,6 +79,7 @@ impl Drop for Progress {
 /// Writes a line to stderr without tearing the progress bar.
 pub(crate) fn note(line: &str) {
     // A closed stderr is no reason to stop the work.
+    let line = shown_lines(line);
     let write = || drop(writeln!(std::io::stderr(), "{line}"));
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match bar {
@@ -85,6 +93,18 @@ pub(crate) fn note(line: &str) {
 /// # Errors
 /// Stdout is closed.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    write_out(&shown_lines(text))
+}
+
+/// Writes JSON to stdout. What a terminal would not show is escaped in it, which makes it no other value.
+///
+/// # Errors
+/// Stdout is closed.
+pub(crate) fn say_json(json: &str) -> Result<(), Failure> {
+    write_out(&shown_json(json))
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{text}").map_err(|why| Failure::Other(format!("writing to stdout: {why}")))
 }
 
@@ -93,7 +113,7 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     for (name, value) in rows {
-        table.add_row([*name, value]);
+        table.add_row([(*name).to_owned(), shown(value, LONGEST_CELL).to_string()]);
     }
     if let Some(values) = table.column_mut(1) {
         values.set_cell_alignment(CellAlignment::Right);
@@ -104,7 +124,8 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
 /// A table with a header; every column but the first holds figures.
 pub(crate) fn figures(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
+    let cells = rows.iter().map(|row| row.iter().map(|cell| shown(cell, LONGEST_CELL).to_string()));
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header).add_rows(cells);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -92,7 +92,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     )?;
     let plugin = open(arguments, &file)?;
     let outcome = iggy::run(&file, server, plugin, arguments.once, arguments.replay_from)?;
-    report::say(&if arguments.json { outcome.as_json() } else { outcome.as_table() })?;
+    if arguments.json {
+        report::say_json(&outcome.as_json())?;
+    } else {
+        report::say(&outcome.as_table())?;
+    }
     Ok(outcome.good())
 }
 

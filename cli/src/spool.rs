@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let status = spool::status(&arguments.path).map_err(|why| Failure::Other(why.to_string()))?;
     if arguments.json {
         let json = serde_json::to_string(&status).map_err(|why| Failure::Other(why.to_string()))?;
-        report::say(&json)?;
+        report::say_json(&json)?;
     } else {
         report::say(&as_text(&status, SystemTime::now()))?;
     }

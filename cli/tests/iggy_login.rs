@@ -90,3 +90,20 @@ fn a_token_signs_in_and_wins_over_a_password() {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert_eq!(receiver.received("/in").len(), 1);
 }
+
+#[test]
+fn check_signs_in_where_a_run_does() {
+    let Some(server) = Server::start() else { return };
+    let receiver = Receiver::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = Connector::new("in", &receiver.url("/in"), &plugin()).write(folder.path());
+    for (password, code, words) in
+        [("iggy", 0, "signed in at "), ("wrong", 3, "check username, password or token")]
+    {
+        let mut command = program(&["check", "--connect"]);
+        command.arg(&file).env(format!("{VARIABLE}ADDRESS"), server.address());
+        let finished = start(command.env(format!("{VARIABLE}PASSWORD"), password)).finish();
+        assert_eq!(finished.code, Some(code), "{finished:?}");
+        assert!(finished.stdout.contains(words), "{finished:?}");
+    }
+}

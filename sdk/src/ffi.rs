@@ -15,6 +15,7 @@ use tracing::error;
 
 use crate::executor::{Panic, catch, drive};
 use crate::instance::Instance;
+use crate::shown::{LONGEST_NAME, shown};
 use crate::{BorrowedMessages, LogCallback, MessagesMetadata, Sink, TopicMetadata};
 
 /// The call was done.
@@ -133,7 +134,8 @@ impl<T: Sink> Registry<T> {
         let running =
             instance.as_ref().and_then(|instance| instance.enter()).ok_or_else(Refusal::not_open)?;
         let topic: TopicMetadata = decode("topic metadata", topic)?;
-        let place = format!("stream: {}, topic: {}", topic.stream, topic.topic);
+        let [stream, topic_name] = [&topic.stream, &topic.topic].map(|name| shown(name, LONGEST_NAME));
+        let place = format!("stream: {stream}, topic: {topic_name}");
         let metadata: MessagesMetadata =
             decode("messages metadata", metadata).map_err(|why| why.at(&place))?;
         let place = format!(

@@ -71,6 +71,7 @@ pub mod message;
 mod offsets;
 mod payload;
 mod schema;
+mod shown;
 pub mod sink;
 
 pub use convert::owned_value_to_serde_json;
@@ -87,4 +88,5 @@ pub use message::{
 pub use offsets::OffsetRanges;
 pub use payload::Payload;
 pub use schema::Schema;
+pub use shown::{Shown, shown, shown_json, shown_lines};
 pub use sink::Sink;

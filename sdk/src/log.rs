@@ -9,6 +9,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::shown::shown_lines;
+
 /// How the runtime takes one log event: level (0 TRACE, 1 DEBUG, 2 INFO, 3 WARN, 4 ERROR), target, message; both
 /// texts are UTF-8, never null, and valid during the call only.
 pub type LogCallback =
@@ -45,7 +47,9 @@ impl<S: Subscriber> Layer<S> for CallbackLayer {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        let text = line.finish();
+        // What other crates log may hold the words of a server or the names of a certificate as they came.
+        let line = line.finish();
+        let text = shown_lines(&line);
         let target = event.metadata().target();
         let level = match *event.metadata().level() {
             Level::TRACE => 0,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::error;
 
+use crate::shown::{LONGEST_NAME, shown};
 use crate::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, OffsetRanges, TopicMetadata};
 
 /// Takes batches of messages somewhere.
@@ -62,8 +63,8 @@ pub trait Sink: Send + Sync {
                  schema: {}, offsets: {}; the first: {reason}",
                 undecodable.len(),
                 messages.len(),
-                topic.stream,
-                topic.topic,
+                shown(&topic.stream, LONGEST_NAME),
+                shown(&topic.topic, LONGEST_NAME),
                 metadata.partition_id,
                 metadata.schema,
                 OffsetRanges::of(undecodable.iter().copied()),

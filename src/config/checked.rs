@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, sync::Ar
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{Text, shown_url};
+use super::{AuthConfig, Text, TlsVersion, shown_url};
 use crate::request::{TargetTemplate, Template};
 
 /// A whole configuration, checked.
@@ -60,20 +60,23 @@ pub struct EndpointConfig {
     pub idempotency_header: Option<HeaderName>,
     /// The header that tells how often a request was sent before.
     pub retry_count_header: Option<HeaderName>,
+    /// How requests prove who sends them, if they do.
+    pub auth: Option<AuthConfig>,
+    /// Whether they may do so where others can read it.
+    pub allow_insecure_credentials: bool,
 }
 
 impl fmt::Debug for EndpointConfig {
-    /// Values of headers and parts of a URL may be credentials: they are shown only where they name a secret.
+    /// Of a URL no more is shown than of one in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers = self.headers.iter().map(|(name, value)| {
-            (name, if value.is_secret() { value.to_string() } else { "***".to_owned() })
-        });
         f.debug_struct("EndpointConfig")
             .field("url", &shown_url(&self.url))
             .field("method", &self.method)
-            .field("headers", &headers.collect::<Vec<_>>())
+            .field("headers", &self.headers)
             .field("idempotency_header", &self.idempotency_header)
             .field("retry_count_header", &self.retry_count_header)
+            .field("auth", &self.auth)
+            .field("allow_insecure_credentials", &self.allow_insecure_credentials)
             .finish()
     }
 }
@@ -187,7 +190,29 @@ pub enum DeadLetterConfig {
         segment_bytes: u64,
     },
     /// To another endpoint, as NDJSON.
-    Url(Text),
+    Endpoint(Box<DeadLetterEndpoint>),
+}
+
+/// Another endpoint for messages that cannot be delivered.
+#[derive(Clone)]
+pub struct DeadLetterEndpoint {
+    /// An `http` or `https` URL.
+    pub url: Text,
+    /// Headers of each request.
+    pub headers: Vec<(HeaderName, Text)>,
+    /// How requests prove who sends them, if they do.
+    pub auth: Option<AuthConfig>,
+}
+
+impl fmt::Debug for DeadLetterEndpoint {
+    /// Without what may be credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetterEndpoint")
+            .field("url", &shown_url(&self.url))
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .finish()
+    }
 }
 
 /// Where batches are kept until they are delivered.
@@ -242,6 +267,63 @@ pub struct ClientConfig {
     pub follow_redirects: bool,
     /// Whether certificates go unchecked.
     pub accept_invalid_certs: bool,
+    /// The time from a request sent to the head of its answer; zero: no limit but [`timeout`](Self::timeout).
+    pub response_header_timeout: Duration,
+    /// How old a connection may be that a request goes over; zero: no limit.
+    pub max_connection_age: Duration,
+    /// Whether the endpoint speaks HTTP/2 without being asked.
+    pub http2_prior_knowledge: bool,
+    /// Whom connections trust, and who they are.
+    pub tls: TlsConfig,
+    /// Which way connections take.
+    pub proxy: ProxyConfig,
+}
+
+/// Whom connections trust, and who they are. Its files are PEM, and read again when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Authorities that are trusted beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Whether those of the system are not.
+    pub only_ca_file: bool,
+    /// The client's certificate, followed by those that lead to its authority.
+    pub client_cert_file: Option<PathBuf>,
+    /// The key of the client's certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// Which way connections take.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// The proxy: `http` or `https`, host and port.
+    pub url: Option<Text>,
+    /// Hosts, domains with their subdomains, addresses and networks that are reached without it.
+    pub no_proxy: Vec<String>,
+    /// Sent to the proxy with the password, as Basic (RFC 7617).
+    pub username: Option<Text>,
+    /// See [`username`](Self::username).
+    pub password: Option<Text>,
+    /// Whether the usual variables (`HTTPS_PROXY`, `NO_PROXY` and so on) count where there is no `url`.
+    pub from_environment: bool,
+}
+
+impl fmt::Debug for ProxyConfig {
+    /// Without user and password, which may stand here as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyConfig")
+            .field("url", &self.url.as_ref().map(shown_url))
+            .field("no_proxy", &self.no_proxy)
+            .field("from_environment", &self.from_environment)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self { url: None, no_proxy: Vec::new(), username: None, password: None, from_environment: true }
+    }
 }
 
 /// How `open` asks the endpoint whether it is there.

@@ -2,11 +2,13 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use iggy_connector_sdk::shown;
 use serde_json::Value;
 
 use super::{
-    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, Ordering, RateLimitConfig, SpoolConfig,
-    Text, WhenFull, reader::Reader, units::LONGEST, url::checked_url,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, Ordering,
+    RateLimitConfig, SpoolConfig, Text, WhenFull, auth, headers, problem::shown_value, reader::Reader,
+    units::LONGEST, url::checked_url,
 };
 use crate::request::{Kind, Template};
 
@@ -25,12 +27,30 @@ pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
             Concurrency::Fixed(number.filter(|number| number.get() <= 1_000_000).unwrap_or_else(|| {
                 keys.problem(
                     "concurrency",
-                    format!("{value} is neither a whole number from 1 to 1000000 nor \"adaptive\""),
+                    format!(
+                        "{} is neither a whole number from 1 to 1000000 nor \"adaptive\"",
+                        shown_value(&value)
+                    ),
                 );
                 one
             }))
         }
     }
+}
+
+/// What to say of more requests at once than the order leaves room for.
+pub(super) fn unused_concurrency(
+    concurrency: Concurrency,
+    ordering: &Ordering,
+    spooled: bool,
+) -> Option<String> {
+    let Concurrency::Fixed(number) = concurrency else { return None };
+    (number.get() > 1 && *ordering == Ordering::Partition && !spooled).then(|| {
+        format!(
+            "concurrency = {number} has little effect with ordering = \"partition\" and no [spool]: a batch is of one partition, \
+             whose requests go one after the other. Add [spool], or write ordering = \"key\" or \"none\""
+        )
+    })
 }
 
 pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
@@ -67,7 +87,8 @@ fn ordering_key(text: &Text) -> Result<Template, String> {
     let template = Template::parse(text, Kind::Key)?.resolved()?;
     if template.slots().next().is_none() {
         return Err(format!(
-            "\"{text}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}"
+            "\"{}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}",
+            shown(&text.to_string(), 60)
         ));
     }
     Ok(template)
@@ -123,16 +144,18 @@ pub(super) fn read_spool(keys: &mut Reader<'_>) -> Option<SpoolConfig> {
     let when_full = table.choice("when_full", WhenFull::Block);
     let sync = match table.optional_string("sync").as_deref() {
         None | Some("batch") => None,
-        Some(text) => match humantime::parse_duration(text) {
-            Ok(interval) if !interval.is_zero() && interval <= LONGEST => Some(interval),
-            _ => {
-                table.problem(
+        Some(text) => {
+            match humantime::parse_duration(text) {
+                Ok(interval) if !interval.is_zero() && interval <= LONGEST => Some(interval),
+                _ => {
+                    table.problem(
                     "sync",
-                    format!("\"{text}\" is neither \"batch\" nor a duration such as \"100ms\", of at most 10 years"),
+                    format!("\"{}\" is neither \"batch\" nor a duration such as \"100ms\", of at most 10 years", shown(text, 60)),
                 );
-                None
+                    None
+                }
             }
-        },
+        }
     };
     table.finish(&[]);
     Some(SpoolConfig { path: path?, max_bytes, when_full, sync })
@@ -161,14 +184,23 @@ pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig
     if segment_bytes == 0 {
         table.problem("segment_bytes", "0 leaves no room for a letter: write a size such as \"64 MiB\"");
     }
+    let auth = auth::read(&mut table);
+    let headers = headers::read(&mut table);
     let letters = match (path, url) {
         (Some(path), None) => {
             if path.as_os_str().is_empty() {
                 table.problem("path", "is empty: write the folder for dead letters");
             }
+            for (key, given) in [("headers", !headers.is_empty()), ("auth", auth.is_some())] {
+                if given {
+                    table.problem(key, "has no effect on files: write url in place of path, or remove it");
+                }
+            }
             Some(DeadLetterConfig::Path { path, max_bytes, segment_bytes })
         }
-        (None, Some(url)) => Some(DeadLetterConfig::Url(url)),
+        (None, Some(url)) => {
+            Some(DeadLetterConfig::Endpoint(Box::new(DeadLetterEndpoint { url, headers, auth })))
+        }
         (Some(_), Some(_)) => {
             table.problem("url", "stands beside path: dead letters go to one place, so remove one of them");
             None

@@ -1,16 +1,34 @@
 //! The `headers` table, together with the environment overrides of its entries.
 
-use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 
 use super::{
+    problem::shown_name,
     reader::{Reader, as_text},
     secret::Text,
 };
 
 const TABLE: &str = "headers";
 
-/// Headers that frame the body: a wrong one would cut requests off or join them.
-const OWN: [HeaderName; 2] = [CONTENT_LENGTH, TRANSFER_ENCODING];
+/// Headers that belong to the connection or frame the body (RFC 9110 section 7.6.1, RFC 9112 section 6): a wrong one would cut
+/// requests off, join them, or lead them elsewhere.
+const OWN: [HeaderName; 12] = [
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    HOST,
+    CONNECTION,
+    UPGRADE,
+    TE,
+    TRAILER,
+    EXPECT,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
 
 pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     let table = keys.free_table(TABLE);
@@ -24,7 +42,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
         });
         match read {
             Ok(header) => headers.push(header),
-            Err(why) => keys.problem(&format!("{TABLE}.{name}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}.{}", shown_name(name)), why),
         }
     }
     for (flat, value) in &table.overrides {
@@ -39,7 +57,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
                 Some((_, configured)) => *configured = text,
                 None => headers.push((name, text)),
             },
-            Err(why) => keys.problem(&format!("{TABLE}_{flat}"), why),
+            Err(why) => keys.problem(&format!("{TABLE}_{}", shown_name(flat)), why),
         }
     }
     headers
@@ -58,14 +76,45 @@ pub(super) fn read_name(
     header_name(&name).map_err(|why| keys.problem(key, why)).ok()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        format!("{name:?} is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)")
+        // It is not shown: who puts a whole header there shows its value with it.
+        "is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)"
+            .to_owned()
     })?;
     if OWN.contains(&header) {
-        return Err("is set by the sink for each body: remove it".to_owned());
+        let why = match header.as_str() {
+            "host" => "is that of url, and set by the sink: remove it",
+            "proxy-authorization" => "would go to the endpoint: write proxy.username and proxy.password",
+            "content-length" | "transfer-encoding" => "is set by the sink for each body: remove it",
+            _ => "belongs to the connection and is set by the sink, if at all: remove it",
+        };
+        return Err(format!("{header} {why}"));
     }
     Ok(header)
+}
+
+/// Words in the names of headers and parameters whose values are credentials.
+const CREDENTIALS: [&str; 12] = [
+    "auth",
+    "bearer",
+    "cookie",
+    "credential",
+    "key",
+    "pass",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "jwt",
+];
+
+/// Whether a header, parameter or key of this name holds a credential, as far as names tell.
+pub(crate) fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    // An idempotency key is none.
+    CREDENTIALS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
 }
 
 /// Reads a header's value. Problems do not show it, since it may be a credential.

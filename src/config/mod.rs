@@ -3,14 +3,17 @@
 //! Checking needs no network, so `iggy-http-sink check` and `open` share it. All problems are
 //! found in one pass. A wrong value never falls back to a default in silence.
 
+pub(crate) mod auth;
 mod checked;
 mod delivery;
 mod flat;
 pub(crate) mod headers;
+mod overrides;
 mod problem;
 mod reader;
 mod request;
 mod secret;
+mod transport;
 mod units;
 mod url;
 
@@ -18,17 +21,25 @@ use std::{cell::RefCell, time::Duration};
 
 use serde_json::Value;
 
+use auth::Destination;
+pub use auth::{
+    ApiKeyPlace, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
+    OAuth2Config, Secret, SignedTemplate,
+};
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering, RateLimitConfig,
-    RetryConfig, SpoolConfig, WhenFull,
+    DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering,
+    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, shown_value};
+pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
 pub(crate) use secret::TextPart;
-pub(crate) use url::{endpoint_url, shown_url};
+pub(crate) use transport::TlsFiles;
+pub use transport::TlsVersion;
+pub(crate) use url::{endpoint_url, is_loopback, shown_url, take_userinfo};
 
 /// The table that the keys stand in, as the first part of every path.
 const TABLE: &str = "plugin_config";
@@ -47,19 +58,32 @@ impl Config {
             Value::Object(table) => table.clone(),
             Value::Null => serde_json::Map::new(),
             other => {
-                let message = format!("{other} is not a table: write [{TABLE}] with one line a key");
+                let message = format!(
+                    "is {}, and not a table: write [{TABLE}] with one line a key",
+                    problem::kind(other)
+                );
                 problems.borrow_mut().push(Problem { path: TABLE.to_owned(), message });
                 serde_json::Map::new()
             }
         };
-        let (config, _) = Self::read(Reader::new(TABLE, table, &problems));
+        let of_numbers = overrides::warnings(&table);
+        let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
+        config.warnings.extend(of_numbers);
         Problems::or_none(problems.into_inner(), config)
     }
 
     /// The names of all keys and tables of `[plugin_config]`.
     pub fn keys() -> Vec<&'static str> {
         let problems = RefCell::default();
-        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems)).1
+        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems, &RefCell::default())).1
+    }
+
+    /// The keys that reading this configuration asks for. Those of a table are asked for where it is given, and some only
+    /// beside another key with one of its choices.
+    pub fn declared(json: &serde_json::Map<String, Value>) -> Vec<Declared> {
+        let (problems, declared) = (RefCell::default(), RefCell::default());
+        Self::read(Reader::new(TABLE, json.clone(), &problems, &declared));
+        declared.into_inner()
     }
 
     /// The configuration, and the keys that there are.
@@ -73,9 +97,8 @@ impl Config {
         let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
         let retry = flat::read_retry(&mut keys, spool.is_some());
         let concurrency = delivery::read_concurrency(&mut keys);
-        let client = flat::read_client(&mut keys, concurrency);
-        let max_response_bytes =
-            usize::try_from(keys.size("max_response_bytes", 65536)).unwrap_or(usize::MAX);
+        let mut client = flat::read_client(&mut keys, concurrency);
+        let max_response_bytes = flat::read_max_response_bytes(&mut keys);
         let health_check = flat::read_health_check(&mut keys);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
@@ -85,6 +108,8 @@ impl Config {
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
+        client.tls = transport::read_tls(&mut keys);
+        client.proxy = transport::read_proxy(&mut keys);
         if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
             && dead_letter.is_none()
         {
@@ -93,16 +118,26 @@ impl Config {
                 "is dead_letter, and there is no [dead_letter] to put them in: add one",
             );
         }
+        let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
+        let auth = auth::read(&mut keys);
         let headers = headers::read(&mut keys);
-        body.target = request::read_target(&keys, &url, &headers, &ordering);
+        let endpoint = EndpointConfig {
+            url,
+            method,
+            headers,
+            idempotency_header,
+            retry_count_header,
+            auth,
+            allow_insecure_credentials,
+        };
+        body.target = request::read_target(&keys, &endpoint.url, &endpoint.headers, &ordering);
+        for destination in destinations(&endpoint, dead_letter.as_ref()) {
+            warnings.extend(auth::check(&keys, &destination));
+        }
         let known = keys.finish(IGNORED);
 
-        if client.accept_invalid_certs {
-            warnings.push(
-                "tls_danger_accept_invalid_certs is on: anyone on the way can read and change what is sent"
-                    .to_owned(),
-            );
-        }
+        warnings.extend(client.warnings());
+        warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
         if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
             warnings.push(
                 "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
@@ -121,7 +156,7 @@ impl Config {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
         let config = Self {
-            endpoint: EndpointConfig { url, method, headers, idempotency_header, retry_count_header },
+            endpoint,
             body,
             success_status_codes,
             retry,
@@ -130,9 +165,9 @@ impl Config {
             ordering,
             circuit_breaker,
             rate_limit,
-            dead_letter,
             spool,
             linger,
+            dead_letter,
             max_response_bytes,
             health_check,
             close_timeout,
@@ -141,4 +176,33 @@ impl Config {
         };
         (config, known)
     }
+}
+
+/// Where requests go: messages, and dead letters where they do not go to files.
+fn destinations<'c>(
+    endpoint: &'c EndpointConfig,
+    dead_letter: Option<&'c DeadLetterConfig>,
+) -> Vec<Destination<'c>> {
+    let messages = Destination {
+        table: "",
+        url: &endpoint.url,
+        headers: &endpoint.headers,
+        auth: endpoint.auth.as_ref(),
+        own_headers: [
+            ("idempotency_header", endpoint.idempotency_header.as_ref()),
+            ("retry_count_header", endpoint.retry_count_header.as_ref()),
+        ],
+        allow_insecure_credentials: endpoint.allow_insecure_credentials,
+    };
+    let letters = match dead_letter {
+        Some(DeadLetterConfig::Endpoint(letters)) => Some(Destination {
+            table: "dead_letter.",
+            url: &letters.url,
+            headers: &letters.headers,
+            auth: letters.auth.as_ref(),
+            ..messages
+        }),
+        _ => None,
+    };
+    [Some(messages), letters].into_iter().flatten().collect()
 }

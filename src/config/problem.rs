@@ -2,6 +2,44 @@
 
 use std::fmt;
 
+use iggy_connector_sdk::shown;
+use serde_json::Value;
+
+/// The most bytes of a refused value that a problem shows.
+const LONGEST_VALUE: usize = 60;
+
+/// A refused value of a key that holds no secret, as a problem shows it: what is nested may be a table of headers that came under the
+/// wrong key, and is only named.
+pub fn shown_value(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a table".to_owned(),
+        Value::String(text) => format!("\"{}\"", shown(text, LONGEST_VALUE)),
+        other => other.to_string(),
+    }
+}
+
+/// As much of a key as can be one: what follows may be the value, put there by mistake.
+pub(super) fn shown_name(name: &str) -> String {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    match name.find(|c| !is_of_a_name(c)) {
+        Some(end) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// What stands where something else must, without the value, which may be a secret.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+        Value::String(_) => "text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "true or false",
+        Value::Null => "null",
+    }
+}
+
 /// One thing to mend in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -10,7 +10,11 @@ use std::{
 use serde_json::{Map, Value};
 use strum::VariantNames;
 
-use super::{problem::Problem, secret::Text, units};
+use super::{
+    problem::{self, Problem, shown_name, shown_value},
+    secret::Text,
+    units,
+};
 
 /// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
 const NEAR: f64 = 0.82;
@@ -23,11 +27,42 @@ pub(super) struct Reader<'p> {
     /// What references were resolved to, with the text as configured, which problems show in its place.
     secrets: Vec<(&'static str, String, Text)>,
     problems: &'p RefCell<Vec<Problem>>,
+    declared: &'p RefCell<Vec<Declared>>,
+}
+
+/// A key that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its dotted path.
+    pub path: String,
+    /// The words that it takes; none where it takes others.
+    pub choices: &'static [&'static str],
+    /// Whether its value is text or a table that can hold a secret as it is.
+    pub can_be_secret: bool,
 }
 
 impl<'p> Reader<'p> {
-    pub(super) fn new(path: &str, table: Map<String, Value>, problems: &'p RefCell<Vec<Problem>>) -> Self {
-        Self { path: path.to_owned(), left: table, known: Vec::new(), secrets: Vec::new(), problems }
+    pub(super) fn new(
+        path: &str,
+        table: Map<String, Value>,
+        problems: &'p RefCell<Vec<Problem>>,
+        declared: &'p RefCell<Vec<Declared>>,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            left: table,
+            known: Vec::new(),
+            secrets: Vec::new(),
+            problems,
+            declared,
+        }
+    }
+
+    /// Adds to what is known of the key that was asked for last.
+    fn declare(&self, more: impl FnOnce(&mut Declared)) {
+        if let Some(last) = self.declared.borrow_mut().last_mut() {
+            more(last);
+        }
     }
 
     /// Writes down that `key` is wrong.
@@ -42,9 +77,26 @@ impl<'p> Reader<'p> {
         self.problems.borrow_mut().push(Problem { path: format!("{}.{key}", self.path), message });
     }
 
+    /// Whether something is wrong with `key`.
+    pub(super) fn has_problem(&self, key: &str) -> bool {
+        let path = format!("{}.{key}", self.path);
+        self.problems.borrow().iter().any(|problem| problem.path == path)
+    }
+
+    /// Takes a key that must not be there, for the reason given; without one, in silence.
+    pub(super) fn misplaced(&mut self, key: &'static str, message: Option<String>) {
+        self.known.push(key);
+        let is_given = self.left.shift_remove(key).is_some_and(|value| !value.is_null());
+        if let Some(message) = message.filter(|_| is_given) {
+            self.problem(key, message);
+        }
+    }
+
     /// Takes a key's value, with references to secrets resolved; `null` counts as not given.
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        match self.take_unresolved(key)? {
+        let value = self.take_unresolved(key);
+        self.declare(|key| key.can_be_secret = false);
+        match value? {
             Value::String(configured) => {
                 match Text::parse(&configured).and_then(|text| Ok((text.resolve()?, text))) {
                     Ok((resolved, text)) => {
@@ -65,6 +117,8 @@ impl<'p> Reader<'p> {
 
     fn take_unresolved(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
+        let path = format!("{}.{key}", self.path);
+        self.declared.borrow_mut().push(Declared { path, choices: &[], can_be_secret: true });
         self.left.shift_remove(key).filter(|value| !value.is_null())
     }
 
@@ -77,7 +131,7 @@ impl<'p> Reader<'p> {
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         self.read(key, |value| match value {
             Value::Bool(yes) => Ok(*yes),
-            other => Err(format!("{other} is neither true nor false")),
+            other => Err(format!("{} is neither true nor false", shown_value(other))),
         })
         .unwrap_or(default)
     }
@@ -89,9 +143,10 @@ impl<'p> Reader<'p> {
     /// A duration that must not be zero.
     pub(super) fn positive_duration(&mut self, key: &'static str, default: Duration) -> Duration {
         self.read(key, |value| match units::duration(value)? {
-            Duration::ZERO => {
-                Err(format!("{value} leaves no time at all: write a duration above zero, such as \"30s\""))
-            }
+            Duration::ZERO => Err(format!(
+                "{} leaves no time at all: write a duration above zero, such as \"30s\"",
+                shown_value(value)
+            )),
             duration => Ok(duration),
         })
         .unwrap_or(default)
@@ -106,11 +161,15 @@ impl<'p> Reader<'p> {
         T: TryFrom<u64> + PartialOrd + Display + Copy,
     {
         self.read(key, |value| {
+            // Digits that a number would change, such as 007, come from the environment as text.
+            let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             value
                 .as_u64()
+                .or_else(|| digits?.parse().ok())
                 .and_then(|number| T::try_from(number).ok())
                 .filter(|number| allowed.contains(number))
                 .ok_or_else(|| {
+                    let value = shown_value(value);
                     format!("{value} is not a whole number from {} to {}", allowed.start(), allowed.end())
                 })
         })
@@ -119,15 +178,22 @@ impl<'p> Reader<'p> {
 
     /// One of the names of `T`, spelled exactly.
     pub(super) fn choice<T: FromStr + VariantNames>(&mut self, key: &'static str, default: T) -> T {
-        self.read(key, |value| {
+        self.optional_choice(key).unwrap_or(default)
+    }
+
+    /// One of the names of `T`, that may be missing.
+    pub(super) fn optional_choice<T: FromStr + VariantNames>(&mut self, key: &'static str) -> Option<T> {
+        let value = self.read(key, |value| {
             let name = value.as_str().unwrap_or_default();
             name.parse().map_err(|_| {
                 let near = nearest(name, T::VARIANTS)
                     .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+                let value = shown_value(value);
                 format!("{value} is not known here: write one of \"{}\"{near}", T::VARIANTS.join("\", \""))
             })
-        })
-        .unwrap_or(default)
+        });
+        self.declare(|key| key.choices = T::VARIANTS);
+        value
     }
 
     /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
@@ -139,6 +205,7 @@ impl<'p> Reader<'p> {
     ) -> BTreeSet<u16> {
         self.read(key, |value| {
             let Some(codes) = value.as_array() else {
+                let value = shown_value(value);
                 return Err(format!("{value} is not a list of status codes: write one such as [200, 202]"));
             };
             if codes.is_empty() && !may_be_empty {
@@ -150,7 +217,7 @@ impl<'p> Reader<'p> {
                     code.as_u64()
                         .and_then(|code| u16::try_from(code).ok())
                         .filter(|code| (200..=599).contains(code))
-                        .ok_or_else(|| format!("{code} is not a status code from 200 to 599"))
+                        .ok_or_else(|| format!("{} is not a status code from 200 to 599", shown_value(code)))
                 })
                 .collect()
         })
@@ -165,6 +232,43 @@ impl<'p> Reader<'p> {
     /// A string that may be missing.
     pub(super) fn optional_string(&mut self, key: &'static str) -> Option<String> {
         self.read(key, |value| as_text(value)?.resolve())
+    }
+
+    /// A string that must be given and is not empty.
+    pub(super) fn required_string(&mut self, key: &'static str, hint: &str) -> Option<String> {
+        let value = self.optional_string(key);
+        if value.as_ref().is_none_or(String::is_empty) && !self.has_problem(key) {
+            self.problem(key, format!("is required and not given: write {hint}"));
+        }
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
+    /// that holds JSON.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&Text) -> Result<(), String>,
+    ) -> Option<Vec<Text>> {
+        let value = match self.take_unresolved(key)? {
+            Value::String(json) if json.trim_start().starts_with('[') => {
+                serde_json::from_str(&json).unwrap_or(Value::String(json))
+            }
+            value => value,
+        };
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        let mut texts = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match as_text(value).and_then(|text| check(&text).map(|()| text)) {
+                Ok(text) => texts.push(text),
+                Err(why) if values.len() == 1 => self.problem(key, why),
+                Err(why) => self.problem(key, format!("number {} of the list {why}", index + 1)),
+            }
+        }
+        Some(texts)
     }
 
     /// A string that may be missing and keeps its references.
@@ -182,9 +286,15 @@ impl<'p> Reader<'p> {
     pub(super) fn optional_rate(&mut self, key: &'static str) -> Option<f64> {
         self.read(key, |value| {
             let size = units::size(value).ok().and_then(|size| u32::try_from(size).ok()).map(f64::from);
-            value.as_f64().or(size).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| {
-                format!("{value} is not a rate: write a number above zero, or leave the key out for no limit")
-            })
+            let text = || value.as_str()?.trim().parse().ok();
+            value.as_f64().or(size).or_else(text).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(
+                || {
+                    let value = shown_value(value);
+                    format!(
+                        "{value} is not a rate: write a number above zero, or leave the key out for no limit"
+                    )
+                },
+            )
         })
     }
 
@@ -201,7 +311,7 @@ impl<'p> Reader<'p> {
         let given = named || !overrides.is_empty();
         let mut table: Map<String, Value> = entries.into_iter().collect();
         table.extend(overrides);
-        given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems))
+        given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems, self.declared))
     }
 
     /// A string that must be given and that passes `check`. It keeps its references, so that a
@@ -232,16 +342,19 @@ impl<'p> Reader<'p> {
             // An override of the whole table arrives as a string that holds JSON.
             Some(Value::String(json)) => match serde_json::from_str(&json) {
                 Ok(Value::Object(entries)) => table.entries.extend(entries),
-                _ => self.problem(
-                    key,
-                    format!("\"{json}\" is not a table: write [plugin_config.{key}] with one line a key"),
-                ),
+                read => {
+                    // Neither the text nor what a parser says of it is shown: it may be a secret.
+                    let what = match read {
+                        Err(why) if json.trim_start().starts_with('{') => {
+                            format!("text that breaks off as JSON at column {}", why.column())
+                        }
+                        _ => "text".to_owned(),
+                    };
+                    self.problem(key, format!("is {what}, {}", not_a_table(&self.path, key)));
+                }
             },
             Some(other) => {
-                self.problem(
-                    key,
-                    format!("{other} is not a table: write [plugin_config.{key}] with one line a key"),
-                );
+                self.problem(key, format!("is {}, {}", problem::kind(&other), not_a_table(&self.path, key)));
             }
         }
         let prefix = format!("{key}_");
@@ -262,11 +375,15 @@ impl<'p> Reader<'p> {
                     || "remove it, or look for its name in config.toml".to_owned(),
                     |near| format!("did you mean `{near}`?"),
                 );
-                self.problem(&key, format!("unknown key: {near}"));
+                self.problem(&shown_name(&key), format!("unknown key: {near}"));
             }
         }
         self.known
     }
+}
+
+fn not_a_table(path: &str, key: &str) -> String {
+    format!("and not a table: write [{path}.{key}] with one line a key")
 }
 
 /// A table whose keys are the user's own.

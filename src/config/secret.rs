@@ -2,9 +2,12 @@
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
+use crate::private;
+
 /// A configured string, with its references to secrets still unresolved.
 ///
-/// `Debug` and `Display` show the text as configured, so the name of a secret and never its value.
+/// `Debug` and `Display` show references by their names, and `***` in the place of all else: a password that stands in the
+/// file as it is, or beside a reference, is a secret as well.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text {
     configured: String,
@@ -51,9 +54,11 @@ impl Text {
                 Some(("env", name)) if !name.is_empty() => Part::Env(name.to_owned()),
                 Some(("file", path)) if !path.is_empty() => Part::File(PathBuf::from(path)),
                 _ => {
-                    return Err(format!(
-                        "\"${{{name}}}\" is not a reference: write ${{env:NAME}} or ${{file:/path}}"
-                    ));
+                    // Nor is this: a password may hold a "${" of its own.
+                    return Err(
+                        "what stands in \"${…}\" is no reference: write ${env:NAME} or ${file:/path}"
+                            .to_owned(),
+                    );
                 }
             });
             rest = &reference[end + 1..];
@@ -64,6 +69,14 @@ impl Text {
         Ok(Self { configured: configured.to_owned(), parts })
     }
 
+    /// What its references name now, each alone; nothing in the place of one that cannot be read.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
+        self.parts
+            .iter()
+            .filter(|part| !matches!(part, Part::Literal(_)))
+            .filter_map(|part| part.resolve().ok())
+    }
+
     /// The text with every reference replaced by what it names now.
     ///
     /// A file's content counts without line breaks at its end.
@@ -71,27 +84,12 @@ impl Text {
     /// # Errors
     /// The reference that cannot be read, by its name.
     pub fn resolve(&self) -> Result<String, String> {
-        let mut resolved = String::with_capacity(self.configured.len());
-        for part in &self.parts {
-            match part {
-                Part::Literal(literal) => resolved.push_str(literal),
-                Part::Env(name) => resolved.push_str(&std::env::var(name).map_err(|why| match why {
-                    std::env::VarError::NotPresent => {
-                        format!("${{env:{name}}}: the environment variable {name} is not set")
-                    }
-                    std::env::VarError::NotUnicode(_) => {
-                        format!("${{env:{name}}}: the environment variable {name} is not UTF-8")
-                    }
-                })?),
-                Part::File(path) => {
-                    let content = std::fs::read_to_string(path).map_err(|why| {
-                        format!("${{file:{path}}}: the file cannot be read: {why}", path = path.display())
-                    })?;
-                    resolved.push_str(content.trim_end_matches(['\r', '\n']));
-                }
-            }
-        }
-        Ok(resolved)
+        self.parts.iter().map(Part::resolve).collect()
+    }
+
+    /// The text as configured, which may be a secret.
+    pub(super) fn configured(&self) -> &str {
+        &self.configured
     }
 
     /// What stands in the text as it is, without what secrets hold.
@@ -132,15 +130,42 @@ impl Text {
     }
 }
 
+impl Part {
+    fn resolve(&self) -> Result<String, String> {
+        match self {
+            Self::Literal(literal) => Ok(literal.clone()),
+            Self::Env(name) => std::env::var(name).map_err(|why| match why {
+                std::env::VarError::NotPresent => {
+                    format!("${{env:{name}}}: the environment variable {name} is not set")
+                }
+                std::env::VarError::NotUnicode(_) => {
+                    format!("${{env:{name}}}: the environment variable {name} is not UTF-8")
+                }
+            }),
+            Self::File(path) => {
+                let content = private::read_foreign(path).map_err(|why| {
+                    format!("${{file:{path}}}: the file cannot be read: {why}", path = path.display())
+                })?;
+                Ok(content.trim_end_matches(['\r', '\n']).to_owned())
+            }
+        }
+    }
+}
+
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.configured)
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Literal(text) if text.is_empty() => Ok(()),
+            Part::Literal(_) => f.write_str("***"),
+            Part::Env(name) => write!(f, "${{env:{name}}}"),
+            Part::File(path) => write!(f, "${{file:{}}}", path.display()),
+        })
     }
 }
 
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.configured, f)
+        write!(f, "\"{self}\"")
     }
 }
 
@@ -165,7 +190,7 @@ mod tests {
         assert!(text.is_secret());
         assert_eq!(
             format!("{text} {text:?}"),
-            "a ${env:CARGO_MANIFEST_DIR} b \"a ${env:CARGO_MANIFEST_DIR} b\""
+            "***${env:CARGO_MANIFEST_DIR}*** \"***${env:CARGO_MANIFEST_DIR}***\""
         );
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::problem::shown_value;
+
 /// The longest duration of any key: clocks cannot hold much more, and nobody means it.
 pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
@@ -12,22 +14,21 @@ pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 /// # Errors
 /// What stands there and how a duration is written; a bare number has no unit and is refused.
 pub(super) fn duration(value: &Value) -> Result<Duration, String> {
+    let shown = shown_value(value);
     match value {
         Value::String(text) => match humantime::parse_duration(text.trim()) {
             Ok(duration) if duration > LONGEST => {
-                Err(format!("{value} is too long: write at most 10 years (3650d)"))
+                Err(format!("{shown} is too long: write at most 10 years (3650d)"))
             }
             Ok(duration) => Ok(duration),
             Err(why) => Err(format!(
-                "{value} is not a duration ({why}): write a number and a unit, such as \"500ms\", \"30s\" or \"1m 30s\""
+                "{shown} is not a duration ({why}): write a number and a unit, such as \"500ms\", \"30s\" or \"1m 30s\""
             )),
         },
         Value::Number(number) => {
             Err(format!("{number} has no unit: write a duration such as \"{number}s\" or \"{number}ms\""))
         }
-        other => {
-            Err(format!("{other} is not a duration: write one such as \"500ms\", \"30s\" or \"1m 30s\""))
-        }
+        _ => Err(format!("{shown} is not a duration: write one such as \"500ms\", \"30s\" or \"1m 30s\"")),
     }
 }
 
@@ -37,7 +38,10 @@ pub(super) fn duration(value: &Value) -> Result<Duration, String> {
 /// What stands there and how a size is written.
 pub(super) fn size(value: &Value) -> Result<u64, String> {
     let wrong = || {
-        format!("{value} is not a size: write a number of bytes or a string such as \"64 KiB\" or \"10 MiB\"")
+        format!(
+            "{} is not a size: write a number of bytes or a string such as \"64 KiB\" or \"10 MiB\"",
+            shown_value(value)
+        )
     };
     match value {
         Value::Number(number) => number.as_u64().ok_or_else(wrong),

@@ -1,6 +1,12 @@
 //! The endpoint's URL and what it may be.
 
-use super::{Text, reader::Reader};
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use reqwest::{Url, header::HeaderValue};
+use url::Host;
+
+use super::{Text, auth::basic_header, reader::Reader};
 
 pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
     let hint = "the endpoint to send to, such as \"https://example.com/ingest\"";
@@ -8,47 +14,159 @@ pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
 }
 
 /// # Errors
-/// What is wrong with a URL, with the URL as configured.
+/// What is wrong with a URL, without the URL: any part of it can hold a secret.
 pub(super) fn checked_url(text: &Text) -> Result<(), String> {
     let Err(why) = endpoint_url(&text.resolve()?) else { return Ok(()) };
     // What is wrong with it may be part of a secret.
-    let why = if text.is_secret() { "does not resolve to an http or https URL".to_owned() } else { why };
-    Err(format!("\"{}\" {why}", without_userinfo(&text.to_string())))
+    Err(if text.is_secret() { format!("{text} does not resolve to an http or https URL") } else { why })
 }
 
-/// An endpoint as it may be shown: without user, password and query, and with secrets by their names.
+/// An endpoint as it may be shown: its scheme, host and port, and secrets by their names. User and password are credentials, and
+/// many services have one in the path or the query.
 pub(crate) fn shown_url(text: &Text) -> String {
-    let configured = text.to_string();
-    let end = configured.find(['?', '#']).unwrap_or(configured.len());
-    without_userinfo(&configured[..end])
+    let configured = text.configured();
+    let scheme = configured.split_once("://").filter(|(scheme, _)| !scheme.contains("${"));
+    let Some((scheme, rest)) = scheme else { return text.to_string() };
+    let authority = &rest[..find(rest, &['/', '\\', '?', '#']).unwrap_or(rest.len())];
+    let mut host = authority;
+    while let Some(at) = find(host, &['@']) {
+        host = &host[at + 1..];
+    }
+    format!("{scheme}://{host}")
 }
 
-/// A URL as configured, with user and password replaced by `***`: it can be written in a log.
-fn without_userinfo(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => url.to_owned(),
+/// Where one of these characters is first, outside of references to secrets.
+fn find(text: &str, wanted: &[char]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let found = from + text[from..].find(wanted)?;
+        match text[from..found].find("${") {
+            Some(reference) => {
+                let reference = from + reference;
+                from = reference + text[reference..].find('}')? + 1;
+            }
+            None => return Some(found),
+        }
     }
 }
 
-/// Reads an endpoint's URL.
+/// Schemes that somebody may have meant. Any other text before a colon may be a user, with the password behind it.
+const OTHER_SCHEMES: [&str; 12] =
+    ["amqp", "file", "ftp", "grpc", "grpcs", "kafka", "mqtt", "tcp", "udp", "unix", "ws", "wss"];
+
+/// Reads an endpoint's URL. It is taken to the letter: a parser for browsers would take `http:user:password@host` for
+/// what was meant, which nothing that shows it would take apart.
 ///
 /// # Errors
 /// What is wrong with it, without the URL itself, which may hold a secret.
-pub(crate) fn endpoint_url(url: &str) -> Result<reqwest::Url, String> {
-    if url.trim().is_empty() {
+pub(crate) fn endpoint_url(url: &str) -> Result<Url, String> {
+    const SUCH: &str = "write one such as \"https://example.com/ingest\"";
+    let url = url.trim();
+    if url.is_empty() {
         return Err(
             "is empty: write the endpoint to send to, such as \"https://example.com/ingest\"".to_owned()
         );
     }
-    let parsed = reqwest::Url::parse(url)
-        .map_err(|why| format!("is not a URL ({why}): write one such as \"https://example.com/ingest\""))?;
-    match parsed.scheme() {
-        "http" | "https" => Ok(parsed),
-        scheme => Err(format!("has the scheme \"{scheme}\": only http and https are allowed")),
+    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+    let scheme = scheme.to_ascii_lowercase();
+    if OTHER_SCHEMES.contains(&scheme.as_str()) {
+        return Err(format!("has the scheme \"{scheme}\": only http and https are allowed"));
+    }
+    if !["http", "https"].contains(&scheme.as_str()) {
+        return Err(format!("is not a URL of http or https: {SUCH}"));
+    }
+    let authority = rest.strip_prefix("//").filter(|rest| !rest.starts_with(['/', '\\', '?', '#']));
+    let Some(authority) = authority.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()) else {
+        return Err(format!("has no \"//\" and a host behind \"{scheme}:\": {SUCH}"));
+    };
+    if authority.contains(|c: char| c == '\\' || c.is_control() || c.is_whitespace()) {
+        return Err(format!("has a backslash, white space or a control character before its path: {SUCH}"));
+    }
+    Url::parse(url).map_err(|why| format!("is not a URL ({why}): {SUCH}"))
+}
+
+/// Whether there is a user or a password in a URL.
+pub(super) fn has_userinfo(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// Takes user and password out of a URL: HTTP has no place for them in it (RFC 9110 section 4.2.4). Returns the header
+/// that holds them.
+///
+/// # Errors
+/// They are nothing that Basic can send.
+pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String> {
+    if !has_userinfo(url) {
+        return Ok(None);
+    }
+    let decoded = |part: &str| {
+        let text = percent_decode_str(part).decode_utf8();
+        text.map(Cow::into_owned).map_err(|_| "is not UTF-8".to_owned())
+    };
+    let header = decoded(url.username())
+        .and_then(|user| basic_header(&user, &decoded(url.password().unwrap_or_default())?))
+        .map_err(|why| format!("holds a user or a password that {why}"))?;
+    // A URL with a host, as those of http have, can do without them.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    Ok(Some(header))
+}
+
+/// Whether a URL leads to this machine by its very name.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_scheme_host_and_port_are_shown() -> Result<(), String> {
+        for (url, shown) in [
+            ("https://example.com/services/T0/B0/secret", "https://example.com"),
+            ("http://user:p@ss@example.com:8080?token=secret#x", "http://example.com:8080"),
+            ("http://[::1]:9/secret", "http://[::1]:9"),
+            ("https://${env:USER_AND_PASSWORD}@example.com/${file:/a/b}", "https://example.com"),
+            ("https://${file:/run/secrets/host}:1/secret", "https://${file:/run/secrets/host}:1"),
+            ("${env:URL}", "${env:URL}"),
+            ("${env:BASE}/secret", "${env:BASE}***"),
+            ("${env:SCHEME}://user:secret@host", "${env:SCHEME}***"),
+            ("nonsense", "***"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_url(&Text::parse(url)?), shown, "{url}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_url_is_taken_to_the_letter() {
+        for url in ["http://h", "HTTPS://h/", " http://u:p@h:1/x?y=\\z ", "http://h?x", "http://[::1]/"] {
+            assert!(endpoint_url(url).is_ok(), "{url}");
+        }
+        for url in [
+            "http:user:hunter2@h",
+            "http:/user:hunter2@h",
+            "http:\\\\user:hunter2@h",
+            "http:///user:hunter2@h",
+            "http:/\\user:hunter2@h",
+            "http://\\user:hunter2@h",
+            "http://user:hunter2\\@h",
+            "http://user:hun\tter2@h",
+            "ht\ntp://user:hunter2@h",
+            "user:hunter2@h",
+            "hunter2",
+            "http://user:hunter2@h:port",
+            "http://user:hunter2@",
+            "ftp://user:hunter2@h",
+        ] {
+            let why = endpoint_url(url).expect_err(url);
+            assert!(!why.contains("hun") && !why.contains("user"), "{url}: {why}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! Reads the dead letters of a folder, and knows which were replayed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufRead, BufReader, ErrorKind, Write},
+    fs::{self, File, TryLockError},
+    io::{self, BufRead, BufReader, ErrorKind},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use super::{Record, names};
+use crate::private::{self, Access};
 
 /// All marks are as long as the longest, so that a part of one is none.
 const MARK_DIGITS: usize = 20;
@@ -73,7 +75,7 @@ impl Folder {
     }
 
     fn for_each_of(&self, segment: u64, each: &mut impl FnMut(Entry) -> bool) -> io::Result<bool> {
-        let file = match File::open(names::segment(&self.path, segment)) {
+        let file = match private::open(&names::segment(&self.path, segment), Access::Read) {
             Ok(file) => file,
             // Purged meanwhile.
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
@@ -102,11 +104,7 @@ impl Folder {
 
     /// Where the replayed letters of a segment begin.
     fn replayed(&self, segment: u64) -> io::Result<BTreeSet<u64>> {
-        let marks = match fs::read_to_string(names::replayed(&self.path, segment)) {
-            Ok(marks) => marks,
-            Err(why) if why.kind() == ErrorKind::NotFound => String::new(),
-            Err(why) => return Err(why),
-        };
+        let marks = private::read_to_string(&names::replayed(&self.path, segment))?.unwrap_or_default();
         // A mark that a crash cut off has fewer digits, whatever was written behind it.
         Ok(marks
             .lines()
@@ -115,25 +113,27 @@ impl Folder {
             .collect())
     }
 
-    /// Marks letters as delivered. When it returns `Ok`, no later replay sends them again.
+    /// Makes room for the marks of letters that are about to be sent, durably: once they are delivered it is too late to find
+    /// out that they cannot be marked, and would be sent again.
     ///
     /// # Errors
     /// The marks cannot be written.
-    pub(super) fn mark(&self, places: &[Place], _replaying: &Replaying) -> io::Result<()> {
-        let segments: BTreeSet<u64> = places.iter().map(|place| place.segment).collect();
-        for segment in segments {
-            // The line break keeps a mark that a crash cut off apart from these.
-            let mut marks = "\n".to_owned();
-            for place in places.iter().filter(|place| place.segment == segment) {
-                // Writing to a string does not fail.
-                let _ = writeln!(marks, "{:0MARK_DIGITS$}", place.byte);
-            }
-            let mut file =
-                OpenOptions::new().create(true).append(true).open(names::replayed(&self.path, segment))?;
-            file.write_all(marks.as_bytes())?;
-            file.sync_data()?;
+    pub(super) fn make_room(&self, places: &[Place], _replaying: &Replaying) -> io::Result<Marks> {
+        let mut segments: BTreeMap<u64, u64> = BTreeMap::new();
+        for place in places {
+            *segments.entry(place.segment).or_default() += MARK_DIGITS as u64 + 1;
         }
-        File::open(&self.path)?.sync_all()
+        let mut marks = Marks(Vec::with_capacity(segments.len()));
+        for (segment, bytes) in segments {
+            let file = private::open(&names::replayed(&self.path, segment), Access::Make)?;
+            let end = file.metadata()?.len();
+            // The first line break keeps a mark that a crash cut off apart from these.
+            file.write_all_at(&vec![b'\n'; usize::try_from(bytes).unwrap_or(0) + 1], end)?;
+            file.sync_data()?;
+            marks.0.push(Room { segment, file, start: end + 1 });
+        }
+        File::open(&self.path)?.sync_all()?;
+        Ok(marks)
     }
 
     /// Keeps others from replaying and purging at the same time.
@@ -186,6 +186,37 @@ impl Folder {
     }
 }
 
+/// Room for the marks of letters.
+#[derive(Debug)]
+pub(super) struct Marks(Vec<Room>);
+
+#[derive(Debug)]
+struct Room {
+    segment: u64,
+    file: File,
+    start: u64,
+}
+
+impl Marks {
+    /// Marks those of the letters that were delivered. When it returns `Ok`, no later replay sends them again.
+    ///
+    /// # Errors
+    /// The marks cannot be written.
+    pub(super) fn mark(self, delivered: &[Place]) -> io::Result<()> {
+        for Room { segment, file, start } in self.0 {
+            let mut marks = String::new();
+            for place in delivered.iter().filter(|place| place.segment == segment) {
+                // Writing to a string does not fail.
+                let _ = writeln!(marks, "{:0MARK_DIGITS$}", place.byte);
+            }
+            file.write_all_at(marks.as_bytes(), start)?;
+            file.set_len(start + marks.len() as u64)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
 /// The right to replay; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Replaying(#[expect(dead_code, reason = "held for its lock")] Lock);
@@ -196,7 +227,7 @@ pub(super) struct Lock(File);
 
 /// The locked file, or `None` while somebody else holds it.
 pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let file = private::open(path, Access::Make)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Lock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),

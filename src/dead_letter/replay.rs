@@ -91,10 +91,12 @@ impl Folder {
         let (mut stopped, mut interrupted) = (None, false);
         let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<ControlFlow<()>> {
             let letters = std::mem::take(&mut together.letters);
+            let places: Vec<Place> = letters.iter().map(|(place, _)| *place).collect();
+            let marks = self.make_room(&places, &replaying)?;
             let delivered = deliver(&sink, &letters);
             replay.delivered += delivered.len();
             replay.failed += letters.len() - delivered.len();
-            self.mark(&delivered, &replaying)?;
+            marks.mark(&delivered)?;
             Ok(progress(replay))
         };
         self.for_each(|entry| {

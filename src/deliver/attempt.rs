@@ -12,6 +12,7 @@ use super::{
     patience::Patience,
     retry_after::retry_after,
 };
+use crate::auth::Echo;
 
 /// How much of an answer is read beyond what is kept, so that its connection can be used again.
 /// Past that, a new connection is cheaper than the rest of the answer.
@@ -38,7 +39,19 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// How much of an answer is kept, in bytes.
+/// What an attempt takes over from the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// Whether it goes over a new connection, since the server had closed the one before.
+    pub(super) fresh: bool,
+    /// Whether it has other credentials than the one before, which was refused.
+    pub(super) renewed: bool,
+}
+
+/// How much of an answer is kept at most, in bytes: more is read by nobody.
+const EXCERPT_LIMIT: usize = 4096;
+
+/// How much of an answer is read, in bytes, before what is left of it is worth no more than its connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
     pub(super) of_success: usize,
@@ -53,7 +66,7 @@ pub(super) async fn attempt(
     client: &Network,
     classifier: &Classifier,
     request: impl Fn() -> Request,
-    fresh: bool,
+    how: How,
     keep: Keep,
     mut cut_off: Patience,
 ) -> Option<Attempt> {
@@ -63,7 +76,7 @@ pub(super) async fn attempt(
             // Once closed, an attempt is not even begun.
             biased;
             () = cut_off.closed() => return None,
-            ended = client.execute(request(), fresh) => ended,
+            ended = client.execute(request(), how.fresh) => ended,
         };
         match &ended.0 {
             Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
@@ -72,24 +85,34 @@ pub(super) async fn attempt(
             _ => break ended,
         }
     };
-    let class = classifier.classify(&outcome, reused);
+    let class = classifier.classify(&outcome, reused, how.renewed);
     let ended = match outcome {
         Err(error) => Err(Fault::of(&error)),
-        Ok(response) => {
+        Ok(mut response) => {
             let status = response.status();
+            let echo = response.extensions_mut().remove::<Echo>();
             let retry_after = retry_after(response.headers(), client.now());
             let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
-            Ok(Answer { status, excerpt: read(response, keep, cut_off).await, retry_after })
+            let excerpt = read(response, keep, cut_off).await;
+            let excerpt = echo.unwrap_or_default().mask(excerpt);
+            Ok(Answer { status, excerpt, retry_after })
         }
     };
+    if let (Class::Permanent | Class::Isolate, Ok(answer)) = (class, &ended)
+        && let Some(fault) = Fault::answered(answer.status, &answer.excerpt)
+    {
+        return Some(Attempt { class: Class::Hold, ended: Err(fault) });
+    }
     Some(Attempt { class, ended })
 }
 
 /// Reads an answer's body as far as is worth it, and keeps its start.
 ///
 /// The status has been received, so what happens to the body changes nothing for the messages.
-async fn read(mut response: Response, keep: usize, mut cut_off: Patience) -> String {
+async fn read(mut response: Response, most: usize, mut cut_off: Patience) -> String {
     let mut kept = Vec::new();
+    let keep = most.min(EXCERPT_LIMIT);
+    let limit = most - keep + DRAIN_LIMIT;
     let mut drained = 0;
     loop {
         let chunk = tokio::select! {
@@ -101,7 +124,7 @@ async fn read(mut response: Response, keep: usize, mut cut_off: Patience) -> Str
                 let more = chunk.len().min(keep - kept.len());
                 kept.extend_from_slice(&chunk[..more]);
                 drained += chunk.len() - more;
-                if drained > DRAIN_LIMIT {
+                if drained > limit {
                     break;
                 }
             }

@@ -7,7 +7,7 @@ use reqwest_middleware::Error;
 use reqwest_retry::{Retryable, RetryableStrategy};
 
 use super::fault::FaultKind;
-use crate::config::Config;
+use crate::{auth::Renewed, config::Config};
 
 /// What to do after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,10 @@ pub(super) enum Class {
     Stale,
     /// This machine had no descriptor, thread, memory map or port for it: that says nothing about the endpoint.
     Shortage,
-    /// Waited out until the deadline, because the configuration says that it will be mended.
+    /// Waited out until the deadline, because somebody mends it: the configuration says so, or it is a certificate.
     Hold,
+    /// The credentials were refused, and the next attempt has others.
+    Reauthenticate,
     /// The body is too large: its halves may not be.
     Split,
     /// Some message of the body is bad, the endpoint does not say which.
@@ -44,6 +46,7 @@ impl Class {
             | Self::Stale
             | Self::Shortage
             | Self::Hold
+            | Self::Reauthenticate
             | Self::Split
             | Self::Isolate
             | Self::Permanent => false,
@@ -72,17 +75,22 @@ impl Classifier {
     }
 
     /// The class of an answer or of a fault; `reused` tells whether the fault hit a connection that had
-    /// been used before.
-    pub(super) fn classify(&self, outcome: &Result<Response, Error>, reused: bool) -> Class {
+    /// been used before, and `renewed` whether this attempt has other credentials than the one before, which was refused.
+    pub(super) fn classify(&self, outcome: &Result<Response, Error>, reused: bool, renewed: bool) -> Class {
         match (self.handle(outcome), outcome) {
             (None, _) => Class::Success,
+            (Some(_), Ok(response)) if !renewed && response.extensions().get::<Renewed>().is_some() => {
+                Class::Reauthenticate
+            }
             (Some(Retryable::Transient), Ok(response)) => match response.status().as_u16() {
                 held if self.hold.contains(&held) => Class::Hold,
                 429 | 503 => Class::Throttled,
                 _ => Class::Retry,
             },
             (Some(Retryable::Transient), Err(error)) => match FaultKind::of(error) {
-                FaultKind::Timeout => Class::TimedOut,
+                FaultKind::Timeout | FaultKind::HeaderTimeout => Class::TimedOut,
+                // Somebody mends it.
+                FaultKind::Certificate | FaultKind::Proxy | FaultKind::Credentials => Class::Hold,
                 FaultKind::Closed if reused => Class::Stale,
                 FaultKind::Shortage => Class::Shortage,
                 _ => Class::Retry,

@@ -1,136 +1,208 @@
-//! The pooled client of one connector.
+//! The client of one connector, which is made anew when its files change or its connections are too old.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use reqwest::{
-    Request, Response, Url,
-    redirect::{Action, Attempt, Policy},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
-use reqwest_tracing::TracingMiddleware;
-use tracing::{Level, span_enabled};
-use url::Host;
 
-use super::{connect::Connections, fault::chain, resolve::Resolver};
-use crate::config::ClientConfig;
+use async_trait::async_trait;
+use reqwest::{Request, Response, Url};
+use reqwest_middleware::{Error, Middleware};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
-/// As many hops as browsers and reqwest itself follow at most.
-const MAX_REDIRECTS: usize = 10;
+use super::{
+    fault::FaultKind,
+    header_timeout::LimitsHeader,
+    pool::{Pools, Target},
+    redirect::FollowsRedirects,
+};
+use crate::{
+    auth::Transport,
+    config::{ClientConfig, FileStamp, is_loopback},
+};
+
+/// How long the files are not looked at again: a request a microsecond must not ask the disk each time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends requests. Each is one attempt, in a span of its own where somebody listens.
-#[derive(Debug)]
 pub(super) struct Client {
-    pooled: Traced,
-    /// Makes a connection for each request.
-    fresh: Traced,
-    connections: Connections,
+    config: ClientConfig,
+    target: Target,
+    /// What requests pass on their way, the innermost last.
+    middleware: Vec<Arc<dyn Middleware>>,
+    /// What new requests go over. Those in flight keep what they began with.
+    current: RwLock<Arc<Current>>,
+    /// Whether `current` is ever replaced.
+    renews: bool,
+    /// When the files were last looked at; `None` asks for a look now.
+    looked: Mutex<Option<Instant>>,
+}
+
+struct Current {
+    pools: Pools,
+    made: Instant,
+    stamps: Vec<FileStamp>,
     under_way: AtomicUsize,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 impl Client {
-    /// A client for `url`.
+    /// A client for `url`, whose requests pass `auth`.
     ///
     /// # Errors
-    /// The TLS roots of the system cannot be used.
-    pub(super) fn new(config: &ClientConfig, url: &Url) -> Result<Self, String> {
-        // Another sink of this process may have installed it before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let connections = Connections::pooled();
-        let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
-        let client = |idle: usize, connections: Connections| {
-            let mut client = reqwest::Client::builder()
-                .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
-                .timeout(config.timeout)
-                .connect_timeout(config.connect_timeout)
-                .pool_max_idle_per_host(idle)
-                .pool_idle_timeout(config.pool_idle_timeout)
-                .tcp_keepalive(keepalive)
-                .tcp_nodelay(true)
-                .dns_resolver(Resolver)
-                .redirect(if config.follow_redirects { Policy::custom(follow) } else { Policy::none() })
-                .referer(false)
-                // Retries are made in one place, where they are counted.
-                .retry(reqwest::retry::never())
-                .connector_layer(connections)
-                .tls_danger_accept_invalid_certs(config.accept_invalid_certs);
-            if is_loopback(url) {
-                // A proxy that the environment names would look for the endpoint on itself.
-                client = client.no_proxy();
-            }
-            let client =
-                client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))?;
-            Ok::<_, String>(Traced::new(client))
+    /// A file that the configuration names cannot be used, or there are no certificates to check those of an https endpoint by.
+    pub(super) fn new(
+        config: &ClientConfig,
+        url: &Url,
+        auth: Option<&Arc<dyn Middleware>>,
+    ) -> Result<Self, String> {
+        let stamps = stamps(config);
+        let files = config.tls.read_files().map_err(|problems| {
+            let problems: Vec<_> =
+                problems.into_iter().map(|(key, why)| format!("tls.{key}: {why}")).collect();
+            problems.join("; ")
+        })?;
+        let target = Target { https: url.scheme() == "https", loopback: is_loopback(url) };
+        let mut middleware: Vec<Arc<dyn Middleware>> = Vec::new();
+        if config.follow_redirects {
+            middleware.push(Arc::new(FollowsRedirects { timeout: config.timeout }));
+        }
+        middleware.extend(auth.cloned());
+        if !config.response_header_timeout.is_zero() {
+            middleware.push(Arc::new(LimitsHeader { limit: config.response_header_timeout }));
+        }
+        let pools = Pools::new(config, target, &middleware, files)?;
+        let renews = !stamps.is_empty() || !config.max_connection_age.is_zero();
+        let current = Current { pools, made: Instant::now(), stamps, under_way: AtomicUsize::new(0) };
+        Ok(Self {
+            config: config.clone(),
+            target,
+            middleware,
+            current: RwLock::new(Arc::new(current)),
+            renews,
+            looked: Mutex::new(Some(Instant::now())),
+        })
+    }
+
+    /// A client for a token endpoint, with the proxy, the TLS and the timeouts of all requests. What it gets are credentials, which
+    /// follow no redirect.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub(super) fn of_token_endpoint(config: &ClientConfig, url: &Url) -> Result<Box<dyn Transport>, String> {
+        let config = ClientConfig {
+            follow_redirects: false,
+            // That is known of the endpoint of messages alone.
+            http2_prior_knowledge: false,
+            ..config.clone()
         };
-        let (pooled, fresh) = (
-            client(config.max_connections, connections.clone())?,
-            client(0, Connections::of_single_requests())?,
-        );
-        Ok(Self { pooled, fresh, connections, under_way: AtomicUsize::new(0) })
+        Ok(Box::new(Self::new(&config, url, None)?))
     }
 
     /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
     /// one that was there before: nobody tells, so that it is only sure of one that no other request
     /// can have made or given back meanwhile.
     pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
-        let under_way = UnderWay::new(&self.under_way);
-        if fresh {
-            return (self.fresh.execute(request).await, false);
+        if self.renews {
+            self.renew();
         }
-        let begun = self.connections.begun();
-        let outcome = self.pooled.execute(request).await;
-        let reused = !under_way.is_alone() || self.connections.begun() == begun;
-        (outcome, reused)
-    }
-}
-
-/// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
-/// tenth of a small request.
-#[derive(Debug)]
-struct Traced {
-    silent: reqwest::Client,
-    traced: ClientWithMiddleware,
-}
-
-impl Traced {
-    fn new(client: reqwest::Client) -> Self {
-        let traced = ClientBuilder::new(client.clone()).with(TracingMiddleware::default()).build();
-        Self { silent: client, traced }
-    }
-
-    async fn execute(&self, request: Request) -> Result<Response, Error> {
-        // As the middleware names it.
-        if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
-            self.traced.execute(request).await
+        let current = self.current();
+        let under_way = UnderWay::new(&current.under_way);
+        let outcome = if fresh {
+            (current.pools.fresh.execute(request).await, false)
         } else {
-            self.silent.execute(request).await.map_err(Error::Reqwest)
+            let begun = current.pools.connections.begun();
+            let outcome = current.pools.pooled.execute(request).await;
+            let reused = !under_way.is_alone() || current.pools.connections.begun() == begun;
+            (outcome, reused)
+        };
+        if self.renews && matches!(&outcome.0, Err(why) if FaultKind::of(why) == FaultKind::Certificate) {
+            // Whoever mends it is waited for.
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        outcome
+    }
+
+    fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, current: Current) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    }
+
+    /// Makes the client anew, if its files changed (at most once a second) or its connections are too old. Where that fails, the
+    /// last good one stays in use.
+    fn renew(&self) {
+        let Ok(mut looked) = self.looked.try_lock() else { return };
+        let now = Instant::now();
+        let current = self.current();
+        let age = self.config.max_connection_age;
+        let is_old = !age.is_zero() && now.saturating_duration_since(current.made) >= age;
+        let looks = looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AGAIN);
+        if looks && !current.stamps.is_empty() {
+            *looked = Some(now);
+            let stamps = stamps(&self.config);
+            if stamps != current.stamps {
+                self.read_again(&current, stamps, now);
+                return;
+            }
+        }
+        if is_old {
+            match current.pools.anew(&self.config, self.target, &self.middleware, None) {
+                Ok(pools) => {
+                    debug!("the connections are as old as they may be: new ones are made");
+                    let stamps = current.stamps.clone();
+                    self.replace(Current { pools, made: now, stamps, under_way: AtomicUsize::new(0) });
+                }
+                Err(why) => warn!("the connections are old, and stay in use: {why}"),
+            }
         }
     }
-}
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+    fn read_again(&self, current: &Current, stamps: Vec<FileStamp>, now: Instant) {
+        let files = self.config.tls.read_files().map_err(|problems| {
+            let (key, why) = &problems[0];
+            format!("tls.{key}: {why}")
+        });
+        let made = files
+            .and_then(|files| current.pools.anew(&self.config, self.target, &self.middleware, Some(files)));
+        let (pools, made) = match made {
+            Ok(pools) => {
+                info!("a file of [tls] or [proxy] changed: new connections go by its new content");
+                (pools, now)
+            }
+            Err(why) => {
+                warn!(
+                    "a file of [tls] or [proxy] changed and cannot be used, so its old content stays in use: {why}"
+                );
+                (current.pools.clone(), current.made)
+            }
+        };
+        self.replace(Current { pools, made, stamps, under_way: AtomicUsize::new(0) });
     }
 }
 
-/// Follows only redirects that keep the method and the body, within the host that was configured.
-/// Any other ends as the answer it is, so that an empty GET to somewhere else never counts as delivery.
-fn follow(attempt: Attempt<'_>) -> Action {
-    let keeps_the_body = matches!(attempt.status().as_u16(), 307 | 308);
-    let configured = attempt.previous().first();
-    let same_host = configured.is_some_and(|from| from.host_str() == attempt.url().host_str());
-    let downgrade =
-        configured.is_some_and(|from| from.scheme() == "https" && attempt.url().scheme() != "https");
-    if !keeps_the_body || !same_host || downgrade {
-        attempt.stop()
-    } else if attempt.previous().len() > MAX_REDIRECTS {
-        attempt.error("too many redirects")
-    } else {
-        attempt.follow()
+#[async_trait]
+impl Transport for Client {
+    /// A token is asked for so seldom that a connection that was kept would be closed by then.
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        self.execute(request, true).await.0
     }
+}
+
+fn stamps(config: &ClientConfig) -> Vec<FileStamp> {
+    config.tls.file_stamps().chain(config.proxy.file_stamps()).collect()
 }
 
 /// A request on its way.
@@ -150,75 +222,5 @@ impl<'c> UnderWay<'c> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use tracing::{
-        Event, Metadata, Subscriber,
-        field::{Field, Visit},
-        span,
-    };
-
-    use super::*;
-
-    /// Listens to spans of requests, and notes the names of the fields that are recorded in them later.
-    #[derive(Default)]
-    struct Listener {
-        spans: Arc<Mutex<Vec<&'static str>>>,
-        recorded: Arc<Mutex<Vec<&'static str>>>,
-    }
-
-    struct Names<'l>(&'l Mutex<Vec<&'static str>>);
-
-    impl Visit for Names<'_> {
-        fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
-            self.0.lock().expect("nobody panics").push(field.name());
-        }
-    }
-
-    impl Subscriber for Listener {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.is_span() && metadata.target().starts_with("reqwest_tracing")
-        }
-
-        fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-            self.spans.lock().expect("nobody panics").push(attributes.metadata().name());
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-            values.record(&mut Names(&self.recorded));
-        }
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, _: &Event<'_>) {}
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
-
-    #[test]
-    fn a_request_is_a_span_where_somebody_listens() {
-        let listener = Listener::default();
-        let (spans, recorded) = (listener.spans.clone(), listener.recorded.clone());
-        tracing::subscriber::with_default(listener, || {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let client = Traced::new(reqwest::Client::builder().no_proxy().build().expect("a client"));
-            // Nobody listens there: it is the port that is never given out.
-            let url = Url::parse("http://127.0.0.1:0/").expect("a URL");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let outcome = runtime
-                .expect("a runtime")
-                .block_on(client.execute(Request::new(reqwest::Method::POST, url)));
-            outcome.expect_err("there is no endpoint");
-        });
-        assert_eq!(*spans.lock().expect("nobody panics"), ["HTTP request"]);
-        assert!(recorded.lock().expect("nobody panics").contains(&"otel.status_code"));
     }
 }

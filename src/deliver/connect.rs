@@ -63,6 +63,13 @@ impl Connections {
         Self { begun: Arc::default(), any_file: any_file(), http2: Some(Arc::default()) }
     }
 
+    /// Those of a pool that takes the place of this one's: to a server that speaks HTTP/2, it begins with one connection.
+    pub(super) fn anew(&self) -> Self {
+        let negotiated = self.http2.as_ref().is_some_and(|http2| http2.negotiated.load(SeqCst));
+        let http2 = Http2 { negotiated: AtomicBool::new(negotiated), ..Http2::default() };
+        Self { begun: Arc::default(), any_file: self.any_file.clone(), http2: Some(Arc::new(http2)) }
+    }
+
     /// One for each request.
     pub(super) fn of_single_requests() -> Self {
         Self { begun: Arc::default(), any_file: any_file(), http2: None }

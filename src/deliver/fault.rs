@@ -2,11 +2,21 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use super::connect::Superseded;
+use iggy_connector_sdk::shown;
+use reqwest::StatusCode;
+
+use super::{connect::Superseded, header_timeout::HeaderTimeout, trust};
 use crate::{
+    auth::AuthError,
     machine,
+    mask::Masks,
     world::{NetworkFault, NetworkFaultKind},
 };
+
+const PROXY_REMEDY: &str =
+    "the proxy wants a user and password: proxy.username and proxy.password must be those that it knows";
+/// The most bytes of a chain of causes.
+const LONGEST: usize = 1000;
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +24,8 @@ pub(super) struct Fault {
     kind: FaultKind,
     /// The chain of causes, without the URL.
     cause: String,
+    /// What somebody is to do about it, where nothing mends it by itself.
+    remedy: Option<&'static str>,
 }
 
 /// The kinds of faults.
@@ -22,25 +34,82 @@ pub(super) struct Fault {
 pub(super) enum FaultKind {
     /// No connection came about.
     Connect,
-    /// No trust came about.
+    /// TLS broke.
     Tls,
+    /// One side does not accept the other's certificate, or lacks one.
+    #[strum(to_string = "tls")]
+    Certificate,
+    /// The proxy does not let us through without other credentials.
+    Proxy,
     /// The endpoint closed or reset the connection.
     Closed,
     /// The endpoint, or the connection to it, says that it has not begun to process the request.
     Unprocessed,
     /// `timeout` or `connect_timeout` ran out.
     Timeout,
+    /// `response_header_timeout` ran out.
+    #[strum(to_string = "response_header_timeout")]
+    HeaderTimeout,
     /// Anything else on the way.
     Transport,
     /// This machine has no descriptor, thread, memory map or port left.
     Shortage,
+    /// There is no token for it now.
+    Token,
+    /// There are no credentials for it, until somebody mends that.
+    Credentials,
     /// The request cannot be sent, however often.
     Request,
 }
 
 impl Fault {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
-        Self { kind: FaultKind::of(error), cause: chain(error) }
+        let kind = FaultKind::of(error);
+        let (cause, remedy) = match kind {
+            // What lies around it says no more, but whose certificate it is.
+            FaultKind::Certificate => {
+                let (cause, remedy) = causes(error)
+                    .find_map(|cause| Some((cause.to_string(), trust::remedy(cause.downcast_ref()?))))
+                    .unwrap_or_default();
+                (of_auth(error).map_or_else(|| cause.clone(), |why| format!("{why}: {cause}")), remedy)
+            }
+            FaultKind::Proxy => (chain(error), Some(PROXY_REMEDY)),
+            _ => (chain(error), None),
+        };
+        Self { kind, cause, remedy }
+    }
+
+    /// A fault of the connection that comes as an answer to its request.
+    pub(super) fn answered(status: StatusCode, body: &str) -> Option<Self> {
+        let (kind, cause, remedy) = match status {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                (FaultKind::Proxy, "407 Proxy Authentication Required", PROXY_REMEDY)
+            }
+            // nginx: it makes the connection and refuses each request on it.
+            StatusCode::BAD_REQUEST if body.contains("No required SSL certificate was sent") => (
+                FaultKind::Certificate,
+                "400 No required SSL certificate was sent",
+                "the endpoint asks for a certificate of this client: give tls.client_cert_file and tls.client_key_file",
+            ),
+            StatusCode::BAD_REQUEST if body.contains("The SSL certificate error") => (
+                FaultKind::Certificate,
+                "400 The SSL certificate error",
+                "the endpoint does not accept the certificate in tls.client_cert_file: it has expired, or is of an authority \
+                 that the endpoint does not trust",
+            ),
+            _ => return None,
+        };
+        Some(Self { kind, cause: format!("answered {cause}"), remedy: Some(remedy) })
+    }
+
+    /// What somebody is to do about it, where nothing mends it by itself.
+    pub(super) fn remedy(&self) -> Option<&'static str> {
+        self.remedy
+    }
+
+    /// The same without secrets in its words.
+    pub(super) fn masked(self, masks: &Masks) -> Self {
+        Self { cause: masks.apply(&self.cause).into_owned(), ..self }
     }
 }
 
@@ -52,22 +121,34 @@ impl fmt::Display for Fault {
 
 impl FaultKind {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
-        let error = match error {
-            reqwest_middleware::Error::Reqwest(error) => error,
+        match error {
+            reqwest_middleware::Error::Reqwest(error) => Self::of_client(error),
             reqwest_middleware::Error::Middleware(why) => {
-                return why.downcast_ref::<NetworkFault>().map_or(Self::Request, Self::of_simulated);
+                if why.is::<HeaderTimeout>() {
+                    return Self::HeaderTimeout;
+                }
+                let of_auth = || why.downcast_ref::<AuthError>().map(Self::of_auth);
+                let of_network = why.downcast_ref::<NetworkFault>().map(Self::of_simulated);
+                of_network.or_else(of_auth).unwrap_or(Self::Request)
             }
-        };
+        }
+    }
+
+    fn of_client(error: &reqwest::Error) -> Self {
         if error.is_builder() || error.is_redirect() {
             Self::Request
         } else if causes(error).any(|cause| cause.downcast_ref().is_some_and(machine::is_short)) {
             Self::Shortage
         } else if error.is_timeout() {
             Self::Timeout
+        } else if causes(error).any(is_certificate) {
+            Self::Certificate
         } else if causes(error).any(is_unprocessed) {
             Self::Unprocessed
-        } else if causes(error).any(is_tls) {
+        } else if causes(error).any(<dyn StdError>::is::<rustls::Error>) {
             Self::Tls
+        } else if error.is_connect() && causes(error).any(is_proxy_refusal) {
+            Self::Proxy
         } else if error.is_connect() {
             Self::Connect
         } else if causes(error).any(is_closed) {
@@ -79,6 +160,18 @@ impl FaultKind {
 }
 
 impl FaultKind {
+    fn of_auth(error: &AuthError) -> Self {
+        match error {
+            // A request for a token can fall short of what this machine has, or of trust, as any other.
+            AuthError::Unreachable { why, .. } => match Self::of(why) {
+                kind @ (Self::Shortage | Self::Certificate | Self::Proxy) => kind,
+                _ => Self::Token,
+            },
+            AuthError::NoToken { .. } => Self::Token,
+            AuthError::Refused { .. } | AuthError::Secret(_) => Self::Credentials,
+        }
+    }
+
     fn of_simulated(fault: &NetworkFault) -> Self {
         match fault.kind {
             NetworkFaultKind::Connect => Self::Connect,
@@ -92,13 +185,20 @@ impl FaultKind {
     }
 }
 
-/// rustls errors travel inside of `io::Error`, which does not name them as a cause.
-fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
-    cause.is::<rustls::Error>()
-        || cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
+fn of_auth(error: &reqwest_middleware::Error) -> Option<&AuthError> {
+    match error {
+        reqwest_middleware::Error::Middleware(why) => why.downcast_ref(),
+        reqwest_middleware::Error::Reqwest(_) => None,
+    }
+}
+
+fn is_certificate(cause: &(dyn StdError + 'static)) -> bool {
+    cause.downcast_ref().is_some_and(|error| trust::remedy(error).is_some())
+}
+
+/// The type of it is private.
+fn is_proxy_refusal(cause: &(dyn StdError + 'static)) -> bool {
+    cause.to_string().ends_with("proxy authorization required")
 }
 
 /// Whether the request was not processed, so that it is safe to send it again: its stream lies beyond the last one that a
@@ -131,7 +231,7 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
 }
 
 /// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let mut words = cause.to_string();
@@ -146,9 +246,14 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
             line.push_str(&words);
         }
     }
-    line
+    // A certificate names itself as it likes, and a server gives its own reasons.
+    shown(&line, LONGEST).to_string()
 }
 
+/// An error and what caused it. What an [`io::Error`] carries is none of its causes to the standard library, but is here.
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(carrier) => carrier.get_ref().map(|carried| carried as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
 }

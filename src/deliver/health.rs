@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     Delivery,
-    attempt::{Attempt, Keep, attempt},
+    attempt::{Attempt, How, Keep, attempt},
     classify::Class,
     patience::Patience,
     send::{self, RetryState},
@@ -28,17 +28,18 @@ impl Delivery {
     ) -> Result<StatusCode, String> {
         let max_retries = if self.max_retries == u32::MAX { RETRIES } else { self.max_retries };
         let mut retry = RetryState::default();
-        let (mut asked_times, mut fresh) = (0, false);
+        let (mut asked_times, mut how) = (0, How::default());
         loop {
             self.template.refresh();
             let request = || self.template.probe(method.into());
             let keep = Keep { of_success: 0, of_others: send::SHOWN };
-            let attempt =
-                attempt(&self.client, &self.classifier, request, fresh, keep, patience.clone()).await;
+            let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;
             let Some(Attempt { class, ended }) = attempt else {
                 return Err(format!("{}: closed meanwhile", self.label));
             };
+            let ended = self.template.masked(ended);
             asked_times += 1;
+            self.watch_trust(&ended);
             let (why, retry_after) = match &ended {
                 Ok(answer) if class == Class::Success => return Ok(answer.status),
                 Ok(answer) => {
@@ -72,7 +73,8 @@ impl Delivery {
             if patience.wait_until(until).await.is_err() {
                 return Err(failed);
             }
-            fresh = class == Class::Stale;
+            how =
+                How { fresh: class == Class::Stale, renewed: how.renewed || class == Class::Reauthenticate };
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parts (halves of what is too large or has a bad message in it)
-//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client
+//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client (trace -> redirect -> auth -> header timeout -> reqwest)
 //! ```
 
 mod adaptive;
@@ -14,11 +14,15 @@ mod client;
 mod connect;
 mod fault;
 mod gate;
+mod header_timeout;
 mod health;
 mod network;
 mod parts;
 mod patience;
+mod pool;
 mod rate;
+pub mod reach;
+mod redirect;
 mod request;
 mod resolve;
 mod retry_after;
@@ -26,14 +30,17 @@ mod send;
 mod shortage;
 mod size;
 mod slots;
+mod tls;
+mod trust;
 
 use std::sync::{Arc, Mutex};
 
 use self::{
     backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
-    size::LearnedSize,
+    size::LearnedSize, trust::Trust,
 };
 pub(crate) use self::{
+    fault::chain,
     gate::Origin,
     parts::{Parts, Settled},
     patience::Patience,
@@ -51,6 +58,7 @@ pub(crate) struct Delivery {
     max_retries: u32,
     gate: Gate,
     size: Mutex<LearnedSize>,
+    trust: Trust,
     max_response_bytes: usize,
     verbose: bool,
     counters: Arc<Counters>,
@@ -65,12 +73,13 @@ impl Delivery {
         let template = RequestTemplate::new(config)?;
         let label = template.label();
         Ok(Self {
-            client: Network::new(&config.client, &template.url(), world)?,
+            client: Network::new(&config.client, &template.url(), config.endpoint.auth.as_ref(), world)?,
             classifier: Classifier::new(config),
             backoff: Backoff::new(&config.retry, world.clone()),
             max_retries: config.retry.max_retries,
             gate: Gate::new(config, label.clone()),
             size: Mutex::default(),
+            trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             verbose: config.verbose_logging,
             counters,

@@ -10,7 +10,8 @@ use reqwest_middleware::Error;
 
 use super::client::Client;
 use crate::{
-    config::ClientConfig,
+    auth,
+    config::{AuthConfig, ClientConfig},
     world::{NetworkFault, NetworkFaultKind, Reply, Simulation, World},
 };
 
@@ -28,13 +29,23 @@ enum Kind {
 }
 
 impl Network {
-    /// The network towards `url`.
+    /// The network towards `url`, which requests pass with credentials where there is `auth`.
     ///
     /// # Errors
-    /// The TLS roots of the system cannot be used.
-    pub(super) fn new(config: &ClientConfig, url: &Url, world: &World) -> Result<Self, String> {
+    /// Those of [`Client::new`], or a secret of `auth` cannot be read.
+    pub(super) fn new(
+        config: &ClientConfig,
+        url: &Url,
+        auth: Option<&AuthConfig>,
+        world: &World,
+    ) -> Result<Self, String> {
+        let token_client = |url: &Url| Client::of_token_endpoint(config, url);
+        let auth = auth.map(|auth| auth::middleware(auth, world, token_client)).transpose()?;
         let kind = match world.simulation() {
-            None => Kind::Real(Box::new(Client::new(config, url)?)),
+            None => Kind::Real(Box::new(Client::new(config, url, auth.as_ref())?)),
+            Some(_) if auth.is_some() => {
+                return Err("auth: a simulated network takes no credentials".to_owned());
+            }
             Some(simulation) => Kind::Simulated { simulation: simulation.clone(), timeout: config.timeout },
         };
         Ok(Self { kind, world: world.clone() })

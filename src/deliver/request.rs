@@ -8,18 +8,22 @@ use std::{
 
 use reqwest::{
     Body as RequestBody, Method, Request, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        Config, EndpointConfig, FileStamp, endpoint_url,
+        AuthConfig, Config, EndpointConfig, FileStamp,
+        auth::{WEBHOOK_ID, is_readable_on_the_way},
+        endpoint_url,
         headers::{header_value, header_value_of},
-        shown_url,
+        shown_url, take_userinfo,
     },
     encode::Body,
+    mask::Masks,
     request::{Pieces, TargetTemplate},
 };
 
@@ -35,6 +39,8 @@ pub(super) struct RequestTemplate {
     current: RwLock<Arc<Rendered>>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
+    /// The secrets of now and those of before, which the endpoint may still speak of.
+    masks: Masks,
 }
 
 struct Rendered {
@@ -67,13 +73,10 @@ impl RequestTemplate {
         let target = config.body.target.clone();
         let rendered = render(&config.endpoint, content_type, target.as_deref(), stamps(&config.endpoint))?;
         let current = RwLock::new(Arc::new(rendered));
-        Ok(Self {
-            endpoint: config.endpoint.clone(),
-            content_type,
-            target,
-            current,
-            looked: Mutex::default(),
-        })
+        let masks = Masks::default();
+        masks.learn_endpoint(&config.endpoint);
+        let endpoint = config.endpoint.clone();
+        Ok(Self { endpoint, content_type, target, current, looked: Mutex::default(), masks })
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
@@ -94,6 +97,7 @@ impl RequestTemplate {
         match render(&self.endpoint, self.content_type, self.target.as_deref(), stamps.clone()) {
             Ok(rendered) => {
                 info!("a secret's file changed: its new content is used from now on");
+                self.masks.learn_endpoint(&self.endpoint);
                 self.replace(rendered);
             }
             Err(why) => {
@@ -123,9 +127,14 @@ impl RequestTemplate {
         headers.clone_from(&current.headers);
         current.filled.fill(body, idempotency_key, &mut request);
         let headers = request.headers_mut();
-        // What the user configured under the same name stands.
-        if let (Some(name), Some(key)) = (&self.endpoint.idempotency_header, idempotency_key) {
-            headers.entry(name).or_insert_with(|| key.clone());
+        if let Some(key) = idempotency_key {
+            // What the user configured under the same name stands.
+            if let Some(name) = &self.endpoint.idempotency_header {
+                headers.entry(name).or_insert_with(|| key.clone());
+            }
+            if self.signs_webhook_id() {
+                headers.insert(WEBHOOK_ID, key.clone());
+            }
         }
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
@@ -137,10 +146,14 @@ impl RequestTemplate {
     /// The key of a body, where the endpoint is to be told.
     pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
         let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
-        if self.endpoint.idempotency_header.is_none() && !in_target {
+        if self.endpoint.idempotency_header.is_none() && !in_target && !self.signs_webhook_id() {
             return None;
         }
         HeaderValue::from_str(&body.idempotency_key()).ok()
+    }
+
+    fn signs_webhook_id(&self) -> bool {
+        self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
     }
 
     /// A request without a body, to see whether the endpoint is there.
@@ -154,6 +167,14 @@ impl RequestTemplate {
 
     pub(super) fn url(&self) -> Url {
         self.current().url.clone()
+    }
+
+    /// Takes the secrets out of what the endpoint or the network says.
+    pub(super) fn masked(&self, ended: Result<Answer, Fault>) -> Result<Answer, Fault> {
+        match ended {
+            Ok(answer) => Ok(Answer { excerpt: self.masks.apply(&answer.excerpt).into_owned(), ..answer }),
+            Err(fault) => Err(fault.masked(&self.masks)),
+        }
     }
 
     /// The endpoint as it may be shown.
@@ -177,7 +198,9 @@ impl Filled {
         let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
         if let Some(url) = &self.url
             // Fields are escaped and stand behind the authority, where every text makes a URL: there is no other case.
-            && let Ok(filled) = Url::parse(&url.fill(&mut fields, key))
+            && let Ok(mut filled) = Url::parse(&url.fill(&mut fields, key))
+            // What they were is in a header already.
+            && take_userinfo(&mut filled).is_ok()
         {
             *request.url_mut() = filled;
         }
@@ -192,7 +215,9 @@ impl Filled {
 
 fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
     let headers = endpoint.headers.iter().flat_map(|(_, text)| text.file_stamps());
-    endpoint.url.file_stamps().chain(headers).collect()
+    let auth =
+        endpoint.auth.iter().flat_map(AuthConfig::secrets).flat_map(|secret| secret.text().file_stamps());
+    endpoint.url.file_stamps().chain(headers).chain(auth).collect()
 }
 
 fn render(
@@ -212,8 +237,23 @@ fn render(
             url
         }
     };
-    let url = endpoint_url(&url).map_err(|why| format!("url {why}"))?;
-    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 3);
+    let mut url = endpoint_url(&url).map_err(|why| format!("url {why}"))?;
+    let basic = take_userinfo(&mut url).map_err(|why| format!("url {why}"))?;
+    if endpoint.auth.is_some() {
+        // It may be of a file that changed since it was checked.
+        if basic.is_some() {
+            return Err("url holds a user or a password beside [auth]: remove one of them".to_owned());
+        }
+        if is_readable_on_the_way(&url) && !endpoint.allow_insecure_credentials {
+            return Err(
+                "url would send the credentials of [auth] over plain http to another machine".to_owned()
+            );
+        }
+    }
+    let mut headers = HeaderMap::with_capacity(endpoint.headers.len() + 4);
+    if let Some(basic) = basic {
+        headers.insert(AUTHORIZATION, basic);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
         if let Some((_, template)) =

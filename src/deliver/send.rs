@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use iggy_connector_sdk::shown;
 use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
     Delivery,
-    attempt::{Answer, Attempt, Keep, attempt},
+    attempt::{Answer, Attempt, How, Keep, attempt},
     backoff::Backoff,
     classify::Class,
     fault::Fault,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     encode::Body,
-    settle::{Failure, Reason, excerpt},
+    settle::{Failure, Reason},
 };
 
 /// How much of an answer a line of the log shows, in bytes.
@@ -70,8 +71,8 @@ pub(crate) struct RetryState {
     held: u32,
     /// Whether an attempt reached the endpoint, as far as can be told.
     counts: bool,
-    /// Whether the last one met a connection that the server had closed: the next goes over a new one.
-    stale: bool,
+    /// What the next one is to do otherwise.
+    next: How,
     /// Whether the endpoint closes new connections too.
     resets: bool,
     /// Attempts in a row that a shortage on this machine ended, for the backoff alone.
@@ -121,6 +122,7 @@ impl Delivery {
                 | Class::Retry
                 | Class::Throttled
                 | Class::TimedOut
+                | Class::Reauthenticate
                 | Class::Hold => {}
             }
             let wait = match class {
@@ -186,13 +188,14 @@ impl Delivery {
         let keep =
             Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
         retry.attempts += 1;
-        let attempt = attempt(&self.client, &self.classifier, request, retry.stale, keep, patience.clone());
+        let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Attempt { class, ended } = attempt.await?;
+        let ended = self.template.masked(ended);
         // A connection that is new and closed all the same was not closed for its age.
-        retry.resets |= retry.stale && class == Class::Retry && ended.is_err();
+        retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
-            debug!("{}: {}", self.label, shown(&ended));
+            debug!("{}: {}", self.label, in_words(&ended));
         }
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let asked = asked
@@ -203,6 +206,7 @@ impl Delivery {
         {
             self.template.refused();
         }
+        self.watch_trust(&ended);
         match &ended {
             Err(fault) if class == Class::Shortage => {
                 // It never left this machine.
@@ -214,10 +218,24 @@ impl Delivery {
             _ => pass.ended(class, asked),
         }
         retry.asked = asked;
-        retry.stale = class == Class::Stale;
+        // Credentials are renewed once, until the endpoint has taken them.
+        let renewed = class == Class::Reauthenticate || retry.next.renewed && !took_credentials(&ended);
+        retry.next = How { fresh: class == Class::Stale, renewed };
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
         Some((class, asked))
+    }
+
+    /// Tells of a fault that somebody must mend, once, and of its end.
+    pub(super) fn watch_trust(&self, ended: &Result<Answer, Fault>) {
+        match ended {
+            Ok(_) => self.trust.restored(&self.label),
+            Err(fault) => {
+                if let Some(remedy) = fault.remedy() {
+                    self.trust.broken(&self.label, fault, remedy);
+                }
+            }
+        }
     }
 
     fn warn_of_shortage(&self, fault: &Fault, requests: usize) {
@@ -243,7 +261,7 @@ impl RetryState {
         self.shortages = shortages;
         match class {
             Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
-            Class::Stale => Some(Duration::ZERO),
+            Class::Stale | Class::Reauthenticate => Some(Duration::ZERO),
             Class::Shortage => Some(shortage::wait(shortages - 1)),
             // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
             // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
@@ -295,8 +313,13 @@ impl RetryState {
     }
 }
 
+/// Whether the endpoint answered, and with something else than that the credentials are wrong.
+fn took_credentials(ended: &Result<Answer, Fault>) -> bool {
+    ended.as_ref().is_ok_and(|answer| !matches!(answer.status.as_u16(), 401 | 403 | 511))
+}
+
 /// How an attempt ended, for the log.
-fn shown(ended: &Result<Answer, Fault>) -> String {
+fn in_words(ended: &Result<Answer, Fault>) -> String {
     match ended {
         Ok(answer) => answered(answer.status, &answer.excerpt),
         Err(fault) => format!("no answer, {fault}"),
@@ -306,5 +329,5 @@ fn shown(ended: &Result<Answer, Fault>) -> String {
 /// An answer, for the log.
 pub(super) fn answered(status: StatusCode, body: &str) -> String {
     let separator = if body.is_empty() { "" } else { ": " };
-    format!("answered {status}{separator}{}", excerpt(body, SHOWN))
+    format!("answered {status}{separator}{}", shown(body, SHOWN))
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use iggy_connector_sdk::shown;
 use memchr::memchr2;
 
 /// The reference tokens of a JSON pointer. Without any it means the whole text.
@@ -16,12 +17,18 @@ impl Pointer {
             return Ok(Self(Vec::new()));
         }
         let Some(tokens) = text.strip_prefix('/') else {
-            return Err(format!("\"{text}\" is no JSON pointer: write one such as \"/customer/id\""));
+            return Err(format!(
+                "\"{}\" is no JSON pointer: write one such as \"/customer/id\"",
+                shown(text, 60)
+            ));
         };
         let unescaped = |token: &str| {
             let escapes = token.match_indices('~').all(|(at, _)| token[at + 1..].starts_with(['0', '1']));
             escapes.then(|| token.replace("~1", "/").replace("~0", "~")).ok_or_else(|| {
-                format!("\"{text}\" is no JSON pointer: write ~0 for a tilde and ~1 for a slash in a name")
+                format!(
+                    "\"{}\" is no JSON pointer: write ~0 for a tilde and ~1 for a slash in a name",
+                    shown(text, 60)
+                )
             })
         };
         tokens.split('/').map(unescaped).collect::<Result<_, _>>().map(Self)

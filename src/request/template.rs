@@ -1,5 +1,7 @@
 //! The language of placeholders: text with `{stream}`, `{payload:/id|none}` and the like in it, parsed once.
 
+use iggy_connector_sdk::shown;
+
 use super::{escape::Place, pointer::Pointer};
 use crate::config::{Text, TextPart};
 
@@ -156,7 +158,8 @@ impl Parser {
                 continue;
             };
             let Some(end) = rest.find('}') else {
-                return Err(format!("\"{rest}\" has a \"{{\" without its \"}}\""));
+                // What stands behind it may be a credential.
+                return Err(format!("\"{{{name}\" stands without its \"}}\""));
             };
             self.slot(&rest[..=end], name)?;
             rest = &rest[end + 1..];
@@ -210,7 +213,7 @@ impl Parser {
             None => (inside, None),
         };
         let field = field(name, inside.split_once(':').map(|(_, argument)| argument))
-            .map_err(|why| format!("{written} {why}"))?;
+            .map_err(|why| format!("{} {why}", shown(written, 60)))?;
         if field == Field::IdempotencyKey && self.kind == Kind::Key {
             return Err(format!(
                 "{written} is of a whole request, and cannot say which messages belong together"
@@ -226,7 +229,7 @@ impl Parser {
             (Kind::Line, true) => Place::LineString,
         };
         let default = default.map(|default| escaped(default, place)).transpose();
-        let default = default.map_err(|why| format!("{written}: the default {why}"))?;
+        let default = default.map_err(|why| format!("{}: the default {why}", shown(written, 60)))?;
         self.end_literal();
         self.parts.push(Part::Slot(Slot { written: written.to_owned(), field, default, place }));
         Ok(())
@@ -272,9 +275,10 @@ fn escaped(default: &str, place: Place) -> Result<String, String> {
     if place == Place::Json {
         return match serde_json::from_str::<&serde_json::value::RawValue>(default) {
             Ok(_) => Ok(default.to_owned()),
-            Err(_) => {
-                Err(format!("stands where JSON does: write null, a number, or \"{default}\" with quotes"))
-            }
+            Err(_) => Err(format!(
+                "stands where JSON does: write null, a number, or \"{}\" with quotes",
+                shown(default, 60)
+            )),
         };
     }
     let mut out = Vec::new();

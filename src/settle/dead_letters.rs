@@ -14,7 +14,8 @@ use super::{Failure, Outcome};
 use crate::{
     batch::Batch,
     config::{
-        BatchMode, BodyConfig, Concurrency, Config, DeadLetterConfig, EndpointConfig, Method, RateLimitConfig,
+        BatchMode, BodyConfig, Concurrency, Config, DeadLetterConfig, DeadLetterEndpoint, EndpointConfig,
+        Method, RateLimitConfig,
     },
     dead_letter::{Record, Store},
     deliver::{Delivery, Origin, Patience},
@@ -65,12 +66,14 @@ impl DeadLetters {
                     .map_err(|why| format!("dead_letter.path {}: {why}", path.display()))?;
                 Target::Folder(Mutex::new(store))
             }
-            DeadLetterConfig::Url(url) => {
+            DeadLetterConfig::Endpoint(letters) => {
+                let DeadLetterEndpoint { url, headers, auth } = &**letters;
                 let config = Config {
                     endpoint: EndpointConfig {
                         url: url.clone(),
                         method: Method::Post,
-                        headers: Vec::new(),
+                        headers: headers.clone(),
+                        auth: auth.clone(),
                         ..config.endpoint.clone()
                     },
                     body: BodyConfig {
@@ -88,7 +91,7 @@ impl DeadLetters {
                     ..config.clone()
                 };
                 let delivery = Delivery::new(&config, Arc::<Counters>::default(), world)
-                    .map_err(|why| format!("dead_letter.url: {why}"))?;
+                    .map_err(|why| format!("dead_letter: {why}"))?;
                 Target::Endpoint(Box::new(Endpoint {
                     config,
                     buffers: Buffers::default(),

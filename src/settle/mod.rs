@@ -4,15 +4,15 @@ mod dead_letters;
 mod ledger;
 mod outcome;
 
-use iggy_connector_sdk::OffsetRanges;
+use iggy_connector_sdk::{OffsetRanges, shown};
 use tracing::{error, warn};
 
 pub(crate) use self::{
     dead_letters::DeadLetters,
     ledger::{Account, Ledger, MessageState, Progress},
-    outcome::{Failure, Outcome, Reason, excerpt},
+    outcome::{Failure, Outcome, Reason},
 };
-use crate::batch::Batch;
+use crate::batch::{Batch, LONGEST_NAME};
 
 /// Names every message that failed in the log: someone must act.
 pub(crate) fn report(batch: &Batch<'_>, account: &Account) {
@@ -36,8 +36,8 @@ fn named(batch: &Batch<'_>, messages: &[usize]) -> String {
         "{} message{} of stream {}, topic {}, partition {}, offsets {}",
         messages.len(),
         if messages.len() == 1 { "" } else { "s" },
-        batch.stream,
-        batch.topic,
+        shown(batch.stream, LONGEST_NAME),
+        shown(batch.topic, LONGEST_NAME),
         batch.partition_id,
         OffsetRanges::of(messages.iter().map(|&message| batch.messages[message].offset)),
     )

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use iggy_connector_sdk::shown;
+
 use crate::{deliver::Parked, encode::Refusal};
 
 /// The end of an attempt to deliver a message. One that is kept nowhere else ends delivered or failed.
@@ -76,31 +78,8 @@ impl fmt::Display for Failure {
             write!(f, " after {} attempt{}", self.attempts, if self.attempts == 1 { "" } else { "s" })?;
         }
         if !self.detail.is_empty() {
-            write!(f, ": {}", excerpt(&self.detail, 500))?;
+            write!(f, ": {}", shown(&self.detail, 500))?;
         }
         Ok(())
-    }
-}
-
-/// The start of `text`, at most `limit` bytes, on one line: answers must not write lines of their own
-/// into a log.
-pub(crate) fn excerpt(text: &str, limit: usize) -> String {
-    let end = text.floor_char_boundary(limit);
-    let mut line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if end < text.len() {
-        line.push('…');
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_excerpt_is_one_line_and_ends_between_characters() {
-        assert_eq!(excerpt("bad\r\nERROR forged", 100), "bad  ERROR forged");
-        assert_eq!(excerpt("żółć", 3), "ż…");
-        assert_eq!(excerpt("", 3), "");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Debug,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Read, Seek, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -12,6 +12,13 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    folder,
+    private::{self, Access},
+};
+
+/// The folder of damaged pieces.
+pub(super) const DAMAGED: &str = "damaged";
 /// The file that the owner of a folder holds locked.
 const LOCK: &str = "lock";
 /// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
@@ -76,15 +83,14 @@ impl Disk {
 
 impl Files for Disk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
-        let path = self.folder.join(name);
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).open(path)?))
+        Ok(Arc::new(private::open(&self.folder.join(name), Access::MakeNew)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let path = self.folder.join(name);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        match private::open(&path, Access::Write) {
             Err(why) if matches!(why.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-                Ok(Arc::new(File::open(path)?))
+                Ok(Arc::new(private::open(&path, Access::Read)?))
             }
             opened => Ok(Arc::new(opened?)),
         }
@@ -94,9 +100,11 @@ impl Files for Disk {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
             match entry.metadata() {
-                Ok(metadata) if metadata.is_file() => {
-                    files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+                Ok(metadata) if metadata.is_file() => files.push((name, metadata.len())),
+                Ok(metadata) if folder::is_ours(&name) && !(metadata.is_dir() && name == DAMAGED) => {
+                    return Err(private::wrong(&entry.path(), &metadata));
                 }
                 // Gone meanwhile.
                 Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
@@ -108,11 +116,7 @@ impl Files for Disk {
     }
 
     fn length_of(&self, name: &str) -> io::Result<Option<u64>> {
-        match fs::metadata(self.folder.join(name)) {
-            Ok(file) => Ok(Some(file.len())),
-            Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
-            Err(why) => Err(why),
-        }
+        private::length(&self.folder.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -136,8 +140,8 @@ impl Files for Disk {
     }
 
     fn damaged(&self) -> io::Result<Arc<dyn Files>> {
-        let folder = self.folder.join("damaged");
-        fs::create_dir_all(&folder)?;
+        let folder = self.folder.join(DAMAGED);
+        folder::create_inside(&folder)?;
         Ok(Arc::new(Self::new(&folder)))
     }
 }
@@ -180,8 +184,7 @@ pub(super) struct Lock(File);
 impl Lock {
     /// The lock, or the process that holds it.
     pub(super) fn take(folder: &Path) -> io::Result<Result<Self, Option<u32>>> {
-        let path = folder.join(LOCK);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = private::open(&folder.join(LOCK), Access::Make)?;
         let (attempts, pause) = LOCK_ATTEMPTS;
         for attempt in 1..=attempts {
             match file.try_lock() {
@@ -199,7 +202,7 @@ impl Lock {
 
     /// Whether somebody holds the lock.
     pub(super) fn held(folder: &Path) -> io::Result<Held> {
-        let mut file = match File::open(folder.join(LOCK)) {
+        let mut file = match private::open(&folder.join(LOCK), Access::Read) {
             Ok(file) => file,
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Held::ByNobody),
             Err(why) => return Err(why),

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use iggy_connector_sdk::TopicMetadata;
+use iggy_connector_sdk::{TopicMetadata, shown};
+
+use crate::batch::LONGEST_NAME;
 
 use super::{ranges::Ranges, record::LaneMessages, window::Topic};
 
@@ -74,7 +76,8 @@ impl LaneKey {
 
 impl fmt::Display for LaneKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stream {}, topic {}, ", self.stream, self.topic)?;
+        let [stream, topic] = [&self.stream, &self.topic].map(|name| shown(name, LONGEST_NAME));
+        write!(f, "stream {stream}, topic {topic}, ")?;
         if self.is_of_several() {
             f.write_str("several partitions")
         } else {

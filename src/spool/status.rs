@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Damage, LaneKey, SpoolError,
-    files::{Disk, Files, Held, Lock},
+    files::{DAMAGED, Disk, Files, Held, Lock},
     format::{Kind, segment_name},
     lanes::Lane,
     record::decode,
@@ -90,10 +90,9 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     let in_use = holder != Held::ByNobody;
     // A write that is going on looks as if its end were cut off.
     let damages = recovered.damages.into_iter().filter(|damage| !in_use || !damage.tail).collect();
-    let set_aside = match Disk::new(&path.join("damaged")).list() {
-        Ok(pieces) => {
-            pieces.into_iter().map(|(name, length)| (path.join("damaged").join(name), length)).collect()
-        }
+    let aside = path.join(DAMAGED);
+    let set_aside = match Disk::new(&aside).list() {
+        Ok(pieces) => pieces.into_iter().map(|(name, length)| (aside.join(name), length)).collect(),
         Err(_) => Vec::new(),
     };
     Ok(Status {

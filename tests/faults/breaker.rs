@@ -15,7 +15,7 @@ use super::{
 
 /// How often the breaker before this endpoint closed again.
 fn breaker_closed(endpoint: &Endpoint) -> usize {
-    logged(&format!("{} is back", endpoint.url())).len()
+    logged(&format!("{} is back", endpoint.origin())).len()
 }
 
 /// That of [`breaker`].

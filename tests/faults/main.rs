@@ -166,5 +166,5 @@ fn failing_first(failing: usize, status: u16) -> impl Fn(&Request) -> Answer {
 
 /// How often the breaker before this endpoint opened because requests kept failing.
 fn breaker_opened(endpoint: &Endpoint) -> usize {
-    logged(&format!("{} keeps failing", endpoint.url())).len()
+    logged(&format!("{} keeps failing", endpoint.origin())).len()
 }

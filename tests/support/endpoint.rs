@@ -122,7 +122,12 @@ impl Endpoint {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/in", self.address)
+        format!("{}/in", self.origin())
+    }
+
+    /// Scheme, host and port: what logs and dead letters show of the URL.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub fn port(&self) -> u16 {

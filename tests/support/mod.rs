@@ -5,8 +5,12 @@ pub mod config;
 pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
+pub mod places;
 pub mod plugin;
+#[cfg(unix)]
+pub mod proxy;
 pub mod random;
 pub mod spooled;
+pub mod tls;
 pub mod weather;
 pub mod worker;

@@ -43,6 +43,19 @@ impl Nginx {
     /// # Panics
     /// It is there and does not start.
     pub fn start(protocol: Protocol, requests_per_connection: u64) -> Option<Self> {
+        Self::start_with(protocol, requests_per_connection, |_| String::new())
+    }
+
+    /// The same with more directives for its server. They may name files that are made in its folder, where `cert.pem` and
+    /// `key.pem` may be replaced.
+    ///
+    /// # Panics
+    /// It is there and does not start.
+    pub fn start_with(
+        protocol: Protocol,
+        requests_per_connection: u64,
+        more: impl FnOnce(&Path) -> String,
+    ) -> Option<Self> {
         let Some(program) = PROGRAMS.into_iter().find(|program| is_there(program)) else {
             println!("SKIPPED: nginx is not installed (apt-get install nginx-light)");
             return None;
@@ -53,11 +66,10 @@ impl Nginx {
         let certificate = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
         fs::write(folder.path().join("cert.pem"), certificate.cert.pem()).expect("the folder can be written");
         fs::write(folder.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("as above");
-        fs::write(
-            folder.path().join("nginx.conf"),
-            configuration(protocol, port.number, requests_per_connection, &folder.path().join("inner.sock")),
-        )
-        .expect("as above");
+        let more = more(folder.path());
+        let inner = folder.path().join("inner.sock");
+        let text = configuration(protocol, port.number, requests_per_connection, &inner, &more);
+        fs::write(folder.path().join("nginx.conf"), text).expect("as above");
         let child = nginx(program, &folder).spawn().expect("nginx can be started");
         let mut nginx = Self { folder, port, protocol, child };
         let began = Instant::now();
@@ -71,9 +83,18 @@ impl Nginx {
         Some(nginx)
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn url(&self) -> String {
+        format!("{}/in", self.origin())
+    }
+
+    /// Scheme, host and port: what logs show of the URL.
+    pub fn origin(&self) -> String {
         let scheme = if self.protocol == Protocol::Http1 { "http" } else { "https" };
-        format!("{scheme}://127.0.0.1:{}/in", self.port.number)
+        format!("{scheme}://127.0.0.1:{}", self.port.number)
     }
 
     /// Lets new workers take over, as an operator does: the old ones close their connections.
@@ -135,7 +156,13 @@ fn nginx(program: &str, folder: &TempDir) -> Command {
 }
 
 /// The endpoint reads each body and passes it on to a second server, since nginx logs no body that it has not read.
-fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64, inner: &Path) -> String {
+fn configuration(
+    protocol: Protocol,
+    port: u16,
+    requests_per_connection: u64,
+    inner: &Path,
+    more: &str,
+) -> String {
     let inner = inner.display();
     let listen = match protocol {
         Protocol::Http1 => format!("listen 127.0.0.1:{port};"),
@@ -156,7 +183,7 @@ fn configuration(protocol: Protocol, port: u16, requests_per_connection: u64, in
             log_format taken escape=none '$status $request_body';
             upstream inner {{ server unix:{inner}; keepalive 32; }}
             server {{
-                {listen} {tls}
+                {listen} {tls} {more}
                 keepalive_requests {requests_per_connection};
                 client_body_in_single_buffer on;
                 access_log access.log taken;

@@ -21,7 +21,7 @@ use std::{
     time::Instant,
 };
 
-use iggy_connector_http_sink::config::Config;
+use iggy_connector_http_sink::{config::Config, reach::Obstacle};
 use iggy_connector_sdk::TopicMetadata;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -126,6 +126,27 @@ pub(crate) fn run(
     outcome.stopped = stopped;
     outcome.time = start.elapsed();
     Ok(outcome)
+}
+
+/// Connects to the server and signs in, as a run does.
+///
+/// # Errors
+/// What did not work, and what to do.
+pub(crate) fn reach(server: &Server) -> Result<String, Obstacle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|why| Obstacle::new(why, "this machine is short of threads or descriptors"))?;
+    match runtime.block_on(session::sign_in(server)) {
+        Ok(_) => Ok(format!("signed in at {}", server.address)),
+        Err(why) => {
+            let remedy = if why.is_hopeless() {
+                "check username, password or token, and tls, in [iggy] of the runtime's configuration"
+            } else {
+                "check that the server listens there, and iggy.address in the runtime's configuration"
+            };
+            Err(Obstacle::new(format!("{}: {why}", server.address), remedy))
+        }
+    }
 }
 
 /// Everything that is to be read.

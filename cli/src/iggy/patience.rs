@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use iggy_connector_sdk::shown;
 use tokio::sync::watch;
 
 use crate::report;
@@ -35,6 +36,8 @@ impl Patience {
     /// Takes down one more failure; how long to pause before the next attempt.
     pub(super) fn failed(&mut self, why: &str) -> Duration {
         let now = Instant::now();
+        // The words may be those of a server.
+        let why = shown(why, 500);
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         if let Some(since) = &mut self.trouble {

@@ -99,14 +99,23 @@ pub(super) struct Session {
     consumer: Consumer,
 }
 
+/// Connects and signs in.
+///
+/// # Errors
+/// What did not work.
+pub(super) async fn sign_in(server: &Server) -> Result<TcpClient, Trouble> {
+    let client = TcpClient::create(server.client_config())?;
+    timeout(CONNECTING, Client::connect(&client)).await.map_err(|_| Trouble::Late)??;
+    Ok(client)
+}
+
 impl Session {
     /// Connects, makes the group where there is none, and joins it.
     ///
     /// # Errors
     /// What did not work; the connection is gone then.
     pub(super) async fn open(server: &Server, names: &Names) -> Result<Self, Trouble> {
-        let client = TcpClient::create(server.client_config())?;
-        timeout(CONNECTING, Client::connect(&client)).await.map_err(|_| Trouble::Late)??;
+        let client = sign_in(server).await?;
         // Digits are taken for an id, as the runtime does.
         let (stream, topic) = (Identifier::try_from(&*names.stream)?, Identifier::try_from(&*names.topic)?);
         let group = Identifier::named(&names.group)?;

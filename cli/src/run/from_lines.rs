@@ -51,7 +51,11 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
     };
     interrupt::at_first(stop).map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
     let outcome = stream(&file, plugin, input, size)?;
-    report::say(&if arguments.json { outcome.as_json() } else { outcome.as_table() })?;
+    if arguments.json {
+        report::say_json(&outcome.as_json())?;
+    } else {
+        report::say(&outcome.as_table())?;
+    }
     if let Some(line) = outcome.resume_at {
         report::note(&resume_hint(line, &arguments.config, source));
     }

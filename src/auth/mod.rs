@@ -1,0 +1,98 @@
+//! How requests prove who sends them: one file a scheme, each a middleware.
+//!
+//! They run for each attempt and each hop of a redirect, so that each has a fresh time and token; behind them comes only what
+//! changes nothing of a request.
+
+mod api_key;
+mod basic;
+mod bearer;
+mod echo;
+mod error;
+mod hmac;
+mod jwt;
+mod oauth2;
+mod rotating;
+mod sigv4;
+mod token;
+mod token_endpoint;
+mod webhook;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use reqwest::{Body, Request, Response, StatusCode, Url};
+use reqwest_middleware::Middleware;
+
+pub(crate) use self::{echo::Echo, error::AuthError, jwt::check_private_key};
+use self::{token::TokenSource, token_endpoint::TokenEndpoint};
+use crate::{
+    config::{AuthConfig, OAuth2Config},
+    world::World,
+};
+
+/// Sends requests to a token endpoint.
+#[async_trait]
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Sends a request, without credentials of its own.
+    ///
+    /// # Errors
+    /// There is no answer.
+    async fn send(&self, request: Request) -> reqwest_middleware::Result<Response>;
+}
+
+/// Marks an answer that refused the credentials of a request, where the next attempt has others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewed;
+
+/// What signs requests. `transport` makes what sends those to a token endpoint.
+///
+/// # Errors
+/// A secret that went missing or wrong since the configuration was checked, or no transport.
+pub fn middleware(
+    config: &AuthConfig,
+    world: &World,
+    transport: impl FnOnce(&Url) -> Result<Box<dyn Transport>, String>,
+) -> Result<Arc<dyn Middleware>, String> {
+    let middleware: Result<Arc<dyn Middleware>, String> = match config {
+        AuthConfig::Basic { username, password } => {
+            basic::Basic::new(username, password).map(|basic| Arc::new(basic) as _)
+        }
+        AuthConfig::Bearer { token } => bearer::Bearer::new(token).map(|bearer| Arc::new(bearer) as _),
+        AuthConfig::ApiKey { place, value } => {
+            api_key::ApiKey::new(place, value).map(|key| Arc::new(key) as _)
+        }
+        AuthConfig::OAuth2ClientCredentials(config) => {
+            oauth2::OAuth2::new(config, world, transport).map(|oauth2| Arc::new(oauth2) as _)
+        }
+        AuthConfig::AwsSigV4(config) => sigv4::SigV4::new(config, world).map(|signer| Arc::new(signer) as _),
+        AuthConfig::WebhookSignature { secrets } => {
+            webhook::WebhookSignature::new(secrets, world).map(|signer| Arc::new(signer) as _)
+        }
+        AuthConfig::Hmac(config) => hmac::Hmac::new(config, world).map(|signer| Arc::new(signer) as _),
+    };
+    middleware.map_err(|why| format!("auth: {why}"))
+}
+
+/// Asks for a token, which is not kept. Returns who gave it, and how long it lives.
+///
+/// # Errors
+/// There is none.
+pub(crate) async fn try_token(
+    config: &OAuth2Config,
+    world: &World,
+    transport: impl FnOnce(&Url) -> Result<Box<dyn Transport>, String>,
+) -> Result<(String, Duration), AuthError> {
+    let endpoint = TokenEndpoint::new(config, world, transport).map_err(AuthError::Secret)?;
+    let granted = endpoint.ask().await?;
+    Ok((endpoint.label().to_owned(), granted.lifetime))
+}
+
+/// The bytes of a request's body.
+fn body(request: &Request) -> &[u8] {
+    request.body().and_then(Body::as_bytes).unwrap_or_default()
+}
+
+/// Whether an answer says that credentials are missing, wrong or expired (RFC 9110 section 15.5.2, RFC 6585 section 6).
+fn wants_authentication(answer: &Response) -> bool {
+    matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::NETWORK_AUTHENTICATION_REQUIRED)
+}
