@@ -6,7 +6,7 @@ use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
 use super::{AuthConfig, Text, TlsVersion, shown_url};
-use crate::request::{TargetTemplate, Template};
+use crate::request::{Form, TargetTemplate, Template};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -98,6 +98,33 @@ pub struct BodyConfig {
     pub max_messages: Option<NonZeroUsize>,
     /// Where requests depend on their messages, what of them does.
     pub target: Option<Arc<TargetTemplate>>,
+    /// What bodies look like, where that is not what the mode says.
+    pub form: Option<Arc<Form>>,
+    /// How bodies are compressed, if they are.
+    pub compression: Option<Compression>,
+}
+
+impl BodyConfig {
+    /// The media type of the bodies.
+    pub fn content_type(&self) -> &'static str {
+        let of_form = self.form.as_ref().and_then(|form| form.format.content_type());
+        of_form.unwrap_or(self.mode.content_type())
+    }
+}
+
+/// How bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip {
+        /// 1 to 9.
+        level: u32,
+    },
+    /// RFC 8878.
+    Zstd {
+        /// 1 to 22.
+        level: i32,
+    },
 }
 
 /// When and how often a request is sent again.

@@ -23,6 +23,8 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
         },
         max_messages: NonZeroUsize::new(keys.integer("max_batch_messages", 0..=usize::MAX, 0)),
         target: None,
+        form: None,
+        compression: super::request::read_compression(keys),
     }
 }
 

@@ -27,9 +27,9 @@ pub use auth::{
     OAuth2Config, Secret, SignedTemplate,
 };
 pub use checked::{
-    BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering,
-    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
+    BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Compression, Concurrency, Config,
+    DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
+    Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
 pub use problem::{Problem, Problems, shown_value};
 pub use reader::Declared;
@@ -92,6 +92,7 @@ impl Config {
         let url = url::read_url(&mut keys);
         let method = keys.choice("method", Method::Post);
         let mut body = flat::read_body(&mut keys);
+        body.form = request::read_form(&mut keys, body.mode);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
         let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
@@ -130,7 +131,8 @@ impl Config {
             auth,
             allow_insecure_credentials,
         };
-        body.target = request::read_target(&keys, &endpoint.url, &endpoint.headers, &ordering);
+        body.target = request::read_target(&keys, &endpoint, &ordering, body.form.as_deref());
+        request::check_compression(&keys, &endpoint, body.compression);
         for destination in destinations(&endpoint, dead_letter.as_ref()) {
             warnings.extend(auth::check(&keys, &destination));
         }

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use reqwest::header::HeaderName;
+use reqwest::header::CONTENT_ENCODING;
 
-use super::{Ordering, Text, headers::header_value_of, reader::Reader, url::endpoint_url};
-use crate::request::{Kind, Pieces, TargetTemplate, Template};
+use super::{
+    BatchMode, Compression, EndpointConfig, Ordering, Text, headers::header_value_of, reader::Reader,
+    url::endpoint_url,
+};
+use crate::request::{Form, Kind, Pieces, TargetTemplate, Template, TemplateFormat};
 
-/// The placeholders of `url` and of headers; `None` where there are none, nor braces to be read as such.
+/// The placeholders of `url`, of headers and of what stands around messages; `None` where there are none, nor braces to be
+/// read as such.
 pub(super) fn read_target(
     keys: &Reader<'_>,
-    url: &Text,
-    headers: &[(HeaderName, Text)],
+    endpoint: &EndpointConfig,
     ordering: &Ordering,
+    form: Option<&Form>,
 ) -> Option<Arc<TargetTemplate>> {
+    let (url, headers) = (&endpoint.url, &endpoint.headers);
     let template = url_template(url).map_err(|why| keys.problem("url", why)).ok();
     let mut templates = Vec::new();
     for (name, text) in headers.iter().filter(|(_, text)| has_brace(text)) {
@@ -23,9 +28,114 @@ pub(super) fn read_target(
         }
     }
     let unordered = *ordering == Ordering::None;
-    (has_brace(url) || !templates.is_empty())
-        .then(|| Some(Arc::new(TargetTemplate { url: template?, headers: templates, unordered })))
+    let depends = |template: &Template| template.slots().next().is_some();
+    let frame: Vec<Template> = form
+        .filter(|form| depends(&form.prefix) || depends(&form.suffix))
+        .map(|form| vec![form.prefix.clone(), form.suffix.clone()])
+        .unwrap_or_default();
+    (has_brace(url) || !templates.is_empty() || !frame.is_empty())
+        .then(|| Some(Arc::new(TargetTemplate { url: template?, headers: templates, frame, unordered })))
         .flatten()
+}
+
+/// `message_template` and what stands around it; `None` where bodies are as the mode says.
+pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Form>> {
+    let format = keys.choice("template_format", TemplateFormat::Json);
+    let message = template(keys, "message_template", format);
+    let prefix = template(keys, "body_prefix", format);
+    let separator = keys.optional_string("body_separator");
+    let suffix = template(keys, "body_suffix", format);
+    if message.is_none() && prefix.is_none() && separator.is_none() && suffix.is_none() {
+        if format != TemplateFormat::Json && !keys.has_problem("message_template") {
+            keys.problem(
+                "template_format",
+                "has no effect without message_template: add that, or remove the key",
+            );
+        }
+        return None;
+    }
+    for (key, template) in [("body_prefix", &prefix), ("body_suffix", &suffix)] {
+        if template.as_ref().is_some_and(Template::has_idempotency_key) {
+            keys.problem(
+                key,
+                "holds {idempotency_key}, which is known only when the body is complete: write it in url or in a header",
+            );
+        }
+    }
+    let (before, between, behind) = match mode {
+        BatchMode::NdJson => ("", "\n", "\n"),
+        BatchMode::JsonArray => ("[", ",", "]"),
+        BatchMode::Individual | BatchMode::Raw => ("", "", ""),
+    };
+    let form = Form {
+        format,
+        prefix: prefix.unwrap_or_else(|| Template::literal(before)),
+        separator: separator.unwrap_or_else(|| between.to_owned()),
+        suffix: suffix.unwrap_or_else(|| Template::literal(behind)),
+        message,
+    };
+    // Where a part is wrong, the whole is not there to be checked.
+    let parts = ["message_template", "body_prefix", "body_suffix", "template_format"];
+    if mode != BatchMode::Raw || form.message.is_some() {
+        match form.check(mode.batches()) {
+            Err(why) if !parts.into_iter().any(|key| keys.has_problem(key)) => {
+                keys.problem(if form.message.is_some() { "message_template" } else { "body_prefix" }, why);
+            }
+            _ => {}
+        }
+    }
+    Some(Arc::new(form))
+}
+
+fn template(keys: &mut Reader<'_>, key: &'static str, format: TemplateFormat) -> Option<Template> {
+    let text = keys.optional_text(key, |_| Ok(()))?;
+    let template = Template::parse(&text, format.kind()).and_then(Template::resolved);
+    template.map_err(|why| keys.problem(key, why)).ok()
+}
+
+pub(super) fn read_compression(keys: &mut Reader<'_>) -> Option<Compression> {
+    let coding = keys.choice("compression", Coding::None);
+    let (most, default) = match coding {
+        Coding::None => {
+            keys.misplaced(
+                "compression_level",
+                Some(
+                    "has no effect without compression: write gzip or zstd there, or remove the key"
+                        .to_owned(),
+                ),
+            );
+            return None;
+        }
+        Coding::Gzip => (9, 6),
+        Coding::Zstd => (22, 3),
+    };
+    let level = keys.integer("compression_level", 1..=most, default);
+    Some(match coding {
+        Coding::Zstd => Compression::Zstd { level: i32::try_from(level).unwrap_or(3) },
+        Coding::Gzip | Coding::None => Compression::Gzip { level },
+    })
+}
+
+#[derive(Clone, Copy, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+enum Coding {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Checks that nothing else says how bodies are encoded.
+pub(super) fn check_compression(
+    keys: &Reader<'_>,
+    endpoint: &EndpointConfig,
+    compression: Option<Compression>,
+) {
+    if compression.is_some() && endpoint.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING) {
+        keys.problem(
+            "headers.content-encoding",
+            "stands beside compression, which sets it: remove one of them",
+        );
+    }
 }
 
 /// Whether there is any brace that does not belong to the name of a secret.

@@ -2,21 +2,24 @@
 
 use std::{
     fmt, iter,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use reqwest::{
-    Body as RequestBody, Method, Request, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    Body as RequestBody, Method, Request, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        AuthConfig, Config, EndpointConfig, FileStamp,
+        AuthConfig, Compression, Config, EndpointConfig, FileStamp,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
         headers::{header_value, header_value_of},
@@ -36,6 +39,9 @@ pub(super) struct RequestTemplate {
     endpoint: EndpointConfig,
     content_type: &'static str,
     target: Option<Arc<TargetTemplate>>,
+    compression: Option<Compression>,
+    /// Whether it was told that the endpoint does not take compressed bodies.
+    told_of_compression: AtomicBool,
     current: RwLock<Arc<Rendered>>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
@@ -69,14 +75,23 @@ impl RequestTemplate {
     /// # Errors
     /// A secret that cannot be read, or that makes no URL or header.
     pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let content_type = config.body.mode.content_type();
+        let content_type = config.body.content_type();
         let target = config.body.target.clone();
         let rendered = render(&config.endpoint, content_type, target.as_deref(), stamps(&config.endpoint))?;
         let current = RwLock::new(Arc::new(rendered));
         let masks = Masks::default();
         masks.learn_endpoint(&config.endpoint);
         let endpoint = config.endpoint.clone();
-        Ok(Self { endpoint, content_type, target, current, looked: Mutex::default(), masks })
+        Ok(Self {
+            endpoint,
+            content_type,
+            target,
+            compression: config.body.compression,
+            told_of_compression: AtomicBool::new(false),
+            current,
+            looked: Mutex::default(),
+            masks,
+        })
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
@@ -126,6 +141,10 @@ impl RequestTemplate {
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
         current.filled.fill(body, idempotency_key, &mut request);
+        if let Some(compression) = self.compression {
+            let coding = HeaderValue::from_static(compression.coding());
+            request.headers_mut().insert(CONTENT_ENCODING, coding);
+        }
         let headers = request.headers_mut();
         if let Some(key) = idempotency_key {
             // What the user configured under the same name stands.
@@ -139,7 +158,7 @@ impl RequestTemplate {
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
         }
-        *request.body_mut() = Some(RequestBody::from(body.bytes.clone()));
+        *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
         request
     }
 
@@ -154,6 +173,22 @@ impl RequestTemplate {
 
     fn signs_webhook_id(&self) -> bool {
         self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
+    }
+
+    /// Tells, once until a body is taken, that an endpoint does not take compressed bodies.
+    pub(super) fn watch_compression(&self, status: StatusCode) {
+        let Some(compression) = self.compression else { return };
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            if !self.told_of_compression.swap(true, Relaxed) {
+                error!(
+                    "{} answered {status}: it may not take bodies with Content-Encoding: {}. Write compression = \"none\" if so",
+                    self.label(),
+                    compression.coding()
+                );
+            }
+        } else if status.is_success() {
+            self.told_of_compression.store(false, Relaxed);
+        }
     }
 
     /// A request without a body, to see whether the endpoint is there.

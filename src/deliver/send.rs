@@ -98,7 +98,7 @@ impl Delivery {
                 tried: retry.counts,
                 parks: patience.is_kept(),
                 messages: body.len(),
-                bytes: body.bytes.len(),
+                bytes: body.wire().len(),
             };
             let pass = match self.gate.enter(&mut patience, asking).await {
                 Ok(pass) => pass,
@@ -175,13 +175,13 @@ impl Delivery {
         self.template.refresh();
         let retries = retry.attempts;
         let request = || self.template.request(body, key, retries);
-        self.counters.request(body.bytes.len(), retries > 0);
+        self.counters.request(body.wire().len(), retries > 0);
         if self.verbose {
             debug!(
                 "{}: sending {} messages in {} bytes, attempt {}",
                 self.label,
                 body.len(),
-                body.bytes.len(),
+                body.wire().len(),
                 retry.attempts + 1
             );
         }
@@ -205,6 +205,9 @@ impl Delivery {
             && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {
             self.template.refused();
+        }
+        if let Ok(answer) = &ended {
+            self.template.watch_compression(answer.status);
         }
         self.watch_trust(&ended);
         match &ended {

@@ -6,13 +6,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use iggy_connector_sdk::BorrowedMessage;
 use ring::digest::{Context, SHA256};
 
-use crate::{config::BatchMode, request::Target};
+use crate::{
+    config::{BatchMode, Compression},
+    request::{Framing, Target},
+};
 
 /// The body of one request, with the messages in it. It holds at least one.
 #[derive(Debug, Clone)]
 pub struct Body {
-    /// What is sent.
+    /// What it holds, as it is before it is compressed.
     pub bytes: Bytes,
+    /// The same compressed, where it is.
+    compressed: Option<Bytes>,
     /// Whether it was written down before, and so may have been sent.
     pub noted: bool,
     /// Where it goes, where that depends on its messages.
@@ -28,6 +33,21 @@ pub(super) struct Frame {
     pub(super) mode: BatchMode,
     /// Where the messages come from, for the idempotency key.
     pub(super) origin: Arc<str>,
+    /// What stands around and between messages, where it is not what the mode says.
+    pub(super) framing: Option<Arc<Framing>>,
+    pub(super) compression: Option<Compression>,
+}
+
+impl Frame {
+    /// What stands before, between and behind messages.
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        match (&self.framing, self.mode) {
+            (Some(framing), _) => (&framing.prefix, &framing.separator, &framing.suffix),
+            (None, BatchMode::NdJson) => (b"", b"\n", b"\n"),
+            (None, BatchMode::JsonArray) => (b"[", b",", b"]"),
+            (None, BatchMode::Individual | BatchMode::Raw) => (b"", b"", b""),
+        }
+    }
 }
 
 /// One message in a body.
@@ -43,7 +63,13 @@ pub(super) struct Record {
 
 impl Body {
     pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
-        Self { bytes, noted: false, target: None, frame, records }
+        let compressed = frame.compression.map(|compression| compression.compress(&bytes));
+        Self { bytes, compressed, noted: false, target: None, frame, records }
+    }
+
+    /// What is sent.
+    pub fn wire(&self) -> &Bytes {
+        self.compressed.as_ref().unwrap_or(&self.bytes)
     }
 
     /// How many messages there are in it.
@@ -78,27 +104,23 @@ impl Body {
 
     /// A body of the records from `first` to before `last`.
     fn part(&self, first: usize, last: usize) -> Self {
-        // A line break or a comma stands between two records, a bracket before the first one of a list.
-        let gap = match self.frame.mode {
-            BatchMode::NdJson | BatchMode::JsonArray => 1,
-            BatchMode::Individual | BatchMode::Raw => 0,
-        };
-        let opening = usize::from(self.frame.mode == BatchMode::JsonArray);
-        let start = first.checked_sub(1).map_or(opening, |before| self.records[before].end + gap);
+        let (prefix, separator, suffix) = self.frame.parts();
+        let start =
+            first.checked_sub(1).map_or(prefix.len(), |before| self.records[before].end + separator.len());
         let end = self.records[last - 1].end;
-        let bytes = match self.frame.mode {
-            BatchMode::JsonArray => {
-                let mut bytes = BytesMut::with_capacity(end - start + 2);
-                bytes.put_u8(b'[');
-                bytes.put_slice(&self.bytes[start..end]);
-                bytes.put_u8(b']');
-                bytes.freeze()
-            }
-            BatchMode::NdJson | BatchMode::Individual | BatchMode::Raw => self.bytes.slice(start..end + gap),
+        let bytes = if prefix.is_empty() && self.bytes[end..].starts_with(suffix) {
+            self.bytes.slice(start..end + suffix.len())
+        } else {
+            let mut bytes = BytesMut::with_capacity(prefix.len() + end - start + suffix.len());
+            bytes.put_slice(prefix);
+            bytes.put_slice(&self.bytes[start..end]);
+            bytes.put_slice(suffix);
+            bytes.freeze()
         };
+        let opening = prefix.len();
         let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
         let records = self.records[first..last].iter().map(moved).collect();
-        Self { bytes, noted: false, target: self.target.clone(), frame: self.frame.clone(), records }
+        Self { target: self.target.clone(), ..Self::new(bytes, self.frame.clone(), records) }
     }
 }
 
@@ -149,7 +171,11 @@ mod tests {
         if mode == BatchMode::JsonArray {
             bytes.push(b']');
         }
-        Body::new(bytes.into(), Frame { mode, origin: "s/t/1".into() }, records)
+        Body::new(
+            bytes.into(),
+            Frame { mode, origin: "s/t/1".into(), framing: None, compression: None },
+            records,
+        )
     }
 
     /// Every way down to single messages keeps the frame and the order.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use iggy_connector_sdk::BorrowedMessage;
-use memchr::memchr2;
 
 use super::{
     body::{Body, Frame, Record, origin},
@@ -16,7 +15,7 @@ use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::{Lane, Place},
-    request::Target,
+    request::{Form, Framing, Source, Target, on_one_line},
 };
 
 /// What becomes of messages in encoding.
@@ -37,6 +36,8 @@ pub struct Bodies<'b> {
     pub(super) lane: Lane,
     frame: Frame,
     envelope: Envelope<'b>,
+    /// How many bytes stand behind each message that are not its own.
+    trailing: usize,
     /// The place in the lane of the next message.
     pub(super) next: usize,
     /// The body that is being written.
@@ -55,6 +56,8 @@ pub(super) struct Draft {
     /// The most bytes that it may have.
     pub(super) limit: usize,
     pub(super) target: Option<Arc<Target>>,
+    /// What stands around its messages, where that depends on them.
+    pub(super) framing: Option<Arc<Framing>>,
 }
 
 /// What became of a message that was to go into a body.
@@ -73,10 +76,16 @@ impl<'b> Bodies<'b> {
     pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig, buffers: &'b Buffers) -> Self {
         let envelope = Envelope::of(batch, config);
         let origin = origin(batch.stream, batch.topic, batch.partition_id);
-        let frame = Frame { mode: config.mode, origin: origin.into() };
+        let form = config.form.as_deref();
+        // Where its parts depend on messages, each group has its own.
+        let framing = form.map(|form| Arc::new(Framing::of(form, std::iter::empty())));
+        let frame =
+            Frame { mode: config.mode, origin: origin.into(), framing, compression: config.compression };
         let groups = config.target.as_deref().filter(|target| target.is_of_messages());
-        let groups = groups.map(|target| Groups::of(batch, target));
-        Self { batch, buffers, config, lane, frame, envelope, next: 0, draft: Draft::default(), groups }
+        let groups = groups.map(|target| Groups::of(batch, target, form));
+        let trailing = usize::from(form.is_none() && config.mode == BatchMode::NdJson);
+        let draft = Draft::default();
+        Self { batch, buffers, config, lane, frame, envelope, trailing, next: 0, draft, groups }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
@@ -134,7 +143,7 @@ impl<'b> Bodies<'b> {
             self.draft.bytes.truncate(start);
             return Put::Refused(Refusal::TooLarge { bytes, limit: self.config.max_bytes });
         }
-        let end = self.draft.bytes.len() - usize::from(self.config.mode == BatchMode::NdJson);
+        let end = self.draft.bytes.len() - self.trailing;
         self.draft.records.push(Record { message: index, end, id: message.id, offset: message.offset });
         if self.draft.records.len() == self.max_messages() { Put::Full } else { Put::Added }
     }
@@ -149,6 +158,9 @@ impl<'b> Bodies<'b> {
     /// Writes one message behind what is there, with what frames it.
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.draft.bytes.len();
+        if let Some(form) = &self.config.form {
+            return self.append_in(form, message);
+        }
         match self.config.mode {
             BatchMode::Individual => self.envelope.write(message, &mut self.draft.bytes).map(drop),
             BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes),
@@ -158,12 +170,7 @@ impl<'b> Bodies<'b> {
             }
             BatchMode::NdJson => {
                 if !self.envelope.write(message, &mut self.draft.bytes)? {
-                    // JSON text has no line breaks but insignificant ones: in strings they are escaped.
-                    let mut rest = &mut self.draft.bytes[start..];
-                    while let Some(at) = memchr2(b'\n', b'\r', rest) {
-                        rest[at] = b' ';
-                        rest = &mut rest[at + 1..];
-                    }
+                    on_one_line(&mut self.draft.bytes[start..]);
                 }
                 self.draft.bytes.push(b'\n');
                 Ok(())
@@ -171,9 +178,32 @@ impl<'b> Bodies<'b> {
         }
     }
 
+    /// The same in a form of its own.
+    fn append_in(&mut self, form: &Form, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
+        if let Some(framing) = self.draft.framing.as_ref().or(self.frame.framing.as_ref()) {
+            let opening = if self.draft.records.is_empty() { &framing.prefix } else { &framing.separator };
+            self.draft.bytes.extend_from_slice(opening);
+        }
+        let start = self.draft.bytes.len();
+        match (&form.message, self.config.mode) {
+            (Some(template), _) => template.write(Source::of(self.batch), message, &mut self.draft.bytes)?,
+            (None, BatchMode::Raw) => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes)?,
+            (None, _) => {
+                if !self.envelope.write(message, &mut self.draft.bytes)? {
+                    on_one_line(&mut self.draft.bytes[start..]);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What ends a body.
-    fn closing(&self) -> &'static [u8] {
-        if self.config.mode == BatchMode::JsonArray { b"]" } else { b"" }
+    fn closing(&self) -> &[u8] {
+        match self.draft.framing.as_ref().or(self.frame.framing.as_ref()) {
+            Some(framing) => &framing.suffix,
+            None if self.config.mode == BatchMode::JsonArray => b"]",
+            None => b"",
+        }
     }
 
     fn max_messages(&self) -> usize {
@@ -183,13 +213,16 @@ impl<'b> Bodies<'b> {
     /// Room for the next body: what is left of the lane, within the limits.
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
+        let template = self.config.form.as_ref().and_then(|form| form.message.as_ref());
+        let size_hint =
+            template.map_or(self.envelope.size_hint(), |template| template.literal_length() + 128);
         // Of many bodies at once each has little of what is left.
         let most = if self.groups.is_some() { 1 } else { self.max_messages() };
         for place in self.next..self.next.saturating_add(most) {
             let Some(message) = self.lane.get(place).map(|place| &self.batch.messages[place.message]) else {
                 break;
             };
-            bytes = bytes.saturating_add(message.payload.len() + self.envelope.size_hint());
+            bytes = bytes.saturating_add(message.payload.len() + size_hint);
             messages += 1;
             if bytes >= limit {
                 break;
@@ -204,9 +237,18 @@ impl<'b> Bodies<'b> {
         if self.draft.records.is_empty() {
             return None;
         }
-        self.draft.bytes.extend_from_slice(self.closing());
+        let framing = self.draft.framing.as_ref().or(self.frame.framing.as_ref());
+        match framing {
+            Some(framing) => self.draft.bytes.extend_from_slice(&framing.suffix),
+            None if self.config.mode == BatchMode::JsonArray => self.draft.bytes.push(b']'),
+            None => {}
+        }
         let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
-        let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records));
+        let mut frame = self.frame.clone();
+        if let Some(framing) = self.draft.framing.take() {
+            frame.framing = Some(framing);
+        }
+        let mut body = Body::new(bytes, frame, std::mem::take(&mut self.draft.records));
         body.noted = self.draft.noted;
         body.target = self.draft.target.take();
         Some(Encoded::Body(body))

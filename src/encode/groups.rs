@@ -9,7 +9,7 @@ use super::{
 use crate::{
     batch::Batch,
     plan::Place,
-    request::{Likeness, Rendered, Source, TargetTemplate},
+    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate},
 };
 
 /// How many bodies are written side by side, and how many bytes they may have together: then the oldest goes.
@@ -23,6 +23,7 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Groups<'b> {
     source: Source<'b>,
     template: &'b TargetTemplate,
+    form: Option<&'b Form>,
     /// In the order they were begun in.
     live: Vec<Draft>,
     bytes: usize,
@@ -34,10 +35,11 @@ pub(super) struct Groups<'b> {
 }
 
 impl<'b> Groups<'b> {
-    pub(super) fn of(batch: &Batch<'b>, template: &'b TargetTemplate) -> Self {
+    pub(super) fn of(batch: &Batch<'b>, template: &'b TargetTemplate, form: Option<&'b Form>) -> Self {
         Self {
             source: Source::of(batch),
             template,
+            form,
             live: Vec::new(),
             bytes: 0,
             ended: VecDeque::new(),
@@ -126,8 +128,11 @@ impl Bodies<'_> {
                     return self.finish();
                 }
                 Choice::Begins => {
-                    let target = Some(Arc::new(groups.rendered.target()));
-                    self.draft = Draft { target, ..Draft::default() };
+                    let target = groups.rendered.target();
+                    let form = groups.form.filter(|_| !groups.template.frame.is_empty());
+                    let framing =
+                        form.map(|form| Arc::new(Framing::of(form, groups.template.frame_fields(&target))));
+                    self.draft = Draft { target: Some(Arc::new(target)), framing, ..Draft::default() };
                 }
             }
             groups.last = Some(message.offset);

@@ -2,6 +2,7 @@
 
 mod body;
 mod buffers;
+mod compress;
 mod envelope;
 mod frame;
 mod groups;

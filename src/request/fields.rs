@@ -118,9 +118,11 @@ impl Fields<'_> {
             }
             Field::Timestamp(form) => timestamp(self.message.timestamp, *form, place, out),
             Field::Id => {
-                let mut id = Vec::with_capacity(32);
-                write_id(self.message.id, &mut id);
-                text(place, std::str::from_utf8(&id).unwrap_or_default(), out)
+                let quote: &[u8] = if place == Place::Json { b"\"" } else { b"" };
+                out.extend_from_slice(quote);
+                write_id(self.message.id, out);
+                out.extend_from_slice(quote);
+                Ok(())
             }
             Field::IdempotencyKey => {
                 let source = self.source;

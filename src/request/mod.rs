@@ -2,13 +2,17 @@
 
 mod escape;
 mod fields;
+mod form;
 mod pointer;
 mod target;
 mod template;
 
+pub(crate) use self::fields::on_one_line;
+pub(crate) use self::form::Framing;
 pub(crate) use self::target::{Likeness, Pieces, Rendered};
 pub use self::{
     fields::Source,
+    form::{Form, TemplateFormat},
     target::{Target, TargetTemplate},
     template::{Kind, Template},
 };

@@ -21,6 +21,8 @@ pub struct TargetTemplate {
     pub(crate) url: Template,
     /// Those headers that have braces.
     pub(crate) headers: Vec<(HeaderName, Template)>,
+    /// What stands before and behind the messages of a body, where that has placeholders.
+    pub(crate) frame: Vec<Template>,
     /// Whether messages need no order, so that each may join any request that is like its own.
     pub(crate) unordered: bool,
 }
@@ -67,7 +69,14 @@ impl TargetTemplate {
     }
 
     fn templates(&self) -> impl Iterator<Item = &Template> {
-        std::iter::once(&self.url).chain(self.headers.iter().map(|(_, template)| template))
+        let headers = self.headers.iter().map(|(_, template)| template);
+        std::iter::once(&self.url).chain(headers).chain(&self.frame)
+    }
+
+    /// The fields of a target that stand in bodies.
+    pub(crate) fn frame_fields<'t>(&self, target: &'t Target) -> impl Iterator<Item = &'t str> {
+        let in_frame = self.frame.iter().flat_map(Template::slots).count();
+        target.fields().skip(target.ends.len() - in_frame)
     }
 
     /// Renders the target of a message.
@@ -169,7 +178,7 @@ fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Target {
-    /// The fields in the order of their placeholders: those of the URL, then those of each header.
+    /// The fields in the order of their placeholders: those of the URL, of each header, and of the frame of the body.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         ranges(&self.ends).map(|range| self.text.get(range).unwrap_or_default())
     }

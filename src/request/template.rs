@@ -101,6 +101,12 @@ impl Template {
         Ok(Self { parts: parser.parts })
     }
 
+    /// Text without placeholders.
+    pub(crate) fn literal(text: &str) -> Self {
+        let part = Part::Literal(text.to_owned());
+        Self { parts: Some(part).filter(|_| !text.is_empty()).into_iter().collect() }
+    }
+
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
     }

@@ -83,6 +83,8 @@ impl DeadLetters {
                         max_bytes: usize::MAX,
                         max_messages: None,
                         target: None,
+                        form: None,
+                        compression: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
