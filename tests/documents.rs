@@ -72,6 +72,7 @@ fn documented_defaults_are_the_true_ones() {
         "dead_letter",
         "spool",
         "ordering_key",
+        "response",
         "message_template",
         "template_format",
         "body_prefix",

@@ -6,7 +6,7 @@ use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
 use super::{AuthConfig, Text, TlsVersion, shown_url};
-use crate::request::{Form, TargetTemplate, Template};
+use crate::request::{Form, TargetTemplate, Template, VerdictOf};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub linger: Duration,
     /// Where messages go that cannot be delivered, if anywhere.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// Where answers say whether messages were taken, if their status does not say it all.
+    pub response: Option<Arc<VerdictOf>>,
     /// The most bytes kept of an answer, for the log.
     pub max_response_bytes: usize,
     /// Whether and how `open` asks the endpoint first.

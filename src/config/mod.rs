@@ -119,6 +119,9 @@ impl Config {
                 "is dead_letter, and there is no [dead_letter] to put them in: add one",
             );
         }
+        let response = request::read_response(&mut keys);
+        let of_items = response.as_ref().is_some_and(|response| response.items.is_some());
+        let max_response_bytes = max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { 64 << 10 });
         let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
         let auth = auth::read(&mut keys);
         let headers = headers::read(&mut keys);
@@ -170,6 +173,7 @@ impl Config {
             spool,
             linger,
             dead_letter,
+            response,
             max_response_bytes,
             health_check,
             close_timeout,

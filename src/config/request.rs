@@ -8,7 +8,9 @@ use super::{
     BatchMode, Compression, EndpointConfig, Ordering, Text, headers::header_value_of, reader::Reader,
     url::endpoint_url,
 };
-use crate::request::{Form, Kind, Pieces, TargetTemplate, Template, TemplateFormat};
+use crate::request::{
+    Form, Items, Kind, Pieces, Pointer, TargetTemplate, Template, TemplateFormat, VerdictOf,
+};
 
 /// The placeholders of `url`, of headers and of what stands around messages; `None` where there are none, nor braces to be
 /// read as such.
@@ -159,4 +161,61 @@ fn header_template(text: &Text) -> Result<Template, String> {
     let template = Template::parse(text, Kind::Header)?;
     header_value_of(&Pieces::of(&template)?.fill(&mut std::iter::empty(), ""))?;
     Ok(template)
+}
+
+/// `[response]`: where answers say whether messages were taken.
+pub(super) fn read_response(keys: &mut Reader<'_>) -> Option<Arc<VerdictOf>> {
+    let mut table = keys.table("response")?;
+    let expect_pointer = pointer(&mut table, "expect_pointer", Pointer::parse);
+    let expect_value = table.value("expect_value");
+    let list = pointer(&mut table, "items", Pointer::parse);
+    let status = pointer(&mut table, "item_status", Pointer::parse_wild);
+    let reason = pointer(&mut table, "item_reason", Pointer::parse_wild);
+    let missing = |key: &str, beside: &str| {
+        if !table.has_problem(key) {
+            table.problem(key, format!("is not given beside {beside}: write both, or neither"));
+        }
+    };
+    let expect = match (expect_pointer, expect_value) {
+        (Some(pointer), Some(value)) => Some((pointer, value)),
+        (Some(_), None) => {
+            missing("expect_value", "expect_pointer");
+            None
+        }
+        (None, Some(_)) => {
+            missing("expect_pointer", "expect_value");
+            None
+        }
+        (None, None) => None,
+    };
+    let items = match list {
+        Some(_) if status.is_none() && reason.is_none() => {
+            missing("item_status", "items (or item_reason)");
+            None
+        }
+        Some(list) => Some(Items { list, status, reason }),
+        None => {
+            if status.is_some() || reason.is_some() {
+                missing("items", "item_status and item_reason");
+            }
+            None
+        }
+    };
+    if expect.is_none() && items.is_none() && table.has_no_problem() {
+        table.problem(
+            "expect_pointer",
+            "is not given, and items neither: write one of them, or remove the table",
+        );
+    }
+    table.finish(&[]);
+    Some(Arc::new(VerdictOf { expect, items }))
+}
+
+fn pointer(
+    table: &mut Reader<'_>,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<Pointer, String>,
+) -> Option<Pointer> {
+    let text = table.optional_string(key)?;
+    parse(&text).map_err(|why| table.problem(key, why)).ok()
 }

@@ -16,6 +16,7 @@ mod fault;
 mod gate;
 mod header_timeout;
 mod health;
+mod items;
 mod network;
 mod parts;
 mod patience;
@@ -33,7 +34,12 @@ mod slots;
 mod tls;
 mod trust;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use self::{
     backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
@@ -46,7 +52,10 @@ pub(crate) use self::{
     patience::Patience,
     send::{Parked, RetryState},
 };
-use crate::{config::Config, telemetry::Counters, world::World};
+use crate::{config::Config, request::VerdictOf, telemetry::Counters, world::World};
+
+/// How often it is told again that something goes on.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
@@ -60,6 +69,8 @@ pub(crate) struct Delivery {
     size: Mutex<LearnedSize>,
     trust: Trust,
     max_response_bytes: usize,
+    response: Option<Arc<VerdictOf>>,
+    told_of_unreadable: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
     /// The endpoint, as it may be shown.
@@ -81,6 +92,8 @@ impl Delivery {
             size: Mutex::default(),
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
+            response: config.response.clone(),
+            told_of_unreadable: Mutex::default(),
             verbose: config.verbose_logging,
             counters,
             template,

@@ -27,7 +27,7 @@ use crate::{
     },
     encode::Body,
     mask::Masks,
-    request::{Pieces, TargetTemplate},
+    request::{Pieces, Target, TargetTemplate},
 };
 
 /// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
@@ -207,7 +207,11 @@ impl RequestTemplate {
     /// Takes the secrets out of what the endpoint or the network says.
     pub(super) fn masked(&self, ended: Result<Answer, Fault>) -> Result<Answer, Fault> {
         match ended {
-            Ok(answer) => Ok(Answer { excerpt: self.masks.apply(&answer.excerpt).into_owned(), ..answer }),
+            Ok(answer) => Ok(Answer {
+                excerpt: self.masks.apply(&answer.excerpt).into_owned(),
+                whole: answer.whole.map(|whole| self.masks.apply(&whole).into_owned()),
+                ..answer
+            }),
             Err(fault) => Err(fault.masked(&self.masks)),
         }
     }
@@ -229,7 +233,7 @@ impl RequestTemplate {
 impl Filled {
     /// Fills in what the messages of a body say.
     fn fill(&self, body: &Body, key: Option<&HeaderValue>, request: &mut Request) {
-        let mut fields = body.target.iter().flat_map(|target| target.fields());
+        let mut fields = body.target().into_iter().flat_map(Target::fields);
         let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
         if let Some(url) = &self.url
             // Fields are escaped and stand behind the authority, where every text makes a URL: there is no other case.

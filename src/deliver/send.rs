@@ -14,6 +14,7 @@ use super::{
     classify::Class,
     fault::Fault,
     gate::{Asking, Origin, Pass, Refused},
+    items::{Apart, Ends},
     patience::{Ended, Patience},
     shortage,
 };
@@ -41,6 +42,8 @@ pub(super) enum Sent {
     Isolate(Failure),
     /// It is to be sent again later, from where its messages are kept.
     Parked(Parked),
+    /// Each of its messages has its own end.
+    Apart(Apart),
 }
 
 /// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
@@ -50,6 +53,8 @@ pub(crate) struct Parked {
     pub(crate) until: Instant,
     /// unless it waits for the breaker alone, and that closes earlier.
     pub(crate) for_breaker: bool,
+    /// Whether others that it was sent with have ended, so that it goes on without them.
+    pub(crate) apart: bool,
     /// What the next attempt goes on with.
     pub(crate) retry: RetryState,
 }
@@ -57,7 +62,7 @@ pub(crate) struct Parked {
 impl Parked {
     /// For what comes behind it in order, and was not tried yet.
     pub(crate) fn behind(&self) -> Self {
-        Self { retry: RetryState::default(), ..*self }
+        Self { retry: RetryState::default(), apart: false, ..*self }
     }
 }
 
@@ -80,6 +85,8 @@ pub(crate) struct RetryState {
     last: Option<Result<Answer, Fault>>,
     /// The pause that the endpoint asked for last.
     asked: Option<Duration>,
+    /// When the next attempt may begin.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Delivery {
@@ -92,6 +99,13 @@ impl Delivery {
         mut retry: RetryState,
     ) -> Sent {
         let key = self.template.idempotency_key(body);
+        if let Some(until) = retry.not_before.take() {
+            match patience.wait_until(until).await {
+                Ok(()) => {}
+                Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
+                Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
+            }
+        }
         loop {
             let asking = Asking {
                 origin,
@@ -108,12 +122,15 @@ impl Delivery {
                 Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
             };
             let probe = pass.probe;
-            let Some((class, asked)) = self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
+            let Some((class, asked, ends)) =
+                self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
             else {
                 return Sent::Failed(retry.cut_off());
             };
             match class {
-                Class::Success => return Sent::Delivered,
+                Class::Success => {
+                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, retry, &patience));
+                }
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
                 Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
@@ -161,7 +178,8 @@ impl Delivery {
 }
 
 impl Delivery {
-    /// Makes one attempt, and writes down how it ended: its class, and the pause that the endpoint asked for. `None` when the
+    /// Makes one attempt, and writes down how it ended: its class, the pause that the endpoint asked for, and the ends of
+    /// messages that have each their own. `None` when the
     /// close of the connector cut it off.
     async fn send_once(
         &self,
@@ -170,7 +188,7 @@ impl Delivery {
         pass: Pass<'_>,
         retry: &mut RetryState,
         patience: &Patience,
-    ) -> Option<(Class, Option<Duration>)> {
+    ) -> Option<(Class, Option<Duration>, Option<Ends>)> {
         // What is held or retried goes out with the secrets of now, not those of when it was accepted.
         self.template.refresh();
         let retries = retry.attempts;
@@ -185,18 +203,22 @@ impl Delivery {
                 retry.attempts + 1
             );
         }
-        let keep =
-            Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
+        let keep = Keep {
+            of_success: if self.verbose { SHOWN } else { 0 },
+            of_others: self.max_response_bytes,
+            whole: self.response.as_ref().map(|_| self.max_response_bytes),
+        };
         retry.attempts += 1;
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Attempt { class, ended } = attempt.await?;
-        let ended = self.template.masked(ended);
+        let mut ended = self.template.masked(ended);
         // A connection that is new and closed all the same was not closed for its age.
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
             debug!("{}: {}", self.label, in_words(&ended));
         }
+        let (class, ends) = self.judge(class, &mut ended, body.len(), retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let asked = asked
             .filter(|_| class.is_transient() || class == Class::Hold)
@@ -226,7 +248,7 @@ impl Delivery {
         retry.next = How { fresh: class == Class::Stale, renewed };
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
-        Some((class, asked))
+        Some((class, asked, ends))
     }
 
     /// Tells of a fault that somebody must mend, once, and of its end.
@@ -283,12 +305,12 @@ impl RetryState {
 
     /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
     /// than people need.
-    fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
+    pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
         if let Some(Ok(answer)) = &mut self.last {
             answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));
             answer.excerpt.shrink_to_fit();
         }
-        Sent::Parked(Parked { until, for_breaker, retry: self })
+        Sent::Parked(Parked { until, for_breaker, apart: false, retry: self })
     }
 
     /// The close of the connector ended the attempt that was on its way.

@@ -16,15 +16,24 @@ use crate::{
 pub struct Body {
     /// What it holds, as it is before it is compressed.
     pub bytes: Bytes,
-    /// The same compressed, where it is.
-    compressed: Option<Bytes>,
     /// Whether it was written down before, and so may have been sent.
     pub noted: bool,
-    /// Where it goes, where that depends on its messages.
-    pub target: Option<Arc<Target>>,
     frame: Frame,
     /// Ascending, both by message and by place.
     records: Vec<Record>,
+    /// What most bodies do not have, apart so that they stay small.
+    special: Option<Box<Special>>,
+}
+
+/// What only some configurations make of bodies.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Special {
+    /// What stands around and between messages, where it is not what the mode says.
+    pub(super) framing: Option<Arc<Framing>>,
+    /// Where the body goes, where that depends on its messages.
+    pub(super) target: Option<Arc<Target>>,
+    pub(super) compression: Option<Compression>,
+    pub(super) compressed: Option<Bytes>,
 }
 
 /// What all bodies of a batch have in common.
@@ -33,21 +42,6 @@ pub(super) struct Frame {
     pub(super) mode: BatchMode,
     /// Where the messages come from, for the idempotency key.
     pub(super) origin: Arc<str>,
-    /// What stands around and between messages, where it is not what the mode says.
-    pub(super) framing: Option<Arc<Framing>>,
-    pub(super) compression: Option<Compression>,
-}
-
-impl Frame {
-    /// What stands before, between and behind messages.
-    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
-        match (&self.framing, self.mode) {
-            (Some(framing), _) => (&framing.prefix, &framing.separator, &framing.suffix),
-            (None, BatchMode::NdJson) => (b"", b"\n", b"\n"),
-            (None, BatchMode::JsonArray) => (b"[", b",", b"]"),
-            (None, BatchMode::Individual | BatchMode::Raw) => (b"", b"", b""),
-        }
-    }
 }
 
 /// One message in a body.
@@ -62,14 +56,36 @@ pub(super) struct Record {
 }
 
 impl Body {
-    pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
-        let compressed = frame.compression.map(|compression| compression.compress(&bytes));
-        Self { bytes, compressed, noted: false, target: None, frame, records }
+    pub(super) fn new(
+        bytes: Bytes,
+        frame: Frame,
+        records: Vec<Record>,
+        mut special: Option<Box<Special>>,
+    ) -> Self {
+        if let Some(special) = &mut special {
+            special.compressed = special.compression.map(|compression| compression.compress(&bytes));
+        }
+        Self { bytes, noted: false, frame, records, special }
     }
 
     /// What is sent.
     pub fn wire(&self) -> &Bytes {
-        self.compressed.as_ref().unwrap_or(&self.bytes)
+        self.special.as_ref().and_then(|special| special.compressed.as_ref()).unwrap_or(&self.bytes)
+    }
+
+    /// Where it goes, where that depends on its messages.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.special.as_ref().and_then(|special| special.target.as_deref())
+    }
+
+    /// What stands before, between and behind messages.
+    fn framing(&self) -> (&[u8], &[u8], &[u8]) {
+        match (self.special.as_ref().and_then(|special| special.framing.as_deref()), self.frame.mode) {
+            (Some(framing), _) => (&framing.prefix, &framing.separator, &framing.suffix),
+            (None, BatchMode::NdJson) => (b"", b"\n", b"\n"),
+            (None, BatchMode::JsonArray) => (b"[", b",", b"]"),
+            (None, BatchMode::Individual | BatchMode::Raw) => (b"", b"", b""),
+        }
     }
 
     /// How many messages there are in it.
@@ -102,9 +118,28 @@ impl Body {
         Some((self.part(0, left), self.part(left, self.records.len())))
     }
 
+    /// A body of some of its messages, by their places in it, ascending.
+    #[must_use]
+    pub fn only(&self, places: &[usize]) -> Self {
+        let (prefix, separator, suffix) = self.framing();
+        let mut bytes = BytesMut::with_capacity(self.bytes.len());
+        let mut records = Vec::with_capacity(places.len());
+        for &place in places {
+            let record = self.records[place];
+            let start = place
+                .checked_sub(1)
+                .map_or(prefix.len(), |before| self.records[before].end + separator.len());
+            bytes.put_slice(if records.is_empty() { prefix } else { separator });
+            bytes.put_slice(&self.bytes[start..record.end]);
+            records.push(Record { end: bytes.len(), ..record });
+        }
+        bytes.put_slice(suffix);
+        Self::new(bytes.freeze(), self.frame.clone(), records, self.special.clone())
+    }
+
     /// A body of the records from `first` to before `last`.
     fn part(&self, first: usize, last: usize) -> Self {
-        let (prefix, separator, suffix) = self.frame.parts();
+        let (prefix, separator, suffix) = self.framing();
         let start =
             first.checked_sub(1).map_or(prefix.len(), |before| self.records[before].end + separator.len());
         let end = self.records[last - 1].end;
@@ -120,7 +155,7 @@ impl Body {
         let opening = prefix.len();
         let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
         let records = self.records[first..last].iter().map(moved).collect();
-        Self { target: self.target.clone(), ..Self::new(bytes, self.frame.clone(), records) }
+        Self::new(bytes, self.frame.clone(), records, self.special.clone())
     }
 }
 
@@ -171,11 +206,7 @@ mod tests {
         if mode == BatchMode::JsonArray {
             bytes.push(b']');
         }
-        Body::new(
-            bytes.into(),
-            Frame { mode, origin: "s/t/1".into(), framing: None, compression: None },
-            records,
-        )
+        Body::new(bytes.into(), Frame { mode, origin: "s/t/1".into() }, records, None)
     }
 
     /// Every way down to single messages keeps the frame and the order.
@@ -208,6 +239,18 @@ mod tests {
             {
                 assert_comes_apart(&body(mode, texts), texts);
             }
+        }
+    }
+
+    #[test]
+    fn some_messages_of_a_body_make_one_of_their_own() {
+        for mode in [BatchMode::NdJson, BatchMode::JsonArray] {
+            let whole = body(mode, &["a", "bb", "", "dd"]);
+            let only = whole.only(&[1, 3]);
+            assert_eq!(only.bytes, body(mode, &["bb", "dd"]).bytes);
+            assert_eq!(only.messages().collect::<Vec<_>>(), [1, 3]);
+            assert_eq!(only.only(&[1]).bytes, body(mode, &["dd"]).bytes);
+            assert_eq!(whole.only(&[0, 1, 2, 3]).bytes, whole.bytes);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use iggy_connector_sdk::BorrowedMessage;
 
 use super::{
-    body::{Body, Frame, Record, origin},
+    body::{Body, Frame, Record, Special, origin},
     buffers::Buffers,
     envelope::Envelope,
     groups::Groups,
@@ -15,7 +15,7 @@ use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::{Lane, Place},
-    request::{Form, Framing, Source, Target, on_one_line},
+    request::{Form, Framing, Source, Template, on_one_line},
 };
 
 /// What becomes of messages in encoding.
@@ -35,6 +35,8 @@ pub struct Bodies<'b> {
     config: &'b BodyConfig,
     pub(super) lane: Lane,
     frame: Frame,
+    /// What all bodies have that the modes do not say.
+    pub(super) special: Option<Box<Special>>,
     envelope: Envelope<'b>,
     /// How many bytes stand behind each message that are not its own.
     trailing: usize,
@@ -55,9 +57,8 @@ pub(super) struct Draft {
     pub(super) noted: bool,
     /// The most bytes that it may have.
     pub(super) limit: usize,
-    pub(super) target: Option<Arc<Target>>,
-    /// What stands around its messages, where that depends on them.
-    pub(super) framing: Option<Arc<Framing>>,
+    /// What it has of its own, where requests depend on their messages.
+    pub(super) special: Option<Box<Special>>,
 }
 
 /// What became of a message that was to go into a body.
@@ -79,13 +80,14 @@ impl<'b> Bodies<'b> {
         let form = config.form.as_deref();
         // Where its parts depend on messages, each group has its own.
         let framing = form.map(|form| Arc::new(Framing::of(form, std::iter::empty())));
-        let frame =
-            Frame { mode: config.mode, origin: origin.into(), framing, compression: config.compression };
+        let frame = Frame { mode: config.mode, origin: origin.into() };
+        let special = (framing.is_some() || config.compression.is_some())
+            .then(|| Box::new(Special { framing, compression: config.compression, ..Special::default() }));
         let groups = config.target.as_deref().filter(|target| target.is_of_messages());
         let groups = groups.map(|target| Groups::of(batch, target, form));
         let trailing = usize::from(form.is_none() && config.mode == BatchMode::NdJson);
         let draft = Draft::default();
-        Self { batch, buffers, config, lane, frame, envelope, trailing, next: 0, draft, groups }
+        Self { batch, buffers, config, lane, frame, special, envelope, trailing, next: 0, draft, groups }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
@@ -180,7 +182,8 @@ impl<'b> Bodies<'b> {
 
     /// The same in a form of its own.
     fn append_in(&mut self, form: &Form, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
-        if let Some(framing) = self.draft.framing.as_ref().or(self.frame.framing.as_ref()) {
+        let special = self.draft.special.as_ref().or(self.special.as_ref());
+        if let Some(framing) = special.and_then(|special| special.framing.as_ref()) {
             let opening = if self.draft.records.is_empty() { &framing.prefix } else { &framing.separator };
             self.draft.bytes.extend_from_slice(opening);
         }
@@ -199,11 +202,14 @@ impl<'b> Bodies<'b> {
 
     /// What ends a body.
     fn closing(&self) -> &[u8] {
-        match self.draft.framing.as_ref().or(self.frame.framing.as_ref()) {
-            Some(framing) => &framing.suffix,
-            None if self.config.mode == BatchMode::JsonArray => b"]",
-            None => b"",
+        if self.config.form.is_some() {
+            return self.framing().map_or(b"", |framing| &framing.suffix);
         }
+        if self.config.mode == BatchMode::JsonArray { b"]" } else { b"" }
+    }
+
+    fn framing(&self) -> Option<&Framing> {
+        self.draft.special.as_ref().or(self.special.as_ref())?.framing.as_deref()
     }
 
     fn max_messages(&self) -> usize {
@@ -213,9 +219,10 @@ impl<'b> Bodies<'b> {
     /// Room for the next body: what is left of the lane, within the limits.
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
-        let template = self.config.form.as_ref().and_then(|form| form.message.as_ref());
-        let size_hint =
-            template.map_or(self.envelope.size_hint(), |template| template.literal_length() + 128);
+        let size_hint = match &self.config.form {
+            Some(form) => form.message.as_ref().map_or(0, Template::literal_length) + 256,
+            None => self.envelope.size_hint(),
+        };
         // Of many bodies at once each has little of what is left.
         let most = if self.groups.is_some() { 1 } else { self.max_messages() };
         for place in self.next..self.next.saturating_add(most) {
@@ -237,20 +244,15 @@ impl<'b> Bodies<'b> {
         if self.draft.records.is_empty() {
             return None;
         }
-        let framing = self.draft.framing.as_ref().or(self.frame.framing.as_ref());
-        match framing {
+        let special = self.draft.special.take().or_else(|| self.special.clone());
+        match special.as_ref().and_then(|special| special.framing.as_ref()) {
             Some(framing) => self.draft.bytes.extend_from_slice(&framing.suffix),
             None if self.config.mode == BatchMode::JsonArray => self.draft.bytes.push(b']'),
             None => {}
         }
         let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
-        let mut frame = self.frame.clone();
-        if let Some(framing) = self.draft.framing.take() {
-            frame.framing = Some(framing);
-        }
-        let mut body = Body::new(bytes, frame, std::mem::take(&mut self.draft.records));
+        let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records), special);
         body.noted = self.draft.noted;
-        body.target = self.draft.target.take();
         Some(Encoded::Body(body))
     }
 }

@@ -68,7 +68,9 @@ impl<'b> Groups<'b> {
     /// The body for the message that was rendered last.
     fn choose(&mut self) -> Choice {
         for (index, draft) in self.live.iter().enumerate() {
-            let Some(target) = &draft.target else { continue };
+            let Some(target) = draft.special.as_ref().and_then(|special| special.target.as_ref()) else {
+                continue;
+            };
             match target.likeness(&self.rendered) {
                 Likeness::Same => return Choice::Goes(index),
                 Likeness::SameUrl if !self.template.unordered => return Choice::EndsFirst(index),
@@ -130,9 +132,13 @@ impl Bodies<'_> {
                 Choice::Begins => {
                     let target = groups.rendered.target();
                     let form = groups.form.filter(|_| !groups.template.frame.is_empty());
-                    let framing =
-                        form.map(|form| Arc::new(Framing::of(form, groups.template.frame_fields(&target))));
-                    self.draft = Draft { target: Some(Arc::new(target)), framing, ..Draft::default() };
+                    let mut special = self.special.clone().unwrap_or_default();
+                    if let Some(form) = form {
+                        let fields = groups.template.frame_fields(&target);
+                        special.framing = Some(Arc::new(Framing::of(form, fields)));
+                    }
+                    special.target = Some(Arc::new(target));
+                    self.draft = Draft { special: Some(special), ..Draft::default() };
                 }
             }
             groups.last = Some(message.offset);

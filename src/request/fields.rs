@@ -201,8 +201,8 @@ impl Fields<'_> {
     }
 }
 
-/// A payload, where it is JSON.
-fn json(payload: &[u8]) -> Option<&str> {
+/// A text, where it is JSON.
+pub(crate) fn json(payload: &[u8]) -> Option<&str> {
     let text = simdutf8::basic::from_utf8(payload).ok()?;
     let is_json = is_json_line(text) || serde_json::from_str::<&RawValue>(text).is_ok();
     is_json.then_some(text)

@@ -7,14 +7,18 @@ use memchr::memchr2;
 
 /// The reference tokens of a JSON pointer. Without any it means the whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pointer(Vec<String>);
+pub(crate) struct Pointer {
+    tokens: Vec<String>,
+    /// Whether `*` means the only member of an object.
+    wild: bool,
+}
 
 impl Pointer {
     /// # Errors
     /// It does not begin with a slash, or a tilde stands neither before 0 nor before 1.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Ok(Self(Vec::new()));
+            return Ok(Self { tokens: Vec::new(), wild: false });
         }
         let Some(tokens) = text.strip_prefix('/') else {
             return Err(format!(
@@ -31,7 +35,13 @@ impl Pointer {
                 )
             })
         };
-        tokens.split('/').map(unescaped).collect::<Result<_, _>>().map(Self)
+        let tokens = tokens.split('/').map(unescaped).collect::<Result<_, _>>()?;
+        Ok(Self { tokens, wild: false })
+    }
+
+    /// The same, with `*` for the only member of an object, as in `/*/status`.
+    pub(crate) fn parse_wild(text: &str) -> Result<Self, String> {
+        Ok(Self { wild: true, ..Self::parse(text)? })
     }
 
     /// The value at this place of a valid JSON text, as it is written there. Of members with the same name the first
@@ -39,8 +49,9 @@ impl Pointer {
     pub(crate) fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let bytes = json.as_bytes();
         let mut at = skip_space(bytes, 0);
-        for token in &self.0 {
+        for token in &self.tokens {
             at = match bytes.get(at)? {
+                b'{' if self.wild && token == "*" => only_member(json, at)?,
                 b'{' => member(json, at, token)?,
                 b'[' => element(bytes, at, token)?,
                 _ => return None,
@@ -59,6 +70,31 @@ pub(crate) fn unquoted(string: &str) -> Option<Cow<'_, str>> {
     } else {
         Some(Cow::Borrowed(inside))
     }
+}
+
+/// The elements of a JSON array, as they are written; `None` where it is none.
+pub(crate) fn elements(array: &str) -> Option<impl Iterator<Item = &str>> {
+    let bytes = array.as_bytes();
+    let mut next = Some(skip_space(bytes, array.starts_with('[').then_some(1)?));
+    next = next.filter(|at| bytes.get(*at) != Some(&b']'));
+    Some(std::iter::from_fn(move || {
+        let start = next?;
+        let end = skip_value(bytes, start)?;
+        next = behind_comma(bytes, end);
+        array.get(start..end)
+    }))
+}
+
+/// Where the value of the only member begins.
+fn only_member(json: &str, object: usize) -> Option<usize> {
+    let bytes = json.as_bytes();
+    let name = skip_space(bytes, object + 1);
+    if bytes.get(name) != Some(&b'"') {
+        return None;
+    }
+    let colon = skip_space(bytes, skip_string(bytes, name)?);
+    let value = skip_space(bytes, (bytes.get(colon) == Some(&b':')).then_some(colon + 1)?);
+    behind_comma(bytes, skip_value(bytes, value)?).is_none().then_some(value)
 }
 
 /// Where the value of a member begins.

@@ -90,6 +90,7 @@ impl DeadLetters {
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
                     rate_limit: RateLimitConfig::default(),
                     dead_letter: None,
+                    response: None,
                     ..config.clone()
                 };
                 let delivery = Delivery::new(&config, Arc::<Counters>::default(), world)
