@@ -4,7 +4,9 @@
 mod support;
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::Path,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -199,7 +201,8 @@ fn run(config: &Value, folder: &Path, what: &str) {
         let folder = Folder::open(&letters).unwrap();
         folder
             .for_each(|entry| {
-                records += &format!("{entry:?}\n");
+                // Writing to a string does not fail.
+                let _ = writeln!(records, "{entry:?}");
                 true
             })
             .unwrap();

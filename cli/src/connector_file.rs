@@ -135,7 +135,7 @@ impl Check {
             None => self.wrong("type", "is required and not given: write type = \"sink\""),
             Some(Value::String(kind)) if kind == "sink" => {}
             Some(other) => {
-                self.wrong("type", format!("{} is not \"sink\": this is a sink", shown_value(other)))
+                self.wrong("type", format!("{} is not \"sink\": this is a sink", shown_value(other)));
             }
         }
         self.required_text(file, "key", "key", "a name for the connector, such as \"http\"");
