@@ -106,7 +106,7 @@ batch_moed = "raw"
         (16, "plugin_config.url"),
         (17, "plugin_config.timeout"),
         (18, "plugin_config.batch_moed"),
-        (21, "plugin_config.headers.X Bad"),
+        (21, "plugin_config.headers.X…"),
     ];
     let told: Vec<&str> = finished.stdout.lines().collect();
     assert_eq!(told.len(), expected.len(), "{finished:?}");

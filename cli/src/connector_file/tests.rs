@@ -83,7 +83,7 @@ fn mistakes_have_their_lines() {
         "c.toml:12: streams[0].batch_length: 0 ",
         "c.toml:13: streams[0].poll_interval: \"soon\" ",
         "c.toml:17: plugin_config.timeuot: ",
-        "c.toml:19: plugin_config.headers.X Bad: ",
+        "c.toml:19: plugin_config.headers.X…: ",
     ]) {
         assert!(line.starts_with(start), "{line}");
     }
