@@ -32,7 +32,7 @@ pub use checked::{
     ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
 pub use key::KeyTemplate;
-pub use problem::{Problem, Problems, shown_value};
+pub use problem::{Problem, Problems, shown_name, shown_value};
 pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;
