@@ -1,9 +1,9 @@
 //! Folders that outlive a crash of the machine, for their owner alone.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
 
@@ -43,13 +43,13 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
             named.uid()
         )));
     }
-    let folder = fs::metadata(path)?;
-    if !folder.is_dir() {
-        let message = format!("{} is {}, and no folder", path.display(), private::kind(&folder));
+    let found = fs::metadata(path)?;
+    if !found.is_dir() {
+        let message = format!("{} is {}, and no folder", path.display(), private::kind(&found));
         return Err(io::Error::new(ErrorKind::NotADirectory, message));
     }
     if missing.is_empty() {
-        tighten(path, &folder)?;
+        tighten(path)?;
         tighten_files(path)?;
     }
     Ok(())
@@ -61,12 +61,14 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
 /// Something else stands in its place, or the system cannot make it.
 pub(crate) fn create_inside(path: &Path) -> io::Result<()> {
     make(path)?;
-    let folder = fs::symlink_metadata(path)?;
-    if !folder.is_dir() {
-        return Err(private::wrong(path, &folder));
+    let named = fs::symlink_metadata(path)?;
+    if !named.is_dir() {
+        return Err(private::wrong(path, &named));
     }
-    if folder.uid() == private::effective_user() && folder.mode() & OF_OTHERS != 0 {
-        fs::set_permissions(path, Permissions::from_mode(folder.mode() & 0o7777 & !OF_OTHERS))?;
+    if named.uid() == private::effective_user() && named.mode() & OF_OTHERS != 0 {
+        let folder = open(path, libc::O_NOFOLLOW)?;
+        let mode = folder.metadata()?.mode();
+        folder.set_permissions(Permissions::from_mode(mode & 0o7777 & !OF_OTHERS))?;
     }
     Ok(())
 }
@@ -78,26 +80,34 @@ fn make(path: &Path) -> io::Result<()> {
         Err(why) if why.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(why) => return Err(why),
     }
-    let made = fs::symlink_metadata(path)?;
-    if made.mode() & 0o777 != MODE {
+    // Whoever owns the folder above can put something else there meanwhile: what is changed is what was opened.
+    let folder = open(path, libc::O_NOFOLLOW)?;
+    if folder.metadata()?.mode() & 0o777 != MODE {
         // The umask took from its owner, too.
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        folder.set_permissions(Permissions::from_mode(MODE))?;
     }
     let parent = fs::metadata(or_current(path.parent().unwrap_or(path)))?;
     if private::effective_user() == 0 && parent.uid() != 0 {
         // In a service's folder, which the service could not enter otherwise.
-        chown(path, Some(parent.uid()), Some(parent.gid()))?;
+        fchown(&folder, Some(parent.uid()), Some(parent.gid()))?;
     }
     Ok(())
 }
 
+/// Opens a folder, and nothing else.
+fn open(path: &Path, flags: i32) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | flags).open(path)
+}
+
 /// Takes away what others may do in a folder of ours. One with other files in it is somebody else's as well, and stays as it is.
-fn tighten(path: &Path, folder: &Metadata) -> io::Result<()> {
-    let mode = folder.mode() & 0o7777;
-    let is_of_this_user = folder.uid() == private::effective_user();
+fn tighten(path: &Path) -> io::Result<()> {
+    let folder = open(path, 0)?;
+    let found = folder.metadata()?;
+    let mode = found.mode() & 0o7777;
+    let is_of_this_user = found.uid() == private::effective_user();
     if is_of_this_user && mode & OF_OTHERS != 0 && mode & STICKY == 0 && holds_ours_alone(path)? {
         let tight = mode & !OF_OTHERS;
-        match fs::set_permissions(path, Permissions::from_mode(tight)) {
+        match folder.set_permissions(Permissions::from_mode(tight)) {
             Ok(()) => info!("{} was open to others (mode {mode:04o}): it is {tight:04o} now", path.display()),
             Err(why) => warn!("{} is open to others (mode {mode:04o}), and stays so: {why}", path.display()),
         }

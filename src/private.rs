@@ -183,6 +183,15 @@ fn explained(path: &Path, why: io::Error) -> io::Error {
     }
 }
 
+/// The same error, with the path of the file. Those of [`wrong`] have it already.
+pub(crate) fn at(path: &Path, why: io::Error) -> io::Error {
+    if why.raw_os_error().is_some() {
+        io::Error::new(why.kind(), format!("{}: {why}", path.display()))
+    } else {
+        why
+    }
+}
+
 /// The user and the group that get what root makes at this path: those of its folder.
 fn other_owner(path: &Path) -> io::Result<Option<(u32, u32)>> {
     if effective_user() != 0 {

@@ -217,6 +217,7 @@ fn run(config: &Value, folder: &Path, what: &str) {
         let folder = Folder::open(&letters).unwrap();
         folder
             .for_each(|entry| {
+                // Writing to a string does not fail.
                 let _ = writeln!(records, "{entry:?}");
                 true
             })

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt, path::Path};
 
+use iggy_connector_http_sink::config::shown_name;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use toml::{
@@ -65,10 +66,10 @@ pub(crate) struct Lines(HashMap<String, usize>);
 impl Lines {
     /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
     pub(crate) fn of(&self, path: &str) -> Option<usize> {
-        if let Some(beginning) = path.strip_suffix('…') {
-            // What is no key is shown only in part.
-            let alike = self.0.iter().filter(|(path, _)| path.starts_with(beginning));
-            return alike.map(|(_, line)| *line).min();
+        // What can be no key is shown only in part.
+        let alike = self.0.iter().filter(|(key, _)| path.ends_with('…') && shown_name(key) == path);
+        if let Some(line) = alike.map(|(_, line)| *line).min() {
+            return Some(line);
         }
         let mut path = path;
         loop {
@@ -192,6 +193,7 @@ since = 2026-01-02
 [plugin_config.headers]
 "X.Dotted" = "1"
 Authorization = "é"
+"é" = "1"
 "#;
 
     #[test]
@@ -219,6 +221,7 @@ Authorization = "é"
         let (_, lines) = read(FILE).expect("valid TOML");
         assert_eq!(lines.of("streams[1].topics"), Some(11));
         assert_eq!(lines.of("plugin_config.headers.None.Such"), Some(20));
+        assert_eq!(lines.of("plugin_config.headers.…"), Some(23));
         assert_eq!(lines.of("key"), None);
     }
 

@@ -84,6 +84,45 @@ fn the_first_step_that_fails_says_why_and_what_to_do() {
     assert!(finished.stdout.contains("check that the proxy listens"), "{finished:?}");
 }
 
+#[test]
+fn the_token_endpoint_is_asked_and_its_answer_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(|_, _| "200 OK");
+    let check_with = |token_url: &str| {
+        let keys = format!(
+            "auth = {{ type = \"oauth2_client_credentials\", token_url = \"{token_url}\", client_id = \"sink\", \
+             client_secret = \"hunter2\" }}"
+        );
+        let finished = check(folder.path(), &endpoint.url(), &keys);
+        let shown = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(!shown.contains("hunter2") && !shown.contains("t0k3n"), "{finished:?}");
+        finished
+    };
+    let tokens = Endpoint::start(
+        |_, _| "200 OK\r\ncontent-length: 64\r\n\r\n{\"access_token\":\"t0k3n\",\"token_type\":\"Bearer\",\"expires_in\":3600}",
+    );
+    let finished = check_with(&tokens.url());
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(steps(&finished), good(&["name", "connection", "token", "answer"]), "{finished:?}");
+    let port = tokens.url().replace("/in", "");
+    assert!(finished.stdout.contains(&format!("{port} gave one for 1h")), "{finished:?}");
+
+    let refuses = Endpoint::start(
+        |_, _| "401 Unauthorized\r\ncontent-length: 26\r\n\r\n{\"error\":\"invalid_client\"}",
+    );
+    let away = Endpoint::start(|_, _| "503 Service Unavailable");
+    for (token_url, says, remedy) in [
+        (refuses.url(), "invalid_client (answered 401)", "client_id"),
+        (away.url(), "answered 503", "token_url"),
+        ("http://127.0.0.1:1/token".to_owned(), "no token from http://127.0.0.1:1", "token_url"),
+    ] {
+        let finished = check_with(&token_url);
+        assert_eq!(finished.code, Some(3), "{finished:?}");
+        assert_eq!(steps(&finished), failed(&["name", "connection", "token"]), "{finished:?}");
+        assert!(finished.stdout.contains(says) && finished.stdout.contains(remedy), "{finished:?}");
+    }
+}
+
 /// Shakes hands with whoever comes, and then says nothing.
 fn tls(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> u16 {
     let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();

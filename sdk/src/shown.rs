@@ -75,12 +75,14 @@ pub fn shown_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character would not be seen as what it is.
+/// Whether a character would not be seen as what it is: a control character, one that changes the direction of text, or one
+/// that is invisible (`Default_Ignorable_Code_Point` of Unicode Standard Annex 44, without the selectors of emoji).
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn escape(to: &mut impl Write, c: char) -> fmt::Result {
@@ -102,6 +104,8 @@ mod tests {
             ("a\u{9b}31mb", "a\\u{9b}31mb"),
             ("txt.\u{202e}exe", "txt.\\u{202e}exe"),
             ("\u{2066}a\u{2069}\u{2028}b\u{2029}", "\\u{2066}a\\u{2069}\\u{2028}b\\u{2029}"),
+            ("pay\u{200b}pal\u{200d}\u{feff}", "pay\\u{200b}pal\\u{200d}\\u{feff}"),
+            ("del\u{7f}nul\0", "del\\u{7f}nul\\u{0}"),
             ("zażółć 你好 🙂", "zażółć 你好 🙂"),
             ("", ""),
         ] {

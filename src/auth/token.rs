@@ -189,7 +189,8 @@ fn report(why: &AuthError, before: Option<&AuthError>) {
     }
     if why.is_transient() {
         warn!("{}: asked again until there is one", chain(why));
-    } else {
+    } else if !matches!(why, AuthError::Secret(_)) {
+        // Whoever sends tells of secrets, for all types.
         error!("{}: messages wait until that is mended, up to max_retry_duration", chain(why));
     }
 }

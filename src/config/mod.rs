@@ -31,7 +31,7 @@ pub use checked::{
     DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
-pub use problem::{Problem, Problems, shown_value};
+pub use problem::{Problem, Problems, shown_name, shown_value};
 pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;

@@ -20,7 +20,7 @@ pub fn shown_value(value: &Value) -> String {
 }
 
 /// As much of a key as can be one: what follows may be the value, put there by mistake.
-pub(super) fn shown_name(name: &str) -> String {
+pub fn shown_name(name: &str) -> String {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     match name.find(|c| !is_of_a_name(c)) {
         Some(end) => format!("{}…", &name[..end]),

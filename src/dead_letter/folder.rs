@@ -113,6 +113,22 @@ impl Folder {
             .collect())
     }
 
+    /// Finds out whether letters of any segment could be marked, before the first of them is sent.
+    ///
+    /// # Errors
+    /// The marks of a segment cannot be opened or made; the first such file is named.
+    pub(super) fn can_mark(&self, _replaying: &Replaying) -> io::Result<()> {
+        for segment in names::segments(&self.path)? {
+            self.open_marks(segment)?;
+        }
+        Ok(())
+    }
+
+    fn open_marks(&self, segment: u64) -> io::Result<File> {
+        let path = names::replayed(&self.path, segment);
+        private::open(&path, Access::Make).map_err(|why| private::at(&path, why))
+    }
+
     /// Makes room for the marks of letters that are about to be sent, durably: once they are delivered it is too late to find
     /// out that they cannot be marked, and would be sent again.
     ///
@@ -125,7 +141,7 @@ impl Folder {
         }
         let mut marks = Marks(Vec::with_capacity(segments.len()));
         for (segment, bytes) in segments {
-            let file = private::open(&names::replayed(&self.path, segment), Access::Make)?;
+            let file = self.open_marks(segment)?;
             let end = file.metadata()?.len();
             // The first line break keeps a mark that a crash cut off apart from these.
             file.write_all_at(&vec![b'\n'; usize::try_from(bytes).unwrap_or(0) + 1], end)?;
@@ -141,7 +157,8 @@ impl Folder {
     /// # Errors
     /// Somebody does.
     pub(super) fn replaying(&self) -> io::Result<Replaying> {
-        lock(&self.path.join(names::REPLAY_LOCK))?.map(Replaying).ok_or_else(|| {
+        let path = self.path.join(names::REPLAY_LOCK);
+        lock(&path).map_err(|why| private::at(&path, why))?.map(Replaying).ok_or_else(|| {
             io::Error::new(ErrorKind::ResourceBusy, "another replay or purge is at work there")
         })
     }

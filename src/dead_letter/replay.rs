@@ -84,6 +84,7 @@ impl Folder {
         mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
+        self.can_mark(&replaying)?;
         let mut sink = HttpSink::new(0, for_letters(plugin_config).into());
         get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
         let mut replay = Replay::default();

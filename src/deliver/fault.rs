@@ -74,6 +74,9 @@ impl Fault {
                 (of_auth(error).map_or_else(|| cause.clone(), |why| format!("{why}: {cause}")), remedy)
             }
             FaultKind::Proxy => (chain(error), Some(PROXY_REMEDY)),
+            FaultKind::Credentials if matches!(of_auth(error), Some(AuthError::Secret(_))) => {
+                (chain(error), Some("give the secret that [auth] names"))
+            }
             _ => (chain(error), None),
         };
         Self { kind, cause, remedy }

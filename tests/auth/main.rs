@@ -10,6 +10,7 @@ mod signatures;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_endpoint;
+mod transport;
 mod wire;
 
 use std::{

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use iggy_connector_sdk::shown;
 use serde_json::{Value, json};
 
 use crate::report::{self, figures, grouped, rate};
 
-use super::session::Names;
+use super::session::{LONGEST_NAME, Names};
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +140,8 @@ impl Outcome {
         }
         lines.extend(self.partitions.iter().filter_map(|(place, partition)| {
             let (first, last) = partition.failing?;
-            let Place { stream, topic, partition } = place;
+            let [stream, topic] = [&place.stream, &place.topic].map(|name| shown(name, LONGEST_NAME));
+            let partition = place.partition;
             Some(format!(
                 "failing: stream {stream}, topic {topic}, partition {partition}, offsets {first} to {last}: they come again"
             ))

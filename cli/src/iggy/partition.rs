@@ -186,7 +186,7 @@ impl Worker {
     async fn settle(&self, batch: &Arc<Batch>) -> Result<(), End> {
         let shared = &self.topic.shared;
         let names = &self.topic.names;
-        let what = format!("stream {}, topic {}, partition {}", names.stream, names.topic, self.partition);
+        let what = format!("{names}, partition {}", self.partition);
         let mut patience = Patience::new(what.clone(), LONGEST_PAUSE);
         loop {
             let code = self.consume(batch).await?;
@@ -238,9 +238,9 @@ impl Worker {
         stored.map_err(|trouble| {
             let Batch { first, last, .. } = *batch;
             report::note(&format!(
-                "WARN stream {}, topic {}, partition {}: offsets {first} to {last} are settled, but that could not be \
-                 stored ({trouble}): they are sent again",
-                names.stream, names.topic, self.partition
+                "WARN {names}, partition {}: offsets {first} to {last} are settled, but that could not be stored ({trouble}): \
+                 they are sent again",
+                self.partition
             ));
             End::Trouble(trouble)
         })?;

@@ -1,6 +1,6 @@
 //! One connection to the server, as a member of the consumer group of one topic.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use iggy::prelude::{
     Client, Consumer, ConsumerGroupClient, ConsumerOffsetClient, Identifier, IggyError, MessageClient,
@@ -13,12 +13,15 @@ use iggy_binary_protocol::{
     responses::consumer_groups::SyncConsumerGroupResponse,
 };
 use iggy_common::{BinaryTransport, PolledMessages, RESYNC_REQUIRED_PARTITION_SENTINEL};
+use iggy_connector_sdk::shown;
 use tokio::time::timeout;
 
 use super::server::Server;
 
 /// For connecting, signing in and whatever the server does about it.
 const CONNECTING: Duration = Duration::from_secs(15);
+/// The most bytes of a name that are shown: a server lets no longer one be.
+pub(super) const LONGEST_NAME: usize = 255;
 /// Leaving is a courtesy: the server notices a member that is gone.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -28,6 +31,14 @@ pub(super) struct Names {
     pub(super) stream: String,
     pub(super) topic: String,
     pub(super) group: String,
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A server takes any characters in a name.
+        let [stream, topic] = [&self.stream, &self.topic].map(|name| shown(name, LONGEST_NAME));
+        write!(f, "stream {stream}, topic {topic}")
+    }
 }
 
 /// Why something did not work. Nothing of it is for ever, but see [`Trouble::is_hopeless`].

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use iggy_connector_sdk::TopicMetadata;
+use iggy_connector_sdk::{TopicMetadata, shown};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -22,7 +22,7 @@ use super::{
     Shared,
     partition::{End, Limit, Worker},
     patience::{Patience, asked, pause},
-    session::{Names, Session, Trouble},
+    session::{LONGEST_NAME, Names, Session, Trouble},
 };
 
 /// How often the server is asked which partitions are ours.
@@ -108,8 +108,7 @@ impl Topic {
 
 impl Follower {
     async fn follow(&mut self) -> Result<(), Failure> {
-        let Names { stream, topic, .. } = &self.topic.names;
-        let what = format!("stream {stream}, topic {topic} at {}", self.topic.shared.server.address);
+        let what = format!("{} at {}", self.topic.names, self.topic.shared.server.address);
         let mut patience = Patience::new(what, LONGEST_PAUSE);
         while let Some(session) = self.join(&mut patience).await? {
             let session = Arc::new(session);
@@ -141,13 +140,11 @@ impl Follower {
                     Err(trouble) => trouble,
                 },
             };
-            let Names { stream, topic, .. } = &self.topic.names;
             let missing = shared.once && matches!(trouble, Trouble::NoTopic);
             if missing || trouble.is_hopeless() && !shared.joined.load(SeqCst) {
                 let address = &shared.server.address;
-                return Err(Failure::Other(format!(
-                    "stream {stream}, topic {topic} at {address}: {trouble}"
-                )));
+                let why = format!("{} at {address}: {trouble}", self.topic.names);
+                return Err(Failure::Other(why));
             }
             let time = patience.failed(&trouble.to_string());
             if !pause(time, &mut self.stop).await {
@@ -243,9 +240,10 @@ impl Follower {
         if self.missing < CERTAIN {
             return Ok(());
         }
-        let Names { stream, topic, group } = &self.topic.names;
+        let names = &self.topic.names;
+        let group = shown(&names.group, LONGEST_NAME);
         report::note(&format!(
-            "WARN stream {stream}, topic {topic}: {ghosts} of the members of {group} are not connected any more, which the \
+            "WARN {names}: {ghosts} of the members of {group} are not connected any more, which the \
              server does not notice: the group is made anew, with its offsets"
         ));
         session.drive_out().await?;
@@ -256,11 +254,12 @@ impl Follower {
         if self.told.as_deref() == Some(ours) {
             return;
         }
-        let Names { stream, topic, group } = &self.topic.names;
+        let names = &self.topic.names;
+        let group = shown(&names.group, LONGEST_NAME);
         let list = ours.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         let what =
             if ours.is_empty() { "no partition for now".to_owned() } else { format!("partitions {list}") };
-        report::note(&format!("INFO stream {stream}, topic {topic}: reading {what} as a member of {group}"));
+        report::note(&format!("INFO {names}: reading {what} as a member of {group}"));
         self.told = Some(ours.to_vec());
     }
 

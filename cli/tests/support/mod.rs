@@ -201,7 +201,10 @@ fn serve(
         let status = script(number, &body);
         bodies.0.lock().unwrap().push(body);
         bodies.1.notify_all();
-        if !status.is_empty() {
+        if status.contains("\r\n\r\n") {
+            // It has a body, and says how long that is.
+            write!(reader.get_mut(), "HTTP/1.1 {status}").unwrap();
+        } else if !status.is_empty() {
             write!(reader.get_mut(), "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").unwrap();
         }
     }
