@@ -73,6 +73,7 @@ fn documented_defaults_are_the_true_ones() {
         "spool",
         "ordering_key",
         "response",
+        "preset",
         "message_template",
         "template_format",
         "body_prefix",

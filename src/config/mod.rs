@@ -9,6 +9,7 @@ mod delivery;
 mod flat;
 pub(crate) mod headers;
 mod overrides;
+mod preset;
 mod problem;
 mod reader;
 mod request;
@@ -31,6 +32,7 @@ pub use checked::{
     DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
 };
+pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
 pub use reader::Declared;
 use reader::Reader;
@@ -54,7 +56,7 @@ impl Config {
     /// Every problem at once, each with its path.
     pub fn from_json(json: &Value) -> Result<Self, Problems> {
         let problems = RefCell::new(Vec::new());
-        let table = match json {
+        let mut table = match json {
             Value::Object(table) => table.clone(),
             Value::Null => serde_json::Map::new(),
             other => {
@@ -67,6 +69,12 @@ impl Config {
             }
         };
         let of_numbers = overrides::warnings(&table);
+        // One that is not known is told where its key is read.
+        if let Some(preset) =
+            table.get("preset").and_then(Value::as_str).and_then(|name| name.parse::<Preset>().ok())
+        {
+            preset.apply(&mut table);
+        }
         let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
         config.warnings.extend(of_numbers);
         Problems::or_none(problems.into_inner(), config)
@@ -90,6 +98,8 @@ impl Config {
     fn read(mut keys: Reader<'_>) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
         let url = url::read_url(&mut keys);
+        // What it stands for was put into the table before.
+        let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
         let mut body = flat::read_body(&mut keys);
         body.form = request::read_form(&mut keys, body.mode);

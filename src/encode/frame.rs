@@ -123,7 +123,11 @@ impl<'b> Bodies<'b> {
     }
 
     /// Puts a message into the body that is being written, or into a new one.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "each message passes here, and a call costs as much as the rest"
+    )]
+    #[inline(always)]
     pub(super) fn put(&mut self, place: Place, message: &BorrowedMessage<'_>, limit: usize) -> Put {
         let Place { message: index, noted, .. } = place;
         if self.draft.records.is_empty() {
@@ -158,6 +162,8 @@ impl<'b> Bodies<'b> {
     }
 
     /// Writes one message behind what is there, with what frames it.
+    #[expect(clippy::inline_always, reason = "as above")]
+    #[inline(always)]
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.draft.bytes.len();
         if let Some(form) = &self.config.form {
@@ -181,6 +187,7 @@ impl<'b> Bodies<'b> {
     }
 
     /// The same in a form of its own.
+    #[inline(never)]
     fn append_in(&mut self, form: &Form, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let special = self.draft.special.as_ref().or(self.special.as_ref());
         if let Some(framing) = special.and_then(|special| special.framing.as_ref()) {
@@ -217,6 +224,7 @@ impl<'b> Bodies<'b> {
     }
 
     /// Room for the next body: what is left of the lane, within the limits.
+    #[inline]
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         let size_hint = match &self.config.form {

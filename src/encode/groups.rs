@@ -95,6 +95,7 @@ enum Choice {
 
 impl Bodies<'_> {
     /// The next body, or the next message that is refused.
+    #[inline(never)]
     pub(super) fn next_of_groups(&mut self, limit: usize) -> Option<Encoded> {
         let batch = self.batch;
         loop {
