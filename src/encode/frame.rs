@@ -224,7 +224,8 @@ impl<'b> Bodies<'b> {
     }
 
     /// Room for the next body: what is left of the lane, within the limits.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "as above, for modes of one message a body")]
+    #[inline(always)]
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         let size_hint = match &self.config.form {
@@ -248,6 +249,8 @@ impl<'b> Bodies<'b> {
     }
 
     /// The body as far as it was written, if there is anything in it.
+    #[expect(clippy::inline_always, reason = "as above, for modes of one message a body")]
+    #[inline(always)]
     pub(super) fn finish(&mut self) -> Option<Encoded> {
         if self.draft.records.is_empty() {
             return None;

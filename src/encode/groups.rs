@@ -102,7 +102,7 @@ impl Bodies<'_> {
             let groups = self.groups.as_mut()?;
             if let Some(draft) = groups.ended.pop_front() {
                 self.draft = draft;
-                return self.finish();
+                return self.end();
             }
             let Some(place) = self.lane.get(self.next) else {
                 if groups.live.is_empty() {
@@ -128,7 +128,7 @@ impl Bodies<'_> {
                 Choice::Goes(index) => self.draft = groups.take(index),
                 Choice::EndsFirst(index) => {
                     self.draft = groups.take(index);
-                    return self.finish();
+                    return self.end();
                 }
                 Choice::Begins => {
                     let target = groups.rendered.target();
@@ -151,6 +151,12 @@ impl Bodies<'_> {
         }
     }
 
+    /// The body that was chosen, which has ended.
+    #[inline(never)]
+    fn end(&mut self) -> Option<Encoded> {
+        self.finish()
+    }
+
     /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
     fn put_grouped(&mut self, place: Place, limit: usize) -> Result<Option<Encoded>, Refusal> {
         let put = self.put(place, &self.batch.messages[place.message], limit);
@@ -158,7 +164,7 @@ impl Bodies<'_> {
             self.next += 1;
         }
         match put {
-            Put::Full | Put::NoRoom => return Ok(self.finish()),
+            Put::Full | Put::NoRoom => return Ok(self.end()),
             Put::Added | Put::Refused(_) => {
                 let draft = mem::take(&mut self.draft);
                 if let Some(groups) = self.groups.as_mut().filter(|_| !draft.records.is_empty()) {

@@ -1,5 +1,7 @@
 //! Bodies of a form of their own: what a message is in them, and what stands around and between messages.
 
+use std::fmt;
+
 use iggy_connector_sdk::BorrowedMessage;
 use serde::de::IgnoredAny;
 use strum::{Display, EnumString, VariantNames};
@@ -24,7 +26,7 @@ pub enum TemplateFormat {
 }
 
 /// The form of bodies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Form {
     /// What templates are.
     pub(crate) format: TemplateFormat,
@@ -36,6 +38,16 @@ pub struct Form {
     pub(crate) separator: String,
     /// What stands behind the last.
     pub(crate) suffix: Template,
+}
+
+impl fmt::Debug for Form {
+    /// Without its texts, which may hold a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Form")
+            .field("format", &self.format)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TemplateFormat {
@@ -131,11 +143,17 @@ fn sample(template: &Template) -> String {
 }
 
 /// What stands around and between the messages of a body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Framing {
     pub(crate) prefix: Vec<u8>,
     pub(crate) separator: Vec<u8>,
     pub(crate) suffix: Vec<u8>,
+}
+
+impl fmt::Debug for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Framing(…)")
+    }
 }
 
 impl Framing {

@@ -1,5 +1,7 @@
 //! The language of placeholders: text with `{stream}`, `{payload:/id|none}` and the like in it, parsed once.
 
+use std::fmt;
+
 use iggy_connector_sdk::shown;
 
 use super::{escape::Place, pointer::Pointer};
@@ -23,12 +25,19 @@ pub enum Kind {
 }
 
 /// Text with placeholders.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl fmt::Debug for Template {
+    /// The placeholders alone: what stands between them may be a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.slots().map(|slot| &slot.field)).finish()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     Literal(String),
     /// References to secrets, which are read anew from time to time.
@@ -37,7 +46,7 @@ pub(crate) enum Part {
 }
 
 /// A placeholder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
     /// As it is written, with its braces.
     pub(crate) written: String,

@@ -266,6 +266,16 @@ fn config(random: &mut Random, large: bool) -> Value {
         &[json!({ "requests_per_second": 20 }), json!({ "messages_per_second": 40 })],
     );
     sometimes(10, "include_metadata", &[json!(false)]);
+    // Requests that depend on their messages: bodies of one url are written side by side, or end early.
+    sometimes(
+        15,
+        "headers",
+        &[
+            json!({ "x-topic": "{topic}" }),
+            json!({ "x-key": "{payload:/k|none}" }),
+            json!({ "x-id": "{id}" }),
+        ],
+    );
     config
 }
 
