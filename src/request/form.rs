@@ -1,5 +1,7 @@
 //! Bodies of a form of their own: what a message is in them, and what stands around and between messages.
 
+use std::fmt;
+
 use iggy_connector_sdk::BorrowedMessage;
 use serde::de::IgnoredAny;
 use strum::{Display, EnumString, VariantNames};
@@ -24,7 +26,7 @@ pub enum TemplateFormat {
 }
 
 /// The form of bodies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Form {
     /// What templates are.
     pub(crate) format: TemplateFormat,
@@ -36,6 +38,13 @@ pub struct Form {
     pub(crate) separator: String,
     /// What stands behind the last.
     pub(crate) suffix: Template,
+}
+
+impl fmt::Debug for Form {
+    /// Without its words, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Form").field("format", &self.format).finish_non_exhaustive()
+    }
 }
 
 impl TemplateFormat {

@@ -1,5 +1,7 @@
 //! The language of placeholders: text with `{stream}`, `{payload:/id|none}` and the like in it, parsed once.
 
+use std::fmt;
+
 use iggy_connector_sdk::shown;
 
 use super::{escape::Place, pointer::Pointer};
@@ -23,9 +25,16 @@ pub enum Kind {
 }
 
 /// Text with placeholders.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
+}
+
+impl fmt::Debug for Template {
+    /// Without its words, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template of {} parts", self.parts.len())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
