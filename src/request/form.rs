@@ -41,12 +41,9 @@ pub struct Form {
 }
 
 impl fmt::Debug for Form {
-    /// Without its texts, which may hold a credential.
+    /// Without its words, which may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Form")
-            .field("format", &self.format)
-            .field("message", &self.message)
-            .finish_non_exhaustive()
+        f.debug_struct("Form").field("format", &self.format).finish_non_exhaustive()
     }
 }
 
@@ -143,17 +140,11 @@ fn sample(template: &Template) -> String {
 }
 
 /// What stands around and between the messages of a body.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Framing {
     pub(crate) prefix: Vec<u8>,
     pub(crate) separator: Vec<u8>,
     pub(crate) suffix: Vec<u8>,
-}
-
-impl fmt::Debug for Framing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Framing(…)")
-    }
 }
 
 impl Framing {

@@ -31,13 +31,13 @@ pub struct Template {
 }
 
 impl fmt::Debug for Template {
-    /// The placeholders alone: what stands between them may be a credential.
+    /// Without its words, which may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.slots().map(|slot| &slot.field)).finish()
+        write!(f, "Template of {} parts", self.parts.len())
     }
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     Literal(String),
     /// References to secrets, which are read anew from time to time.
@@ -46,7 +46,7 @@ pub(crate) enum Part {
 }
 
 /// A placeholder.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
     /// As it is written, with its braces.
     pub(crate) written: String,
