@@ -55,7 +55,16 @@ pub(super) struct Record {
     pub(super) offset: u64,
 }
 
+impl Special {
+    /// Compresses a body, where it is to be.
+    #[inline(never)]
+    fn compress(&mut self, bytes: &Bytes) {
+        self.compressed = self.compression.map(|compression| compression.compress(bytes));
+    }
+}
+
 impl Body {
+    #[inline]
     pub(super) fn new(
         bytes: Bytes,
         frame: Frame,
@@ -63,7 +72,7 @@ impl Body {
         mut special: Option<Box<Special>>,
     ) -> Self {
         if let Some(special) = &mut special {
-            special.compressed = special.compression.map(|compression| compression.compress(&bytes));
+            special.compress(&bytes);
         }
         Self { bytes, noted: false, frame, records, special }
     }

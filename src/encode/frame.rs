@@ -224,8 +224,7 @@ impl<'b> Bodies<'b> {
     }
 
     /// Room for the next body: what is left of the lane, within the limits.
-    #[expect(clippy::inline_always, reason = "as above, for modes of one message a body")]
-    #[inline(always)]
+    #[inline]
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         let size_hint = match &self.config.form {
@@ -249,21 +248,29 @@ impl<'b> Bodies<'b> {
     }
 
     /// The body as far as it was written, if there is anything in it.
-    #[expect(clippy::inline_always, reason = "as above, for modes of one message a body")]
-    #[inline(always)]
     pub(super) fn finish(&mut self) -> Option<Encoded> {
         if self.draft.records.is_empty() {
             return None;
         }
-        let special = self.draft.special.take().or_else(|| self.special.clone());
-        match special.as_ref().and_then(|special| special.framing.as_ref()) {
-            Some(framing) => self.draft.bytes.extend_from_slice(&framing.suffix),
-            None if self.config.mode == BatchMode::JsonArray => self.draft.bytes.push(b']'),
-            None => {}
-        }
+        let special = if self.special.is_none() && self.draft.special.is_none() {
+            if self.config.mode == BatchMode::JsonArray {
+                self.draft.bytes.push(b']');
+            }
+            None
+        } else {
+            self.end_special()
+        };
         let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
         let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records), special);
         body.noted = self.draft.noted;
         Some(Encoded::Body(body))
+    }
+
+    /// Ends a body that has more than its mode says, and returns that.
+    #[inline(never)]
+    fn end_special(&mut self) -> Option<Box<Special>> {
+        let closing = self.closing().to_vec();
+        self.draft.bytes.extend_from_slice(&closing);
+        self.draft.special.take().or_else(|| self.special.clone())
     }
 }
