@@ -242,3 +242,28 @@ fn no_message_says_where_requests_go() {
         assert!(told.contains(words), "{words}: {told}");
     }
 }
+
+#[test]
+fn what_a_message_holds_begins_no_header_and_no_request() {
+    let hostile = "a\r\nX-Evil: 1\r\n\r\nPOST /evil HTTP/1.1\r\n\0\u{7f}é\u{2028} ";
+    let mut batch = of_values(&[hostile]).from_stream(hostile);
+    let headers = [(HeaderKey::try_from("t").unwrap(), HeaderValue::try_from(hostile).unwrap())];
+    batch.messages[0].headers = encode_headers(&BTreeMap::from(headers));
+    let requests = sent(
+        json!({
+            "url": "/{stream}/{payload:/k}?t={header:t}",
+            "headers": { "X-Stream": "{stream}", "X-T": "{header:t}", "X-K": "{payload:/k}" },
+        }),
+        &batch,
+    );
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    let request = &requests[0];
+    assert!(request.header("x-evil").is_none() && !request.path.contains(' '), "{request:?}");
+    for name in ["x-stream", "x-t", "x-k"] {
+        let value = request.header(name).unwrap();
+        assert!(value.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{name}: {value:?}");
+        assert!(value.starts_with("a%0D%0AX-Evil: 1") && value.ends_with("%20"), "{name}: {value}");
+    }
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    assert!(body.to_string().contains("X-Evil"), "the message itself is whole");
+}
