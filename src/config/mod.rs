@@ -13,6 +13,7 @@ mod overrides;
 mod problem;
 mod reader;
 mod secret;
+mod status;
 mod transport;
 mod units;
 mod url;
@@ -29,7 +30,7 @@ pub use auth::{
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
     DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering,
-    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
+    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig, WhenFull,
 };
 pub use key::KeyTemplate;
 pub use problem::{Problem, Problems, shown_name, shown_value};
@@ -110,6 +111,7 @@ impl Config {
         let dead_letter = delivery::read_dead_letter(&mut keys);
         client.tls = transport::read_tls(&mut keys);
         client.proxy = transport::read_proxy(&mut keys);
+        let status = status::read(&mut keys);
         if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
             && dead_letter.is_none()
         {
@@ -136,6 +138,7 @@ impl Config {
         let known = keys.finish(IGNORED);
 
         warnings.extend(client.warnings());
+        warnings.extend(status.as_ref().and_then(status::warning));
         warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
         if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
             warnings.push(
@@ -167,6 +170,7 @@ impl Config {
             spool,
             linger,
             dead_letter,
+            status,
             max_response_bytes,
             health_check,
             close_timeout,

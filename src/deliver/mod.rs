@@ -41,12 +41,16 @@ use self::{
 };
 pub(crate) use self::{
     fault::chain,
-    gate::Origin,
+    gate::{BreakerState, GateState, Origin},
     parts::{Parts, Settled},
     patience::Patience,
     send::{Parked, RetryState},
 };
-use crate::{config::Config, telemetry::Counters, world::World};
+use crate::{
+    config::Config,
+    telemetry::{Counters, EndpointMeter},
+    world::World,
+};
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ pub(crate) struct Delivery {
     max_response_bytes: usize,
     verbose: bool,
     counters: Arc<Counters>,
+    meter: Arc<EndpointMeter>,
     /// The endpoint, as it may be shown.
     label: String,
 }
@@ -82,6 +87,7 @@ impl Delivery {
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             verbose: config.verbose_logging,
+            meter: counters.endpoint(&label),
             counters,
             template,
             label,
@@ -91,5 +97,30 @@ impl Delivery {
     /// The endpoint, as it may be shown.
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// How the gate of the endpoint stands.
+    pub(crate) fn state(&self) -> GateState {
+        self.gate.state()
+    }
+
+    /// Ends all waits of now, for another attempt.
+    pub(crate) fn retry_now(&self) {
+        self.gate.retry_now();
+    }
+
+    /// Sends nothing, but the last attempts of messages whose deadline is over, until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        self.gate.pause();
+    }
+
+    /// Ends [`Self::pause`].
+    pub(crate) fn resume(&self) {
+        self.gate.resume();
+    }
+
+    /// What is known of how requests end.
+    pub(crate) fn meter(&self) -> &EndpointMeter {
+        &self.meter
     }
 }
