@@ -192,6 +192,8 @@ fn main() {
         }
         if spooled {
             config["spool"] = json!({ "path": folder.path() });
+            // What waits goes out together; these are the bodies that the bare client posts as well.
+            config["max_batch_messages"] = each.into();
         }
         let sink = Sink::open(&config);
         through_the_plugin(&sink, &endpoint, &source.batches(2), each);

@@ -25,6 +25,8 @@ mod abandoned;
 
 pub mod plan;
 
+pub mod request;
+
 pub mod encode;
 
 mod deliver;

@@ -40,6 +40,7 @@ fn every_documented_key_is_known() {
     assert!(keys["headers"].as_object_mut().unwrap().remove("Authorization").is_some());
     keys["auth"]["token"] = "t".into();
     keys.insert("ordering".to_owned(), "key".into());
+    keys.insert("compression".to_owned(), "zstd".into());
     // Files that are not here.
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = tempfile::tempdir().unwrap();
@@ -72,6 +73,13 @@ fn documented_defaults_are_the_true_ones() {
         "dead_letter",
         "spool",
         "ordering_key",
+        "response",
+        "message_template",
+        "template_format",
+        "body_prefix",
+        "body_separator",
+        "body_suffix",
+        "compression_level",
         "retry_status_codes",
         "tls",
         "proxy",

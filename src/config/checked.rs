@@ -1,11 +1,14 @@
 //! A configuration once it is checked: values that every later stage can trust.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{AuthConfig, KeyTemplate, Text, TlsVersion, shown_url};
+use super::{AuthConfig, Text, TlsVersion, shown_url};
+use crate::request::{Form, TargetTemplate, Template, VerdictOf};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct Config {
     pub dead_letter: Option<DeadLetterConfig>,
     /// Where the connector shows what it does, if anywhere.
     pub status: Option<StatusConfig>,
+    /// Where answers say whether messages were taken, if their status does not say it all.
+    pub response: Option<Arc<VerdictOf>>,
     /// The most bytes kept of an answer, for the log.
     pub max_response_bytes: usize,
     /// Whether and how `open` asks the endpoint first.
@@ -97,6 +102,35 @@ pub struct BodyConfig {
     pub max_bytes: usize,
     /// The most messages of one body, if there is a limit.
     pub max_messages: Option<NonZeroUsize>,
+    /// Where requests depend on their messages, what of them does.
+    pub target: Option<Arc<TargetTemplate>>,
+    /// What bodies look like, where that is not what the mode says.
+    pub form: Option<Arc<Form>>,
+    /// How bodies are compressed, if they are.
+    pub compression: Option<Compression>,
+}
+
+impl BodyConfig {
+    /// The media type of the bodies.
+    pub fn content_type(&self) -> &'static str {
+        let of_form = self.form.as_ref().and_then(|form| form.format.content_type());
+        of_form.unwrap_or(self.mode.content_type())
+    }
+}
+
+/// How bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip {
+        /// 1 to 9.
+        level: u32,
+    },
+    /// RFC 8878.
+    Zstd {
+        /// 1 to 22.
+        level: i32,
+    },
 }
 
 /// When and how often a request is sent again.
@@ -151,7 +185,7 @@ pub enum Ordering {
     /// The messages of each partition.
     Partition,
     /// The messages with the same key.
-    Key(KeyTemplate),
+    Key(Template),
     /// Nothing.
     None,
 }

@@ -6,10 +6,11 @@ use iggy_connector_sdk::shown;
 use serde_json::Value;
 
 use super::{
-    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, KeyTemplate,
-    Ordering, RateLimitConfig, SpoolConfig, WhenFull, auth, headers, problem::shown_value, reader::Reader,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, Ordering,
+    RateLimitConfig, SpoolConfig, Text, WhenFull, auth, headers, problem::shown_value, reader::Reader,
     units::LONGEST, url::checked_url,
 };
+use crate::request::{Kind, Template};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -54,9 +55,9 @@ pub(super) fn unused_concurrency(
 
 pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
     let ordering = keys.choice("ordering", OrderingName::Partition);
-    let template = keys.optional_string("ordering_key");
+    let template = keys.optional_text("ordering_key", |_| Ok(()));
     match (ordering, template) {
-        (OrderingName::Key, Some(template)) => match KeyTemplate::parse(&template) {
+        (OrderingName::Key, Some(template)) => match ordering_key(&template) {
             Ok(template) => Ordering::Key(template),
             Err(why) => {
                 keys.problem("ordering_key", why);
@@ -80,6 +81,17 @@ pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
         (OrderingName::Partition, None) => Ordering::Partition,
         (OrderingName::None, None) => Ordering::None,
     }
+}
+
+fn ordering_key(text: &Text) -> Result<Template, String> {
+    let template = Template::parse(text, Kind::Key)?.resolved()?;
+    if template.slots().next().is_none() {
+        return Err(format!(
+            "\"{}\" has no placeholder, so all messages would have the same key: write one such as {{payload:/id}}",
+            shown(&text.to_string(), 60)
+        ));
+    }
+    Ok(template)
 }
 
 #[derive(strum::EnumString, strum::VariantNames)]

@@ -22,6 +22,9 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
             bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
         },
         max_messages: NonZeroUsize::new(keys.integer("max_batch_messages", 0..=usize::MAX, 0)),
+        target: None,
+        form: None,
+        compression: super::request::read_compression(keys),
     }
 }
 
@@ -105,15 +108,19 @@ impl ClientConfig {
     }
 }
 
-pub(super) fn read_max_response_bytes(keys: &mut Reader<'_>) -> usize {
-    let bytes = keys.size("max_response_bytes", 65536);
+/// `None` where it is not given.
+pub(super) fn read_max_response_bytes(keys: &mut Reader<'_>) -> Option<usize> {
+    let bytes = keys.size("max_response_bytes", u64::MAX);
+    if bytes == u64::MAX {
+        return None;
+    }
     if bytes > MOST_OF_AN_ANSWER {
         keys.problem(
             "max_response_bytes",
             format!("{bytes} is above 64 MiB: an answer is read into memory, one for each request in flight"),
         );
     }
-    usize::try_from(bytes.min(MOST_OF_AN_ANSWER)).unwrap_or(usize::MAX)
+    Some(usize::try_from(bytes.min(MOST_OF_AN_ANSWER)).unwrap_or(usize::MAX))
 }
 
 pub(super) fn read_health_check(keys: &mut Reader<'_>) -> Option<HealthCheckConfig> {

@@ -129,7 +129,15 @@ fn header_text(value: &serde_json::Value) -> Result<Text, String> {
 /// # Errors
 /// The secret that cannot be read, or that its text does not fit into a header.
 pub(crate) fn header_value(text: &Text) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(&text.resolve()?)
+    header_value_of(&text.resolve()?)
+}
+
+/// The same of a text as it is.
+///
+/// # Errors
+/// It does not fit into a header.
+pub(crate) fn header_value_of(text: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(text)
         .map_err(|_| "the value holds a control character, such as a line break: remove it".to_owned())?;
     value.set_sensitive(true);
     Ok(value)

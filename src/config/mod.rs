@@ -8,10 +8,10 @@ mod checked;
 mod delivery;
 mod flat;
 pub(crate) mod headers;
-mod key;
 mod overrides;
 mod problem;
 mod reader;
+mod request;
 mod secret;
 mod status;
 mod transport;
@@ -28,16 +28,17 @@ pub use auth::{
     OAuth2Config, Secret, SignedTemplate,
 };
 pub use checked::{
-    BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Concurrency, Config, DeadLetterConfig,
-    DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter, Method, Ordering,
-    ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig, WhenFull,
+    BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Compression, Concurrency, Config,
+    DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
+    Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
+    WhenFull,
 };
-pub use key::KeyTemplate;
 pub use problem::{Problem, Problems, shown_name, shown_value};
 pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
+pub(crate) use secret::TextPart;
 pub(crate) use transport::TlsFiles;
 pub use transport::TlsVersion;
 pub(crate) use url::{endpoint_url, is_loopback, shown_url, take_userinfo};
@@ -92,7 +93,8 @@ impl Config {
         let mut warnings = Vec::new();
         let url = url::read_url(&mut keys);
         let method = keys.choice("method", Method::Post);
-        let body = flat::read_body(&mut keys);
+        let mut body = flat::read_body(&mut keys);
+        body.form = request::read_form(&mut keys, body.mode);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
         let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
@@ -120,6 +122,9 @@ impl Config {
                 "is dead_letter, and there is no [dead_letter] to put them in: add one",
             );
         }
+        let response = request::read_response(&mut keys);
+        let of_items = response.as_ref().is_some_and(|response| response.items.is_some());
+        let max_response_bytes = max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { 64 << 10 });
         let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
         let auth = auth::read(&mut keys);
         let headers = headers::read(&mut keys);
@@ -132,6 +137,8 @@ impl Config {
             auth,
             allow_insecure_credentials,
         };
+        body.target = request::read_target(&keys, &endpoint, &ordering, body.form.as_deref());
+        request::check_compression(&keys, &endpoint, body.compression);
         for destination in destinations(&endpoint, dead_letter.as_ref()) {
             warnings.extend(auth::check(&keys, &destination));
         }
@@ -171,6 +178,7 @@ impl Config {
             linger,
             dead_letter,
             status,
+            response,
             max_response_bytes,
             health_check,
             close_timeout,

@@ -77,6 +77,12 @@ impl<'p> Reader<'p> {
         self.problems.borrow_mut().push(Problem { path: format!("{}.{key}", self.path), message });
     }
 
+    /// Whether nothing is wrong with any key of this table.
+    pub(super) fn has_no_problem(&self) -> bool {
+        let table = format!("{}.", self.path);
+        !self.problems.borrow().iter().any(|problem| problem.path.starts_with(&table))
+    }
+
     /// Whether something is wrong with `key`.
     pub(super) fn has_problem(&self, key: &str) -> bool {
         let path = format!("{}.{key}", self.path);

@@ -21,6 +21,14 @@ enum Part {
     File(PathBuf),
 }
 
+/// A part of a [`Text`].
+pub(crate) enum TextPart<'t> {
+    /// It stands there as it is.
+    Literal(&'t str),
+    /// A reference alone.
+    Secret(Text),
+}
+
 /// What tells whether a file was written anew: its time of change and its length.
 pub(crate) type FileStamp = Option<(SystemTime, u64)>;
 
@@ -29,7 +37,7 @@ impl Text {
     ///
     /// # Errors
     /// A reference that does not end, or of a kind other than `env` and `file`.
-    pub(super) fn parse(configured: &str) -> Result<Self, String> {
+    pub(crate) fn parse(configured: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = configured;
         while let Some(start) = rest.find("${") {
@@ -82,6 +90,28 @@ impl Text {
     /// The text as configured, which may be a secret.
     pub(super) fn configured(&self) -> &str {
         &self.configured
+    }
+
+    /// What stands in the text as it is, without what secrets hold.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(literal) => Some(literal.as_str()),
+            Part::Env(_) | Part::File(_) => None,
+        })
+    }
+
+    /// What stands in the text as it is, and what names secrets, in order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = TextPart<'_>> {
+        self.parts.iter().map(|part| match part {
+            Part::Literal(literal) => TextPart::Literal(literal),
+            Part::Env(name) => {
+                TextPart::Secret(Self { configured: format!("${{env:{name}}}"), parts: vec![part.clone()] })
+            }
+            Part::File(path) => TextPart::Secret(Self {
+                configured: format!("${{file:{}}}", path.display()),
+                parts: vec![part.clone()],
+            }),
+        })
     }
 
     /// Whether the text names a secret, so that what it resolves to must not be shown.

@@ -35,6 +35,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The start of its body, for people to read; empty where nobody wants to.
     pub(super) excerpt: String,
+    /// All of it, where that is asked for and it came in full.
+    pub(super) whole: Option<String>,
     /// What it asks for with `Retry-After`.
     pub(super) retry_after: Option<Duration>,
 }
@@ -56,6 +58,8 @@ const EXCERPT_LIMIT: usize = 4096;
 pub(super) struct Keep {
     pub(super) of_success: usize,
     pub(super) of_others: usize,
+    /// Whether all of a success is asked for, up to so many bytes.
+    pub(super) whole: Option<usize>,
 }
 
 /// Sends a request and reads its answer. `None` when it was cut off before there was one.
@@ -92,10 +96,17 @@ pub(super) async fn attempt(
             let status = response.status();
             let echo = response.extensions_mut().remove::<Echo>();
             let retry_after = retry_after(response.headers(), client.now());
-            let keep = if class == Class::Success { keep.of_success } else { keep.of_others };
-            let excerpt = read(response, keep, cut_off).await;
-            let excerpt = echo.unwrap_or_default().mask(excerpt);
-            Ok(Answer { status, excerpt, retry_after })
+            let echo = echo.unwrap_or_default();
+            let of_class = if class == Class::Success { keep.of_success } else { keep.of_others };
+            if let Some(most) = keep.whole.filter(|_| class == Class::Success) {
+                let Read { text, complete } = read(response, most, most, cut_off).await;
+                let text = echo.mask(text);
+                let excerpt = text[..text.floor_char_boundary(of_class)].to_owned();
+                Ok(Answer { status, excerpt, whole: Some(text).filter(|_| complete), retry_after })
+            } else {
+                let read = read(response, of_class, EXCERPT_LIMIT, cut_off).await;
+                Ok(Answer { status, excerpt: echo.mask(read.text), whole: None, retry_after })
+            }
         }
     };
     if let (Class::Permanent | Class::Isolate, Ok(answer)) = (class, &ended)
@@ -106,12 +117,20 @@ pub(super) async fn attempt(
     Some(Attempt { class, ended })
 }
 
+/// What was read of an answer's body.
+struct Read {
+    text: String,
+    /// Whether that is all of it.
+    complete: bool,
+}
+
 /// Reads an answer's body as far as is worth it, and keeps its start.
 ///
 /// The status has been received, so what happens to the body changes nothing for the messages.
-async fn read(mut response: Response, most: usize, mut cut_off: Patience) -> String {
+async fn read(mut response: Response, most: usize, kept_at_most: usize, mut cut_off: Patience) -> Read {
     let mut kept = Vec::new();
-    let keep = most.min(EXCERPT_LIMIT);
+    let mut complete = false;
+    let keep = most.min(kept_at_most);
     let limit = most - keep + DRAIN_LIMIT;
     let mut drained = 0;
     loop {
@@ -133,6 +152,7 @@ async fn read(mut response: Response, most: usize, mut cut_off: Patience) -> Str
                 if !kept.is_empty() || drained > 0 {
                     hand_back().await;
                 }
+                complete = drained == 0;
                 break;
             }
             Err(why) => {
@@ -141,7 +161,7 @@ async fn read(mut response: Response, most: usize, mut cut_off: Patience) -> Str
             }
         }
     }
-    String::from_utf8_lossy(&kept).into_owned()
+    Read { text: String::from_utf8_lossy(&kept).into_owned(), complete }
 }
 
 /// Lets the connection go back to the pool, which takes its own task and that of the pool one turn

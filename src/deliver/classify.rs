@@ -105,6 +105,19 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// The class of a message that has a status code of its own in an answer.
+    pub(super) fn item(&self, status: u16) -> Class {
+        match status {
+            taken if self.success.contains(&taken) => Class::Success,
+            held if self.hold.contains(&held) => Class::Hold,
+            429 | 503 if self.retry.contains(&status) => Class::Throttled,
+            again if self.retry.contains(&again) => Class::Retry,
+            _ => Class::Permanent,
+        }
+    }
+}
+
 impl RetryableStrategy for Classifier {
     /// No answer at all is always worth another attempt, except where the request itself cannot be sent.
     fn handle(&self, outcome: &Result<Response, Error>) -> Option<Retryable> {

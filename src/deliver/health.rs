@@ -32,7 +32,7 @@ impl Delivery {
         loop {
             self.template.refresh();
             let request = || self.template.probe(method.into());
-            let keep = Keep { of_success: 0, of_others: send::SHOWN };
+            let keep = Keep { of_success: 0, of_others: send::SHOWN, whole: None };
             let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;
             let Some(Attempt { class, ended }) = attempt else {
                 return Err(format!("{}: closed meanwhile", self.label));

@@ -16,6 +16,7 @@ mod fault;
 mod gate;
 mod header_timeout;
 mod health;
+mod items;
 mod network;
 mod parts;
 mod patience;
@@ -33,7 +34,12 @@ mod slots;
 mod tls;
 mod trust;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use self::{
     backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
@@ -48,9 +54,13 @@ pub(crate) use self::{
 };
 use crate::{
     config::Config,
+    request::VerdictOf,
     telemetry::{Counters, EndpointMeter},
     world::World,
 };
+
+/// How often it is told again that something goes on.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
@@ -64,6 +74,8 @@ pub(crate) struct Delivery {
     size: Mutex<LearnedSize>,
     trust: Trust,
     max_response_bytes: usize,
+    response: Option<Arc<VerdictOf>>,
+    told_of_unreadable: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
     meter: Arc<EndpointMeter>,
@@ -86,6 +98,8 @@ impl Delivery {
             size: Mutex::default(),
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
+            response: config.response.clone(),
+            told_of_unreadable: Mutex::default(),
             verbose: config.verbose_logging,
             meter: counters.endpoint(&label),
             counters,

@@ -6,6 +6,7 @@ use tracing::info;
 use super::{
     Delivery,
     gate::{Origin, Refused},
+    items::{Again, Apart, ItemEnd},
     patience::Patience,
     send::{RetryState, Sent},
 };
@@ -65,6 +66,43 @@ impl Parts {
         self.left.iter().rev().map(|part| part.body.messages().collect())
     }
 
+    /// Settles what has its end of a body whose messages have each their own; what is to be sent again is the next part.
+    fn come_apart(&mut self, body: &Body, search: Option<usize>, apart: Apart) -> Vec<Settled> {
+        let Apart { ends, again } = apart;
+        let mut settled: Vec<Settled> = Vec::new();
+        let (mut taken, mut places, mut messages, mut failures) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ((place, message), end) in body.messages().enumerate().zip(ends) {
+            match end {
+                ItemEnd::Taken => taken.push(message),
+                ItemEnd::Refused(failure) => settled.push((vec![message], Outcome::Failed(failure))),
+                ItemEnd::Again(failure) => {
+                    places.push(place);
+                    messages.push(message);
+                    failures.push(failure);
+                }
+            }
+        }
+        if !taken.is_empty() {
+            settled.insert(0, (taken, Outcome::Delivered));
+        }
+        match again {
+            _ if places.is_empty() => {}
+            Again::Sent(retry) => {
+                self.left.push(Part { body: body.only(&places), search });
+                self.retry = retry;
+            }
+            Again::Parked(parked) => settled.push((messages, Outcome::Parked(parked))),
+            Again::Failed(reason) => {
+                let failed = messages.into_iter().zip(failures);
+                settled.extend(failed.map(|(message, failure)| {
+                    (vec![message], Outcome::Failed(Failure { reason, ..failure }))
+                }));
+            }
+        }
+        settled
+    }
+
     /// All parts of a search that are left; they lie on top.
     fn take(&mut self, search: usize) -> Vec<Part> {
         let first = self.left.iter().rposition(|part| part.search != Some(search)).map_or(0, |last| last + 1);
@@ -99,6 +137,10 @@ impl Delivery {
                 }
                 Sent::Failed(failure) => Outcome::Failed(failure),
                 Sent::Parked(parked) => Outcome::Parked(parked),
+                Sent::Apart(apart) => {
+                    self.learned(|size, _| size.taken(body.bytes.len()));
+                    return parts.come_apart(&body, search, apart);
+                }
                 Sent::Split(failure) => match body.halves() {
                     Some((left, right)) => {
                         info!(

@@ -212,7 +212,7 @@ fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Resu
     let (_open, closing) = watch::channel(None);
     let patience = Patience::from_now(Duration::MAX, closing);
     let request = || delivery.template.probe(method.into());
-    let keep = Keep { of_success: 0, of_others: send::SHOWN };
+    let keep = Keep { of_success: 0, of_others: send::SHOWN, whole: None };
     let attempt = attempt(&delivery.client, &delivery.classifier, request, How::default(), keep, patience);
     let Some(Attempt { class, ended }) = runtime()?.block_on(attempt) else {
         return Err(Obstacle::new("closed", "try again"));

@@ -1,29 +1,33 @@
 //! What all requests of a connector have in common, and what each has of its own.
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    fmt, iter,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use reqwest::{
-    Body as RequestBody, Method, Request, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+    Body as RequestBody, Method, Request, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        AuthConfig, Config, EndpointConfig, FileStamp,
+        AuthConfig, Compression, Config, EndpointConfig, FileStamp,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
-        headers::header_value,
+        headers::{header_value, header_value_of},
         shown_url, take_userinfo,
     },
     encode::Body,
     mask::Masks,
+    request::{Pieces, Target, TargetTemplate},
 };
 
 /// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
@@ -34,6 +38,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct RequestTemplate {
     endpoint: EndpointConfig,
     content_type: &'static str,
+    target: Option<Arc<TargetTemplate>>,
+    compression: Option<Compression>,
+    /// Whether it was told that the endpoint does not take compressed bodies.
+    told_of_compression: AtomicBool,
     current: RwLock<Arc<Rendered>>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
@@ -44,7 +52,16 @@ pub(super) struct RequestTemplate {
 struct Rendered {
     url: Url,
     headers: HeaderMap,
+    /// What each body fills in.
+    filled: Filled,
     stamps: Vec<FileStamp>,
+}
+
+/// The parts of requests that have placeholders.
+#[derive(Clone, Default)]
+struct Filled {
+    url: Option<Pieces>,
+    headers: Vec<(HeaderName, Pieces)>,
 }
 
 impl fmt::Debug for Rendered {
@@ -58,12 +75,23 @@ impl RequestTemplate {
     /// # Errors
     /// A secret that cannot be read, or that makes no URL or header.
     pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let content_type = config.body.mode.content_type();
-        let rendered = render(&config.endpoint, content_type, stamps(&config.endpoint))?;
+        let content_type = config.body.content_type();
+        let target = config.body.target.clone();
+        let rendered = render(&config.endpoint, content_type, target.as_deref(), stamps(&config.endpoint))?;
         let current = RwLock::new(Arc::new(rendered));
         let masks = Masks::default();
         masks.learn_endpoint(&config.endpoint);
-        Ok(Self { endpoint: config.endpoint.clone(), content_type, current, looked: Mutex::default(), masks })
+        let endpoint = config.endpoint.clone();
+        Ok(Self {
+            endpoint,
+            content_type,
+            target,
+            compression: config.body.compression,
+            told_of_compression: AtomicBool::new(false),
+            current,
+            looked: Mutex::default(),
+            masks,
+        })
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
@@ -81,7 +109,7 @@ impl RequestTemplate {
         if stamps == self.current().stamps {
             return;
         }
-        match render(&self.endpoint, self.content_type, stamps.clone()) {
+        match render(&self.endpoint, self.content_type, self.target.as_deref(), stamps.clone()) {
             Ok(rendered) => {
                 info!("a secret's file changed: its new content is used from now on");
                 self.masks.learn_endpoint(&self.endpoint);
@@ -90,7 +118,8 @@ impl RequestTemplate {
             Err(why) => {
                 warn!("a secret's file changed and cannot be used, so its old content stays in use: {why}");
                 let current = self.current();
-                self.replace(Rendered { url: current.url.clone(), headers: current.headers.clone(), stamps });
+                let (url, headers) = (current.url.clone(), current.headers.clone());
+                self.replace(Rendered { url, headers, filled: current.filled.clone(), stamps });
             }
         }
     }
@@ -111,6 +140,12 @@ impl RequestTemplate {
         let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
+        current.filled.fill(body, idempotency_key, &mut request);
+        if let Some(compression) = self.compression {
+            let coding = HeaderValue::from_static(compression.coding());
+            request.headers_mut().insert(CONTENT_ENCODING, coding);
+        }
+        let headers = request.headers_mut();
         if let Some(key) = idempotency_key {
             // What the user configured under the same name stands.
             if let Some(name) = &self.endpoint.idempotency_header {
@@ -123,13 +158,14 @@ impl RequestTemplate {
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
         }
-        *request.body_mut() = Some(RequestBody::from(body.bytes.clone()));
+        *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
         request
     }
 
     /// The key of a body, where the endpoint is to be told.
     pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
-        if self.endpoint.idempotency_header.is_none() && !self.signs_webhook_id() {
+        let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
+        if self.endpoint.idempotency_header.is_none() && !in_target && !self.signs_webhook_id() {
             return None;
         }
         HeaderValue::from_str(&body.idempotency_key()).ok()
@@ -137,6 +173,22 @@ impl RequestTemplate {
 
     fn signs_webhook_id(&self) -> bool {
         self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
+    }
+
+    /// Tells, once until a body is taken, that an endpoint does not take compressed bodies.
+    pub(super) fn watch_compression(&self, status: StatusCode) {
+        let Some(compression) = self.compression else { return };
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            if !self.told_of_compression.swap(true, Relaxed) {
+                error!(
+                    "{} answered {status}: it may not take bodies with Content-Encoding: {}. Write compression = \"none\" if so",
+                    self.label(),
+                    compression.coding()
+                );
+            }
+        } else if status.is_success() {
+            self.told_of_compression.store(false, Relaxed);
+        }
     }
 
     /// A request without a body, to see whether the endpoint is there.
@@ -155,7 +207,11 @@ impl RequestTemplate {
     /// Takes the secrets out of what the endpoint or the network says.
     pub(super) fn masked(&self, ended: Result<Answer, Fault>) -> Result<Answer, Fault> {
         match ended {
-            Ok(answer) => Ok(Answer { excerpt: self.masks.apply(&answer.excerpt).into_owned(), ..answer }),
+            Ok(answer) => Ok(Answer {
+                excerpt: self.masks.apply(&answer.excerpt).into_owned(),
+                whole: answer.whole.map(|whole| self.masks.apply(&whole).into_owned()),
+                ..answer
+            }),
             Err(fault) => Err(fault.masked(&self.masks)),
         }
     }
@@ -174,6 +230,28 @@ impl RequestTemplate {
     }
 }
 
+impl Filled {
+    /// Fills in what the messages of a body say.
+    fn fill(&self, body: &Body, key: Option<&HeaderValue>, request: &mut Request) {
+        let mut fields = body.target().into_iter().flat_map(Target::fields);
+        let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
+        if let Some(url) = &self.url
+            // Fields are escaped and stand behind the authority, where every text makes a URL: there is no other case.
+            && let Ok(mut filled) = Url::parse(&url.fill(&mut fields, key))
+            // What they were is in a header already.
+            && take_userinfo(&mut filled).is_ok()
+        {
+            *request.url_mut() = filled;
+        }
+        for (name, value) in &self.headers {
+            // Likewise: every escaped text fits into a header.
+            if let Ok(value) = header_value_of(&value.fill(&mut fields, key)) {
+                request.headers_mut().insert(name.clone(), value);
+            }
+        }
+    }
+}
+
 fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
     let headers = endpoint.headers.iter().flat_map(|(_, text)| text.file_stamps());
     let auth =
@@ -184,9 +262,21 @@ fn stamps(endpoint: &EndpointConfig) -> Vec<FileStamp> {
 fn render(
     endpoint: &EndpointConfig,
     content_type: &'static str,
+    target: Option<&TargetTemplate>,
     stamps: Vec<FileStamp>,
 ) -> Result<Rendered, String> {
-    let mut url = endpoint_url(&endpoint.url.resolve()?).map_err(|why| format!("url {why}"))?;
+    let mut filled = Filled::default();
+    let url = match target {
+        None => endpoint.url.resolve()?,
+        Some(target) => {
+            let pieces = Pieces::of(&target.url)?;
+            pieces.check_url().map_err(|why| format!("url {why}"))?;
+            let url = pieces.without_fields();
+            filled.url = Some(pieces).filter(|pieces| !pieces.is_literal());
+            url
+        }
+    };
+    let mut url = endpoint_url(&url).map_err(|why| format!("url {why}"))?;
     let basic = take_userinfo(&mut url).map_err(|why| format!("url {why}"))?;
     if endpoint.auth.is_some() {
         // It may be of a file that changed since it was checked.
@@ -205,7 +295,96 @@ fn render(
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, text) in &endpoint.headers {
+        if let Some((_, template)) =
+            target.and_then(|target| target.headers.iter().find(|(other, _)| other == name))
+        {
+            let pieces = Pieces::of(template).map_err(|why| format!("headers.{name}: {why}"))?;
+            let value = header_value_of(&pieces.fill(&mut iter::empty(), ""));
+            let value = value.map_err(|why| format!("headers.{name}: {why}"))?;
+            if pieces.is_literal() {
+                headers.insert(name.clone(), value);
+            } else {
+                filled.headers.push((name.clone(), pieces));
+            }
+            continue;
+        }
         headers.insert(name.clone(), header_value(text).map_err(|why| format!("headers.{name}: {why}"))?);
     }
-    Ok(Rendered { url, headers, stamps })
+    Ok(Rendered { url, headers, filled, stamps })
+}
+
+#[cfg(test)]
+mod tests {
+    use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        batch::Batch,
+        encode::{Bodies, Buffers, Encoded, Refusal},
+        plan::Lane,
+    };
+
+    /// The request for a message with these payload and topic.
+    fn request(config: serde_json::Value, topic: &str, payload: &[u8]) -> Result<Request, Refusal> {
+        let config = Config::from_json(&config).expect("a configuration");
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: topic.to_owned() };
+        let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema: Schema::Json };
+        let message = BorrowedMessage {
+            id: 1,
+            offset: 0,
+            checksum: 0,
+            timestamp: 0,
+            origin_timestamp: 0,
+            headers: b"",
+            payload,
+        };
+        let batch = Batch::borrowed(&topic, &metadata, std::slice::from_ref(&message));
+        let buffers = Buffers::default();
+        match Bodies::of(&batch, Lane::All(1), &config.body, &buffers).next_within(usize::MAX) {
+            Some(Encoded::Body(body)) => {
+                let template = RequestTemplate::new(&config).expect("no secret is missing");
+                Ok(template.request(&body, template.idempotency_key(&body).as_ref(), 0))
+            }
+            Some(Encoded::Refused(_, refusal)) => Err(refusal),
+            None => panic!("there is a message"),
+        }
+    }
+
+    fn decoded(text: &str) -> String {
+        percent_decode_str(text).decode_utf8().expect("text").into_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_message_holds_goes_to_the_configured_authority_as_it_is(
+            topic in prop_oneof![any::<String>(), "[./%\\\\?#@:2eE]{0,6}"],
+            field in prop_oneof![any::<String>(), "[./%\\\\?#@:2eE]{0,6}"],
+        ) {
+            let config = json!({
+                "url": "http://user:secret@example.com:81/a/{topic}/b?x={payload:/f}&y",
+                "headers": { "x-topic": "<{topic}>", "x-field": "{payload:/f}" },
+            });
+            let payload = json!({ "f": field }).to_string();
+            match request(config, &topic, payload.as_bytes()) {
+                Err(refusal) => {
+                    prop_assert!([".", ".."].contains(&&*topic), "{}", refusal);
+                    prop_assert!(matches!(refusal, Refusal::Unrenderable(_)));
+                }
+                Ok(request) => {
+                    let url = request.url();
+                    prop_assert_eq!((url.scheme(), url.host_str(), url.port()), ("http", Some("example.com"), Some(81)));
+                    let segments: Vec<String> = url.path_segments().expect("a path").map(decoded).collect();
+                    prop_assert_eq!(segments, ["a", &*topic, "b"]);
+                    let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+                    prop_assert_eq!(query, [("x".to_owned(), field.clone()), ("y".to_owned(), String::new())]);
+                    let header = |name: &str| decoded(request.headers()[name].to_str().expect("ASCII"));
+                    prop_assert_eq!(header("x-topic"), format!("<{topic}>"));
+                    prop_assert_eq!(header("x-field"), field);
+                }
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use super::{
     classify::Class,
     fault::Fault,
     gate::{Asking, Origin, Pass, Refused},
+    items::{Apart, Ends},
     patience::{Ended, Patience},
     shortage,
 };
@@ -42,6 +43,8 @@ pub(super) enum Sent {
     Isolate(Failure),
     /// It is to be sent again later, from where its messages are kept.
     Parked(Parked),
+    /// Each of its messages has its own end.
+    Apart(Apart),
 }
 
 /// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
@@ -51,6 +54,8 @@ pub(crate) struct Parked {
     pub(crate) until: Instant,
     /// unless it waits for the breaker alone, and that closes earlier.
     pub(crate) for_breaker: bool,
+    /// Whether others that it was sent with have ended, so that it goes on without them.
+    pub(crate) apart: bool,
     /// What the next attempt goes on with.
     pub(crate) retry: RetryState,
 }
@@ -66,7 +71,7 @@ impl Parked {
 
     /// For what comes behind it in order, and was not tried yet.
     pub(crate) fn behind(&self) -> Self {
-        Self { retry: RetryState::default(), ..*self }
+        Self { retry: RetryState::default(), apart: false, ..*self }
     }
 }
 
@@ -89,6 +94,8 @@ pub(crate) struct RetryState {
     last: Option<Result<Answer, Fault>>,
     /// The pause that the endpoint asked for last.
     asked: Option<Duration>,
+    /// When the next attempt may begin.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Delivery {
@@ -101,13 +108,20 @@ impl Delivery {
         mut retry: RetryState,
     ) -> Sent {
         let key = self.template.idempotency_key(body);
+        if let Some(until) = retry.not_before.take() {
+            match patience.wait_until(until).await {
+                Ok(()) => {}
+                Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
+                Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
+            }
+        }
         loop {
             let asking = Asking {
                 origin,
                 tried: retry.counts,
                 parks: patience.is_kept(),
                 messages: body.len(),
-                bytes: body.bytes.len(),
+                bytes: body.wire().len(),
             };
             let pass = match self.gate.enter(&mut patience, asking).await {
                 Ok(pass) => pass,
@@ -117,12 +131,15 @@ impl Delivery {
                 Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
             };
             let probe = pass.probe;
-            let Some((class, asked)) = self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
+            let Some((class, asked, ends)) =
+                self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
             else {
                 return Sent::Failed(retry.cut_off());
             };
             match class {
-                Class::Success => return Sent::Delivered,
+                Class::Success => {
+                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, retry, &patience));
+                }
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
                 Class::Isolate => return Sent::Isolate(retry.failure(Reason::Rejected)),
@@ -176,7 +193,8 @@ impl Delivery {
 }
 
 impl Delivery {
-    /// Makes one attempt, and writes down how it ended: its class, and the pause that the endpoint asked for. `None` when the
+    /// Makes one attempt, and writes down how it ended: its class, the pause that the endpoint asked for, and the ends of
+    /// messages that have each their own. `None` when the
     /// close of the connector cut it off.
     async fn send_once(
         &self,
@@ -185,12 +203,12 @@ impl Delivery {
         pass: Pass<'_>,
         retry: &mut RetryState,
         patience: &Patience,
-    ) -> Option<(Class, Option<Duration>)> {
+    ) -> Option<(Class, Option<Duration>, Option<Ends>)> {
         // What is held or retried goes out with the secrets of now, not those of when it was accepted.
         self.template.refresh();
         let retries = retry.attempts;
         let request = || self.template.request(body, key, retries);
-        self.counters.request(body.bytes.len(), retries > 0);
+        self.counters.request(body.wire().len(), retries > 0);
         if let Some(last) = retry.last.as_ref().filter(|_| retries > 0) {
             self.meter.retry(|| cause(last));
         }
@@ -199,12 +217,15 @@ impl Delivery {
                 "{}: sending {} messages in {} bytes, attempt {}",
                 self.label,
                 body.len(),
-                body.bytes.len(),
+                body.wire().len(),
                 retry.attempts + 1
             );
         }
-        let keep =
-            Keep { of_success: if self.verbose { SHOWN } else { 0 }, of_others: self.max_response_bytes };
+        let keep = Keep {
+            of_success: if self.verbose { SHOWN } else { 0 },
+            of_others: self.max_response_bytes,
+            whole: self.response.as_ref().map(|_| self.max_response_bytes),
+        };
         retry.attempts += 1;
         let began = Instant::now();
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
@@ -212,13 +233,14 @@ impl Delivery {
             self.meter.cut_off();
             return None;
         };
-        let ended = self.template.masked(ended);
+        let mut ended = self.template.masked(ended);
         // A connection that is new and closed all the same was not closed for its age.
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
             debug!("{}: {}", self.label, in_words(&ended));
         }
+        let (class, ends) = self.judge(class, &mut ended, body.len(), retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let asked = asked
             .filter(|_| class.is_transient() || class == Class::Hold)
@@ -228,6 +250,9 @@ impl Delivery {
             && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {
             self.template.refused();
+        }
+        if let Ok(answer) = &ended {
+            self.template.watch_compression(answer.status);
         }
         self.watch_trust(&ended);
         match &ended {
@@ -246,7 +271,7 @@ impl Delivery {
         retry.next = How { fresh: class == Class::Stale, renewed };
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
-        Some((class, asked))
+        Some((class, asked, ends))
     }
 
     fn measure(&self, class: Class, ended: &Result<Answer, Fault>, began: Instant, body: &Body, asked: bool) {
@@ -261,7 +286,7 @@ impl Delivery {
         };
         let fault = ended.as_ref().err().map(Fault::kind).unwrap_or_default();
         let status = ended.as_ref().map(|answer| answer.status.as_u16()).map_err(|_| fault.as_str());
-        let (took, messages, bytes) = (began.elapsed(), body.len(), body.bytes.len());
+        let (took, messages, bytes) = (began.elapsed(), body.len(), body.wire().len());
         self.meter.ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
     }
 
@@ -319,12 +344,12 @@ impl RetryState {
 
     /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
     /// than people need.
-    fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
+    pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
         if let Some(Ok(answer)) = &mut self.last {
             answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));
             answer.excerpt.shrink_to_fit();
         }
-        Sent::Parked(Parked { until, for_breaker, retry: self })
+        Sent::Parked(Parked { until, for_breaker, apart: false, retry: self })
     }
 
     /// The close of the connector ended the attempt that was on its way.

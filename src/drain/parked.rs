@@ -235,7 +235,7 @@ impl Parked {
         state.ahead = messages.len();
         self.messages -= messages.len();
         let keys = vec![key; messages.len()];
-        let until = Until { until: now, for_breaker: false, retry: RetryState::default() };
+        let until = Until { until: now, for_breaker: false, apart: false, retry: RetryState::default() };
         let group = messages[0].0;
         self.park(group, Unit::new(messages, keys, until));
     }
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     fn until(until: Instant) -> Until {
-        Until { until, for_breaker: false, retry: RetryState::default() }
+        Until { until, for_breaker: false, apart: false, retry: RetryState::default() }
     }
 
     fn unit(sequence: u64, messages: &[u32], until: Until) -> Unit {

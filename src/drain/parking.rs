@@ -311,7 +311,7 @@ fn order<'k>(keys: &'k [u64], shared: &'k Shared) -> Option<(&'k [u64], &'k Shar
 }
 
 fn not_before(until: Instant) -> Until {
-    Until { until, for_breaker: false, retry: RetryState::default() }
+    Until { until, for_breaker: false, apart: false, retry: RetryState::default() }
 }
 
 /// How long what could not be settled waits, longer each time.

@@ -3,20 +3,37 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use iggy_connector_sdk::BorrowedMessage;
 use ring::digest::{Context, SHA256};
 
-use crate::config::BatchMode;
+use crate::{
+    config::{BatchMode, Compression},
+    request::{Framing, Target},
+};
 
 /// The body of one request, with the messages in it. It holds at least one.
 #[derive(Debug, Clone)]
 pub struct Body {
-    /// What is sent.
+    /// What it holds, as it is before it is compressed.
     pub bytes: Bytes,
     /// Whether it was written down before, and so may have been sent.
     pub noted: bool,
     frame: Frame,
     /// Ascending, both by message and by place.
     records: Vec<Record>,
+    /// What most bodies do not have, apart so that they stay small.
+    special: Option<Box<Special>>,
+}
+
+/// What only some configurations make of bodies.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Special {
+    /// What stands around and between messages, where it is not what the mode says.
+    pub(super) framing: Option<Arc<Framing>>,
+    /// Where the body goes, where that depends on its messages.
+    pub(super) target: Option<Arc<Target>>,
+    pub(super) compression: Option<Compression>,
+    pub(super) compressed: Option<Bytes>,
 }
 
 /// What all bodies of a batch have in common.
@@ -39,8 +56,36 @@ pub(super) struct Record {
 }
 
 impl Body {
-    pub(super) fn new(bytes: Bytes, frame: Frame, records: Vec<Record>) -> Self {
-        Self { bytes, noted: false, frame, records }
+    pub(super) fn new(
+        bytes: Bytes,
+        frame: Frame,
+        records: Vec<Record>,
+        mut special: Option<Box<Special>>,
+    ) -> Self {
+        if let Some(special) = &mut special {
+            special.compressed = special.compression.map(|compression| compression.compress(&bytes));
+        }
+        Self { bytes, noted: false, frame, records, special }
+    }
+
+    /// What is sent.
+    pub fn wire(&self) -> &Bytes {
+        self.special.as_ref().and_then(|special| special.compressed.as_ref()).unwrap_or(&self.bytes)
+    }
+
+    /// Where it goes, where that depends on its messages.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.special.as_ref().and_then(|special| special.target.as_deref())
+    }
+
+    /// What stands before, between and behind messages.
+    fn framing(&self) -> (&[u8], &[u8], &[u8]) {
+        match (self.special.as_ref().and_then(|special| special.framing.as_deref()), self.frame.mode) {
+            (Some(framing), _) => (&framing.prefix, &framing.separator, &framing.suffix),
+            (None, BatchMode::NdJson) => (b"", b"\n", b"\n"),
+            (None, BatchMode::JsonArray) => (b"[", b",", b"]"),
+            (None, BatchMode::Individual | BatchMode::Raw) => (b"", b"", b""),
+        }
     }
 
     /// How many messages there are in it.
@@ -61,19 +106,7 @@ impl Body {
     /// 32 hex digits that are the same whenever the same messages are sent together, and differ
     /// otherwise: the start of a SHA-256 over where they come from, their offsets and their ids.
     pub fn idempotency_key(&self) -> String {
-        let mut digest = Context::new(&SHA256);
-        digest.update(self.frame.origin.as_bytes());
-        for record in &self.records {
-            digest.update(&record.offset.to_le_bytes());
-            digest.update(&record.id.to_le_bytes());
-        }
-        let mut key = String::with_capacity(32);
-        for byte in &digest.finish().as_ref()[..16] {
-            for digit in [byte >> 4, byte & 15] {
-                key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-            }
-        }
-        key
+        key(&self.frame.origin, self.records.iter().map(|record| (record.offset, record.id)))
     }
 
     /// Two bodies of about the same number of bytes, in order; `None` for a single message.
@@ -85,30 +118,71 @@ impl Body {
         Some((self.part(0, left), self.part(left, self.records.len())))
     }
 
+    /// A body of some of its messages, by their places in it, ascending.
+    #[must_use]
+    pub fn only(&self, places: &[usize]) -> Self {
+        let (prefix, separator, suffix) = self.framing();
+        let mut bytes = BytesMut::with_capacity(self.bytes.len());
+        let mut records = Vec::with_capacity(places.len());
+        for &place in places {
+            let record = self.records[place];
+            let start = place
+                .checked_sub(1)
+                .map_or(prefix.len(), |before| self.records[before].end + separator.len());
+            bytes.put_slice(if records.is_empty() { prefix } else { separator });
+            bytes.put_slice(&self.bytes[start..record.end]);
+            records.push(Record { end: bytes.len(), ..record });
+        }
+        bytes.put_slice(suffix);
+        Self::new(bytes.freeze(), self.frame.clone(), records, self.special.clone())
+    }
+
     /// A body of the records from `first` to before `last`.
     fn part(&self, first: usize, last: usize) -> Self {
-        // A line break or a comma stands between two records, a bracket before the first one of a list.
-        let gap = match self.frame.mode {
-            BatchMode::NdJson | BatchMode::JsonArray => 1,
-            BatchMode::Individual | BatchMode::Raw => 0,
-        };
-        let opening = usize::from(self.frame.mode == BatchMode::JsonArray);
-        let start = first.checked_sub(1).map_or(opening, |before| self.records[before].end + gap);
+        let (prefix, separator, suffix) = self.framing();
+        let start =
+            first.checked_sub(1).map_or(prefix.len(), |before| self.records[before].end + separator.len());
         let end = self.records[last - 1].end;
-        let bytes = match self.frame.mode {
-            BatchMode::JsonArray => {
-                let mut bytes = BytesMut::with_capacity(end - start + 2);
-                bytes.put_u8(b'[');
-                bytes.put_slice(&self.bytes[start..end]);
-                bytes.put_u8(b']');
-                bytes.freeze()
-            }
-            BatchMode::NdJson | BatchMode::Individual | BatchMode::Raw => self.bytes.slice(start..end + gap),
+        let bytes = if prefix.is_empty() && self.bytes[end..].starts_with(suffix) {
+            self.bytes.slice(start..end + suffix.len())
+        } else {
+            let mut bytes = BytesMut::with_capacity(prefix.len() + end - start + suffix.len());
+            bytes.put_slice(prefix);
+            bytes.put_slice(&self.bytes[start..end]);
+            bytes.put_slice(suffix);
+            bytes.freeze()
         };
+        let opening = prefix.len();
         let moved = |record: &Record| Record { end: record.end - start + opening, ..*record };
         let records = self.records[first..last].iter().map(moved).collect();
-        Self { bytes, noted: false, frame: self.frame.clone(), records }
+        Self::new(bytes, self.frame.clone(), records, self.special.clone())
     }
+}
+
+/// Where messages come from, as their keys have it.
+pub(super) fn origin(stream: &str, topic: &str, partition: u32) -> String {
+    format!("{stream}\0{topic}\0{partition}\0")
+}
+
+/// The idempotency key of a body that holds one message alone.
+pub(crate) fn single_key(stream: &str, topic: &str, partition: u32, message: &BorrowedMessage<'_>) -> String {
+    key(&origin(stream, topic, partition), [(message.offset, message.id)])
+}
+
+fn key(origin: &str, messages: impl IntoIterator<Item = (u64, u128)>) -> String {
+    let mut digest = Context::new(&SHA256);
+    digest.update(origin.as_bytes());
+    for (offset, id) in messages {
+        digest.update(&offset.to_le_bytes());
+        digest.update(&id.to_le_bytes());
+    }
+    let mut key = String::with_capacity(32);
+    for byte in &digest.finish().as_ref()[..16] {
+        for digit in [byte >> 4, byte & 15] {
+            key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    key
 }
 
 #[cfg(test)]
@@ -132,7 +206,7 @@ mod tests {
         if mode == BatchMode::JsonArray {
             bytes.push(b']');
         }
-        Body::new(bytes.into(), Frame { mode, origin: "s/t/1".into() }, records)
+        Body::new(bytes.into(), Frame { mode, origin: "s/t/1".into() }, records, None)
     }
 
     /// Every way down to single messages keeps the frame and the order.
@@ -165,6 +239,18 @@ mod tests {
             {
                 assert_comes_apart(&body(mode, texts), texts);
             }
+        }
+    }
+
+    #[test]
+    fn some_messages_of_a_body_make_one_of_their_own() {
+        for mode in [BatchMode::NdJson, BatchMode::JsonArray] {
+            let whole = body(mode, &["a", "bb", "", "dd"]);
+            let only = whole.only(&[1, 3]);
+            assert_eq!(only.bytes, body(mode, &["bb", "dd"]).bytes);
+            assert_eq!(only.messages().collect::<Vec<_>>(), [1, 3]);
+            assert_eq!(only.only(&[1]).bytes, body(mode, &["dd"]).bytes);
+            assert_eq!(whole.only(&[0, 1, 2, 3]).bytes, whole.bytes);
         }
     }
 

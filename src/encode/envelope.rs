@@ -119,7 +119,7 @@ impl HeaderWriter {
 }
 
 /// 32 hex digits, lower case.
-fn write_id(id: u128, out: &mut Vec<u8>) {
+pub(crate) fn write_id(id: u128, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
     for (pair, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
@@ -129,6 +129,6 @@ fn write_id(id: u128, out: &mut Vec<u8>) {
     out.extend_from_slice(&text);
 }
 
-fn write_number(number: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -1,18 +1,21 @@
 //! The modes: which messages share a body, and what stands between them.
 
+use std::sync::Arc;
+
 use iggy_connector_sdk::BorrowedMessage;
-use memchr::memchr2;
 
 use super::{
-    body::{Body, Frame, Record},
+    body::{Body, Frame, Record, Special, origin},
     buffers::Buffers,
     envelope::Envelope,
+    groups::Groups,
     payload::{Refusal, write_raw},
 };
 use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::{Lane, Place},
+    request::{Form, Framing, Source, Template, on_one_line},
 };
 
 /// What becomes of messages in encoding.
@@ -27,120 +30,186 @@ pub enum Encoded {
 /// Turns the messages of a lane into bodies, each within the limits, one at a time. Every message
 /// comes out exactly once: in a body or refused.
 pub struct Bodies<'b> {
-    batch: &'b Batch<'b>,
+    pub(super) batch: &'b Batch<'b>,
     buffers: &'b Buffers,
     config: &'b BodyConfig,
-    lane: Lane,
+    pub(super) lane: Lane,
     frame: Frame,
+    /// What all bodies have that the modes do not say.
+    pub(super) special: Option<Box<Special>>,
     envelope: Envelope<'b>,
+    /// How many bytes stand behind each message that are not its own.
+    trailing: usize,
     /// The place in the lane of the next message.
-    next: usize,
-    bytes: Vec<u8>,
-    records: Vec<Record>,
-    /// Whether the body that is being written was written down before.
-    noted: bool,
+    pub(super) next: usize,
+    /// The body that is being written.
+    pub(super) draft: Draft,
+    /// Where requests depend on their messages: the bodies of the others.
+    pub(super) groups: Option<Groups<'b>>,
+}
+
+/// A body that is being written.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: Vec<Record>,
+    /// Whether it was written down before.
+    pub(super) noted: bool,
     /// The most bytes that it may have.
-    limit: usize,
+    pub(super) limit: usize,
+    /// What it has of its own, where requests depend on their messages.
+    pub(super) special: Option<Box<Special>>,
+}
+
+/// What became of a message that was to go into a body.
+pub(super) enum Put {
+    /// It is in it.
+    Added,
+    /// It is in it, and the last one.
+    Full,
+    /// It has no room in it, and begins the next one.
+    NoRoom,
+    Refused(Refusal),
 }
 
 impl<'b> Bodies<'b> {
     /// The bodies of the messages of `batch` that are in `lane`.
     pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig, buffers: &'b Buffers) -> Self {
         let envelope = Envelope::of(batch, config);
-        let origin = format!("{}\0{}\0{}\0", batch.stream, batch.topic, batch.partition_id);
+        let origin = origin(batch.stream, batch.topic, batch.partition_id);
+        let form = config.form.as_deref();
+        // Where its parts depend on messages, each group has its own.
+        let framing = form.map(|form| Arc::new(Framing::of(form, std::iter::empty())));
         let frame = Frame { mode: config.mode, origin: origin.into() };
-        Self {
-            batch,
-            buffers,
-            config,
-            lane,
-            frame,
-            envelope,
-            next: 0,
-            bytes: Vec::new(),
-            records: Vec::new(),
-            noted: false,
-            limit: 0,
-        }
+        let special = (framing.is_some() || config.compression.is_some())
+            .then(|| Box::new(Special { framing, compression: config.compression, ..Special::default() }));
+        let groups = config.target.as_deref().filter(|target| target.is_of_messages());
+        let groups = groups.map(|target| Groups::of(batch, target, form));
+        let trailing = usize::from(form.is_none() && config.mode == BatchMode::NdJson);
+        let draft = Draft::default();
+        Self { batch, buffers, config, lane, frame, special, envelope, trailing, next: 0, draft, groups }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
     /// `limit` bytes too, which is lower than the configured one where the endpoint takes less; but not one that may have been
     /// sent before: in parts it would have other idempotency keys.
     pub fn next_within(&mut self, limit: usize) -> Option<Encoded> {
+        if self.groups.is_some() {
+            return self.next_of_groups(limit);
+        }
         let batch = self.batch;
-        while let Some(Place { message: index, begins, noted }) = self.lane.get(self.next) {
-            let message = &batch.messages[index];
-            if self.records.is_empty() {
-                self.noted = noted;
-                self.limit = if noted { self.config.max_bytes } else { limit.min(self.config.max_bytes) };
-                self.reserve(self.limit);
-            } else if begins || self.records.last().is_some_and(|last| last.offset >= message.offset) {
+        while let Some(place) = self.lane.get(self.next) {
+            let message = &batch.messages[place.message];
+            if place.begins && !self.draft.records.is_empty()
+                || self.draft.records.last().is_some_and(|last| last.offset >= message.offset)
+            {
                 // Offsets grow within a partition: where they do not, this is another one, and a body is of one alone.
                 break;
             }
-            let start = self.bytes.len();
-            if let Err(refusal) = self.append(message) {
-                self.bytes.truncate(start);
-                self.next += 1;
-                return Some(Encoded::Refused(index, refusal));
-            }
-            let bytes = self.bytes.len() + self.closing().len();
-            if bytes > self.limit && !self.records.is_empty() {
-                // It opens the next body.
-                self.bytes.truncate(start);
-                break;
-            }
-            self.next += 1;
-            if bytes > self.config.max_bytes {
-                self.bytes.truncate(start);
-                return Some(Encoded::Refused(
-                    index,
-                    Refusal::TooLarge { bytes, limit: self.config.max_bytes },
-                ));
-            }
-            let end = self.bytes.len() - usize::from(self.config.mode == BatchMode::NdJson);
-            self.records.push(Record { message: index, end, id: message.id, offset: message.offset });
-            if self.records.len() == self.max_messages() {
-                break;
+            match self.put(place, message, limit) {
+                Put::Added => self.next += 1,
+                Put::Full => {
+                    self.next += 1;
+                    break;
+                }
+                Put::NoRoom => break,
+                Put::Refused(refusal) => {
+                    self.next += 1;
+                    return Some(Encoded::Refused(place.message, refusal));
+                }
             }
         }
         self.finish()
     }
 
+    /// Puts a message into the body that is being written, or into a new one.
+    #[inline]
+    pub(super) fn put(&mut self, place: Place, message: &BorrowedMessage<'_>, limit: usize) -> Put {
+        let Place { message: index, noted, .. } = place;
+        if self.draft.records.is_empty() {
+            self.draft.noted = noted;
+            self.draft.limit = if noted { self.config.max_bytes } else { limit.min(self.config.max_bytes) };
+            self.reserve(self.draft.limit);
+        }
+        let start = self.draft.bytes.len();
+        if let Err(refusal) = self.append(message) {
+            self.draft.bytes.truncate(start);
+            return Put::Refused(refusal);
+        }
+        let bytes = self.draft.bytes.len() + self.closing().len();
+        if bytes > self.draft.limit && !self.draft.records.is_empty() {
+            self.draft.bytes.truncate(start);
+            return Put::NoRoom;
+        }
+        if bytes > self.config.max_bytes {
+            self.draft.bytes.truncate(start);
+            return Put::Refused(Refusal::TooLarge { bytes, limit: self.config.max_bytes });
+        }
+        let end = self.draft.bytes.len() - self.trailing;
+        self.draft.records.push(Record { message: index, end, id: message.id, offset: message.offset });
+        if self.draft.records.len() == self.max_messages() { Put::Full } else { Put::Added }
+    }
+
     /// Whether the lane ended before this body of it was full, and more messages could follow.
     pub fn has_room_behind(&self, body: &Body) -> bool {
-        self.lane.get(self.next).is_none() && body.len() < self.max_messages()
+        self.lane.get(self.next).is_none()
+            && body.len() < self.max_messages()
+            && self.groups.as_ref().is_none_or(Groups::is_empty)
     }
 
     /// Writes one message behind what is there, with what frames it.
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
-        let start = self.bytes.len();
+        let start = self.draft.bytes.len();
+        if let Some(form) = &self.config.form {
+            return self.append_in(form, message);
+        }
         match self.config.mode {
-            BatchMode::Individual => self.envelope.write(message, &mut self.bytes).map(drop),
-            BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.bytes),
+            BatchMode::Individual => self.envelope.write(message, &mut self.draft.bytes).map(drop),
+            BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes),
             BatchMode::JsonArray => {
-                self.bytes.push(if self.records.is_empty() { b'[' } else { b',' });
-                self.envelope.write(message, &mut self.bytes).map(drop)
+                self.draft.bytes.push(if self.draft.records.is_empty() { b'[' } else { b',' });
+                self.envelope.write(message, &mut self.draft.bytes).map(drop)
             }
             BatchMode::NdJson => {
-                if !self.envelope.write(message, &mut self.bytes)? {
-                    // JSON text has no line breaks but insignificant ones: in strings they are escaped.
-                    let mut rest = &mut self.bytes[start..];
-                    while let Some(at) = memchr2(b'\n', b'\r', rest) {
-                        rest[at] = b' ';
-                        rest = &mut rest[at + 1..];
-                    }
+                if !self.envelope.write(message, &mut self.draft.bytes)? {
+                    on_one_line(&mut self.draft.bytes[start..]);
                 }
-                self.bytes.push(b'\n');
+                self.draft.bytes.push(b'\n');
                 Ok(())
             }
         }
     }
 
+    /// The same in a form of its own.
+    fn append_in(&mut self, form: &Form, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
+        let special = self.draft.special.as_ref().or(self.special.as_ref());
+        if let Some(framing) = special.and_then(|special| special.framing.as_ref()) {
+            let opening = if self.draft.records.is_empty() { &framing.prefix } else { &framing.separator };
+            self.draft.bytes.extend_from_slice(opening);
+        }
+        let start = self.draft.bytes.len();
+        match (&form.message, self.config.mode) {
+            (Some(template), _) => template.write(Source::of(self.batch), message, &mut self.draft.bytes)?,
+            (None, BatchMode::Raw) => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes)?,
+            (None, _) => {
+                if !self.envelope.write(message, &mut self.draft.bytes)? {
+                    on_one_line(&mut self.draft.bytes[start..]);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What ends a body.
-    fn closing(&self) -> &'static [u8] {
+    fn closing(&self) -> &[u8] {
+        if self.config.form.is_some() {
+            return self.framing().map_or(b"", |framing| &framing.suffix);
+        }
         if self.config.mode == BatchMode::JsonArray { b"]" } else { b"" }
+    }
+
+    fn framing(&self) -> Option<&Framing> {
+        self.draft.special.as_ref().or(self.special.as_ref())?.framing.as_deref()
     }
 
     fn max_messages(&self) -> usize {
@@ -150,29 +219,40 @@ impl<'b> Bodies<'b> {
     /// Room for the next body: what is left of the lane, within the limits.
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
-        for place in self.next..self.next.saturating_add(self.max_messages()) {
+        let size_hint = match &self.config.form {
+            Some(form) => form.message.as_ref().map_or(0, Template::literal_length) + 256,
+            None => self.envelope.size_hint(),
+        };
+        // Of many bodies at once each has little of what is left.
+        let most = if self.groups.is_some() { 1 } else { self.max_messages() };
+        for place in self.next..self.next.saturating_add(most) {
             let Some(message) = self.lane.get(place).map(|place| &self.batch.messages[place.message]) else {
                 break;
             };
-            bytes = bytes.saturating_add(message.payload.len() + self.envelope.size_hint());
+            bytes = bytes.saturating_add(message.payload.len() + size_hint);
             messages += 1;
             if bytes >= limit {
                 break;
             }
         }
-        self.bytes = self.buffers.take(bytes.min(limit));
-        self.records.reserve_exact(messages);
+        self.draft.bytes = self.buffers.take(bytes.min(limit));
+        self.draft.records.reserve_exact(messages);
     }
 
     /// The body as far as it was written, if there is anything in it.
-    fn finish(&mut self) -> Option<Encoded> {
-        if self.records.is_empty() {
+    pub(super) fn finish(&mut self) -> Option<Encoded> {
+        if self.draft.records.is_empty() {
             return None;
         }
-        self.bytes.extend_from_slice(self.closing());
-        let bytes = self.buffers.lend(std::mem::take(&mut self.bytes));
-        let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.records));
-        body.noted = self.noted;
+        let special = self.draft.special.take().or_else(|| self.special.clone());
+        match special.as_ref().and_then(|special| special.framing.as_ref()) {
+            Some(framing) => self.draft.bytes.extend_from_slice(&framing.suffix),
+            None if self.config.mode == BatchMode::JsonArray => self.draft.bytes.push(b']'),
+            None => {}
+        }
+        let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
+        let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records), special);
+        body.noted = self.draft.noted;
         Some(Encoded::Body(body))
     }
 }

@@ -13,6 +13,8 @@ use super::{json::is_json_line, text::write_string};
 pub enum Refusal {
     /// Its payload or its headers are not what they should be.
     Undecodable(String),
+    /// It has nothing for a placeholder of the request, or something that cannot stand there.
+    Unrenderable(String),
     /// Alone, it already makes a larger body than allowed.
     TooLarge {
         /// The size of that body.
@@ -25,7 +27,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Undecodable(why) => f.write_str(why),
+            Self::Undecodable(why) | Self::Unrenderable(why) => f.write_str(why),
             Self::TooLarge { bytes, limit } => {
                 write!(f, "a body of {bytes} bytes is over max_payload_size_bytes, {limit}")
             }
@@ -34,7 +36,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Writes a payload as it is, after a look whether its schema can read it.
-pub(super) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+pub(crate) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     match schema {
         Schema::Json => out.extend_from_slice(checked_json(payload)?.text.as_bytes()),
         Schema::Text => out.extend_from_slice(checked_text(payload)?.as_bytes()),
@@ -48,7 +50,7 @@ pub(super) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Re
 }
 
 /// Writes a payload as JSON text. Returns whether that is surely a single line.
-pub(super) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
+pub(crate) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
     match schema {
         Schema::Json => {
             let Json { text, one_line } = checked_json(payload)?;

@@ -5,9 +5,16 @@ const STEP: usize = 8;
 
 /// Writes `text` as a JSON string.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
-    let text = text.as_bytes();
     out.reserve(text.len() + 2);
     out.push(b'"');
+    write_escaped(text, out);
+    out.push(b'"');
+}
+
+/// Writes `text` as the inside of a JSON string.
+#[inline]
+pub(crate) fn write_escaped(text: &str, out: &mut Vec<u8>) {
+    let text = text.as_bytes();
     let mut written = 0;
     loop {
         let at = special(text, written);
@@ -16,7 +23,6 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
         write_escape(byte, out);
         written = at + 1;
     }
-    out.push(b'"');
 }
 
 /// The place of the first byte from `at` on that a JSON string cannot hold as it is: a quote, a backslash

@@ -82,12 +82,16 @@ impl DeadLetters {
                         // A record is larger than its message, which may have been too large already.
                         max_bytes: usize::MAX,
                         max_messages: None,
+                        target: None,
+                        form: None,
+                        compression: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
                     rate_limit: RateLimitConfig::default(),
                     dead_letter: None,
                     status: None,
+                    response: None,
                     ..config.clone()
                 };
                 let delivery = Delivery::new(&config, Arc::<Counters>::default(), world)

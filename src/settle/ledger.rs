@@ -113,7 +113,7 @@ impl<'b> Ledger<'b> {
     pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) -> bool {
         let mut all = true;
         let mut undelivered: Vec<(Vec<usize>, Failure)> = Vec::new();
-        let mut delivered = Vec::new();
+        let (mut delivered, mut apart) = (Vec::new(), Vec::new());
         for (messages, outcome) in outcomes {
             for &message in &messages {
                 self.known[message] = true;
@@ -128,12 +128,19 @@ impl<'b> Ledger<'b> {
                 Outcome::Failed(failure) => together(&mut undelivered, messages, failure),
                 Outcome::Parked(parked) => {
                     all = false;
+                    if parked.apart {
+                        apart.push(messages.clone());
+                    }
                     self.account.parked.push((messages, parked));
                 }
             }
         }
         // At once: of a body that came apart, some parts alone would be put together in another way.
         self.written_down(&delivered);
+        if let Some(progress) = self.progress.filter(|_| !apart.is_empty()) {
+            // They go on together, without those that have ended.
+            progress.sending(&apart);
+        }
         if self.progress.is_some() {
             // The close of the connector is no reason to give up what is kept.
             undelivered.retain(|(messages, failure)| {

@@ -35,6 +35,8 @@ pub(crate) struct Failure {
 pub(crate) enum Reason {
     /// Its payload or headers are not what they should be; it was not sent.
     Undecodable,
+    /// It has nothing for a placeholder of the request, or something that cannot stand there; it was not sent.
+    Unrenderable,
     /// Its body is over the limit even alone; it was not sent.
     TooLarge,
     /// The endpoint refused it for good.
@@ -59,6 +61,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let reason = match refusal {
             Refusal::Undecodable(_) => Reason::Undecodable,
+            Refusal::Unrenderable(_) => Reason::Unrenderable,
             Refusal::TooLarge { .. } => Reason::TooLarge,
         };
         Self { reason, status: None, detail: refusal.to_string(), attempts: 0 }

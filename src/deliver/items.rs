@@ -1,0 +1,170 @@
+//! Answers that say of each message whether it was taken.
+
+use iggy_connector_sdk::shown;
+use reqwest::StatusCode;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{
+    Delivery,
+    attempt::Answer,
+    classify::Class,
+    fault::Fault,
+    patience::Patience,
+    send::{Parked, RetryState, SHOWN, Sent},
+};
+use crate::{
+    request::{Item, ItemStatus, Verdict},
+    settle::{Failure, Reason},
+};
+
+/// How a body ended of which each message has its own end.
+#[derive(Debug)]
+pub(super) struct Apart {
+    /// By the places of messages in the body.
+    pub(super) ends: Vec<ItemEnd>,
+    /// What becomes of those that are to be sent again.
+    pub(super) again: Again,
+}
+
+/// How a message ended.
+#[derive(Debug)]
+pub(super) enum ItemEnd {
+    Taken,
+    Refused(Failure),
+    /// It may be taken another time; if there is none, this is why it was not.
+    Again(Failure),
+}
+
+/// What becomes of messages that are to be sent again, without the others of their body.
+#[derive(Debug)]
+pub(super) enum Again {
+    /// They are, going on with these attempts.
+    Sent(RetryState),
+    /// They are, from where they are kept.
+    Parked(Parked),
+    /// There is no attempt left for them.
+    Failed(Reason),
+}
+
+/// The ends of the messages of a body, with the class of those that are to be sent again.
+#[derive(Debug)]
+pub(super) struct Ends {
+    ends: Vec<ItemEnd>,
+    again: Option<Class>,
+}
+
+impl Delivery {
+    /// Reads what a success says, where the configuration says where: the class of the answer is another one then, or its
+    /// messages have each their own end.
+    pub(super) fn judge(
+        &self,
+        class: Class,
+        ended: &mut Result<Answer, Fault>,
+        messages: usize,
+        attempts: u32,
+    ) -> (Class, Option<Ends>) {
+        let (Class::Success, Some(response), Ok(answer)) = (class, &self.response, ended) else {
+            return (class, None);
+        };
+        match response.read(answer.whole.take().as_deref(), messages) {
+            Verdict::Taken => (class, None),
+            Verdict::Refused(words) => {
+                answer.excerpt = words;
+                (Class::Isolate, None)
+            }
+            Verdict::Unreadable(why) if response.is_strict() => {
+                answer.excerpt = why;
+                (Class::Retry, None)
+            }
+            Verdict::Unreadable(why) => {
+                self.warn_of_unreadable(&why);
+                (class, None)
+            }
+            Verdict::Items(items) => self.of_items(items, answer, attempts),
+        }
+    }
+
+    fn of_items(&self, items: Vec<Item>, answer: &mut Answer, attempts: u32) -> (Class, Option<Ends>) {
+        let mut again: Option<Class> = None;
+        let mut alone = false;
+        let ends: Vec<ItemEnd> = items
+            .into_iter()
+            .map(|Item { status, words }| {
+                let (class, code) = match status {
+                    ItemStatus::Taken => (Class::Success, None),
+                    ItemStatus::Refused => (Class::Permanent, None),
+                    ItemStatus::Code(code) => (self.classifier.item(code), Some(code)),
+                };
+                let failure = Failure { reason: Reason::Rejected, status: code, detail: words, attempts };
+                match class {
+                    Class::Success => {
+                        alone = true;
+                        ItemEnd::Taken
+                    }
+                    Class::Throttled | Class::Retry | Class::Hold => {
+                        if again.is_none() {
+                            answer.status = code
+                                .and_then(|code| StatusCode::from_u16(code).ok())
+                                .unwrap_or(answer.status);
+                            answer.excerpt.clone_from(&failure.detail);
+                        }
+                        // Of several, the one that asks for the most care.
+                        again = match (again, class) {
+                            (Some(Class::Throttled), _) | (_, Class::Throttled) => Some(Class::Throttled),
+                            (Some(Class::Retry), _) => Some(Class::Retry),
+                            _ => Some(class),
+                        };
+                        ItemEnd::Again(failure)
+                    }
+                    _ => {
+                        alone = true;
+                        ItemEnd::Refused(failure)
+                    }
+                }
+            })
+            .collect();
+        match again {
+            // All of them: then it is an answer like any other of that class.
+            Some(class) if !alone => (class, None),
+            _ => (Class::Success, Some(Ends { ends, again })),
+        }
+    }
+
+    /// How a body ended whose messages have each their own end.
+    pub(super) fn apart(&self, ends: Ends, mut retry: RetryState, patience: &Patience) -> Sent {
+        let Ends { ends, again } = ends;
+        let again = match again {
+            None => Again::Failed(Reason::Rejected),
+            Some(class) => match retry.wait(class, None, &self.backoff, self.max_retries) {
+                None => Again::Failed(Reason::RetriesExhausted),
+                Some(_) if patience.over() => Again::Failed(Reason::DeadlineExceeded),
+                Some(wait) => {
+                    let until = Instant::now() + wait;
+                    if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
+                        match retry.park(until, false) {
+                            Sent::Parked(parked) => Again::Parked(Parked { apart: true, ..parked }),
+                            sent => return sent,
+                        }
+                    } else {
+                        retry.not_before = Some(until);
+                        Again::Sent(retry)
+                    }
+                }
+            },
+        };
+        Sent::Apart(Apart { ends, again })
+    }
+
+    fn warn_of_unreadable(&self, why: &str) {
+        let mut told = self.told_of_unreadable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.is_none_or(|told: Instant| told.elapsed() >= super::TOLD_EVERY) {
+            *told = Some(Instant::now());
+            warn!(
+                "{}: an answer does not say what became of each message, and counts as delivered: {}",
+                self.label,
+                shown(why, SHOWN)
+            );
+        }
+    }
+}

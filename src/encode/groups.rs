@@ -1,0 +1,174 @@
+//! Bodies side by side, where requests depend on their messages: those whose requests are alike share a body.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use super::{
+    frame::{Bodies, Draft, Encoded, Put},
+    payload::Refusal,
+};
+use crate::{
+    batch::Batch,
+    plan::Place,
+    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate},
+};
+
+/// How many bodies are written side by side, and how many bytes they may have together: then the oldest goes.
+const MOST: usize = 64;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// The bodies that are being written, and what they are told apart by.
+///
+/// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before
+/// that of the second begins. What goes to different URLs has no order.
+pub(super) struct Groups<'b> {
+    source: Source<'b>,
+    template: &'b TargetTemplate,
+    form: Option<&'b Form>,
+    /// In the order they were begun in.
+    live: Vec<Draft>,
+    bytes: usize,
+    /// Those that go before any other is written.
+    ended: VecDeque<Draft>,
+    /// The offset of the last message.
+    last: Option<u64>,
+    rendered: Rendered,
+}
+
+impl<'b> Groups<'b> {
+    pub(super) fn of(batch: &Batch<'b>, template: &'b TargetTemplate, form: Option<&'b Form>) -> Self {
+        Self {
+            source: Source::of(batch),
+            template,
+            form,
+            live: Vec::new(),
+            bytes: 0,
+            ended: VecDeque::new(),
+            last: None,
+            rendered: Rendered::default(),
+        }
+    }
+
+    /// Whether no body has anything in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.ended.is_empty()
+    }
+
+    /// The bodies that are written so far begin no other message.
+    fn end_all(&mut self) {
+        self.ended.extend(self.live.drain(..));
+        self.bytes = 0;
+    }
+
+    fn take(&mut self, index: usize) -> Draft {
+        let draft = self.live.remove(index);
+        self.bytes -= draft.bytes.len();
+        draft
+    }
+
+    /// The body for the message that was rendered last.
+    fn choose(&mut self) -> Choice {
+        for (index, draft) in self.live.iter().enumerate() {
+            let Some(target) = draft.special.as_ref().and_then(|special| special.target.as_ref()) else {
+                continue;
+            };
+            match target.likeness(&self.rendered) {
+                Likeness::Same => return Choice::Goes(index),
+                Likeness::SameUrl if !self.template.unordered => return Choice::EndsFirst(index),
+                Likeness::SameUrl | Likeness::None => {}
+            }
+        }
+        if self.live.len() == MOST || self.bytes > MOST_BYTES {
+            return Choice::EndsFirst(0);
+        }
+        Choice::Begins
+    }
+}
+
+enum Choice {
+    /// The message goes into this one.
+    Goes(usize),
+    /// This one is to end before.
+    EndsFirst(usize),
+    /// It begins another.
+    Begins,
+}
+
+impl Bodies<'_> {
+    /// The next body, or the next message that is refused.
+    pub(super) fn next_of_groups(&mut self, limit: usize) -> Option<Encoded> {
+        let batch = self.batch;
+        loop {
+            let groups = self.groups.as_mut()?;
+            if let Some(draft) = groups.ended.pop_front() {
+                self.draft = draft;
+                return self.finish();
+            }
+            let Some(place) = self.lane.get(self.next) else {
+                if groups.live.is_empty() {
+                    return None;
+                }
+                groups.end_all();
+                continue;
+            };
+            let message = &batch.messages[place.message];
+            // A body is of one partition, in which offsets grow; and one that begins as it did before has no others in it.
+            if !groups.live.is_empty()
+                && (place.begins || groups.last.is_some_and(|last| last >= message.offset))
+            {
+                groups.end_all();
+                groups.last = None;
+                continue;
+            }
+            if let Err(refusal) = groups.template.render(groups.source, message, &mut groups.rendered) {
+                self.next += 1;
+                return Some(Encoded::Refused(place.message, refusal));
+            }
+            match groups.choose() {
+                Choice::Goes(index) => self.draft = groups.take(index),
+                Choice::EndsFirst(index) => {
+                    self.draft = groups.take(index);
+                    return self.finish();
+                }
+                Choice::Begins => {
+                    let target = groups.rendered.target();
+                    let form = groups.form.filter(|_| !groups.template.frame.is_empty());
+                    let mut special = self.special.clone().unwrap_or_default();
+                    if let Some(form) = form {
+                        let fields = groups.template.frame_fields(&target);
+                        special.framing = Some(Arc::new(Framing::of(form, fields)));
+                    }
+                    special.target = Some(Arc::new(target));
+                    self.draft = Draft { special: Some(special), ..Draft::default() };
+                }
+            }
+            groups.last = Some(message.offset);
+            match self.put_grouped(place, limit) {
+                Ok(None) => {}
+                Ok(Some(ended)) => return Some(ended),
+                Err(refusal) => return Some(Encoded::Refused(place.message, refusal)),
+            }
+        }
+    }
+
+    /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
+    fn put_grouped(&mut self, place: Place, limit: usize) -> Result<Option<Encoded>, Refusal> {
+        let put = self.put(place, &self.batch.messages[place.message], limit);
+        if !matches!(put, Put::NoRoom) {
+            self.next += 1;
+        }
+        match put {
+            Put::Full | Put::NoRoom => return Ok(self.finish()),
+            Put::Added | Put::Refused(_) => {
+                let draft = mem::take(&mut self.draft);
+                if let Some(groups) = self.groups.as_mut().filter(|_| !draft.records.is_empty()) {
+                    groups.bytes += draft.bytes.len();
+                    groups.live.push(draft);
+                }
+            }
+        }
+        match put {
+            Put::Refused(refusal) => Err(refusal),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Text made safe for the place it stands in, so that it cannot mean more than itself there.
+
+use crate::encode::write_escaped;
+
+/// The place that a field of a message stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing is special there.
+    Text,
+    /// A path segment or a query value of a URL: everything but letters, digits and `-._~` is percent-encoded (RFC 3986
+    /// section 2.3).
+    Url,
+    /// The value of a header: `%`, control characters, what is not ASCII, and spaces at its ends are percent-encoded, as
+    /// the HTTP binding of `CloudEvents` 1.0 has it (section 3.1.3.2).
+    Header,
+    /// A JSON value.
+    Json,
+    /// The inside of a JSON string.
+    JsonString,
+    /// Line protocol, outside of quotes: a name, a tag or a number. Special characters have a backslash before them.
+    Line,
+    /// Line protocol, in quotes.
+    LineString,
+}
+
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+
+impl Place {
+    /// Writes text as this place needs it.
+    ///
+    /// # Errors
+    /// Text that cannot stand in this place, whatever is done.
+    pub(crate) fn write(self, text: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        match self {
+            Self::Text => out.extend_from_slice(text.as_bytes()),
+            Self::Url => percent(text, out, |_, byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+            }),
+            Self::Header => {
+                let last = text.len().saturating_sub(1);
+                percent(text, out, |at, byte| match byte {
+                    b'%' => false,
+                    b' ' => at != 0 && at != last,
+                    byte => byte.is_ascii_graphic(),
+                });
+            }
+            Self::Json => {
+                out.push(b'"');
+                write_escaped(text, out);
+                out.push(b'"');
+            }
+            Self::JsonString => write_escaped(text, out),
+            Self::Line => {
+                if text.is_empty() {
+                    return Err("is empty, which line protocol has no form for");
+                }
+                if text.ends_with('\\') {
+                    return Err("ends in a backslash, which line protocol has no form for");
+                }
+                if text.contains(['\n', '\r']) {
+                    return Err("holds a line break, which line protocol has no form for");
+                }
+                for byte in text.bytes() {
+                    if matches!(byte, b',' | b'=' | b' ') {
+                        out.push(b'\\');
+                    }
+                    out.push(byte);
+                }
+            }
+            Self::LineString => {
+                for byte in text.bytes() {
+                    match byte {
+                        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+                        b'\n' => out.extend_from_slice(b"\\n"),
+                        b'\r' => out.extend_from_slice(b"\\r"),
+                        byte => out.push(byte),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn percent(text: &str, out: &mut Vec<u8>, stays: impl Fn(usize, u8) -> bool) {
+    for (at, byte) in text.bytes().enumerate() {
+        if stays(at, byte) {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(place: Place, text: &str) -> Option<String> {
+        let mut out = Vec::new();
+        place.write(text, &mut out).ok()?;
+        Some(String::from_utf8(out).expect("text"))
+    }
+
+    fn percent_decoded(text: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, others @ ..] = rest {
+            if *first == b'%' {
+                let digits = std::str::from_utf8(&others[..2]).expect("digits");
+                bytes.push(u8::from_str_radix(digits, 16).expect("digits"));
+                rest = &others[2..];
+            } else {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// As `InfluxDB` reads it: a backslash means itself unless what follows is special.
+    fn without_backslashes(text: &str, special: &str) -> String {
+        let mut plain = String::new();
+        let mut rest = text.chars().peekable();
+        while let Some(character) = rest.next() {
+            match rest.peek() {
+                Some(next) if character == '\\' && special.contains(*next) => plain.extend(rest.next()),
+                _ => plain.push(character),
+            }
+        }
+        plain
+    }
+
+    proptest! {
+        #[test]
+        fn unescaping_gives_back_the_text(text in prop_oneof![any::<String>(), "[ -~]{0,12}"]) {
+            let url = written(Place::Url, &text).expect("any text can be there");
+            prop_assert_eq!(&percent_decoded(&url), &text);
+            prop_assert!(!url.contains(['/', '?', '#', '&', '=', '\\', ':', '@', '+', ' ']));
+            let header = written(Place::Header, &text).expect("any text can be there");
+            prop_assert_eq!(&percent_decoded(&header), &text);
+            prop_assert_eq!(header.trim(), &header);
+            prop_assert!(reqwest::header::HeaderValue::from_str(&header).is_ok());
+            let json = written(Place::Json, &text).expect("any text can be there");
+            prop_assert_eq!(&serde_json::from_str::<String>(&json).expect("JSON"), &text);
+            let inside = written(Place::JsonString, &text).expect("any text can be there");
+            prop_assert_eq!(format!("\"{inside}\""), json);
+            if let Some(line) = written(Place::Line, &text) {
+                prop_assert_eq!(&without_backslashes(&line, ",= "), &text);
+            } else {
+                prop_assert!(text.is_empty() || text.ends_with('\\') || text.contains(['\n', '\r']));
+            }
+            let quoted = written(Place::LineString, &text).expect("any text can be there");
+            if !text.contains(['\n', '\r']) {
+                prop_assert_eq!(&without_backslashes(&quoted, "\"\\"), &text);
+            }
+            prop_assert!(!quoted.contains(['\n', '\r']));
+        }
+    }
+}

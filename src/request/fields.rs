@@ -1,0 +1,348 @@
+//! The fields of messages, as placeholders ask for them.
+
+use std::{
+    borrow::Cow,
+    cell::OnceCell,
+    fmt::Write,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use iggy_connector_sdk::{BorrowedHeaders, BorrowedMessage, HeaderKind, Schema};
+use serde_json::value::RawValue;
+
+use super::{
+    escape::Place,
+    pointer::{Pointer, unquoted},
+    template::{Field, Part, Slot, Template, TimestampForm},
+};
+use crate::{
+    batch::Batch,
+    encode::{Refusal, is_json_line, single_key, write_id, write_json, write_number, write_raw},
+};
+
+/// Where messages come from: what the fields of all messages of a batch have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'b> {
+    stream: &'b str,
+    topic: &'b str,
+    partition: u32,
+    schema: Schema,
+}
+
+/// A message whose fields are asked for, each read when the first one needs it.
+pub(crate) struct Fields<'m> {
+    source: Source<'m>,
+    message: &'m BorrowedMessage<'m>,
+    /// The payload, where it is JSON.
+    json: OnceCell<Option<&'m str>>,
+}
+
+/// Why a field is not there.
+enum Absent {
+    /// The message has none.
+    Lacking,
+    /// It has one, which cannot stand there.
+    Unfit(Cow<'static, str>),
+    /// All of the payload is not what it should be.
+    Refused(Refusal),
+}
+
+impl<'b> Source<'b> {
+    /// That of a batch.
+    pub fn of(batch: &Batch<'b>) -> Self {
+        Self { stream: batch.stream, topic: batch.topic, partition: batch.partition_id, schema: batch.schema }
+    }
+
+    /// The fields of one message.
+    pub(crate) fn fields(self, message: &'b BorrowedMessage<'b>) -> Fields<'b> {
+        Fields { source: self, message, json: OnceCell::new() }
+    }
+}
+
+impl Template {
+    /// The text for one message, where what it lacks is empty: so that all messages without are kept in order among
+    /// themselves.
+    pub(crate) fn key(&self, batch: &Batch<'_>, message: &BorrowedMessage<'_>) -> String {
+        let fields = Source::of(batch).fields(message);
+        let mut key = Vec::new();
+        for part in self.parts() {
+            match part {
+                Part::Literal(text) => key.extend_from_slice(text.as_bytes()),
+                Part::Slot(slot) => {
+                    let start = key.len();
+                    if fields.write(slot, &mut key).is_err() {
+                        key.truncate(start);
+                    }
+                }
+                // They were resolved when the configuration was read.
+                Part::Secret(_) => {}
+            }
+        }
+        String::from_utf8(key).unwrap_or_else(|key| String::from_utf8_lossy(key.as_bytes()).into_owned())
+    }
+}
+
+impl Fields<'_> {
+    /// Writes the field that a placeholder stands for, as its place needs it. After an error, `out` may end in the middle
+    /// of it.
+    pub(crate) fn write(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let start = out.len();
+        match (self.field(slot, out), &slot.default) {
+            (Ok(()), _) => Ok(()),
+            (Err(Absent::Lacking), Some(default)) => {
+                out.truncate(start);
+                out.extend_from_slice(default.as_bytes());
+                Ok(())
+            }
+            (Err(Absent::Lacking), None) => {
+                Err(Refusal::Unrenderable(format!("the message has nothing for {}", slot.written)))
+            }
+            (Err(Absent::Refused(refusal)), _) => Err(refusal),
+            (Err(Absent::Unfit(why)), _) => Err(Refusal::Unrenderable(format!("{} {why}", slot.written))),
+        }
+    }
+
+    fn field(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Absent> {
+        let place = slot.place;
+        match &slot.field {
+            Field::Stream => text(place, self.source.stream, out),
+            Field::Topic => text(place, self.source.topic, out),
+            // Digits mean themselves in every place.
+            Field::Partition => {
+                write_number(self.source.partition.into(), out);
+                Ok(())
+            }
+            Field::Offset => {
+                write_number(self.message.offset, out);
+                Ok(())
+            }
+            Field::Timestamp(form) => timestamp(self.message.timestamp, *form, place, out),
+            Field::Id => {
+                let quote: &[u8] = if place == Place::Json { b"\"" } else { b"" };
+                out.extend_from_slice(quote);
+                write_id(self.message.id, out);
+                out.extend_from_slice(quote);
+                Ok(())
+            }
+            Field::IdempotencyKey => {
+                let source = self.source;
+                let key = single_key(source.stream, source.topic, source.partition, self.message);
+                text(place, &key, out)
+            }
+            Field::Header(name) => text(place, &self.header(name).ok_or(Absent::Lacking)?, out),
+            Field::Payload => self.payload(place, out),
+            Field::Pointer(pointer) => self.pointed(pointer, place, out),
+        }
+    }
+
+    /// The whole payload: as an envelope has it where JSON stands, else its text.
+    fn payload(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+        let start = out.len();
+        match place {
+            Place::Json => {
+                if !write_json(self.source.schema, self.message.payload, out).map_err(Absent::Refused)? {
+                    on_one_line(&mut out[start..]);
+                }
+                Ok(())
+            }
+            Place::Text => write_raw(self.source.schema, self.message.payload, out).map_err(Absent::Refused),
+            place => {
+                let mut payload = Vec::new();
+                write_raw(self.source.schema, self.message.payload, &mut payload).map_err(Absent::Refused)?;
+                let payload = std::str::from_utf8(&payload);
+                text(place, payload.map_err(|_| Absent::Unfit("is not text".into()))?, out)
+            }
+        }
+    }
+
+    fn pointed(&self, pointer: &Pointer, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+        let json = self.json.get_or_init(|| json(self.message.payload));
+        if json.is_none() && self.source.schema == Schema::Json {
+            // This says more than that the field is not there.
+            write_raw(Schema::Json, self.message.payload, &mut Vec::new()).map_err(Absent::Refused)?;
+        }
+        let value = json.and_then(|json| pointer.find(json)).ok_or(Absent::Lacking)?;
+        if place == Place::Json {
+            let start = out.len();
+            out.extend_from_slice(value.as_bytes());
+            on_one_line(&mut out[start..]);
+            Ok(())
+        } else if value == "null" {
+            Err(Absent::Lacking)
+        } else if value.starts_with('"') {
+            let unquoted = unquoted(value);
+            text(
+                place,
+                &unquoted.ok_or(Absent::Unfit("has half of a surrogate pair, which is no text".into()))?,
+                out,
+            )
+        } else {
+            text(place, value, out)
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let mut bytes = Vec::new();
+        for header in BorrowedHeaders::read(self.message.headers).ok()? {
+            let (key, value) = header.ok()?;
+            bytes.clear();
+            // Most names are as long as their text.
+            if key.decode_into(&mut bytes).ok()?.to_string() != name {
+                continue;
+            }
+            bytes.clear();
+            let shown = value.decode_into(&mut bytes).ok()?.to_string();
+            return match String::from_utf8(bytes) {
+                Ok(text) if value.kind() == HeaderKind::Raw => Some(text),
+                _ => Some(shown),
+            };
+        }
+        None
+    }
+}
+
+/// A text, where it is JSON.
+pub(crate) fn json(payload: &[u8]) -> Option<&str> {
+    let text = simdutf8::basic::from_utf8(payload).ok()?;
+    let is_json = is_json_line(text) || serde_json::from_str::<&RawValue>(text).is_ok();
+    is_json.then_some(text)
+}
+
+fn text(place: Place, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {
+    place.write(text, out).map_err(|why| Absent::Unfit(why.into()))
+}
+
+/// JSON has line breaks between its tokens alone: in strings they are escaped.
+pub(crate) fn on_one_line(json: &mut [u8]) {
+    let mut rest = json;
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
+    }
+}
+
+fn timestamp(micros: u64, form: TimestampForm, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+    match form {
+        TimestampForm::Seconds => write_number(micros / 1_000_000, out),
+        TimestampForm::Milliseconds => write_number(micros / 1_000, out),
+        TimestampForm::Microseconds => write_number(micros, out),
+        TimestampForm::Nanoseconds => {
+            out.extend_from_slice((u128::from(micros) * 1000).to_string().as_bytes());
+        }
+        TimestampForm::Rfc3339 => {
+            let mut shown = String::new();
+            let time = UNIX_EPOCH + Duration::from_micros(micros);
+            write!(shown, "{}", humantime::format_rfc3339_micros(time))
+                .map_err(|_| Absent::Unfit("is after the year 9999, which RFC 3339 cannot say".into()))?;
+            text(place, &shown, out)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use iggy_connector_sdk::{HeaderKey, HeaderValue, MessagesMetadata, TopicMetadata, encode_headers};
+
+    use super::*;
+    use crate::{config::Text, request::Kind};
+
+    fn rendered(template: &str, kind: Kind, schema: Schema, payload: &[u8]) -> Result<String, Refusal> {
+        let headers = BTreeMap::from([
+            (HeaderKey::try_from("k").expect("a key"), HeaderValue::from(42_u64)),
+            (
+                HeaderKey::try_from("raw").expect("a key"),
+                HeaderValue::try_from(&b"a b"[..]).expect("a value"),
+            ),
+        ]);
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t \"1\"".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 7, current_offset: 0, schema };
+        let message = BorrowedMessage {
+            id: 1,
+            offset: 5,
+            checksum: 0,
+            timestamp: 1_760_000_000_123_456,
+            origin_timestamp: 0,
+            headers: &encode_headers(&headers),
+            payload,
+        };
+        let batch = Batch::borrowed(&topic, &metadata, std::slice::from_ref(&message));
+        let template = Template::parse(&Text::parse(template).expect("text"), kind).expect("a template");
+        let fields = Source::of(&batch).fields(&message);
+        let mut out = Vec::new();
+        for part in template.parts() {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Slot(slot) => fields.write(slot, &mut out)?,
+                Part::Secret(_) => unreachable!("there is none"),
+            }
+        }
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn each_field_is_written_for_its_place() {
+        let json = br#"{"s":"a \"b\"/c","n":1.50,"o":{"x": [1,
+2]},"z":null}"#;
+        for (template, kind, expected) in [
+            ("{stream}/{topic}/{partition}/{offset}", Kind::Key, "s/t \"1\"/7/5"),
+            ("{topic}?{payload:/s}", Kind::Url, "t%20%221%22?a%20%22b%22%2Fc"),
+            ("{payload:/n} {payload:/o/x/1}", Kind::Key, "1.50 2"),
+            ("{header:k} {header:raw}", Kind::Header, "42 a b"),
+            ("{id}", Kind::Url, "00000000000000000000000000000001"),
+            (
+                "{timestamp} {timestamp:s} {timestamp:ms} {timestamp:ns}",
+                Kind::Header,
+                "1760000000123456 1760000000 1760000000123 1760000000123456000",
+            ),
+            ("{timestamp:rfc3339}", Kind::Header, "2025-10-09T08:53:20.123456Z"),
+            (
+                r#"{"t":{topic},"in":"{topic}","n":{payload:/n},"o":{payload:/o},"z":{payload:/z},"s":{payload:/s}}"#,
+                Kind::Json,
+                r#"{"t":"t \"1\"","in":"t \"1\"","n":1.50,"o":{"x": [1, 2]},"z":null,"s":"a \"b\"/c"}"#,
+            ),
+            ("{payload:/z|none}{payload:/no|none}{header:no|-}", Kind::Key, "nonenone-"),
+            (
+                "m,t={topic} v={payload:/n},s=\"{payload:/s}\"",
+                Kind::Line,
+                "m,t=t\\ \"1\" v=1.50,s=\"a \\\"b\\\"/c\"",
+            ),
+        ] {
+            assert_eq!(rendered(template, kind, Schema::Json, json).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_whole_payload_is_json_or_its_text() {
+        for (schema, payload, bare, quoted) in [
+            (Schema::Json, &b"{\"a\":\n1}"[..], "[{\"a\": 1}]", "\"{\\\"a\\\":\\n1}\""),
+            (Schema::Text, b"a\"b", "[\"a\\\"b\"]", "\"a\\\"b\""),
+            (Schema::Raw, b"ab", "[{\"data\":\"YWI=\",\"iggy_payload_encoding\":\"base64\"}]", "\"ab\""),
+        ] {
+            assert_eq!(rendered("[{payload}]", Kind::Json, schema, payload).as_deref(), Ok(bare));
+            assert_eq!(rendered("\"{payload}\"", Kind::Json, schema, payload).as_deref(), Ok(quoted));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told() {
+        let told = |template, schema, payload: &[u8]| rendered(template, Kind::Json, schema, payload);
+        let lacking = told("\"{payload:/no}\"", Schema::Json, b"{}");
+        assert!(
+            matches!(&lacking, Err(Refusal::Unrenderable(why)) if why.contains("{payload:/no}")),
+            "{lacking:?}"
+        );
+        assert!(matches!(
+            told("\"{payload:/z}\"", Schema::Json, b"{\"z\":null}"),
+            Err(Refusal::Unrenderable(_))
+        ));
+        assert!(matches!(told("\"{payload:/no}\"", Schema::Json, b"{"), Err(Refusal::Undecodable(_))));
+        assert!(matches!(told("\"{payload}\"", Schema::Raw, b"\xff"), Err(Refusal::Unrenderable(_))));
+        assert!(matches!(
+            told("\"{payload:/a}\"", Schema::Json, br#"{"a":"\ud800"}"#),
+            Err(Refusal::Unrenderable(_))
+        ));
+    }
+}

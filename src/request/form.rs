@@ -1,0 +1,198 @@
+//! Bodies of a form of their own: what a message is in them, and what stands around and between messages.
+
+use std::fmt;
+
+use iggy_connector_sdk::BorrowedMessage;
+use serde::de::IgnoredAny;
+use strum::{Display, EnumString, VariantNames};
+
+use super::{
+    escape::Place,
+    fields::Source,
+    template::{Kind, Part, Template},
+};
+use crate::encode::Refusal;
+
+/// What templates of bodies are, which says how fields are escaped in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum TemplateFormat {
+    /// JSON texts, one or several.
+    Json,
+    /// Line protocol of `InfluxDB`.
+    LineProtocol,
+    /// Any text: nothing is escaped.
+    Text,
+}
+
+/// The form of bodies.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Form {
+    /// What templates are.
+    pub(crate) format: TemplateFormat,
+    /// A message; without it, what the mode makes of one.
+    pub(crate) message: Option<Template>,
+    /// What stands before the first message.
+    pub(crate) prefix: Template,
+    /// What stands between two.
+    pub(crate) separator: String,
+    /// What stands behind the last.
+    pub(crate) suffix: Template,
+}
+
+impl fmt::Debug for Form {
+    /// Without its words, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Form").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl TemplateFormat {
+    /// The language of its templates.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Json => Kind::Json,
+            Self::LineProtocol => Kind::Line,
+            Self::Text => Kind::Text,
+        }
+    }
+
+    /// The media type of bodies, where it is not that of the mode.
+    pub(crate) fn content_type(self) -> Option<&'static str> {
+        match self {
+            Self::Json => None,
+            Self::LineProtocol | Self::Text => Some("text/plain; charset=utf-8"),
+        }
+    }
+}
+
+impl Form {
+    /// Checks that a body of a message, or of two where there can be, is JSON, or several JSON texts one after the other, where it should be.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub(crate) fn check(&self, many: bool) -> Result<(), String> {
+        if self.format != TemplateFormat::Json {
+            return Ok(());
+        }
+        let message = self.message.as_ref().map_or_else(|| "{}".to_owned(), sample);
+        let second = if many { format!("{}{message}", self.separator) } else { String::new() };
+        let body = format!("{}{message}{second}{}", sample(&self.prefix), sample(&self.suffix));
+        for text in serde_json::Deserializer::from_str(&body).into_iter::<IgnoredAny>() {
+            text.map_err(|why| format!("does not make JSON of a body: {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Template {
+    /// Writes the text for one message.
+    ///
+    /// # Errors
+    /// The message lacks a field, or has one that cannot stand there.
+    pub(crate) fn write(
+        &self,
+        source: Source<'_>,
+        message: &BorrowedMessage<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let fields = source.fields(message);
+        for part in self.parts() {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Slot(slot) => fields.write(slot, out)?,
+                // They were resolved when the configuration was read.
+                Part::Secret(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The text with these fields in place of its placeholders.
+    pub(crate) fn filled<'f>(&self, fields: &mut impl Iterator<Item = &'f str>) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in self.parts() {
+            match part {
+                Part::Literal(literal) => text.extend_from_slice(literal.as_bytes()),
+                Part::Slot(_) => text.extend_from_slice(fields.next().unwrap_or_default().as_bytes()),
+                Part::Secret(_) => {}
+            }
+        }
+        text
+    }
+
+    /// How long it is without its fields.
+    pub(crate) fn literal_length(&self) -> usize {
+        let length = |part: &Part| if let Part::Literal(text) = part { text.len() } else { 0 };
+        self.parts().iter().map(length).sum()
+    }
+}
+
+/// A JSON template with something in each place.
+fn sample(template: &Template) -> String {
+    let shown = |part: &Part| match part {
+        Part::Literal(text) => text.clone(),
+        Part::Slot(slot) if slot.place == Place::JsonString => "x".to_owned(),
+        Part::Slot(_) => "0".to_owned(),
+        Part::Secret(_) => String::new(),
+    };
+    template.parts().iter().map(shown).collect()
+}
+
+/// What stands around and between the messages of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Framing {
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) separator: Vec<u8>,
+    pub(crate) suffix: Vec<u8>,
+}
+
+impl Framing {
+    /// That of a form, with the fields of its prefix and its suffix.
+    pub(crate) fn of<'f>(form: &Form, mut fields: impl Iterator<Item = &'f str>) -> Self {
+        let prefix = form.prefix.filled(&mut fields);
+        Self {
+            prefix,
+            separator: form.separator.clone().into_bytes(),
+            suffix: form.suffix.filled(&mut fields),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Text;
+
+    #[test]
+    fn forms_that_make_no_json_are_told() {
+        let form = |[prefix, message, separator, suffix]: [&str; 4]| {
+            let parse = |text: &str| {
+                Template::parse(&Text::parse(text).expect("text"), Kind::Json).expect("a template")
+            };
+            let format = TemplateFormat::Json;
+            let (prefix, suffix) = (parse(prefix), parse(suffix));
+            Form { format, message: Some(parse(message)), prefix, separator: separator.to_owned(), suffix }
+                .check(true)
+        };
+        for good in [
+            ["[", "{payload}", ",", "]"],
+            ["", r#"{"index":{"_id":"{id}"}}"#, "\n", "\n"],
+            [
+                r#"{"streams":[{"stream":{"t":{topic}},"values":["#,
+                r#"["{timestamp:ns}",{payload:/a|null}]"#,
+                ",",
+                "]}]}",
+            ],
+        ] {
+            assert_eq!(form(good), Ok(()), "{good:?}");
+        }
+        for wrong in [
+            ["[", "{payload}", "", "]"],
+            ["", r#"{"a":{payload}"#, "\n", ""],
+            ["", r#"{"a":x{payload}}"#, "", ""],
+        ] {
+            assert!(form(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

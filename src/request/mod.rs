@@ -1,0 +1,22 @@
+//! What of a request comes from its messages: placeholders, and the places they stand in.
+
+mod escape;
+mod fields;
+mod form;
+mod pointer;
+mod target;
+mod template;
+mod verdict;
+
+pub(crate) use self::fields::{json, on_one_line};
+pub(crate) use self::form::Framing;
+pub(crate) use self::pointer::{Pointer, elements, unquoted};
+pub(crate) use self::target::{Likeness, Pieces, Rendered};
+pub(crate) use self::verdict::{Item, ItemStatus, Items, Verdict};
+pub use self::{
+    fields::Source,
+    form::{Form, TemplateFormat},
+    target::{Target, TargetTemplate},
+    template::{Kind, Template},
+    verdict::VerdictOf,
+};

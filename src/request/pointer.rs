@@ -1,0 +1,274 @@
+//! A place in a JSON text (RFC 6901), found without making a tree of it.
+
+use std::borrow::Cow;
+
+use iggy_connector_sdk::shown;
+use memchr::memchr2;
+
+/// The reference tokens of a JSON pointer. Without any it means the whole text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    tokens: Vec<String>,
+    /// Whether `*` means the only member of an object.
+    wild: bool,
+}
+
+impl Pointer {
+    /// # Errors
+    /// It does not begin with a slash, or a tilde stands neither before 0 nor before 1.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self { tokens: Vec::new(), wild: false });
+        }
+        let Some(tokens) = text.strip_prefix('/') else {
+            return Err(format!(
+                "\"{}\" is no JSON pointer: write one such as \"/customer/id\"",
+                shown(text, 60)
+            ));
+        };
+        let unescaped = |token: &str| {
+            let escapes = token.match_indices('~').all(|(at, _)| token[at + 1..].starts_with(['0', '1']));
+            escapes.then(|| token.replace("~1", "/").replace("~0", "~")).ok_or_else(|| {
+                format!(
+                    "\"{}\" is no JSON pointer: write ~0 for a tilde and ~1 for a slash in a name",
+                    shown(text, 60)
+                )
+            })
+        };
+        let tokens = tokens.split('/').map(unescaped).collect::<Result<_, _>>()?;
+        Ok(Self { tokens, wild: false })
+    }
+
+    /// The same, with `*` for the only member of an object, as in `/*/status`.
+    pub(crate) fn parse_wild(text: &str) -> Result<Self, String> {
+        Ok(Self { wild: true, ..Self::parse(text)? })
+    }
+
+    /// The value at this place of a valid JSON text, as it is written there. Of members with the same name the first
+    /// counts. Text that is not JSON gives anything or nothing.
+    pub(crate) fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
+        let bytes = json.as_bytes();
+        let mut at = skip_space(bytes, 0);
+        for token in &self.tokens {
+            at = match bytes.get(at)? {
+                b'{' if self.wild && token == "*" => only_member(json, at)?,
+                b'{' => member(json, at, token)?,
+                b'[' => element(bytes, at, token)?,
+                _ => return None,
+            };
+        }
+        json.get(at..skip_value(bytes, at)?)
+    }
+}
+
+/// The text of a JSON string as it is written in JSON, with its quotes.
+pub(crate) fn unquoted(string: &str) -> Option<Cow<'_, str>> {
+    let inside = string.strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') {
+        // A lone surrogate is valid JSON and no text.
+        serde_json::from_str(string).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inside))
+    }
+}
+
+/// The elements of a JSON array, as they are written; `None` where it is none.
+pub(crate) fn elements(array: &str) -> Option<impl Iterator<Item = &str>> {
+    let bytes = array.as_bytes();
+    let mut next = Some(skip_space(bytes, array.starts_with('[').then_some(1)?));
+    next = next.filter(|at| bytes.get(*at) != Some(&b']'));
+    Some(std::iter::from_fn(move || {
+        let start = next?;
+        let end = skip_value(bytes, start)?;
+        next = behind_comma(bytes, end);
+        array.get(start..end)
+    }))
+}
+
+/// Where the value of the only member begins.
+fn only_member(json: &str, object: usize) -> Option<usize> {
+    let bytes = json.as_bytes();
+    let name = skip_space(bytes, object + 1);
+    if bytes.get(name) != Some(&b'"') {
+        return None;
+    }
+    let colon = skip_space(bytes, skip_string(bytes, name)?);
+    let value = skip_space(bytes, (bytes.get(colon) == Some(&b':')).then_some(colon + 1)?);
+    behind_comma(bytes, skip_value(bytes, value)?).is_none().then_some(value)
+}
+
+/// Where the value of a member begins.
+fn member(json: &str, object: usize, name: &str) -> Option<usize> {
+    let bytes = json.as_bytes();
+    let mut at = skip_space(bytes, object + 1);
+    while bytes.get(at) == Some(&b'"') {
+        let end = skip_string(bytes, at)?;
+        let is_it = unquoted(json.get(at..end)?).is_some_and(|key| key == name);
+        at = skip_space(bytes, end);
+        if bytes.get(at) != Some(&b':') {
+            return None;
+        }
+        at = skip_space(bytes, at + 1);
+        if is_it {
+            return Some(at);
+        }
+        at = behind_comma(bytes, skip_value(bytes, at)?)?;
+    }
+    None
+}
+
+/// Where an element begins.
+fn element(bytes: &[u8], array: usize, index: &str) -> Option<usize> {
+    if index.len() > 1 && index.starts_with('0') || !index.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut at = skip_space(bytes, array + 1);
+    if bytes.get(at) == Some(&b']') {
+        return None;
+    }
+    for _ in 0..index.parse::<usize>().ok()? {
+        at = behind_comma(bytes, skip_value(bytes, at)?)?;
+    }
+    Some(at)
+}
+
+/// Where the next value begins, if a comma says that there is one.
+fn behind_comma(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = skip_space(bytes, at);
+    (bytes.get(at) == Some(&b',')).then(|| skip_space(bytes, at + 1))
+}
+
+/// Where a value ends.
+fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
+    let (mut at, mut depth) = (start, 0_usize);
+    loop {
+        match bytes.get(at)? {
+            b'"' => at = skip_string(bytes, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+            }
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                at += 1;
+            }
+            b' ' | b'\n' | b'\r' | b'\t' | b',' | b':' if depth > 0 => {
+                at += 1;
+                continue;
+            }
+            _ => {
+                let rest = &bytes[at..];
+                let ends =
+                    |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b':');
+                let length = rest.iter().position(ends).unwrap_or(rest.len());
+                if length == 0 {
+                    return None;
+                }
+                at += length;
+            }
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Where a string ends, behind its quote.
+fn skip_string(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((name(), inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![Just("a".to_owned()), Just("b/~".to_owned()), Just(String::new()), "\\PC{0,3}"]
+    }
+
+    /// Every place in a value, with what is there.
+    fn places<'v>(value: &'v Value, pointer: String, all: &mut Vec<(String, &'v Value)>) {
+        let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
+        match value {
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    places(item, format!("{pointer}/{index}"), all);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    places(member, format!("{pointer}/{}", escaped(name)), all);
+                }
+            }
+            _ => {}
+        }
+        all.push((pointer, value));
+    }
+
+    proptest! {
+        #[test]
+        fn every_place_is_found_as_the_parser_finds_it(value in json(), pretty in any::<bool>()) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.expect("JSON");
+            let mut all = Vec::new();
+            places(&value, String::new(), &mut all);
+            for (pointer, expected) in all {
+                let found = Pointer::parse(&pointer).expect("a pointer").find(&text);
+                let found: Value = serde_json::from_str(found.expect("it is there")).expect("JSON");
+                prop_assert_eq!(&found, expected, "{}", pointer);
+                for none in ["/no such", "/99", "/00", "/-"] {
+                    let pointer = format!("{pointer}{none}");
+                    let found = Pointer::parse(&pointer).expect("a pointer").find(&text);
+                    prop_assert_eq!(found.is_some(), value.pointer(&pointer).is_some());
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_safe(text in "[\\{\\}\\[\\],:\"\\\\0a ]{0,20}") {
+            for pointer in ["", "/a", "/0", "/0/a/1", "/a/a"] {
+                let _ = Pointer::parse(pointer).expect("a pointer").find(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_pointers_are_told() {
+        for wrong in ["a", "a/b", "/~", "/a~2"] {
+            assert!(Pointer::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

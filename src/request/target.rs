@@ -1,0 +1,288 @@
+//! Where a request goes and with what, as far as its messages say that.
+
+use std::ops::Range;
+
+use iggy_connector_sdk::BorrowedMessage;
+use reqwest::header::HeaderName;
+
+use super::{
+    fields::Source,
+    template::{Field, Part, Slot, Template},
+};
+use crate::encode::Refusal;
+
+/// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers so much.
+const LONGEST_URL: usize = 60_000;
+
+/// The URL and the headers of requests, with placeholders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetTemplate {
+    /// The URL.
+    pub(crate) url: Template,
+    /// Those headers that have braces.
+    pub(crate) headers: Vec<(HeaderName, Template)>,
+    /// What stands before and behind the messages of a body, where that has placeholders.
+    pub(crate) frame: Vec<Template>,
+    /// Whether messages need no order, so that each may join any request that is like its own.
+    pub(crate) unordered: bool,
+}
+
+/// What the placeholders of a request stand for: the same for all its messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The fields, one after the other, escaped.
+    text: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// How many bytes of the text are of the URL.
+    url: usize,
+}
+
+/// A target that is being made, in memory that is used again.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    url: usize,
+}
+
+/// How two requests compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    /// They are the same but for their bodies.
+    Same,
+    /// They go to the same place.
+    SameUrl,
+    /// They go to different places.
+    None,
+}
+
+impl TargetTemplate {
+    /// Whether a request depends on its messages, and not on its idempotency key alone.
+    pub(crate) fn is_of_messages(&self) -> bool {
+        self.templates().flat_map(Template::slots).any(is_of_message)
+    }
+
+    /// Whether a request's idempotency key stands in it.
+    pub(crate) fn has_idempotency_key(&self) -> bool {
+        self.templates().any(Template::has_idempotency_key)
+    }
+
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let headers = self.headers.iter().map(|(_, template)| template);
+        std::iter::once(&self.url).chain(headers).chain(&self.frame)
+    }
+
+    /// The fields of a target that stand in bodies.
+    pub(crate) fn frame_fields<'t>(&self, target: &'t Target) -> impl Iterator<Item = &'t str> {
+        let in_frame = self.frame.iter().flat_map(Template::slots).count();
+        target.fields().skip(target.ends.len() - in_frame)
+    }
+
+    /// Renders the target of a message.
+    ///
+    /// # Errors
+    /// The message lacks a field, or has one that cannot stand where it should.
+    pub(crate) fn render(
+        &self,
+        source: Source<'_>,
+        message: &BorrowedMessage<'_>,
+        rendered: &mut Rendered,
+    ) -> Result<(), Refusal> {
+        let Rendered { text, ends, url } = rendered;
+        text.clear();
+        ends.clear();
+        let fields = source.fields(message);
+        for (index, template) in self.templates().enumerate() {
+            for slot in template.slots().filter(|slot| is_of_message(slot)) {
+                fields.write(slot, text)?;
+                ends.push(text.len());
+            }
+            if index == 0 {
+                *url = text.len();
+                check_path(&self.url, text, ends)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of_message(slot: &Slot) -> bool {
+    slot.field != Field::IdempotencyKey
+}
+
+/// Checks that fields do not make a path segment of `.` or `..`, which leads elsewhere and cannot be escaped (WHATWG URL,
+/// section 4.1), and that the URL is not too long.
+fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal> {
+    let mut fields = ranges(ends);
+    // The segment that is being looked at, and the placeholder in it.
+    let (mut segment, mut of_message) = (String::new(), None);
+    let check = |segment: &str, slot: Option<&Slot>| match slot {
+        Some(slot) if is_dots(segment) => Err(Refusal::Unrenderable(format!(
+            "{} would make \"{segment}\" of a path segment of the url, which leads elsewhere",
+            slot.written
+        ))),
+        _ => Ok(()),
+    };
+    let mut length = 0;
+    let mut in_path = true;
+    for part in url.parts() {
+        match part {
+            Part::Literal(literal) => {
+                length += literal.len();
+                for character in literal.chars() {
+                    if !in_path {
+                        break;
+                    }
+                    match character {
+                        '/' | '\\' | '?' | '#' => {
+                            check(&segment, of_message)?;
+                            segment.clear();
+                            of_message = None;
+                            in_path = !matches!(character, '?' | '#');
+                        }
+                        other => segment.push(other),
+                    }
+                }
+            }
+            Part::Secret(_) => {}
+            Part::Slot(slot) if is_of_message(slot) => {
+                let field = fields.next().and_then(|range| text.get(range)).unwrap_or_default();
+                length += field.len();
+                if in_path && field.len() <= 3 {
+                    segment.push_str(std::str::from_utf8(field).unwrap_or_default());
+                    of_message = Some(slot);
+                } else {
+                    segment.push('x');
+                }
+            }
+            Part::Slot(_) => segment.push('x'),
+        }
+    }
+    if in_path {
+        check(&segment, of_message)?;
+    }
+    if length > LONGEST_URL {
+        return Err(Refusal::Unrenderable(format!("the url would have {length} bytes, over {LONGEST_URL}")));
+    }
+    Ok(())
+}
+
+fn is_dots(segment: &str) -> bool {
+    segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+}
+
+fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(ends).map(|(start, end)| start..*end)
+}
+
+impl Target {
+    /// The fields in the order of their placeholders: those of the URL, of each header, and of the frame of the body.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        ranges(&self.ends).map(|range| self.text.get(range).unwrap_or_default())
+    }
+
+    /// How it compares to another.
+    pub(crate) fn likeness(&self, other: &Rendered) -> Likeness {
+        if self.ends == other.ends && self.text.as_bytes() == other.text {
+            return Likeness::Same;
+        }
+        // Fields that are split in another way may make the same URL, or another: then it does no harm.
+        let same_url = self.text.as_bytes().get(..self.url) == other.text.get(..other.url);
+        if same_url { Likeness::SameUrl } else { Likeness::None }
+    }
+}
+
+impl Rendered {
+    /// What was rendered last.
+    pub(crate) fn target(&self) -> Target {
+        let text = String::from_utf8_lossy(&self.text).into_owned();
+        Target { text, ends: self.ends.clone(), url: self.url }
+    }
+}
+
+/// A template of a URL or a header, with what its secrets hold now.
+#[derive(Clone)]
+pub(crate) struct Pieces {
+    /// What stands before each placeholder, and behind the last one.
+    literals: Vec<String>,
+    /// Of each placeholder, whether it is the idempotency key.
+    keys: Vec<bool>,
+}
+
+impl Pieces {
+    /// # Errors
+    /// A secret that cannot be read.
+    pub(crate) fn of(template: &Template) -> Result<Self, String> {
+        let (mut literals, mut keys) = (vec![String::new()], Vec::new());
+        for part in template.parts() {
+            match (part, literals.last_mut()) {
+                (Part::Literal(text), Some(last)) => last.push_str(text),
+                (Part::Secret(secret), Some(last)) => last.push_str(&secret.resolve()?),
+                (Part::Slot(slot), _) => {
+                    keys.push(slot.field == Field::IdempotencyKey);
+                    literals.push(String::new());
+                }
+                (_, None) => {}
+            }
+        }
+        Ok(Self { literals, keys })
+    }
+
+    /// Whether nothing has to be filled in.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// What stands before the first placeholder.
+    fn beginning(&self) -> &str {
+        &self.literals[0]
+    }
+
+    /// A URL without messages: up to the path segment or the query that the first placeholder stands in.
+    pub(crate) fn without_fields(&self) -> String {
+        let beginning = self.beginning();
+        if self.is_literal() {
+            return beginning.to_owned();
+        }
+        let query = beginning.find('?');
+        let end = query.or_else(|| beginning.rfind(['/', '\\']).map(|slash| slash + 1));
+        beginning[..end.unwrap_or(beginning.len())].to_owned()
+    }
+
+    /// The whole text.
+    pub(crate) fn fill<'f>(&self, fields: &mut impl Iterator<Item = &'f str>, key: &str) -> String {
+        let mut text = self.literals[0].clone();
+        for (is_key, literal) in self.keys.iter().zip(&self.literals[1..]) {
+            text.push_str(if *is_key { key } else { fields.next().unwrap_or_default() });
+            text.push_str(literal);
+        }
+        text
+    }
+
+    /// Checks that, in a URL, no placeholder stands in the scheme, the authority or the fragment.
+    ///
+    /// # Errors
+    /// What is wrong, without the URL.
+    pub(crate) fn check_url(&self) -> Result<(), String> {
+        if self.is_literal() {
+            return Ok(());
+        }
+        let begins = self.beginning().split_once("://").is_some_and(|(scheme, rest)| {
+            !scheme.contains(['/', '?', '#'])
+                && rest.trim_start_matches(['/', '\\']).contains(['/', '?', '#'])
+        });
+        if !begins {
+            return Err("has a placeholder in its scheme, host or port, which must not come from a message: write one such \
+                        as \"https://example.com/{topic}\""
+                .to_owned());
+        }
+        if self.literals.iter().rev().skip(1).any(|literal| literal.contains('#')) {
+            return Err(
+                "has a placeholder behind a \"#\", which is never sent: remove it, or write %23".to_owned()
+            );
+        }
+        Ok(())
+    }
+}
