@@ -4,6 +4,7 @@
 
 mod client;
 mod operator;
+mod prometheus;
 mod seen;
 mod sharing;
 #[path = "../support/mod.rs"]
