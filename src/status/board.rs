@@ -131,12 +131,13 @@ impl Board {
         let usage = spool.usage();
         let waits = self.pipeline.counters.waiting_lanes();
         let now = Instant::now();
+        let for_all = kept_by(&self.delivery().state());
         let mut lanes: Vec<LaneReport> = spool
             .held()
             .into_iter()
             .map(|held| {
                 let wait = waits.get(&held.lane).filter(|wait| wait.until > now || wait.for_breaker);
-                lane(held, wait)
+                lane(held, wait, for_all)
             })
             .collect();
         lanes.sort_by_key(|lane| (lane.waits.is_none(), std::cmp::Reverse(lane.oldest_seconds)));
@@ -154,8 +155,33 @@ impl Board {
     }
 }
 
-fn lane(held: LaneHeld, wait: Option<&LaneWait>) -> LaneReport {
+/// What keeps the requests of all lanes.
+fn kept_by(gate: &GateState) -> Option<(&'static str, Option<Instant>)> {
+    match (gate.held, gate.breaker, gate.paused_until) {
+        (true, ..) => Some(("an operator paused the endpoint", None)),
+        (false, BreakerState::Open(until), _) => Some(("the circuit breaker is open", Some(until))),
+        (false, BreakerState::HalfOpen, _) => {
+            Some(("the circuit breaker is open, a probe is on its way", None))
+        }
+        (false, BreakerState::Closed, Some(until)) => Some(("the endpoint asked for a pause", Some(until))),
+        (false, BreakerState::Closed, None) => None,
+    }
+}
+
+fn lane(
+    held: LaneHeld,
+    wait: Option<&LaneWait>,
+    for_all: Option<(&'static str, Option<Instant>)>,
+) -> LaneReport {
     let LaneHeld { lane, messages, bytes, oldest } = held;
+    let (why, until) = match (wait, for_all) {
+        (Some(wait), Some((why, until))) => {
+            (Some(format!("{why}; {}", wait.why)), until.max(Some(wait.until)))
+        }
+        (Some(wait), None) => (Some(wait.why.clone()), Some(wait.until)),
+        (None, Some((why, until))) => (Some(why.to_owned()), until),
+        (None, None) => (None, None),
+    };
     LaneReport {
         stream: lane.stream().to_owned(),
         topic: lane.topic().to_owned(),
@@ -163,14 +189,8 @@ fn lane(held: LaneHeld, wait: Option<&LaneWait>) -> LaneReport {
         messages,
         bytes,
         oldest_seconds: oldest.map(|age| age.as_secs()),
-        waits: wait.map(|wait| {
-            if wait.for_breaker {
-                format!("the circuit breaker is open; {}", wait.why)
-            } else {
-                wait.why.clone()
-            }
-        }),
-        until: wait.map(|wait| time_of(wait.until)).map(in_words),
+        waits: why,
+        until: until.map(time_of).map(in_words),
     }
 }
 

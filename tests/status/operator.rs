@@ -78,6 +78,8 @@ fn what_is_paused_goes_on_when_it_is_resumed() {
     assert_eq!(sink.consume(&Batch::numbered(3)), 0);
     wait_until("a request that waits", || endpoint_report()["waiting"] == 1);
     assert_eq!(endpoint_report()["state"], "paused");
+    let lane = report(address)["connectors"][0]["spool"]["lanes"][0].clone();
+    assert_eq!(lane["waits"], "an operator paused the endpoint", "{lane:#}");
     assert_eq!(ask(address, "GET", "/ready", &[]).status, 503);
     assert_eq!(endpoint.requests().len(), 0);
     assert_eq!(act("resume"), 200);
