@@ -45,6 +45,7 @@ mod mask;
 mod executor;
 mod folder;
 mod private;
+mod status;
 mod telemetry;
 mod turns;
 pub mod world;

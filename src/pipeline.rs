@@ -42,7 +42,7 @@ pub(crate) struct Pipeline {
     id: u32,
     pub(crate) config: Config,
     buffers: Buffers,
-    delivery: Arc<Delivery>,
+    pub(crate) delivery: Arc<Delivery>,
     pub(crate) counters: Arc<Counters>,
     turns: Turns,
     pub(crate) dead_letters: Option<DeadLetters>,
@@ -67,7 +67,8 @@ impl Pipeline {
         for warning in &config.warnings {
             warn!("connector {id}: {warning}");
         }
-        let counters = Arc::<Counters>::default();
+        let is_observed = config.status.is_some() && world.is_real();
+        let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
         let delivery = Arc::new(Delivery::new(&config, counters.clone(), &world).map_err(Error::InitError)?);
         let dead_letters = match &config.dead_letter {
             None => None,
@@ -108,6 +109,11 @@ impl Pipeline {
     /// Changes whenever the breaker has closed.
     pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
         self.delivery.breaker_closed()
+    }
+
+    /// Changes whenever an operator asks to retry now.
+    pub(crate) fn retries_now(&self) -> watch::Receiver<u64> {
+        self.delivery.retries_now()
     }
 
     /// Returns when nothing is sent any more of what nobody waits for.

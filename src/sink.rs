@@ -18,6 +18,7 @@ use crate::{
     pipeline::{Closing, Pipeline},
     settle::{self, Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
+    status::{Board, Seat},
     world::World,
 };
 
@@ -65,6 +66,8 @@ pub struct HttpSink {
     pipeline: Option<Arc<Pipeline>>,
     /// Where batches are kept until the pipeline takes them, if the configuration says so.
     spooled: Option<Spooled>,
+    /// Where it is shown, if the configuration says so.
+    status: Option<Seat>,
 }
 
 /// A spool, and what delivers what is in it.
@@ -90,6 +93,7 @@ impl HttpSink {
             closing: watch::Sender::new(None),
             pipeline: None,
             spooled: None,
+            status: None,
         }
     }
 
@@ -105,11 +109,17 @@ impl HttpSink {
         let batch = Batch::borrowed(topic, &metadata, messages);
         let dead_letters = pipeline.dead_letters.as_ref();
         let stored = match &self.spooled {
-            Some(Spooled { spool, .. }) => Some(self.store(spool, topic, &metadata, messages).await),
+            Some(Spooled { spool, .. }) => {
+                let _blocked = pipeline.counters.blocked("spool");
+                Some(self.store(spool, topic, &metadata, messages).await)
+            }
             None => None,
         };
         let account = match stored {
-            None => pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await,
+            None => {
+                let _blocked = pipeline.counters.blocked("delivery");
+                pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await
+            }
             Some(Ok(accepted)) => {
                 if accepted.repeats > 0 {
                     info!(
@@ -139,7 +149,7 @@ impl HttpSink {
             }
         };
         settle::report(&batch, &account);
-        pipeline.counters.settled(&account);
+        pipeline.counters.settled(batch.stream, batch.topic, &account);
         match account.failed() {
             0 => Ok(()),
             failed => {
@@ -214,6 +224,14 @@ impl Sink for HttpSink {
         if self.world.is_real() {
             abandoned::check(self.id, &config).map_err(Error::InitError)?;
         }
+        let seat = match config.status.as_ref().filter(|_| self.world.is_real()) {
+            None => None,
+            Some(status) => {
+                let seat = Seat::take(self.id, status).map_err(Error::InitError)?;
+                info!("connector {}: its status is at http://{}/", self.id, seat.address());
+                Some(seat)
+            }
+        };
         let pipeline = Arc::new(Pipeline::open(self.id, config, closing, self.world.clone()).await?);
         if let Some(config) = &pipeline.config.spool {
             self.spooled = Some(self.open_spool(config, &pipeline)?);
@@ -228,7 +246,11 @@ impl Sink for HttpSink {
             pipeline.label(),
             pipeline.config.body.mode
         );
-        self.pipeline = Some(pipeline);
+        if let Some(seat) = &seat {
+            let spool = self.spooled.as_ref().map(|spooled| spooled.spool.clone());
+            seat.show(Board::new(self.id, pipeline.clone(), spool));
+        }
+        (self.status, self.pipeline) = (seat, Some(pipeline));
         Ok(())
     }
 
@@ -272,8 +294,14 @@ impl Sink for HttpSink {
     }
 
     async fn close(&mut self) -> Result<(), Error> {
-        if let Some(Spooled { spool, drain }) = self.spooled.take() {
-            drain.join().await;
+        let mut spool = None;
+        if let Some(spooled) = self.spooled.take() {
+            spooled.drain.join().await;
+            spool = Some(spooled.spool);
+        }
+        // It is shown until here; from here on nobody else has the spool or the pipeline.
+        drop(self.status.take());
+        if let Some(spool) = spool {
             let left = spool.usage().messages;
             if left > 0 {
                 info!(

@@ -55,6 +55,7 @@ fn every_documented_key_is_known() {
         keys["tls"][key] = path.to_str().unwrap().into();
     }
     keys["proxy"]["password"] = "p".into();
+    keys["status"]["token"] = "sixteen or more characters".into();
     if let Err(problems) = Config::from_json(&config) {
         panic!("{problems}");
     }
@@ -83,6 +84,7 @@ fn documented_defaults_are_the_true_ones() {
         "retry_status_codes",
         "tls",
         "proxy",
+        "status",
     ] {
         assert!(keys.remove(example).is_some(), "{example}");
     }

@@ -1,6 +1,8 @@
 //! A configuration once it is checked: values that every later stage can trust.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
@@ -35,6 +37,8 @@ pub struct Config {
     pub linger: Duration,
     /// Where messages go that cannot be delivered, if anywhere.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// Where the connector shows what it does, if anywhere.
+    pub status: Option<StatusConfig>,
     /// Where answers say whether messages were taken, if their status does not say it all.
     pub response: Option<Arc<VerdictOf>>,
     /// The most bytes kept of an answer, for the log.
@@ -242,6 +246,15 @@ impl fmt::Debug for DeadLetterEndpoint {
             .field("auth", &self.auth)
             .finish()
     }
+}
+
+/// Where a connector shows what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusConfig {
+    /// The address to listen on; loopback where there is no token.
+    pub address: SocketAddr,
+    /// What requests must bring; without it, nothing can be changed.
+    pub token: Option<Text>,
 }
 
 /// Where batches are kept until they are delivered.

@@ -14,6 +14,7 @@ mod problem;
 mod reader;
 mod request;
 mod secret;
+mod status;
 mod transport;
 mod units;
 mod url;
@@ -30,7 +31,8 @@ pub use auth::{
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Compression, Concurrency, Config,
     DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
-    Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, TlsConfig, WhenFull,
+    Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
+    WhenFull,
 };
 pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
@@ -121,6 +123,7 @@ impl Config {
         let dead_letter = delivery::read_dead_letter(&mut keys);
         client.tls = transport::read_tls(&mut keys);
         client.proxy = transport::read_proxy(&mut keys);
+        let status = status::read(&mut keys);
         if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
             && dead_letter.is_none()
         {
@@ -152,6 +155,7 @@ impl Config {
         let known = keys.finish(IGNORED);
 
         warnings.extend(client.warnings());
+        warnings.extend(status.as_ref().and_then(status::warning));
         warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
         if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
             warnings.push(
@@ -183,6 +187,7 @@ impl Config {
             spool,
             linger,
             dead_letter,
+            status,
             response,
             max_response_bytes,
             health_check,

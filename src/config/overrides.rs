@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::headers::is_credential;
 
 /// The tables with keys that hold secrets, as flat keys begin.
-const TABLES: [&str; 5] = ["headers_", "auth_", "proxy_", "dead_letter_headers_", "dead_letter_auth_"];
+const TABLES: [&str; 6] =
+    ["headers_", "auth_", "proxy_", "status_", "dead_letter_headers_", "dead_letter_auth_"];
 
 /// Warns of secrets that came as numbers: the runtime reads `0123` as 123, so that nobody knows any more what was written.
 pub(super) fn warnings(config: &Map<String, Value>) -> Vec<String> {

@@ -170,7 +170,7 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
 fn for_letters(plugin_config: &Value) -> Value {
     let mut config = plugin_config.clone();
     if let Some(keys) = config.as_object_mut() {
-        for table in ["dead_letter", "spool"] {
+        for table in ["dead_letter", "spool", "status"] {
             keys.retain(|key, _| {
                 key.strip_prefix(table).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('_'))
             });

@@ -181,6 +181,11 @@ impl Store {
         Ok(file)
     }
 
+    /// The bytes that are taken, and those that may be.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        (self.measure().unwrap_or(self.bytes), self.max_bytes)
+    }
+
     /// The bytes of all segments.
     fn measure(&self) -> io::Result<u64> {
         Ok(self.segments()?.iter().map(|(_, bytes)| bytes).sum())

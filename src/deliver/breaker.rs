@@ -131,6 +131,26 @@ impl Breaker {
         }
     }
 
+    /// When the next regular probe may go; `None` while it is closed.
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed { .. } => None,
+            State::Open { until, .. } | State::HalfOpen { until, .. } => Some(until),
+        }
+    }
+
+    /// Whether a probe is on its way.
+    pub(super) fn is_probing(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
+    }
+
+    /// Makes the next regular probe due.
+    pub(super) fn probe_now(&mut self, now: Instant) {
+        if let State::Open { wait, .. } = self.state {
+            self.state = State::Open { until: now, wait };
+        }
+    }
+
     /// One that was told [`Admission::Probe`] goes, and must report its end.
     pub(super) fn probe_begins(&mut self, now: Instant) {
         if let State::Open { until, wait } = self.state {

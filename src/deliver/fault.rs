@@ -110,6 +110,11 @@ impl Fault {
         self.remedy
     }
 
+    /// What kind of fault it is, in a word.
+    pub(super) fn kind(&self) -> String {
+        self.kind.to_string()
+    }
+
     /// The same without secrets in its words.
     pub(super) fn masked(self, masks: &Masks) -> Self {
         Self { cause: masks.apply(&self.cause).into_owned(), ..self }

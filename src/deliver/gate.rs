@@ -4,6 +4,8 @@
 //! always fails delays its own lane alone. The breaker, a pause that the endpoint asked for, the rate and the slots are
 //! policies that know no clock and wait for nothing; whoever is next in the queue does the waiting for them.
 
+mod control;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -20,6 +22,7 @@ use tokio::{
 use tracing::{info, warn};
 use twox_hash::XxHash3_64;
 
+pub(crate) use self::control::{BreakerState, GateState};
 use super::{
     adaptive::Load,
     breaker::{Admission, Breaker, Change},
@@ -39,6 +42,8 @@ pub(super) struct Gate {
     state: Mutex<State>,
     /// Counts how often the breaker has closed.
     closed: watch::Sender<u64>,
+    /// Counts how often an operator asked to retry now.
+    retries_now: watch::Sender<u64>,
     label: String,
 }
 
@@ -93,6 +98,8 @@ pub(super) enum Refused {
 struct State {
     breaker: Breaker,
     paused_until: Option<Instant>,
+    /// Whether an operator paused the endpoint, until the operator resumes it.
+    held: bool,
     rate: Rate,
     slots: Slots,
     queue: VecDeque<Waiter>,
@@ -138,6 +145,7 @@ impl Gate {
                 config.circuit_breaker.cool_down,
             ),
             paused_until: None,
+            held: false,
             rate: Rate {
                 requests: Pace::limited_to(config.rate_limit.requests_per_second),
                 messages: Pace::limited_to(config.rate_limit.messages_per_second),
@@ -148,7 +156,12 @@ impl Gate {
             waited: 0,
             begun: 0,
         };
-        Self { state: Mutex::new(state), closed: watch::Sender::new(0), label }
+        Self {
+            state: Mutex::new(state),
+            closed: watch::Sender::new(0),
+            retries_now: watch::Sender::new(0),
+            label,
+        }
     }
 
     /// Waits until an attempt may begin.
@@ -328,7 +341,7 @@ impl State {
     /// Whether neither a pause nor the breaker keeps it now. With its deadline an attempt is due, whatever the endpoint
     /// asked for; what was tried has one only where a pause kept it.
     fn stands_open(&self, asking: &Asking, deadline: Instant, now: Instant) -> bool {
-        let paused = self.paused_until.is_some_and(|until| until > now);
+        let paused = self.held || self.paused_until.is_some_and(|until| until > now);
         let over = deadline <= now;
         let kept_by_pause = if over { asking.tried && !paused } else { paused };
         !kept_by_pause && self.breaker.look(now, asking.stranger()).goes()

@@ -47,12 +47,17 @@ use self::{
 };
 pub(crate) use self::{
     fault::chain,
-    gate::Origin,
+    gate::{BreakerState, GateState, Origin},
     parts::{Parts, Settled},
     patience::Patience,
     send::{Parked, RetryState},
 };
-use crate::{config::Config, request::VerdictOf, telemetry::Counters, world::World};
+use crate::{
+    config::Config,
+    request::VerdictOf,
+    telemetry::{Counters, EndpointMeter},
+    world::World,
+};
 
 /// How often it is told again that something goes on.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
@@ -73,6 +78,7 @@ pub(crate) struct Delivery {
     told_of_unreadable: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
+    meter: Arc<EndpointMeter>,
     /// The endpoint, as it may be shown.
     label: String,
 }
@@ -95,6 +101,7 @@ impl Delivery {
             response: config.response.clone(),
             told_of_unreadable: Mutex::default(),
             verbose: config.verbose_logging,
+            meter: counters.endpoint(&label),
             counters,
             template,
             label,
@@ -104,5 +111,30 @@ impl Delivery {
     /// The endpoint, as it may be shown.
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// How the gate of the endpoint stands.
+    pub(crate) fn state(&self) -> GateState {
+        self.gate.state()
+    }
+
+    /// Ends all waits of now, for another attempt.
+    pub(crate) fn retry_now(&self) {
+        self.gate.retry_now();
+    }
+
+    /// Sends nothing, but the last attempts of messages whose deadline is over, until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        self.gate.pause();
+    }
+
+    /// Ends [`Self::pause`].
+    pub(crate) fn resume(&self) {
+        self.gate.resume();
+    }
+
+    /// What is known of how requests end.
+    pub(crate) fn meter(&self) -> &EndpointMeter {
+        &self.meter
     }
 }

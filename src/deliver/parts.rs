@@ -148,6 +148,7 @@ impl Delivery {
                             self.label,
                             body.bytes.len()
                         );
+                        self.meter.split();
                         self.learned(|size, now| size.refused(body.bytes.len(), now));
                         parts.left.extend([right, left].map(|body| Part { body, search }));
                         return settled;
@@ -165,6 +166,7 @@ impl Delivery {
                     }
                     if let Some(search) = search.map(|search| &mut parts.searches[search]) {
                         search.bad += 1;
+                        self.meter.isolated();
                     }
                     Outcome::Failed(failure)
                 }
@@ -204,6 +206,11 @@ impl Delivery {
     /// Changes whenever the breaker has closed: what is parked for it alone can be sent.
     pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
         self.gate.closed()
+    }
+
+    /// Counts how often an operator asked to retry now.
+    pub(crate) fn retries_now(&self) -> watch::Receiver<u64> {
+        self.gate.retries_now()
     }
 
     /// The most bytes that a body of several messages should have now.

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     encode::Body,
     settle::{Failure, Reason},
+    telemetry::{AttemptEnd, Verdict},
 };
 
 /// How much of an answer a line of the log shows, in bytes.
@@ -60,6 +61,14 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
+    /// How the last attempt ended, for people.
+    pub(crate) fn why(&self) -> String {
+        match &self.retry.last {
+            Some(ended) => format!("attempt {} {}", self.retry.attempts, in_words(ended)),
+            None => "its first attempt has not begun".to_owned(),
+        }
+    }
+
     /// For what comes behind it in order, and was not tried yet.
     pub(crate) fn behind(&self) -> Self {
         Self { retry: RetryState::default(), apart: false, ..*self }
@@ -168,7 +177,13 @@ impl Delivery {
             if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
                 return retry.park(until, false);
             }
-            match patience.wait_until(until).await {
+            let mut retries_now = self.gate.retries_now();
+            let waited = tokio::select! {
+                biased;
+                waited = patience.wait_until(until) => waited,
+                _ = retries_now.changed() => Ok(()),
+            };
+            match waited {
                 Ok(()) => {}
                 Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
                 Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
@@ -194,6 +209,9 @@ impl Delivery {
         let retries = retry.attempts;
         let request = || self.template.request(body, key, retries);
         self.counters.request(body.wire().len(), retries > 0);
+        if let Some(last) = retry.last.as_ref().filter(|_| retries > 0) {
+            self.meter.retry(|| cause(last));
+        }
         if self.verbose {
             debug!(
                 "{}: sending {} messages in {} bytes, attempt {}",
@@ -209,8 +227,12 @@ impl Delivery {
             whole: self.response.as_ref().map(|_| self.max_response_bytes),
         };
         retry.attempts += 1;
+        let began = Instant::now();
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
-        let Attempt { class, ended } = attempt.await?;
+        let Some(Attempt { class, ended }) = attempt.await else {
+            self.meter.cut_off();
+            return None;
+        };
         let mut ended = self.template.masked(ended);
         // A connection that is new and closed all the same was not closed for its age.
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
@@ -223,6 +245,7 @@ impl Delivery {
         let asked = asked
             .filter(|_| class.is_transient() || class == Class::Hold)
             .map(|asked| self.backoff.asked(asked));
+        self.measure(class, &ended, began, body, asked.is_some());
         if let Ok(answer) = &ended
             && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {
@@ -249,6 +272,22 @@ impl Delivery {
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
         retry.last = Some(ended);
         Some((class, asked, ends))
+    }
+
+    fn measure(&self, class: Class, ended: &Result<Answer, Fault>, began: Instant, body: &Body, asked: bool) {
+        if !self.meter.is_observed() {
+            return;
+        }
+        let verdict = match class {
+            Class::Success => Verdict::Success,
+            Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold => Verdict::Transient,
+            Class::Split | Class::Isolate | Class::Permanent => Verdict::Refused,
+            Class::Stale | Class::Shortage | Class::Reauthenticate => Verdict::Nothing,
+        };
+        let fault = ended.as_ref().err().map(Fault::kind).unwrap_or_default();
+        let status = ended.as_ref().map(|answer| answer.status.as_u16()).map_err(|_| fault.as_str());
+        let (took, messages, bytes) = (began.elapsed(), body.len(), body.wire().len());
+        self.meter.ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
     }
 
     /// Tells of a fault that somebody must mend, once, and of its end.
@@ -341,6 +380,14 @@ impl RetryState {
 /// Whether the endpoint answered, and with something else than that the credentials are wrong.
 fn took_credentials(ended: &Result<Answer, Fault>) -> bool {
     ended.as_ref().is_ok_and(|answer| !matches!(answer.status.as_u16(), 401 | 403 | 511))
+}
+
+/// The status or fault that an attempt ended with.
+fn cause(ended: &Result<Answer, Fault>) -> String {
+    match ended {
+        Ok(answer) => answer.status.as_u16().to_string(),
+        Err(fault) => fault.kind(),
+    }
 }
 
 /// How an attempt ended, for the log.

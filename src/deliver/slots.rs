@@ -33,9 +33,19 @@ impl Slots {
         Self { limit, under_way: 0, adaptive, shortage: Shortage::default() }
     }
 
+    /// How many requests hold one.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// How many there are now.
+    pub(super) fn limit(&self, now: Instant) -> usize {
+        self.shortage.limit(self.limit, now)
+    }
+
     /// Whether one is free.
     pub(super) fn is_free(&self, now: Instant) -> bool {
-        self.under_way < self.shortage.limit(self.limit, now)
+        self.under_way < self.limit(now)
     }
 
     /// This machine had no room for a request that holds one: fewer are free from now on. Says how many, where that is

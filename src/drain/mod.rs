@@ -49,6 +49,9 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const MEMORY: usize = 64 * 1024 * 1024;
 const OF_RECORD: usize = 3;
 
+/// Why messages wait whose dead letters failed.
+const UNWRITTEN: &str = "its dead letter cannot be written";
+
 /// How many parked messages of all lanes are known in memory; with more, no further record is read.
 const MOST_PARKED: usize = 100_000;
 
@@ -180,7 +183,7 @@ impl Lanes {
         let progress = InSpool { spool: &self.spool, window, index, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
-        self.pipeline.counters.settled(&account);
+        self.pipeline.counters.settled(batch.stream, batch.topic, &account);
         if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
             warn!(
                 "{}: {} messages are neither delivered nor dead letters, and stay in the spool",

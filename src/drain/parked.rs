@@ -183,6 +183,16 @@ impl Parked {
         }
     }
 
+    /// All that waits is due, whatever it waits for.
+    pub(super) fn all_due(&mut self, now: Instant) {
+        for (group, units) in &mut self.units {
+            for unit in units.iter_mut().filter(|unit| unit.until > now) {
+                self.due.insert((now, *group));
+                unit.until = now;
+            }
+        }
+    }
+
     /// Whether messages that have this key may be sent now; otherwise they wait behind those that are ahead.
     pub(super) fn begin(&mut self, key: u64, messages: &[Message]) -> bool {
         let state = self.keys.entry(key).or_default();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Lanes, WAITS,
+    Lanes, UNWRITTEN, WAITS,
     parked::Unit,
     progress::{Selection, Shared},
     window::{Backlog, Index, Message, Window},
@@ -20,6 +20,7 @@ use crate::{
     deliver::{Parked as Until, RetryState},
     settle::Account,
     spool::{LaneKey, SpoolError},
+    telemetry::LaneWait,
 };
 
 /// How many bodies are taken together where they are there: the last of them may not be full.
@@ -59,6 +60,7 @@ impl Lanes {
         let mut counted = Counted { lanes: self, messages: 0 };
         let mut news = self.spool.news();
         let mut breaker_closed = self.pipeline.breaker_closed();
+        let mut retries_now = self.pipeline.retries_now();
         let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut units: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut reading: Option<BoxFuture<'_, Read>> = None;
@@ -95,8 +97,8 @@ impl Lanes {
             tokio::select! {
                 biased;
                 () = self.pipeline.closing() => break,
-                Some(ended) = units.next() => Self::absorb(lane, ended, &shared, &mut wait),
-                Some(ended) = windows.next() => Self::absorb(lane, ended, &shared, &mut wait),
+                Some(ended) = units.next() => self.absorb(lane, ended, &shared, &mut wait),
+                Some(ended) = windows.next() => self.absorb(lane, ended, &shared, &mut wait),
                 read = async { reading.as_mut().expect("checked").await }, if reading.is_some() => {
                     reading = None;
                     backlog = read.backlog;
@@ -118,6 +120,7 @@ impl Lanes {
                 // Nothing of this lane is parked, but too much of others.
                 () = tokio::time::sleep(WAITS.0), if idle => {}
                 _ = breaker_closed.changed() => shared.lock().breaker_closed(Instant::now()),
+                _ = retries_now.changed() => shared.lock().all_due(Instant::now()),
                 // The spool outlives this, so there is no error.
                 _ = news.changed() => read_all = false,
             }
@@ -216,13 +219,18 @@ impl Lanes {
     }
 
     /// Parks what has to be sent again.
-    fn absorb(lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
+    fn absorb(&self, lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
         let Ended { group, index, keys, account, failed } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();
         if let Some(Failed { why, units }) = failed {
             error!("{lane}: {why}");
             let until = now + wait.next();
+            self.pipeline.counters.lane_waits(lane, || LaneWait {
+                until,
+                for_breaker: false,
+                why: why.to_string(),
+            });
             for unit in units {
                 parked.park_again(group, unit, until);
             }
@@ -236,8 +244,12 @@ impl Lanes {
         };
         if account.unwritten.is_empty() && account.parked.is_empty() && account.left.is_empty() {
             *wait = Wait::default();
+            if parked.is_empty() {
+                self.pipeline.counters.lane_goes_on(lane);
+            }
             return;
         }
+        self.pipeline.counters.lane_waits(lane, || told(&account, now + wait.0));
         // What stands behind a parked message of its key waits as long as that.
         let mut of_key: BTreeMap<u64, Until> = BTreeMap::new();
         for (messages, until) in account.parked {
@@ -277,6 +289,19 @@ impl Lanes {
 impl Ended {
     fn failed(group: u64, why: SpoolError, units: Vec<Unit>) -> Self {
         Self { group, failed: Some(Failed { why, units }), ..Self::default() }
+    }
+}
+
+/// Why messages that have to be sent again wait; `until` then, where the endpoint is not what they wait for.
+fn told(account: &Account, until: Instant) -> LaneWait {
+    match account.parked.first() {
+        Some((_, parked)) => {
+            LaneWait { until: parked.until, for_breaker: parked.for_breaker, why: parked.why() }
+        }
+        None if account.unwritten.is_empty() => {
+            LaneWait { until, for_breaker: false, why: "delivery broke off".to_owned() }
+        }
+        None => LaneWait { until, for_breaker: false, why: UNWRITTEN.to_owned() },
     }
 }
 

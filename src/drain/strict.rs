@@ -10,12 +10,14 @@ use super::{
     progress::Selection,
     window::{Backlog, Index, Message, Window},
 };
-use crate::{deliver::RetryState, settle::Account, spool::LaneKey};
+use crate::{deliver::RetryState, settle::Account, spool::LaneKey, telemetry::LaneWait};
 
 /// When the first messages of a lane are to be sent again.
+#[derive(Clone)]
 struct Later {
     until: Instant,
     for_breaker: bool,
+    why: String,
 }
 
 /// How many bodies are taken together: one, and what is left goes with the next.
@@ -25,6 +27,7 @@ impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_in_order(&self, lane: &LaneKey) {
         let mut breaker_closed = self.pipeline.breaker_closed();
+        let mut retries_now = self.pipeline.retries_now();
         let mut emptied = self.spool.emptied();
         let mut backlog = Backlog::default();
         let mut selection = Selection::default();
@@ -32,6 +35,7 @@ impl Lanes {
         while !self.pipeline.is_closing() {
             let window = self.next_window(lane, &mut backlog, BODIES).await;
             breaker_closed.mark_unchanged();
+            retries_now.mark_unchanged();
             let later = match window {
                 Ok(None) => return,
                 Err(why) => Err(why),
@@ -75,18 +79,24 @@ impl Lanes {
                 Err(why) => {
                     error!("{lane}: {why}");
                     selection = Selection::default();
-                    Later { until: Instant::now() + wait, for_breaker: false }
+                    Later { until: Instant::now() + wait, for_breaker: false, why: why.to_string() }
                 }
             };
             backlog.clear();
             if !later.for_breaker {
                 wait = (wait * 2).min(WAITS.1);
             }
+            self.pipeline.counters.lane_waits(lane, || {
+                let Later { until, for_breaker, why } = later.clone();
+                LaneWait { until, for_breaker, why }
+            });
             tokio::select! {
                 () = tokio::time::sleep_until(later.until) => {}
                 _ = breaker_closed.changed(), if later.for_breaker => {}
+                _ = retries_now.changed() => {}
                 () = self.pipeline.closing() => return,
             }
+            self.pipeline.counters.lane_goes_on(lane);
         }
     }
 
@@ -111,10 +121,14 @@ impl Lanes {
 /// When what a window left is to be sent; `None` where it left nothing that was tried.
 fn later(account: &Account, wait: Duration) -> Option<Later> {
     if let Some((_, parked)) = account.parked.first() {
-        return Some(Later { until: parked.until, for_breaker: parked.for_breaker });
+        return Some(Later { until: parked.until, for_breaker: parked.for_breaker, why: parked.why() });
     }
     let left = !account.unwritten.is_empty() || !account.left.is_empty();
-    left.then(|| Later { until: Instant::now() + wait, for_breaker: false })
+    left.then(|| Later {
+        until: Instant::now() + wait,
+        for_breaker: false,
+        why: if account.unwritten.is_empty() { "delivery broke off" } else { super::UNWRITTEN }.to_owned(),
+    })
 }
 
 /// The bodies that were parked begin again where they began, and go on with the attempts that were made at them.

@@ -90,6 +90,7 @@ impl DeadLetters {
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
                     rate_limit: RateLimitConfig::default(),
                     dead_letter: None,
+                    status: None,
                     response: None,
                     ..config.clone()
                 };
@@ -104,6 +105,14 @@ impl DeadLetters {
             }
         };
         Ok(Self { target, world: world.clone() })
+    }
+
+    /// The bytes that they take in their folder, and those that they may; `None` where they go to an endpoint.
+    pub(crate) fn room(&self) -> Option<(u64, u64)> {
+        match &self.target {
+            Target::Folder(store) => Some(store.lock().unwrap_or_else(PoisonError::into_inner).room()),
+            Target::Endpoint(_) => None,
+        }
     }
 
     /// Keeps messages. Returns those that could not be kept.

@@ -71,6 +71,8 @@ pub(crate) struct Account {
     pub(crate) delivered: usize,
     /// How many are dead letters now.
     pub(crate) dead_lettered: usize,
+    /// Why, with how many of them.
+    pub(crate) reasons: Vec<(Reason, usize)>,
     /// Those that are neither, with the reason.
     pub(crate) undelivered: Vec<(Vec<usize>, Failure)>,
     /// Those that are sent again later, each body of them on its own. They are kept until then.
@@ -165,9 +167,17 @@ impl<'b> Ledger<'b> {
             return all;
         };
         let messages: Vec<usize> = undelivered.iter().flat_map(|(messages, _)| messages).copied().collect();
+        let mut reasons: Vec<(Reason, usize)> =
+            undelivered.iter().map(|(messages, failure)| (failure.reason, messages.len())).collect();
         let unkept = letters.keep(self.batch, undelivered, self.url, executor).await;
         let lost: HashSet<usize> = unkept.iter().flat_map(|(messages, _)| messages).copied().collect();
         self.account.dead_lettered += messages.len() - lost.len();
+        for (lost, failure) in &unkept {
+            if let Some((_, kept)) = reasons.iter_mut().find(|(reason, _)| *reason == failure.reason) {
+                *kept = kept.saturating_sub(lost.len());
+            }
+        }
+        self.account.reasons.extend(reasons);
         self.written_down(
             &messages.into_iter().filter(|message| !lost.contains(message)).collect::<Vec<_>>(),
         );

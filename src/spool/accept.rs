@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -139,7 +139,10 @@ impl Shared {
                 }
             }
             // Space on the device may come from elsewhere, of which nobody tells.
+            let began = time::Instant::now();
             let _ = time::timeout(LOOK_AGAIN, freed).await;
+            let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(0);
+            self.waited.fetch_add(waited, Relaxed);
         }
     }
 

@@ -133,6 +133,8 @@ pub(super) struct Known {
     pub(super) end: u64,
     pub(super) length: u64,
     pub(super) messages: u32,
+    /// When consume took it, by the clock of the spool; `None` where it was not read since the spool was opened.
+    pub(super) came: Option<u64>,
 }
 
 impl Default for Lane {
@@ -167,6 +169,12 @@ impl Lane {
     /// The run of an unsettled record.
     pub(super) fn run(&self, sequence: u64) -> Option<Run> {
         self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
+    }
+
+    /// When consume took the first unsettled record, by the clock of the spool, if that is known.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let (first, _) = self.runs.first_key_value()?;
+        self.known.get(first)?.came
     }
 
     /// Whether nothing is unsettled.
@@ -210,7 +218,7 @@ impl Lane {
 
     /// A record has another place now.
     pub(super) fn relocate(&mut self, sequence: u64, known: &Known) {
-        let (partly, read) = (self.partly.remove(&sequence), self.known.contains_key(&sequence));
+        let (partly, read) = (self.partly.remove(&sequence), self.known.get(&sequence).copied());
         let bodies = self.bodies.remove(&sequence);
         self.remove(sequence);
         self.insert(sequence, known.segment, known.end - known.length);
@@ -220,8 +228,8 @@ impl Lane {
         if let Some(bodies) = bodies {
             self.bodies.insert(sequence, bodies);
         }
-        if read {
-            self.known.insert(sequence, *known);
+        if let Some(Known { came, .. }) = read {
+            self.known.insert(sequence, Known { came, ..*known });
         }
     }
 
@@ -324,7 +332,7 @@ mod tests {
             lane.insert(sequence, 2, sequence * 100);
         }
         assert_eq!((lane.runs(), lane.next), (2, 13));
-        lane.known.insert(5, Known { segment: 1, end: 600, length: 100, messages: 1 });
+        lane.known.insert(5, Known { segment: 1, end: 600, length: 100, messages: 1, came: None });
         assert_eq!(lane.remove(5), Some(1));
         assert_eq!(lane.remove(5), None);
         assert_eq!(lane.first_after(0), Some((1, Run { last: 4, segment: 1, position: 100 })));

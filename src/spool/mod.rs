@@ -45,4 +45,4 @@ pub use files::{Files, SegmentFile};
 pub use lanes::LaneKey;
 pub use record::{LaneMessages, MessageRanges, Record, Stored};
 pub use status::{LaneStatus, Status, holds_messages, status};
-pub use store::{LanesBy, Options, Recovery, Spool, SyncMode, Usage, WhenFull};
+pub use store::{LaneHeld, LanesBy, Options, Recovery, Spool, SyncMode, Usage, WhenFull};

@@ -95,7 +95,9 @@ impl Reader {
             let mut body = shared.buffer();
             match self.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
-                    if let Some((settled, bodies)) = shared.known(lane, &wanted, place) {
+                    if let Some((settled, bodies)) =
+                        shared.known(lane, &wanted, place, place.header.came(&body))
+                    {
                         let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
                         let (messages, came) = (place.header.messages, place.header.came(&body));
                         return Ok(Some(Record {
@@ -204,6 +206,7 @@ impl Shared {
         lane: &LaneKey,
         wanted: &Wanted,
         place: Place,
+        came: Option<u64>,
     ) -> Option<(Ranges, Vec<Arc<LaneMessages>>)> {
         let mut state = self.lock();
         let lane = state.lanes.get_mut(lane)?;
@@ -213,6 +216,7 @@ impl Shared {
             end: place.end(),
             length: place.header.length(),
             messages: place.header.messages,
+            came,
         };
         if run.segment == known.segment || !lane.known.contains_key(&wanted.sequence) {
             lane.known.insert(wanted.sequence, known);

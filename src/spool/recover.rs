@@ -349,6 +349,7 @@ impl Recovery<'_> {
                     end: place.end(),
                     length: header.length(),
                     messages: header.messages,
+                    came: None,
                 };
                 lane.known.insert(sequence, known);
             }

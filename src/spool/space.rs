@@ -265,7 +265,8 @@ impl Shared {
             self.make_active(state, draft.bytes.len() as u64)?;
             let written = state.append(&*self.files, &mut [&mut draft])?;
             let (segment, end) = (written.active.number, written.active.length);
-            let known = Known { segment, end, length: end - written.from, messages: place.header.messages };
+            let (length, messages) = (end - written.from, place.header.messages);
+            let known = Known { segment, end, length, messages, came: None };
             moved.push(Moved { lane, sequence, known });
             if targets.last().is_none_or(|target| target.number != segment) {
                 targets.push(written.active);

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt, io,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -94,11 +97,26 @@ pub struct Usage {
     pub max_bytes: u64,
     /// Unsettled messages.
     pub messages: u64,
+    /// The time that batches have waited for room, all together.
+    pub waited: Duration,
     /// How many things are kept in memory for what is unsettled. It grows with segments and lanes, and
     /// with what is settled out of order, but not with the messages.
     pub runs: usize,
     /// How many messages are remembered, to recognise them when they come again.
     pub remembered: usize,
+}
+
+/// What a lane holds at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneHeld {
+    /// The lane.
+    pub lane: LaneKey,
+    /// Unsettled messages.
+    pub messages: u64,
+    /// The bytes of their records.
+    pub bytes: u64,
+    /// How long ago consume took the oldest of them, where its record was read since the spool was opened.
+    pub oldest: Option<Duration>,
 }
 
 /// A durable queue of batches, in lanes.
@@ -136,6 +154,8 @@ pub(super) struct Shared {
     pub(super) news: watch::Sender<u64>,
     /// Counts how often nothing was left in a lane.
     pub(super) emptied: watch::Sender<u64>,
+    /// The time that batches have waited for room, in microseconds.
+    pub(super) waited: AtomicU64,
     /// Memory for records, used again and again.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -277,6 +297,7 @@ impl Spool {
             ending: Notify::new(),
             news: watch::Sender::new(0),
             emptied: watch::Sender::new(0),
+            waited: AtomicU64::new(0),
             buffers: Mutex::default(),
         });
         let syncer = match options.sync {
@@ -313,6 +334,19 @@ impl Spool {
         self.shared.news.send_modify(|news| *news += 1);
     }
 
+    /// What each lane holds that is not empty.
+    pub fn held(&self) -> Vec<LaneHeld> {
+        let state = self.shared.lock();
+        let held = state.lanes.iter().filter(|(_, lane)| !lane.is_empty());
+        held.map(|(key, lane)| LaneHeld {
+            lane: key.clone(),
+            messages: lane.messages,
+            bytes: lane.bytes,
+            oldest: lane.oldest().map(|came| self.shared.clock.since(Some(came))),
+        })
+        .collect()
+    }
+
     /// What it holds.
     pub fn usage(&self) -> Usage {
         let state = self.shared.lock();
@@ -320,6 +354,7 @@ impl Spool {
             bytes: state.bytes,
             max_bytes: self.shared.max_bytes,
             messages: state.lanes.values().map(|lane| lane.messages).sum(),
+            waited: Duration::from_micros(self.shared.waited.load(Relaxed)),
             runs: state.lanes.values().map(|lane| lane.runs() + lane.known.len() + lane.partly.len()).sum(),
             remembered: state.windows.held(),
         }

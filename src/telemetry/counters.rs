@@ -1,11 +1,27 @@
-//! Sums over the life of one connector.
+//! Sums over the life of one connector, and the metrics of one that is observed.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use crate::settle::Account;
+use prometheus_client::metrics::counter::Counter;
+use twox_hash::XxHash3_64;
+
+use super::{
+    EndpointMeter,
+    blocked::{Blocked, Call},
+    lanes::LaneWait,
+    metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER},
+};
+use crate::{settle::Account, spool::LaneKey};
+
+/// How many topics have metrics of their own; all others are counted as one.
+const TOPICS: usize = 1000;
 
 /// Counts up from open to close.
 #[derive(Debug, Default)]
@@ -16,9 +32,58 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     retries: AtomicU64,
     bytes: AtomicU64,
+    /// `None` where nobody can look at them: then they cost nothing.
+    observed: Option<Box<Observed>>,
+}
+
+#[derive(Debug, Default)]
+struct Observed {
+    metrics: Metrics,
+    /// By a hash of stream and topic, so that looking one up allocates nothing.
+    topics: RwLock<HashMap<u64, Arc<Topic>>>,
+    endpoints: Mutex<Vec<Arc<EndpointMeter>>>,
+    blocked: Blocked,
+    lanes: Mutex<HashMap<LaneKey, LaneWait>>,
+    /// Dead letters by reason.
+    reasons: Mutex<BTreeMap<String, u64>>,
+}
+
+/// How many messages ended in which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub(crate) delivered: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) failed: u64,
+}
+
+/// The counters of one topic, resolved once.
+#[derive(Debug)]
+struct Topic {
+    stream: String,
+    name: String,
+    delivered: Counter,
+    dead_lettered: Counter,
+    failed: Counter,
 }
 
 impl Counters {
+    /// Counters that metrics are made from, too.
+    pub(crate) fn observed() -> Self {
+        Self { observed: Some(Box::default()), ..Self::default() }
+    }
+
+    /// The meter of an endpoint, by the name that it is shown with.
+    pub(crate) fn endpoint(&self, label: &str) -> Arc<EndpointMeter> {
+        let Some(observed) = &self.observed else { return Arc::default() };
+        let mut endpoints = lock(&observed.endpoints);
+        if let Some(meter) = endpoints.iter().find(|meter| meter.label() == label) {
+            return meter.clone();
+        }
+        let meter = Arc::new(EndpointMeter::new(label, &observed.metrics));
+        endpoints.push(meter.clone());
+        meter
+    }
+
     /// A request goes out, with a body of so many bytes.
     pub(crate) fn request(&self, bytes: usize, retry: bool) {
         self.requests.fetch_add(1, Relaxed);
@@ -26,12 +91,109 @@ impl Counters {
         self.retries.fetch_add(u64::from(retry), Relaxed);
     }
 
-    /// A batch is settled.
-    pub(crate) fn settled(&self, account: &Account) {
-        self.delivered.fetch_add(account.delivered as u64, Relaxed);
-        self.dead_lettered.fetch_add(account.dead_lettered as u64, Relaxed);
-        self.failed.fetch_add(account.failed() as u64, Relaxed);
+    /// A batch of a topic is settled.
+    pub(crate) fn settled(&self, stream: &str, topic: &str, account: &Account) {
+        let (delivered, dead_lettered, failed) =
+            (account.delivered as u64, account.dead_lettered as u64, account.failed() as u64);
+        self.delivered.fetch_add(delivered, Relaxed);
+        self.dead_lettered.fetch_add(dead_lettered, Relaxed);
+        self.failed.fetch_add(failed, Relaxed);
+        let Some(observed) = &self.observed else { return };
+        if delivered + dead_lettered + failed == 0 {
+            return;
+        }
+        let of_topic = observed.topic(stream, topic);
+        of_topic.delivered.inc_by(delivered);
+        of_topic.dead_lettered.inc_by(dead_lettered);
+        of_topic.failed.inc_by(failed);
+        for (reason, messages) in &account.reasons {
+            let labels = DeadLetterLabels {
+                stream: of_topic.stream.clone(),
+                topic: of_topic.name.clone(),
+                reason: reason.to_string(),
+            };
+            *lock(&observed.reasons).entry(labels.reason.clone()).or_default() += *messages as u64;
+            observed.metrics.dead_letters.get_or_create(&labels).inc_by(*messages as u64);
+        }
     }
+
+    /// Consume waits, for `cause`, until what is returned is dropped.
+    pub(crate) fn blocked(&self, cause: &'static str) -> Option<Call<'_>> {
+        self.observed.as_ref().map(|observed| observed.blocked.begin(cause))
+    }
+
+    /// The first messages of a lane wait.
+    pub(crate) fn lane_waits(&self, lane: &LaneKey, wait: impl FnOnce() -> LaneWait) {
+        if let Some(observed) = &self.observed {
+            lock(&observed.lanes).insert(lane.clone(), wait());
+        }
+    }
+
+    /// The first messages of a lane go on their way.
+    pub(crate) fn lane_goes_on(&self, lane: &LaneKey) {
+        if let Some(observed) = &self.observed {
+            lock(&observed.lanes).remove(lane);
+        }
+    }
+
+    /// Why lanes wait, those that do.
+    pub(crate) fn waiting_lanes(&self) -> HashMap<LaneKey, LaneWait> {
+        self.observed.as_ref().map(|observed| lock(&observed.lanes).clone()).unwrap_or_default()
+    }
+
+    /// How many messages ended in which way.
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        Outcomes {
+            delivered: self.delivered.load(Relaxed),
+            dead_lettered: self.dead_lettered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+        }
+    }
+
+    /// Dead letters by reason.
+    pub(crate) fn dead_letters(&self) -> BTreeMap<String, u64> {
+        self.observed.as_ref().map(|observed| lock(&observed.reasons).clone()).unwrap_or_default()
+    }
+
+    /// The metrics, with what is known of time that consume was blocked brought up to date.
+    pub(crate) fn metrics(&self) -> Option<&Metrics> {
+        let observed = self.observed.as_ref()?;
+        observed.blocked.write(&observed.metrics);
+        Some(&observed.metrics)
+    }
+}
+
+impl Observed {
+    fn topic(&self, stream: &str, topic: &str) -> Arc<Topic> {
+        let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(stream.as_bytes()), topic.as_bytes());
+        if let Some(known) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {
+            return known.clone();
+        }
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let (hash, stream, topic) =
+            if topics.len() < TOPICS { (hash, stream, topic) } else { (0, OTHER, OTHER) };
+        topics.entry(hash).or_insert_with(|| Arc::new(Topic::new(&self.metrics, stream, topic))).clone()
+    }
+}
+
+impl Topic {
+    fn new(metrics: &Metrics, stream: &str, topic: &str) -> Self {
+        let counter = |outcome| {
+            let labels = MessageLabels { stream: stream.to_owned(), topic: topic.to_owned(), outcome };
+            metrics.messages.get_or_create_owned(&labels)
+        };
+        Self {
+            stream: stream.to_owned(),
+            name: topic.to_owned(),
+            delivered: counter("delivered"),
+            dead_lettered: counter("dead_lettered"),
+            failed: counter("failed"),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Display for Counters {
@@ -47,5 +209,43 @@ impl fmt::Display for Counters {
             load(&self.bytes),
             load(&self.retries)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{settle::Reason, telemetry::MetricsRegistry};
+
+    #[test]
+    fn messages_are_counted_by_topic_and_outcome_and_topics_are_bounded() {
+        let counters = Counters::observed();
+        let account = Account {
+            delivered: 3,
+            dead_lettered: 2,
+            reasons: vec![(Reason::Rejected, 2)],
+            ..Account::default()
+        };
+        for topic in 0..TOPICS + 5 {
+            counters.settled("s", &format!("t{topic}"), &account);
+        }
+        let metrics = counters.metrics().expect("they are observed");
+        let text = MetricsRegistry::of(metrics, "7").encode();
+        for line in [
+            r#"http_sink_messages_total{connector="7",stream="s",topic="t0",outcome="delivered"} 3"#,
+            r#"http_sink_messages_total{connector="7",stream="other",topic="other",outcome="dead_lettered"} 10"#,
+            r#"http_sink_dead_letters_total{connector="7",stream="s",topic="t0",reason="rejected"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert_eq!(text.matches("outcome=\"delivered\"").count(), TOPICS + 1);
+    }
+
+    #[test]
+    fn who_is_not_observed_has_no_metrics() {
+        let counters = Counters::default();
+        counters.settled("s", "t", &Account { delivered: 1, ..Account::default() });
+        assert!(counters.metrics().is_none() && counters.blocked("delivery").is_none());
+        assert!(counters.to_string().starts_with("1 messages delivered"), "{counters}");
     }
 }

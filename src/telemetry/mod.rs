@@ -1,5 +1,14 @@
-//! What the sink knows about itself.
+//! What the sink knows about itself: counters that delivery feeds, for the log at close, and for the status server where there is one.
 
+mod blocked;
 mod counters;
+mod endpoint;
+mod lanes;
+mod metrics;
+mod recent;
 
 pub(crate) use counters::Counters;
+pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Verdict};
+pub(crate) use lanes::LaneWait;
+pub(crate) use metrics::{BreakerLabels, EndpointLabels, LaneLabels, Metrics, MetricsRegistry, OTHER};
+pub(crate) use recent::{INTERVAL, Interval};

@@ -1,0 +1,337 @@
+//! A connector that is shown: what it is asked, and told to do.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::report::{ConnectorReport, DeadLetterReport, EndpointReport, LaneReport, SpoolReport};
+use crate::{
+    deliver::{BreakerState, Delivery, GateState},
+    pipeline::Pipeline,
+    settle::DeadLetters,
+    spool::{LaneHeld, Spool},
+    telemetry::{
+        BreakerLabels, EndpointLabels, Health, INTERVAL, Interval, LaneLabels, LaneWait, Metrics,
+        MetricsRegistry, OTHER,
+    },
+};
+
+/// How many lanes have metrics of their own; all others are summed up as one.
+const LANES: usize = 500;
+/// An endpoint that took something so lately is delivered to, though nothing is under way just now.
+const LATELY: Duration = Duration::from_secs(10);
+/// The intervals that rates are of.
+const MINUTE: usize = 12;
+/// Nothing gets through after so many failures in a row that may pass by themselves, or so many of any kind: a body that is
+/// searched for bad messages is refused several times in a row, and the rest of it is delivered.
+const TRANSIENT: u64 = 3;
+const FAILURES: u64 = 20;
+
+/// A connector that is open.
+#[derive(Debug)]
+pub(crate) struct Board {
+    connector: u32,
+    pipeline: Arc<Pipeline>,
+    spool: Option<Arc<Spool>>,
+    registry: Option<MetricsRegistry>,
+}
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum Action {
+    /// Ends all waits of now.
+    Retry,
+    /// Sends nothing until it is resumed.
+    Pause,
+    /// Goes on.
+    Resume,
+}
+
+impl Board {
+    pub(crate) fn new(connector: u32, pipeline: Arc<Pipeline>, spool: Option<Arc<Spool>>) -> Self {
+        let registry =
+            pipeline.counters.metrics().map(|metrics| MetricsRegistry::of(metrics, &connector.to_string()));
+        Self { connector, pipeline, spool, registry }
+    }
+
+    /// Does what an operator asks for, and writes it to the log.
+    pub(super) fn act(&self, action: Action) {
+        let delivery = self.delivery();
+        let did = match action {
+            Action::Retry => {
+                delivery.retry_now();
+                "ends all waits: what waits is sent again now"
+            }
+            Action::Pause => {
+                delivery.pause();
+                "pauses delivery, until it is resumed or the connector is opened again"
+            }
+            Action::Resume => {
+                delivery.resume();
+                "resumes delivery"
+            }
+        };
+        info!("connector {}: an operator {did} ({})", self.connector, delivery.label());
+    }
+
+    /// The metrics of now, in the text format of `OpenMetrics`, without its end.
+    pub(super) fn metrics(&self) -> String {
+        let (Some(metrics), Some(registry)) = (self.pipeline.counters.metrics(), &self.registry) else {
+            return String::new();
+        };
+        let delivery = self.delivery();
+        write_endpoint(metrics, delivery.label(), &delivery.state(), &delivery.meter().health());
+        let room = self.pipeline.dead_letters.as_ref().and_then(DeadLetters::room);
+        let (bytes, max_bytes) = room.unwrap_or_default();
+        metrics.dead_letter_bytes.set(gauge(bytes));
+        metrics.dead_letter_max_bytes.set(if max_bytes == u64::MAX { 0 } else { gauge(max_bytes) });
+        if let Some(spool) = &self.spool {
+            write_spool(metrics, spool);
+        }
+        metrics.ready.set(i64::from(self.report().ready));
+        registry.encode()
+    }
+
+    /// What there is to tell.
+    pub(super) fn report(&self) -> ConnectorReport {
+        let counters = &self.pipeline.counters;
+        let endpoint = endpoint(self.delivery());
+        let spool = self.spool.as_ref().map(|spool| self.spool_report(spool));
+        let room = self.pipeline.dead_letters.as_ref().and_then(DeadLetters::room);
+        let dead_letters = self.pipeline.dead_letters.as_ref().map(|_| DeadLetterReport {
+            bytes: room.map(|(bytes, _)| bytes),
+            max_bytes: room.map(|(_, max)| max).filter(|max| *max != u64::MAX),
+            by_reason: counters.dead_letters(),
+        });
+        let mut reasons = endpoint.not_ready.clone();
+        if self.pipeline.is_closing() {
+            reasons.push("the connector is being closed".to_owned());
+        }
+        let outcomes = counters.outcomes();
+        ConnectorReport {
+            connector: self.connector,
+            state: if self.pipeline.is_closing() { "closing" } else { "open" },
+            ready: reasons.is_empty(),
+            reasons,
+            delivered: outcomes.delivered,
+            dead_lettered: outcomes.dead_lettered,
+            failed: outcomes.failed,
+            endpoints: vec![endpoint],
+            spool,
+            dead_letters,
+        }
+    }
+
+    fn spool_report(&self, spool: &Spool) -> SpoolReport {
+        let usage = spool.usage();
+        let waits = self.pipeline.counters.waiting_lanes();
+        let now = Instant::now();
+        let for_all = kept_by(&self.delivery().state());
+        let mut lanes: Vec<LaneReport> = spool
+            .held()
+            .into_iter()
+            .map(|held| {
+                let wait = waits.get(&held.lane).filter(|wait| wait.until > now || wait.for_breaker);
+                lane(held, wait, for_all)
+            })
+            .collect();
+        lanes.sort_by_key(|lane| (lane.waits.is_none(), std::cmp::Reverse(lane.oldest_seconds)));
+        SpoolReport {
+            messages: usage.messages,
+            bytes: usage.bytes,
+            max_bytes: usage.max_bytes,
+            waited_for_room_seconds: usage.waited.as_secs(),
+            lanes,
+        }
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.pipeline.delivery
+    }
+}
+
+/// What keeps the requests of all lanes.
+fn kept_by(gate: &GateState) -> Option<(&'static str, Option<Instant>)> {
+    match (gate.held, gate.breaker, gate.paused_until) {
+        (true, ..) => Some(("an operator paused the endpoint", None)),
+        (false, BreakerState::Open(until), _) => Some(("the circuit breaker is open", Some(until))),
+        (false, BreakerState::HalfOpen, _) => {
+            Some(("the circuit breaker is open, a probe is on its way", None))
+        }
+        (false, BreakerState::Closed, Some(until)) => Some(("the endpoint asked for a pause", Some(until))),
+        (false, BreakerState::Closed, None) => None,
+    }
+}
+
+fn lane(
+    held: LaneHeld,
+    wait: Option<&LaneWait>,
+    for_all: Option<(&'static str, Option<Instant>)>,
+) -> LaneReport {
+    let LaneHeld { lane, messages, bytes, oldest } = held;
+    let (why, until) = match (wait, for_all) {
+        (Some(wait), Some((why, until))) => {
+            (Some(format!("{why}; {}", wait.why)), until.max(Some(wait.until)))
+        }
+        (Some(wait), None) => (Some(wait.why.clone()), Some(wait.until)),
+        (None, Some((why, until))) => (Some(why.to_owned()), until),
+        (None, None) => (None, None),
+    };
+    LaneReport {
+        stream: lane.stream().to_owned(),
+        topic: lane.topic().to_owned(),
+        partition: (!lane.is_of_several()).then(|| lane.partition()),
+        messages,
+        bytes,
+        oldest_seconds: oldest.map(|age| age.as_secs()),
+        waits: why,
+        until: until.map(time_of).map(in_words),
+    }
+}
+
+fn endpoint(delivery: &Delivery) -> EndpointReport {
+    let (gate, meter) = (delivery.state(), delivery.meter());
+    let (health, past) = (meter.health(), meter.past());
+    let (state, until) = state(&gate, &health);
+    let minute = sum(&past[past.len().saturating_sub(MINUTE)..]);
+    let seconds = INTERVAL.as_secs_f64() * past.len().clamp(1, MINUTE) as f64;
+    let mean = minute.took.checked_div(u32::try_from(minute.requests).unwrap_or(u32::MAX));
+    EndpointReport {
+        endpoint: delivery.label().to_owned(),
+        state,
+        until: until.map(time_of).map(in_words),
+        in_flight: gate.in_flight,
+        limit: gate.limit,
+        waiting: gate.waiting,
+        requests_per_second: minute.requests as f64 / seconds,
+        failures_per_second: minute.failures as f64 / seconds,
+        messages_per_second: minute.messages as f64 / seconds,
+        mean_seconds: mean.map(|mean| mean.as_secs_f64()),
+        longest_seconds: minute.longest.as_secs_f64(),
+        failures_in_a_row: health.failures,
+        failing_since: health.failing_since.map(in_words),
+        last_error_at: health.last_error.as_ref().map(|(at, _)| in_words(*at)),
+        last_error: health.last_error.as_ref().map(|(_, words)| words.clone()),
+        last_success: health.last_success.map(in_words),
+        not_ready: not_ready(delivery.label(), &gate, &health),
+        past,
+    }
+}
+
+/// What the endpoint is at, and until when where that is known.
+fn state(gate: &GateState, health: &Health) -> (&'static str, Option<Instant>) {
+    let lately = health.last_success.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < LATELY);
+    match gate.breaker {
+        _ if gate.held => ("paused", None),
+        BreakerState::Open(until) => ("breaker_open", Some(until)),
+        BreakerState::HalfOpen => ("breaker_open", None),
+        BreakerState::Closed if gate.paused_until.is_some() => ("paused", gate.paused_until),
+        BreakerState::Closed if health.transient > 0 => ("retrying", None),
+        BreakerState::Closed if gate.in_flight > 0 || lately => ("delivering", None),
+        BreakerState::Closed => ("idle", None),
+    }
+}
+
+/// Why nothing gets through, where that is so.
+fn not_ready(label: &str, gate: &GateState, health: &Health) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let last = health.last_error.as_ref().map(|(_, words)| format!(": {words}")).unwrap_or_default();
+    let since = health.failing_since.map(|at| format!(" since {}", in_words(at))).unwrap_or_default();
+    if gate.held {
+        reasons.push(format!("{label} is paused by an operator"));
+    }
+    if gate.breaker != BreakerState::Closed {
+        reasons.push(format!("the circuit breaker of {label} is open, after failures{since}{last}"));
+    } else if let Some(until) = gate.paused_until {
+        reasons.push(format!("{label} asked for a pause until {}{last}", in_words(time_of(until))));
+    } else if health.transient >= TRANSIENT || health.failures >= FAILURES {
+        reasons.push(format!("{label} has failed {} times in a row{since}{last}", health.failures));
+    }
+    reasons
+}
+
+fn sum(intervals: &[Interval]) -> Interval {
+    intervals.iter().fold(Interval::default(), |sum, interval| Interval {
+        requests: sum.requests + interval.requests,
+        failures: sum.failures + interval.failures,
+        messages: sum.messages + interval.messages,
+        took: sum.took + interval.took,
+        longest: sum.longest.max(interval.longest),
+    })
+}
+
+fn write_endpoint(metrics: &Metrics, label: &str, gate: &GateState, health: &Health) {
+    let labels = EndpointLabels { endpoint: label.to_owned() };
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.in_flight.get_or_create(&labels).set(count(gate.in_flight));
+    metrics.waiting.get_or_create(&labels).set(count(gate.waiting));
+    let state = match gate.breaker {
+        BreakerState::Closed => "closed",
+        BreakerState::Open(_) => "open",
+        BreakerState::HalfOpen => "half_open",
+    };
+    for other in ["closed", "open", "half_open"] {
+        let labels = BreakerLabels { endpoint: label.to_owned(), state: other };
+        metrics.breaker.get_or_create(&labels).set(i64::from(other == state));
+    }
+    let left =
+        gate.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+    metrics.paused.get_or_create(&labels).set(if gate.held { f64::INFINITY } else { left.as_secs_f64() });
+    let since = health.failing_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+    metrics.failing.get_or_create(&labels).set(since.as_secs_f64());
+    if let Some(success) = health.last_success.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+        metrics.last_success.get_or_create(&labels).set(success.as_secs_f64());
+    }
+}
+
+fn write_spool(metrics: &Metrics, spool: &Spool) {
+    let usage = spool.usage();
+    metrics.spool_bytes.set(gauge(usage.bytes));
+    metrics.spool_max_bytes.set(gauge(usage.max_bytes));
+    metrics.spool_full.inc_by((usage.waited.as_secs_f64() - metrics.spool_full.get()).max(0.0));
+    // Lanes that are empty now are told no more.
+    metrics.spool_messages.clear();
+    metrics.spool_oldest.clear();
+    let mut held = spool.held();
+    // Those that wait longest are told one by one.
+    held.sort_by_key(|held| std::cmp::Reverse(held.oldest));
+    for (number, held) in held.into_iter().enumerate() {
+        let labels = if number < LANES {
+            let partition = if held.lane.is_of_several() {
+                "several".to_owned()
+            } else {
+                held.lane.partition().to_string()
+            };
+            LaneLabels {
+                stream: held.lane.stream().to_owned(),
+                topic: held.lane.topic().to_owned(),
+                partition,
+            }
+        } else {
+            LaneLabels { stream: OTHER.to_owned(), topic: OTHER.to_owned(), partition: OTHER.to_owned() }
+        };
+        metrics.spool_messages.get_or_create(&labels).inc_by(gauge(held.messages));
+        if let Some(age) = held.oldest {
+            let oldest = metrics.spool_oldest.get_or_create(&labels);
+            oldest.set(oldest.get().max(age.as_secs_f64()));
+        }
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The time of day at a moment that is near.
+fn time_of(moment: Instant) -> SystemTime {
+    SystemTime::now() + moment.saturating_duration_since(Instant::now())
+}
+
+fn in_words(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}

@@ -1,0 +1,17 @@
+//! `[status]`: a page for people, metrics, probes and a JSON API, from the counters and states that delivery keeps anyway.
+//!
+//! ```text
+//! server (one thread an address, shared by connectors) -> access (who may) -> routes -> board -> report -> JSON, metrics, page
+//! ```
+
+mod access;
+mod board;
+mod chart;
+mod exposition;
+mod page;
+mod report;
+mod routes;
+mod server;
+
+pub(crate) use board::Board;
+pub(crate) use server::Seat;

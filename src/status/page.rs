@@ -1,0 +1,263 @@
+//! The page for people: what is stuck, why, since when, and what can be done.
+
+use bytesize::ByteSize;
+use iggy_connector_sdk::shown;
+use maud::{DOCTYPE, Markup, html};
+
+use super::{
+    chart::chart,
+    report::{ConnectorReport, DeadLetterReport, EndpointReport, LaneReport, SpoolReport, StatusReport},
+};
+use crate::{batch::LONGEST_NAME, telemetry::INTERVAL};
+
+pub(super) const SCRIPT: &str = include_str!("script.js");
+pub(super) const STYLE: &str = include_str!("style.css");
+
+/// How many lanes are shown; `/api/status` has all.
+const LANES: usize = 100;
+/// How much of the endpoint's words is shown, in bytes.
+const WORDS: usize = 500;
+/// The same in the table of lanes, of which there are many.
+const WORDS_OF_LANE: usize = 120;
+
+/// The page. Only who has a token can change something.
+pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (if report.ready { "HTTP sink" } else { "Not ready - HTTP sink" }) }
+                link rel="stylesheet" href="/style.css";
+                script src="/script.js" defer {}
+            }
+            body {
+                header {
+                    h1 { "HTTP sink" }
+                    // Shown by the script, without which nothing refreshes.
+                    label id="refresh" hidden { input type="checkbox" checked; " Refresh every 2 seconds" }
+                }
+                main id="status" {
+                    (summary(report))
+                    @for connector in &report.connectors { (self::connector(connector, can_change)) }
+                }
+                footer {
+                    p { a href="/metrics" { "Metrics" } " " a href="/api/status" { "JSON" } " " a href="/ready" { "Ready?" } }
+                    @if !can_change {
+                        p { "Set " code { "status.token" } " to pause, resume and retry from here." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn summary(report: &StatusReport) -> Markup {
+    html! {
+        @if report.ready {
+            p class="summary good" { "Everything gets through." }
+        } @else {
+            div class="summary bad" {
+                p { strong { "Not everything gets through:" } }
+                ul { @for reason in &report.reasons { li { (shown(reason, WORDS)) } } }
+            }
+        }
+    }
+}
+
+fn connector(connector: &ConnectorReport, can_change: bool) -> Markup {
+    let heading = format!("connector-{}", connector.connector);
+    html! {
+        section class="connector" aria-labelledby=(heading) {
+            h2 id=(heading) { "Connector " (connector.connector) }
+            dl class="numbers" {
+                (number("delivered", connector.delivered))
+                (number("dead letters", connector.dead_lettered))
+                (number("failed", connector.failed))
+            }
+            @for endpoint in &connector.endpoints { (self::endpoint(endpoint)) }
+            @if can_change && connector.state == "open" { (actions(connector)) }
+            @if let Some(spool) = &connector.spool { (self::spool(spool, connector.connector)) }
+            @if let Some(letters) = &connector.dead_letters { (dead_letters(letters)) }
+        }
+    }
+}
+
+fn number(name: &str, value: u64) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
+fn endpoint(endpoint: &EndpointReport) -> Markup {
+    let per_second = |value: f64| format!("{value:.1}/s");
+    let seconds = INTERVAL.as_secs_f64();
+    let rates: Vec<f64> = endpoint.past.iter().map(|interval| interval.messages as f64 / seconds).collect();
+    let failures: Vec<f64> =
+        endpoint.past.iter().map(|interval| interval.failures as f64 / seconds).collect();
+    let latencies: Vec<f64> = endpoint
+        .past
+        .iter()
+        .map(|interval| {
+            let mean = interval.took.checked_div(u32::try_from(interval.requests).unwrap_or(u32::MAX));
+            mean.unwrap_or_default().as_secs_f64() * 1000.0
+        })
+        .collect();
+    html! {
+        h3 { (shown(&endpoint.endpoint, WORDS)) " " span class={ "state " (endpoint.state) } { (in_words(endpoint)) } }
+        dl class="facts" {
+            dt { "In flight" } dd { (endpoint.in_flight) " of " (endpoint.limit) ", " (endpoint.waiting) " wait" }
+            @if let Some(since) = &endpoint.failing_since {
+                dt { "Failing since" } dd { time { (since) } ", " (endpoint.failures_in_a_row) " in a row" }
+            }
+            @if let Some(error) = &endpoint.last_error {
+                dt { "Last error" }
+                dd { @if let Some(at) = &endpoint.last_error_at { time { (at) } " " } q { (shown(error, WORDS)) } }
+            }
+            dt { "Last success" } dd { @if let Some(at) = &endpoint.last_success { time { (at) } } @else { "none yet" } }
+        }
+        div class="charts" {
+            (chart("Messages delivered", &rates, per_second))
+            (chart("Failed requests", &failures, per_second))
+            (chart("Latency, mean", &latencies, |value| format!("{value:.1} ms")))
+        }
+    }
+}
+
+/// The state for people.
+fn in_words(endpoint: &EndpointReport) -> String {
+    let state = match (endpoint.state, &endpoint.until) {
+        ("breaker_open", Some(_)) => "circuit breaker open, next probe",
+        ("breaker_open", None) => "circuit breaker open, a probe is on its way",
+        ("paused", Some(_)) => "paused until",
+        ("paused", None) => "paused by an operator",
+        (state, _) => state,
+    };
+    endpoint.until.as_ref().map_or_else(|| state.to_owned(), |until| format!("{state} {until}"))
+}
+
+fn actions(connector: &ConnectorReport) -> Markup {
+    let id = connector.connector;
+    let action = |action: &str, name: &str, question: &str| {
+        html! {
+            form method="post" action=(format!("/connectors/{id}/{action}")) data-confirm=(question) {
+                button type="submit" id=(format!("{action}-{id}")) aria-label=(format!("{name}, connector {id}")) { (name) }
+            }
+        }
+    };
+    let is_paused =
+        connector.endpoints.iter().any(|endpoint| endpoint.state == "paused" && endpoint.until.is_none());
+    html! {
+        div class="actions" {
+            (action("retry", "Retry now", "End all waits, and send what waits again now?"))
+            @if is_paused {
+                (action("resume", "Resume", "Resume delivery?"))
+            } @else {
+                (action("pause", "Pause", "Pause delivery until it is resumed?"))
+            }
+        }
+    }
+}
+
+fn spool(spool: &SpoolReport, connector: u32) -> Markup {
+    let label = format!("Lanes of connector {connector}");
+    html! {
+        h3 { "Spool" }
+        p {
+            (spool.messages) " messages wait, " (ByteSize(spool.bytes)) " of " (ByteSize(spool.max_bytes)) " are taken"
+            @if spool.waited_for_room_seconds > 0 { ", batches waited " (spool.waited_for_room_seconds) " s for room" }
+            "."
+        }
+        @if !spool.lanes.is_empty() {
+            div class="scroll" role="region" tabindex="0" aria-label=(label) {
+                table {
+                    thead { tr {
+                        th scope="col" { "Stream" } th scope="col" { "Topic" } th scope="col" { "Partition" }
+                        th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Waits for" }
+                    } }
+                    tbody { @for lane in spool.lanes.iter().take(LANES) { (self::lane(lane)) } }
+                }
+            }
+            @if spool.lanes.len() > LANES {
+                p { "and " (spool.lanes.len() - LANES) " more lanes: " a href="/api/status" { "all as JSON" } }
+            }
+        }
+    }
+}
+
+fn lane(lane: &LaneReport) -> Markup {
+    html! {
+        tr {
+            td { (shown(&lane.stream, LONGEST_NAME)) }
+            td { (shown(&lane.topic, LONGEST_NAME)) }
+            td { @if let Some(partition) = lane.partition { (partition) } @else { "several" } }
+            td { (lane.messages) }
+            td { @if let Some(seconds) = lane.oldest_seconds { (age(seconds)) } }
+            td {
+                @if let Some(why) = &lane.waits {
+                    (shown(why, WORDS_OF_LANE)) @if let Some(until) = &lane.until { ", until " time { (until) } }
+                }
+            }
+        }
+    }
+}
+
+fn age(seconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+}
+
+fn dead_letters(letters: &DeadLetterReport) -> Markup {
+    html! {
+        h3 { "Dead letters" }
+        @if let Some(bytes) = letters.bytes {
+            p {
+                (ByteSize(bytes)) @if let Some(max) = letters.max_bytes { " of " (ByteSize(max)) } " are taken. "
+                code { "iggy-http-sink dead-letters" } " lists and replays them."
+            }
+        }
+        @if letters.by_reason.is_empty() {
+            p { "None since the connector was opened." }
+        } @else {
+            dl class="numbers" {
+                @for (reason, messages) in &letters.by_reason { (number(reason, *messages)) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(count: u32) -> Vec<LaneReport> {
+        (0..count)
+            .map(|partition| LaneReport {
+                stream: "orders<script>".to_owned(),
+                topic: "created\u{202e}".to_owned(),
+                partition: Some(partition),
+                messages: 12_345_678,
+                bytes: 1 << 30,
+                oldest_seconds: Some(123_456),
+                waits: Some(format!("attempt 7 answered 503 Service Unavailable: {}", "<b>&\"".repeat(40))),
+                until: Some("2026-11-26T03:00:00Z".to_owned()),
+            })
+            .collect()
+    }
+
+    /// Of a thousand lanes the page shows those that come first, and what comes from outside stays text.
+    #[test]
+    fn a_thousand_lanes_make_no_large_page() {
+        let mut connector = ConnectorReport::opening(1);
+        connector.spool = Some(SpoolReport {
+            messages: 1,
+            bytes: 1,
+            max_bytes: 2,
+            waited_for_room_seconds: 3,
+            lanes: lanes(1000),
+        });
+        let page = page(&StatusReport::of(vec![connector]), true).into_string();
+        assert!(page.len() < 100_000, "{}", page.len());
+        assert!(page.contains("and 900 more lanes") && page.contains("orders&lt;script&gt;"));
+        assert!(!page.contains("<b>") && !page.contains("orders<") && !page.contains('\u{202e}'));
+    }
+}

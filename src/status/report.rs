@@ -1,0 +1,127 @@
+//! What there is to tell of a connector: the shape of `/api/status`, and what the page is made from.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::telemetry::Interval;
+
+/// `/api/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusReport {
+    /// Whether something gets through in every connector.
+    pub(super) ready: bool,
+    /// Why not, each with its connector.
+    pub(super) reasons: Vec<String>,
+    pub(super) connectors: Vec<ConnectorReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ConnectorReport {
+    pub(super) connector: u32,
+    /// `opening`, `open` or `closing`.
+    pub(super) state: &'static str,
+    pub(super) ready: bool,
+    pub(super) reasons: Vec<String>,
+    /// Messages since the connector was opened.
+    pub(super) delivered: u64,
+    pub(super) dead_lettered: u64,
+    pub(super) failed: u64,
+    pub(super) endpoints: Vec<EndpointReport>,
+    pub(super) spool: Option<SpoolReport>,
+    pub(super) dead_letters: Option<DeadLetterReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct EndpointReport {
+    /// Scheme, host and port.
+    pub(super) endpoint: String,
+    /// `delivering`, `retrying`, `paused`, `breaker_open` or `idle`.
+    pub(super) state: &'static str,
+    /// Until when it is paused or the breaker is open; RFC 3339.
+    pub(super) until: Option<String>,
+    pub(super) in_flight: usize,
+    /// The most requests in flight now.
+    pub(super) limit: usize,
+    pub(super) waiting: usize,
+    /// Of the last minute.
+    pub(super) requests_per_second: f64,
+    pub(super) failures_per_second: f64,
+    pub(super) messages_per_second: f64,
+    pub(super) mean_seconds: Option<f64>,
+    pub(super) longest_seconds: f64,
+    pub(super) failures_in_a_row: u64,
+    pub(super) failing_since: Option<String>,
+    pub(super) last_error_at: Option<String>,
+    /// In the endpoint's words.
+    pub(super) last_error: Option<String>,
+    pub(super) last_success: Option<String>,
+    #[serde(skip)]
+    pub(super) not_ready: Vec<String>,
+    #[serde(skip)]
+    pub(super) past: Vec<Interval>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SpoolReport {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) max_bytes: u64,
+    pub(super) waited_for_room_seconds: u64,
+    /// Those that wait first, the oldest first.
+    pub(super) lanes: Vec<LaneReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LaneReport {
+    pub(super) stream: String,
+    pub(super) topic: String,
+    /// `null` for batches that may hold several.
+    pub(super) partition: Option<u32>,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) oldest_seconds: Option<u64>,
+    /// Why its first messages wait; `null` where they are on their way.
+    pub(super) waits: Option<String>,
+    /// When they are sent again; RFC 3339.
+    pub(super) until: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DeadLetterReport {
+    /// `null` where they go to an endpoint.
+    pub(super) bytes: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
+    /// Since the connector was opened.
+    pub(super) by_reason: BTreeMap<String, u64>,
+}
+
+impl ConnectorReport {
+    /// One that is being opened.
+    pub(super) fn opening(connector: u32) -> Self {
+        Self {
+            connector,
+            state: "opening",
+            ready: false,
+            reasons: vec!["the connector is being opened".to_owned()],
+            delivered: 0,
+            dead_lettered: 0,
+            failed: 0,
+            endpoints: Vec::new(),
+            spool: None,
+            dead_letters: None,
+        }
+    }
+}
+
+impl StatusReport {
+    pub(super) fn of(connectors: Vec<ConnectorReport>) -> Self {
+        let reasons: Vec<String> = connectors
+            .iter()
+            .flat_map(|of| {
+                of.reasons.iter().map(move |reason| format!("connector {}: {reason}", of.connector))
+            })
+            .collect();
+        Self { ready: reasons.is_empty(), reasons, connectors }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is answered to which request.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+
+use super::{
+    access::{self, Refusal},
+    board::Action,
+    exposition, page,
+    report::{ConnectorReport, StatusReport},
+    server::Server,
+};
+
+type Answer = Response<Full<Bytes>>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Nothing but what comes from here is run, styled or framed.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Answers a request. It waits for nothing.
+pub(super) fn respond(server: &Server, request: &Request<()>) -> Answer {
+    let answer = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, path) => get(server, path, request.headers()),
+        (&Method::POST, path) => post(server, path, request.headers()),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST are answered\n"),
+    };
+    with_headers(answer)
+}
+
+fn get(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
+    let may_look = access::may_look(headers, server.token.as_ref());
+    match path {
+        // Probes, which have no token, are answered without reasons, and what is the same everywhere.
+        "/live" => return text(StatusCode::OK, "live\n"),
+        "/ready" => return ready(server, may_look.is_ok()),
+        "/script.js" => return answer(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
+        "/style.css" => return answer(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
+        _ => {}
+    }
+    if let Err(refusal) = may_look {
+        return refused(refusal);
+    }
+    match path {
+        "/" => {
+            let page = page::page(&report(server), server.token.is_some());
+            answer(StatusCode::OK, HTML, page.into_string())
+        }
+        "/metrics" => {
+            let texts: Vec<String> = server.boards().values().flatten().map(super::Board::metrics).collect();
+            answer(StatusCode::OK, exposition::CONTENT_TYPE, exposition::merged(&texts))
+        }
+        "/api/status" => {
+            // Made of numbers, text and lists alone, it is always JSON.
+            let json = serde_json::to_string_pretty(&report(server)).unwrap_or_default();
+            answer(StatusCode::OK, JSON, json)
+        }
+        _ => not_found(),
+    }
+}
+
+fn ready(server: &Server, with_reasons: bool) -> Answer {
+    let StatusReport { ready, reasons, .. } = report(server);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match (ready, with_reasons) {
+        (true, _) => text(status, "ready\n"),
+        (false, false) => text(status, "not ready\n"),
+        (false, true) => text(status, reasons.join("\n") + "\n"),
+    }
+}
+
+/// `/connectors/ID/ACTION`.
+fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
+    if let Err(refusal) = access::may_change(headers, server.token.as_ref()) {
+        return refused(refusal);
+    }
+    let mut parts = path.strip_prefix("/connectors/").into_iter().flat_map(|rest| rest.split('/'));
+    let connector = parts.next().and_then(|part| part.parse::<u32>().ok());
+    let action = parts.next().and_then(|part| part.parse::<Action>().ok());
+    let (Some(connector), Some(action), None) = (connector, action, parts.next()) else { return not_found() };
+    match server.boards().get(&connector) {
+        Some(Some(board)) => board.act(action),
+        Some(None) => return text(StatusCode::CONFLICT, "the connector is being opened\n"),
+        None => return not_found(),
+    }
+    let is_of_page =
+        headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
+    if is_of_page {
+        let mut back = text(StatusCode::SEE_OTHER, "done\n");
+        back.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
+        back
+    } else {
+        answer(StatusCode::OK, JSON, format!("{{\"connector\":{connector},\"done\":\"{action}\"}}\n"))
+    }
+}
+
+fn report(server: &Server) -> StatusReport {
+    let boards = server.boards();
+    let connectors = boards.iter().map(|(connector, board)| match board {
+        Some(board) => board.report(),
+        None => ConnectorReport::opening(*connector),
+    });
+    StatusReport::of(connectors.collect())
+}
+
+fn refused(Refusal { status, why }: Refusal) -> Answer {
+    let mut answer = text(status, format!("{why}\n"));
+    if status == StatusCode::UNAUTHORIZED {
+        // A browser asks for user and password then; the user may be anything.
+        let challenge = HeaderValue::from_static("Basic realm=\"HTTP sink\", charset=\"UTF-8\"");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "there is /, /metrics, /live, /ready and /api/status\n")
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    answer(status, TEXT, text)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn with_headers(mut answer: Answer) -> Answer {
+    let all: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    for (name, value) in all {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

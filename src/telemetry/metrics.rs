@@ -1,0 +1,360 @@
+//! The metrics of one connector, by the names, labels and units of docs/operate.md.
+//!
+//! Label sets are bounded: nothing in them comes from a message but the names of its stream and topic, of which there are as
+//! many as the configuration subscribes to, and at most [`OTHER`] beyond a limit.
+
+use std::{borrow::Cow, sync::atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Stands for all values beyond those that a label has room for.
+pub(crate) const OTHER: &str = "other";
+
+/// The upper bounds of the buckets of a request's duration, in seconds.
+const DURATIONS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+type Float = Gauge<f64, AtomicU64>;
+type Seconds = Counter<f64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct MessageLabels {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DeadLetterLabels {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct EndpointLabels {
+    pub(crate) endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StatusLabels {
+    pub(crate) endpoint: String,
+    pub(crate) status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabels {
+    pub(crate) endpoint: String,
+    pub(crate) cause: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BreakerLabels {
+    pub(crate) endpoint: String,
+    pub(crate) state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BlockedLabels {
+    pub(crate) cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LaneLabels {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: String,
+}
+
+/// Handles to all metrics of a connector. Cloning it is cheap.
+///
+/// Counters and the histogram are fed by delivery; gauges are set when somebody asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) messages: Family<MessageLabels, Counter>,
+    pub(crate) dead_letters: Family<DeadLetterLabels, Counter>,
+    pub(crate) requests: Family<StatusLabels, Counter>,
+    pub(crate) request_bytes: Family<EndpointLabels, Counter>,
+    pub(crate) retries: Family<CauseLabels, Counter>,
+    pub(crate) request_duration: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    pub(crate) in_flight: Family<EndpointLabels, Gauge>,
+    pub(crate) waiting: Family<EndpointLabels, Gauge>,
+    pub(crate) breaker: Family<BreakerLabels, Gauge>,
+    pub(crate) pauses: Family<EndpointLabels, Counter>,
+    pub(crate) paused: Family<EndpointLabels, Float>,
+    pub(crate) failing: Family<EndpointLabels, Float>,
+    pub(crate) last_success: Family<EndpointLabels, Float>,
+    pub(crate) splits: Family<EndpointLabels, Counter>,
+    pub(crate) isolated: Family<EndpointLabels, Counter>,
+    pub(crate) dead_letter_bytes: Gauge,
+    pub(crate) dead_letter_max_bytes: Gauge,
+    pub(crate) consume_calls: Gauge,
+    pub(crate) consume_blocked: Family<BlockedLabels, Seconds>,
+    pub(crate) spool_bytes: Gauge,
+    pub(crate) spool_max_bytes: Gauge,
+    pub(crate) spool_messages: Family<LaneLabels, Gauge>,
+    pub(crate) spool_oldest: Family<LaneLabels, Float>,
+    pub(crate) spool_full: Seconds,
+    pub(crate) ready: Gauge,
+}
+
+/// The registry of one connector.
+#[derive(Debug)]
+pub(crate) struct MetricsRegistry(Registry);
+
+impl MetricsRegistry {
+    /// All metrics, each with the label `connector`.
+    pub(crate) fn of(metrics: &Metrics, connector: &str) -> Self {
+        let labels = [(Cow::Borrowed("connector"), Cow::Owned(connector.to_owned()))];
+        let mut registry = Registry::with_prefix_and_labels("http_sink", labels.into_iter());
+        metrics.register_messages(&mut registry);
+        metrics.register_requests(&mut registry);
+        metrics.register_endpoints(&mut registry);
+        metrics.register_stores(&mut registry);
+        Self(registry)
+    }
+
+    /// The metrics in the text format of `OpenMetrics`, without its end.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode_registry(&mut text, &self.0);
+        text
+    }
+}
+
+impl Metrics {
+    fn register_messages(&self, to: &mut Registry) {
+        to.register("messages", "Messages that have their outcome", self.messages.clone());
+        to.register(
+            "dead_letters",
+            "Messages that became dead letters, by reason",
+            self.dead_letters.clone(),
+        );
+        to.register("consume_calls", "Calls of consume that have not returned", self.consume_calls.clone());
+        to.register_with_unit(
+            "consume_blocked",
+            "Time that calls of consume took, those that have not returned included, by what they wait for",
+            Unit::Seconds,
+            self.consume_blocked.clone(),
+        );
+        to.register("ready", "Whether /ready answers 200: 1 if something gets through", self.ready.clone());
+    }
+
+    fn register_requests(&self, to: &mut Registry) {
+        to.register(
+            "requests",
+            "Requests that ended, by status of the answer or kind of fault",
+            self.requests.clone(),
+        );
+        to.register_with_unit(
+            "request_body",
+            "Bytes of bodies that were sent",
+            Unit::Bytes,
+            self.request_bytes.clone(),
+        );
+        to.register(
+            "retries",
+            "Requests that were sent again, by status or fault of the attempt before",
+            self.retries.clone(),
+        );
+        to.register_with_unit(
+            "request_duration",
+            "Time from the begin of an attempt to the end of its answer",
+            Unit::Seconds,
+            self.request_duration.clone(),
+        );
+        to.register("requests_in_flight", "Requests without an answer yet", self.in_flight.clone());
+        to.register(
+            "requests_waiting",
+            "Requests that wait for a slot, the breaker, a pause or the rate limit",
+            self.waiting.clone(),
+        );
+        to.register(
+            "splits",
+            "Bodies that were halved because the endpoint answered 413",
+            self.splits.clone(),
+        );
+        to.register(
+            "isolated_messages",
+            "Messages that were found to be what the endpoint refused a body for",
+            self.isolated.clone(),
+        );
+    }
+
+    fn register_endpoints(&self, to: &mut Registry) {
+        to.register("breaker_state", "1 for the state that the circuit breaker is in", self.breaker.clone());
+        to.register("pauses", "Answers that asked for a pause with Retry-After", self.pauses.clone());
+        to.register_with_unit(
+            "paused",
+            "Time until the pause that the endpoint asked for is over; infinite where an operator paused it",
+            Unit::Seconds,
+            self.paused.clone(),
+        );
+        to.register_with_unit(
+            "failing",
+            "Time since the first of the failures in a row; 0 if the last attempt succeeded",
+            Unit::Seconds,
+            self.failing.clone(),
+        );
+        to.register_with_unit(
+            "last_success_timestamp",
+            "When a request succeeded last, since the Unix epoch; missing before the first",
+            Unit::Seconds,
+            self.last_success.clone(),
+        );
+    }
+
+    fn register_stores(&self, to: &mut Registry) {
+        to.register_with_unit("spool", "Bytes of the spool on disk", Unit::Bytes, self.spool_bytes.clone());
+        to.register_with_unit(
+            "spool_max",
+            "What the spool takes on disk at most; 0 without a spool",
+            Unit::Bytes,
+            self.spool_max_bytes.clone(),
+        );
+        to.register("spool_messages", "Messages that wait in the spool", self.spool_messages.clone());
+        to.register_with_unit(
+            "spool_oldest_age",
+            "Time since the oldest message that waits was accepted",
+            Unit::Seconds,
+            self.spool_oldest.clone(),
+        );
+        to.register_with_unit(
+            "spool_full",
+            "Time that batches waited for room in the spool",
+            Unit::Seconds,
+            self.spool_full.clone(),
+        );
+        to.register_with_unit(
+            "dead_letter",
+            "Bytes of the dead letters on disk",
+            Unit::Bytes,
+            self.dead_letter_bytes.clone(),
+        );
+        to.register_with_unit(
+            "dead_letter_max",
+            "What the dead letters take on disk at most; 0 without a limit or a folder",
+            Unit::Bytes,
+            self.dead_letter_max_bytes.clone(),
+        );
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            request_duration: Family::new_with_constructor(durations),
+            messages: Family::default(),
+            dead_letters: Family::default(),
+            requests: Family::default(),
+            request_bytes: Family::default(),
+            retries: Family::default(),
+            in_flight: Family::default(),
+            waiting: Family::default(),
+            breaker: Family::default(),
+            pauses: Family::default(),
+            paused: Family::default(),
+            failing: Family::default(),
+            last_success: Family::default(),
+            splits: Family::default(),
+            isolated: Family::default(),
+            dead_letter_bytes: Gauge::default(),
+            dead_letter_max_bytes: Gauge::default(),
+            consume_calls: Gauge::default(),
+            consume_blocked: Family::default(),
+            spool_bytes: Gauge::default(),
+            spool_max_bytes: Gauge::default(),
+            spool_messages: Family::default(),
+            spool_oldest: Family::default(),
+            spool_full: Seconds::default(),
+            ready: Gauge::default(),
+        }
+    }
+}
+
+/// The histogram of durations.
+fn durations() -> Histogram {
+    Histogram::new(DURATIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Metrics with a sample of each: others are not told.
+    fn sampled() -> Metrics {
+        let metrics = Metrics::default();
+        let [stream, topic, endpoint, value] = ["s", "t", "e", "v"].map(str::to_owned);
+        let of_message = MessageLabels { stream: stream.clone(), topic: topic.clone(), outcome: "delivered" };
+        metrics.messages.get_or_create_owned(&of_message);
+        let of_letter =
+            DeadLetterLabels { stream: stream.clone(), topic: topic.clone(), reason: value.clone() };
+        metrics.dead_letters.get_or_create_owned(&of_letter);
+        metrics
+            .requests
+            .get_or_create_owned(&StatusLabels { endpoint: endpoint.clone(), status: value.clone() });
+        metrics
+            .retries
+            .get_or_create_owned(&CauseLabels { endpoint: endpoint.clone(), cause: value.clone() });
+        metrics.breaker.get_or_create_owned(&BreakerLabels { endpoint: endpoint.clone(), state: "open" });
+        metrics.consume_blocked.get_or_create_owned(&BlockedLabels { cause: "spool" });
+        let of_lane = LaneLabels { stream, topic, partition: value };
+        metrics.spool_messages.get_or_create_owned(&of_lane);
+        metrics.spool_oldest.get_or_create_owned(&of_lane);
+        let of_endpoint = EndpointLabels { endpoint };
+        metrics.request_duration.get_or_create_owned(&of_endpoint);
+        for counter in [&metrics.request_bytes, &metrics.pauses, &metrics.splits, &metrics.isolated] {
+            counter.get_or_create_owned(&of_endpoint);
+        }
+        for gauge in [&metrics.in_flight, &metrics.waiting] {
+            gauge.get_or_create_owned(&of_endpoint);
+        }
+        for gauge in [&metrics.paused, &metrics.failing, &metrics.last_success] {
+            gauge.get_or_create_owned(&of_endpoint);
+        }
+        metrics
+    }
+
+    /// The names of all metrics, as samples have them.
+    fn names() -> BTreeSet<String> {
+        let text = MetricsRegistry::of(&sampled(), "1").encode();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types
+            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+            .collect()
+    }
+
+    /// The names that a text speaks of.
+    fn spoken_of(text: &str) -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names = words.filter(|word| word.starts_with("http_sink_"));
+        names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
+    }
+
+    #[test]
+    fn documents_alerts_and_dashboard_speak_of_the_metrics_that_there_are() {
+        let names = names();
+        let (documented, shown) = (
+            spoken_of(include_str!("../../docs/operate.md")),
+            spoken_of(include_str!("../../docs/grafana-dashboard.json")),
+        );
+        assert!(names.len() > 20, "{names:?}");
+        assert_eq!(documented, names);
+        assert_eq!(shown, names);
+        let alerts = include_str!("../../docs/alerts.yml");
+        let watched = spoken_of(alerts);
+        assert_eq!(watched.difference(&names).collect::<Vec<_>>(), Vec::<&String>::new());
+        for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+            assert!(include_str!("../../docs/operate.md").contains(&format!("`{alert}`")), "{alert}");
+        }
+        serde_json::from_str::<serde_json::Value>(include_str!("../../docs/grafana-dashboard.json"))
+            .expect("JSON");
+    }
+}

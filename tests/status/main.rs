@@ -1,0 +1,11 @@
+//! `[status]`, as an operator sees it, with the shipped defaults.
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::float_cmp)] // what is compared are counts
+
+mod client;
+mod operator;
+mod prometheus;
+mod seen;
+mod sharing;
+#[path = "../support/mod.rs"]
+mod support;
