@@ -31,8 +31,8 @@ Examples:
 Nothing goes over the network: a token of oauth2_client_credentials is shown as ACCESS_TOKEN. Where secrets are masked, the
 lines of --curl make the same requests but for those. Offsets, ids and idempotency keys are those that `run --input` has.
 
-The exit code is 0 where every message is in a request, 1 where some are in none, 2 where the arguments or the
-configuration are wrong, and 3 where the input cannot be read.")]
+The exit code is 0 where every message is in a request, 1 where some are in none, and 2 where the arguments or the
+configuration are wrong or the input cannot be opened.")]
 pub(crate) struct Arguments {
     /// The connector file, as the Iggy connectors runtime reads it
     config: PathBuf,
@@ -138,7 +138,8 @@ fn each(
         return Err(Failure::Usage(format!("{} names no topic", file.path.display())));
     };
     let topic = TopicMetadata { stream: stream.stream.clone(), topic: topic.clone() };
-    let (mut input, _) = run::open_input(&arguments.input, schema)?;
+    let (mut input, _) =
+        run::open_input(&arguments.input, schema).map_err(|why| Failure::Usage(why.to_string()))?;
     let mut first = 0;
     loop {
         let left = arguments.limit.map_or(u64::MAX, |limit| limit - first);
