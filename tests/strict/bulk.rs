@@ -1,4 +1,4 @@
-//! The bulk API of Elasticsearch and OpenSearch
+//! The bulk API of Elasticsearch and `OpenSearch`
 //! (<https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>).
 
 use std::{
