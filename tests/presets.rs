@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::fmt::Write;
-
 use iggy_connector_http_sink::config::Preset;
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
