@@ -11,9 +11,11 @@ use iggy_connector_http_sink::{
 use serde_json::{Value, json};
 
 use crate::{
-    connector_file::{ConnectorFile, environment_variables},
+    connector_file::{
+        ConnectorFile, environment_variables,
+        place::{Finding, Place},
+    },
     iggy::{self, Server},
-    place::{Finding, Place},
     report::{self, Failure},
 };
 

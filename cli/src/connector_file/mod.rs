@@ -1,5 +1,7 @@
 //! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
 
+mod environment;
+pub(crate) mod place;
 mod streams;
 
 use std::path::{Path, PathBuf};
@@ -7,12 +9,11 @@ use std::path::{Path, PathBuf};
 use iggy_connector_http_sink::config::{Config, shown_value};
 use serde_json::{Map, Value};
 
-use crate::{
-    environment::{self, Overrides},
-    place::{self, Finding, Lines, Place},
-};
-
 pub(crate) use self::streams::StreamConfig;
+use self::{
+    environment::Overrides,
+    place::{Finding, Lines, Place},
+};
 
 const KEYS: [&str; 11] = [
     "type",

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::worker::{Latency, Measured};
 use crate::{
-    bench_worker::{Latency, Measured},
     report::{self, grouped},
 };
 
