@@ -30,7 +30,7 @@ pub mod request;
 pub mod encode;
 
 mod deliver;
-pub use deliver::reach;
+pub use deliver::{preview, reach};
 
 pub mod auth;
 
@@ -41,7 +41,6 @@ pub mod dead_letter;
 mod lane;
 mod machine;
 mod mask;
-pub mod observe;
 
 mod executor;
 mod folder;

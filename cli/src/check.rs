@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     connector_file::{
         ConnectorFile, environment_variables,
-        place::{Finding, Place},
+        place::{self, Finding, Place},
     },
     iggy::{self, Server},
     report::{self, Failure},
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             };
             report::say(&format!("{}: valid{disabled}{overrides}", file.display()))?;
         }
-        Err(problems) => report::say(&lines(&problems, file))?,
+        Err(problems) => report::say(&place::lines(&problems, file))?,
     }
     Ok(valid)
 }
@@ -147,11 +147,6 @@ impl Steps {
         self.taken.push(value);
         if self.json { Ok(()) } else { report::say(&line) }
     }
-}
-
-/// One line for each finding.
-pub(crate) fn lines(findings: &[Finding], file: &std::path::Path) -> String {
-    findings.iter().map(|finding| finding.in_file(file).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 fn as_json(finding: &Finding) -> Value {

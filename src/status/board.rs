@@ -8,9 +8,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::info;
 
-use super::report::{
-    ConnectorReport, DeadLetterReport, EndpointReport, HostReport, LaneReport, SpoolReport,
-};
+use super::report::{ConnectorReport, DeadLetterReport, EndpointReport, LaneReport, SpoolReport};
 use crate::{
     deliver::{BreakerState, Delivery, GateState},
     pipeline::Pipeline,
@@ -127,21 +125,6 @@ impl Board {
             spool,
             dead_letters,
         }
-    }
-
-    /// What there is to tell a host, as JSON.
-    pub(crate) fn host_report(&self) -> String {
-        let counters = &self.pipeline.counters;
-        let (requests, retries, bytes) = counters.requests();
-        let report = HostReport {
-            connector: self.report(),
-            requests,
-            retries,
-            bytes,
-            failures: counters.failures(),
-        };
-        // Its shape has keys of text alone, so that it can be written.
-        serde_json::to_string(&report).unwrap_or_default()
     }
 
     fn spool_report(&self, spool: &Spool) -> SpoolReport {

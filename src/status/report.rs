@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::telemetry::{FailedRange, Interval};
+use crate::telemetry::Interval;
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -14,18 +14,6 @@ pub(super) struct StatusReport {
     /// Why not, each with its connector.
     pub(super) reasons: Vec<String>,
     pub(super) connectors: Vec<ConnectorReport>,
-}
-
-/// What a host is told of a connector.
-#[derive(Debug, Serialize)]
-pub(super) struct HostReport {
-    #[serde(flatten)]
-    pub(super) connector: ConnectorReport,
-    pub(super) requests: u64,
-    pub(super) retries: u64,
-    /// Of all bodies that were sent.
-    pub(super) bytes: u64,
-    pub(super) failures: Vec<FailedRange>,
 }
 
 #[derive(Debug, Serialize)]

@@ -98,13 +98,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let own = job(arguments)?;
     if arguments.iggy.iggy {
         let poll_interval = arguments.config.as_deref().map(poll_interval).transpose()?.flatten();
-        let result = iggy::run(
-            &arguments.iggy,
-            own,
-            poll_interval,
-            arguments.plugin.as_deref(),
-            arguments.pairs,
-        )?;
+        let result =
+            iggy::run(&arguments.iggy, own, poll_interval, arguments.plugin.as_deref(), arguments.pairs)?;
         if arguments.json {
             terminal::say_json(&result.as_json())?;
         } else {
