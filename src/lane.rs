@@ -55,8 +55,9 @@ struct Unsettled {
 }
 
 impl LaneSender {
-    /// Sends what comes until no more does, or until a lane in order cannot go on.
-    pub(crate) async fn run(self, mut sets: mpsc::Receiver<Vec<Item>>) {
+    /// Sends what comes until no more does, or until a lane in order cannot go on. Returns the last outcomes, which are still to
+    /// be settled: handing them over apart would wake the other thread twice.
+    pub(crate) async fn run(self, mut sets: mpsc::Receiver<Vec<Item>>) -> Vec<Settled> {
         let mut due = pin!(tokio::time::sleep(Duration::ZERO));
         let mut unsettled = Unsettled::default();
         let mut under_way = FuturesUnordered::new();
@@ -84,7 +85,7 @@ impl LaneSender {
                 }
                 // What failed is on disk before the next message in order is sent.
                 if self.is_in_order() && unsettled.failed && !self.settle(&mut unsettled).await {
-                    return;
+                    return Vec::new();
                 }
                 under_way.push(self.send(parts));
             }
@@ -110,7 +111,7 @@ impl LaneSender {
                 else => break,
             }
         }
-        self.hand_over(&mut unsettled).await;
+        unsettled.outcomes
     }
 
     fn is_in_order(&self) -> bool {

@@ -1,11 +1,12 @@
 //! The whole way of a batch, once it is to be delivered.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
 use iggy_connector_sdk::Error;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinError,
     time::Instant,
 };
 use tracing::{error, info, warn};
@@ -13,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    deliver::{Delivery, Origin, Patience, RetryState},
+    deliver::{Delivery, Origin, Patience, RetryState, Settled},
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
     lane::{Decision, Item, LaneSender},
@@ -49,6 +50,21 @@ pub(crate) struct Pipeline {
     executor: Executor,
     closing: Closing,
     pub(crate) world: World,
+}
+
+/// What is known of a batch, and not settled yet.
+#[derive(Default)]
+struct Known {
+    decisions: Vec<Decision>,
+    ended: Vec<EndedLane>,
+}
+
+/// A lane of which nothing is sent any more.
+struct EndedLane {
+    /// The outcomes that were known last; an error where the sending stopped.
+    sent: Result<Vec<Settled>, JoinError>,
+    /// The messages of a body that was not sent, since more may fill it.
+    held_back: Vec<usize>,
 }
 
 /// Set once close begins.
@@ -172,7 +188,6 @@ impl Pipeline {
         let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, progress)
             .into_iter()
             .map(|lane| {
-                let (bodies, queued) = mpsc::channel(1);
                 let sender = LaneSender {
                     delivery: self.delivery.clone(),
                     origin: origin.or_else(|| (!unordered).then(Origin::unique)),
@@ -181,47 +196,68 @@ impl Pipeline {
                     held: progress.map(|_| UNWRITTEN),
                     decided: decided.clone(),
                 };
-                let sending = self.executor.spawn(sender.run(queued));
-                let patience = patience.clone();
-                async move {
-                    let lane = Bodies::of(batch, lane, &self.config.body, &self.buffers);
-                    let held_back = self.encode(lane, bodies, &patience, progress).await;
-                    (sending.await, held_back)
-                }
+                self.run_lane(Bodies::of(batch, lane, &self.config.body, &self.buffers), sender, progress)
             })
             .collect();
         drop(decided);
         loop {
+            let mut known = Known::default();
             tokio::select! {
-                Some(first) = decisions.recv() => {
-                    // What else is known by now is settled with it: dead letters share one sync to disk.
-                    let mut known: Vec<Decision> = vec![first];
-                    while let Ok(more) = decisions.try_recv() {
-                        known.push(more);
-                    }
-                    if let Some(progress) = progress {
-                        for decision in known.iter().filter(|decision| !decision.sending.is_empty()) {
-                            progress.sending(&decision.sending);
-                        }
-                    }
-                    let settled = known.iter_mut().flat_map(|decision| std::mem::take(&mut decision.settled));
-                    let all = ledger.settle(settled.collect(), &self.executor).await;
-                    for decision in known {
-                        // A lane that does not wait for it is told nothing.
-                        let _ = decision.all_settled.send(all);
-                    }
-                }
-                Some((sent, held_back)) = lanes.next() => {
-                    ledger.hold_back(held_back);
-                    if let Err(why) = sent {
-                        // The ledger knows the messages that have no outcome now.
-                        error!("connector {}: delivery stopped: {why}", self.id);
-                    }
-                }
+                Some(decision) = decisions.recv() => known.decisions.push(decision),
+                Some(ended) = lanes.next() => known.ended.push(ended),
                 else => break,
             }
+            // What else is known by now is settled with it: dead letters share one sync to disk.
+            known.decisions.extend(iter::from_fn(|| decisions.try_recv().ok()));
+            known.ended.extend(iter::from_fn(|| lanes.next().now_or_never().flatten()));
+            self.settle(known, &mut ledger, progress).await;
         }
         ledger.close(&self.executor).await
+    }
+
+    /// Encodes a lane here, and has it sent on the connector's thread.
+    async fn run_lane(
+        &self,
+        lane: Bodies<'_>,
+        sender: LaneSender,
+        progress: Option<&dyn Progress>,
+    ) -> EndedLane {
+        let (bodies, queued) = mpsc::channel(1);
+        let patience = sender.patience.clone();
+        let mut encoding = pin!(self.encode(lane, bodies, &patience, progress));
+        // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
+        // is the only one, not again.
+        let encoded = poll!(encoding.as_mut());
+        let sending = self.executor.spawn(sender.run(queued));
+        let held_back = match encoded {
+            Poll::Ready(held_back) => held_back,
+            Poll::Pending => encoding.await,
+        };
+        EndedLane { sent: sending.await, held_back }
+    }
+
+    /// Settles what is known of a batch.
+    async fn settle(&self, mut known: Known, ledger: &mut Ledger<'_>, progress: Option<&dyn Progress>) {
+        if let Some(progress) = progress {
+            for decision in known.decisions.iter().filter(|decision| !decision.sending.is_empty()) {
+                progress.sending(&decision.sending);
+            }
+        }
+        let mut settled: Vec<Settled> =
+            known.decisions.iter_mut().flat_map(|decision| mem::take(&mut decision.settled)).collect();
+        for EndedLane { sent, held_back } in known.ended {
+            ledger.hold_back(held_back);
+            match sent {
+                Ok(last) => settled.extend(last),
+                // The ledger knows the messages that have no outcome now.
+                Err(why) => error!("connector {}: delivery stopped: {why}", self.id),
+            }
+        }
+        let all = ledger.settle(settled, &self.executor).await;
+        for decision in known.decisions {
+            // A lane that does not wait for it is told nothing.
+            let _ = decision.all_settled.send(all);
+        }
     }
 
     /// How many bodies of a batch are under way at once where there is no order: more than there are slots, since those
@@ -290,7 +326,7 @@ impl Pipeline {
                 progress.sending(&bodies);
             }
             place.send(set);
-            if !held_back.is_empty() {
+            if !held_back.is_empty() || lane.is_done() {
                 return held_back;
             }
             most = (most * 2).min(MOST_IN_SET);

@@ -154,6 +154,13 @@ impl<'b> Bodies<'b> {
         if self.draft.records.len() == self.max_messages() { Put::Full } else { Put::Added }
     }
 
+    /// Whether every message of the lane has come out.
+    pub fn is_done(&self) -> bool {
+        self.lane.get(self.next).is_none()
+            && self.draft.records.is_empty()
+            && self.groups.as_ref().is_none_or(Groups::is_empty)
+    }
+
     /// Whether the lane ended before this body of it was full, and more messages could follow.
     pub fn has_room_behind(&self, body: &Body) -> bool {
         self.lane.get(self.next).is_none()

@@ -5,20 +5,19 @@
 //! cargo bench --bench end_to_end
 //! ```
 //!
-//! Both take turns, and each figure is the median of its runs, so that the ratio means something on a busy machine.
+//! Both take turns, and each figure is the median of its runs, so that the ratio means something on a busy machine. After
+//! that, what a call with a single message costs.
 #![allow(clippy::unwrap_used)]
 
+mod endpoint;
+#[path = "../load/mod.rs"]
 mod load;
-#[path = "../tests/support/mod.rs"]
+mod single;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
 };
@@ -32,84 +31,12 @@ use iggy_connector_sdk::{
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
+use endpoint::Endpoint;
 use support::plugin::{Batch, Sink, plugin};
 
 const SIZE: usize = 1024;
 const BATCH: usize = 1000;
 const RUNS: usize = 7;
-
-/// An endpoint that answers every request with 200 and costs next to nothing: a blocking thread for each connection.
-/// It keeps the bodies of the first so many requests.
-struct Endpoint {
-    address: SocketAddr,
-    kept: Arc<Mutex<Vec<Bytes>>>,
-    answered: Arc<AtomicUsize>,
-}
-
-impl Endpoint {
-    fn start(keep: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let kept = Arc::<Mutex<Vec<Bytes>>>::default();
-        let answered = Arc::<AtomicUsize>::default();
-        let (store, count) = (kept.clone(), answered.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (store, count) = (store.clone(), count.clone());
-                // A connection ends when its client goes.
-                thread::spawn(move || serve(stream.unwrap(), keep, &store, &count));
-            }
-        });
-        Self { address, kept, answered }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-}
-
-fn serve(mut stream: TcpStream, keep: usize, store: &Mutex<Vec<Bytes>>, count: &AtomicUsize) -> Option<()> {
-    stream.set_nodelay(true).unwrap();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut filled = 0;
-    loop {
-        let (head, length) = loop {
-            if let Some(head) = buffer[..filled].windows(4).position(|end| end == b"\r\n\r\n") {
-                let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
-                let length = text.split("content-length: ").nth(1)?.lines().next()?.parse::<usize>().unwrap();
-                break (head + 4, length);
-            }
-            filled += received(&mut stream, &mut buffer[filled..])?;
-        };
-        let mut body = Vec::new();
-        let wanted = store.lock().unwrap().len() < keep;
-        let mut left = length;
-        let mut start = head;
-        loop {
-            let here = left.min(filled - start);
-            if wanted {
-                body.extend_from_slice(&buffer[start..start + here]);
-            }
-            left -= here;
-            if left == 0 {
-                buffer.copy_within(start + here..filled, 0);
-                filled -= start + here;
-                break;
-            }
-            (start, filled) = (0, received(&mut stream, &mut buffer)?);
-        }
-        if wanted {
-            store.lock().unwrap().push(body.into());
-        }
-        count.fetch_add(1, Relaxed);
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
-    }
-}
-
-/// `None` when there is no more.
-fn received(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<usize> {
-    stream.read(buffer).ok().filter(|received| *received > 0)
-}
 
 /// Messages a second through the plugin, until the last has arrived.
 fn through_the_plugin(sink: &Sink, endpoint: &Endpoint, batches: &[Vec<u8>], each: usize) -> f64 {
@@ -136,11 +63,15 @@ struct Source {
 
 impl Source {
     fn batches(&mut self, count: usize) -> Vec<Vec<u8>> {
+        self.batches_of(BATCH, count)
+    }
+
+    fn batches_of(&mut self, each: usize, count: usize) -> Vec<Vec<u8>> {
         let batch = |number: usize| {
-            let start = number * BATCH % self.payloads.len();
-            let batch = Batch::of(Schema::Json, self.payloads[start..start + BATCH].to_vec())
-                .from_offset(self.offset);
-            self.offset += BATCH as u64;
+            let start = number * each % self.payloads.len();
+            let batch =
+                Batch::of(Schema::Json, self.payloads[start..start + each].to_vec()).from_offset(self.offset);
+            self.offset += each as u64;
             let messages: Vec<BorrowedMessage<'_>> =
                 batch.messages.iter().map(RawMessage::borrowed).collect();
             encode_batch(batch.schema, &messages)
@@ -211,4 +142,5 @@ fn main() {
         let mode = if spooled { format!("{mode}, spooled") } else { mode.to_owned() };
         println!("{mode:<18} {at_once:>9} {ours:>12.0} {bare:>12.0} {ratio:>7.2}");
     }
+    single::compare();
 }
