@@ -102,17 +102,36 @@ fn each_row_is_there_once_though_the_process_is_killed_ten_times_and_answers_are
 }
 
 #[test]
-fn without_the_token_rows_whose_answers_are_lost_are_there_twice() {
+fn without_deduplication_rows_whose_answers_are_lost_are_there_twice() {
     // So that the test above shows something.
     let folder = tempfile::tempdir().unwrap();
     let Some(clickhouse) = start(folder.path(), &["loses"]) else { return };
     let mut config = config(&clickhouse, folder.path());
     config.as_object_mut().unwrap().remove("spool");
-    config["url"] = (config["url"].as_str().unwrap().to_owned() + "&insert_deduplication_token=").into();
+    config["url"] = (config["url"].as_str().unwrap().to_owned() + "&deduplicate_insert=disable").into();
     config["max_batch_messages"] = 10.into();
     let sink = Sink::open(&config);
     assert_eq!(sink.consume(&Batch::numbered(100)), 0);
     assert!(count(&clickhouse, "count()") > 100);
+}
+
+#[test]
+fn equal_rows_of_different_messages_are_all_there_as_tokens_go_by_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(clickhouse) = start(folder.path(), &["loses"]) else { return };
+    let mut config = config(&clickhouse, folder.path());
+    config.as_object_mut().unwrap().remove("spool");
+    config["max_batch_messages"] = 10.into();
+    let rows = |config: &Value| {
+        let before = count(&clickhouse, "count()");
+        let equal = Batch::of(Schema::Json, (0..100).map(|_| "{\"n\":7}".to_owned()));
+        assert_eq!(Sink::open(config).consume(&equal), 0);
+        count(&clickhouse, "count()") - before
+    };
+    assert_eq!(rows(&config), 100);
+    // Without a token the engine compares blocks of rows, and takes one block of ten.
+    config["url"] = (config["url"].as_str().unwrap().to_owned() + "&insert_deduplication_token=").into();
+    assert_eq!(rows(&config), 10);
 }
 
 #[test]

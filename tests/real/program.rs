@@ -93,7 +93,7 @@ pub(crate) fn python(script: &str) -> Command {
 /// What a script says about a text, line by line; `None`, with a line that says so, where its library is not installed.
 pub(crate) fn lines_of(mut command: Command, text: &str) -> Option<Vec<String>> {
     let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
-        println!("SKIPPED: Python is not installed");
+        println!("SKIPPED: Python is not installed (PYTHON names it)");
         return None;
     };
     // It may have ended already, where there is no such library.
