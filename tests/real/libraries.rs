@@ -1,0 +1,108 @@
+//! Libraries that read what the presets of their formats send.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    program::{lines_of, python},
+    support::{
+        config::with,
+        endpoint::{Endpoint, Request},
+        plugin::{Batch, Sink},
+    },
+};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What a library reads in the requests; `None` where it is not installed.
+fn read(library: &str, requests: &[Request]) -> Option<Vec<Value>> {
+    let described = |request: &Request| {
+        let headers: Map<String, Value> =
+            request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone().into())).collect();
+        json!({ "headers": headers, "body": BASE64_STANDARD.encode(&request.body), "secret": SECRET })
+            .to_string()
+            + "\n"
+    };
+    let mut command = python("read.py");
+    command.arg(library);
+    let lines = lines_of(command, &requests.iter().map(described).collect::<String>())?;
+    Some(lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// Orders, the second of which has headers that name types.
+fn batch() -> Batch {
+    let mut batch = Batch::of(Schema::Json, ["{\"n\":1,\"text\":\"\\u00e4 \\\"b\\\"\"}", "{\"n\":2}"]);
+    let header =
+        |name: &str| (HeaderKey::try_from(name).unwrap(), HeaderValue::try_from("order.paid").unwrap());
+    batch.messages[1].headers = encode_headers(&[header("type"), header("ce_type")].into());
+    batch
+}
+
+fn sent(preset: &str, more: Value) -> Vec<Request> {
+    let endpoint = Endpoint::answering(200);
+    let sink = Sink::open(&with(json!({ "url": endpoint.url(), "preset": preset }), more));
+    assert_eq!(sink.consume(&batch()), 0, "{preset}");
+    endpoint.requests()
+}
+
+#[test]
+fn standardwebhooks_verifies_and_reads_events() {
+    let requests = sent("standard_webhooks", json!({ "auth": { "secrets": SECRET } }));
+    let Some(read) = read("standardwebhooks", &requests) else { return };
+    assert_eq!(
+        read,
+        [
+            json!({ "type": "message", "timestamp": "2025-10-09T08:53:20.000000Z", "data": { "n": 1, "text": "ä \"b\"" } }),
+            json!({ "type": "order.paid", "timestamp": "2025-10-09T08:53:20.000001Z", "data": { "n": 2 } }),
+        ]
+    );
+}
+
+#[test]
+fn cloudevents_reads_the_same_events_in_all_three_modes() {
+    let mut all = Vec::new();
+    let json_type = json!({ "headers": { "Content-Type": "application/json" } });
+    for (preset, more) in
+        [("cloudevents", json!({})), ("cloudevents_binary", json_type), ("cloudevents_batch", json!({}))]
+    {
+        let requests = sent(preset, more);
+        assert_eq!(requests.len(), if preset == "cloudevents_batch" { 1 } else { 2 });
+        let Some(read) = read("cloudevents", &requests) else { return };
+        let events: Vec<Value> = read
+            .into_iter()
+            .flat_map(|events| match events {
+                Value::Array(events) => events,
+                error => panic!("{preset}: {error}"),
+            })
+            .collect();
+        all.push(events);
+    }
+    let event = &all[0][1];
+    assert_eq!(
+        (&event["type"], &event["source"], &event["subject"], &event["data"]),
+        (&json!("order.paid"), &json!("iggy"), &json!("stream/topic/1"), &json!({ "n": 2 }))
+    );
+    assert_eq!((&all[0][0]["type"], &all[0][0]["data"]["text"]), (&json!("iggy.message"), &json!("ä \"b\"")));
+    assert!((event["time"].as_f64().unwrap() - 1_760_000_000.000_001).abs() < 1e-6);
+    assert!(all[0] == all[1] && all[0] == all[2], "{all:?}");
+}
+
+#[test]
+fn the_protocol_buffers_of_opentelemetry_read_logs() {
+    let Some(read) = read("otlp", &sent("otlp_logs", json!({}))) else { return };
+    let resource = &read[0]["resourceLogs"][0];
+    let attribute = |of: &Value, key: &str| {
+        let all = of["attributes"].as_array().unwrap_or_else(|| panic!("{read:?}"));
+        all.iter()
+            .find(|attribute| attribute["key"] == key)
+            .map(|attribute| attribute["value"].clone())
+            .unwrap()
+    };
+    assert_eq!(attribute(&resource["resource"], "iggy.topic"), json!({ "stringValue": "topic" }));
+    let records = resource["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[0]["timeUnixNano"], "1760000000000000000");
+    assert_eq!(records[0]["body"]["stringValue"], "{\"n\":1,\"text\":\"\\u00e4 \\\"b\\\"\"}");
+    assert_eq!(attribute(&records[1], "iggy.offset"), json!({ "intValue": "1" }));
+}
