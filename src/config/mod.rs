@@ -103,7 +103,9 @@ impl Config {
         // What it stands for was put into the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
+        let tombstone_method = keys.optional_choice("tombstone_method");
         let mut body = flat::read_body(&mut keys);
+        body.tombstones = tombstone_method.is_some();
         body.form = request::read_form(&mut keys, body.mode);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
@@ -118,6 +120,7 @@ impl Config {
         let ordering = delivery::read_ordering(&mut keys);
         let idempotency_header = headers::read_name(&mut keys, "idempotency_header", "Idempotency-Key");
         let retry_count_header = headers::read_name(&mut keys, "retry_count_header", "X-Retry-Count");
+        let forwarded = headers::read_forwarded(&mut keys);
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
@@ -141,13 +144,15 @@ impl Config {
         let endpoint = EndpointConfig {
             url,
             method,
+            tombstone_method,
             headers,
             idempotency_header,
             retry_count_header,
             auth,
             allow_insecure_credentials,
         };
-        body.target = request::read_target(&keys, &endpoint, &ordering, body.form.as_deref());
+        headers::check_forwarded(&keys, &endpoint, &forwarded);
+        body.target = request::read_target(&keys, &endpoint, forwarded, &ordering, body.form.as_deref());
         request::check_compression(&keys, &endpoint, body.compression);
         for destination in destinations(&endpoint, dead_letter.as_ref()) {
             warnings.extend(auth::check(&keys, &destination));

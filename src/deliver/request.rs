@@ -137,15 +137,21 @@ impl RequestTemplate {
         retries: u32,
     ) -> Request {
         let current = self.current();
-        let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
+        let tombstone_method = self.endpoint.tombstone_method.filter(|_| body.is_tombstone());
+        let method = tombstone_method.unwrap_or(self.endpoint.method);
+        let mut request = Request::new(method.into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
-        current.filled.fill(body, idempotency_key, &mut request);
-        if let Some(compression) = self.compression {
-            let coding = HeaderValue::from_static(compression.coding());
-            request.headers_mut().insert(CONTENT_ENCODING, coding);
-        }
+        current.filled.fill(body, self.target.as_deref(), idempotency_key, &mut request);
         let headers = request.headers_mut();
+        if tombstone_method.is_some() {
+            headers.remove(CONTENT_TYPE);
+        } else if let Some(compression) = self.compression {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.coding()));
+        }
+        if let Some(trace) = body.trace() {
+            trace.send(headers);
+        }
         if let Some(key) = idempotency_key {
             // What the user configured under the same name stands.
             if let Some(name) = &self.endpoint.idempotency_header {
@@ -158,7 +164,9 @@ impl RequestTemplate {
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
         }
-        *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
+        if tombstone_method.is_none() {
+            *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
+        }
         request
     }
 
@@ -232,7 +240,13 @@ impl RequestTemplate {
 
 impl Filled {
     /// Fills in what the messages of a body say.
-    fn fill(&self, body: &Body, key: Option<&HeaderValue>, request: &mut Request) {
+    fn fill(
+        &self,
+        body: &Body,
+        target: Option<&TargetTemplate>,
+        key: Option<&HeaderValue>,
+        request: &mut Request,
+    ) {
         let mut fields = body.target().into_iter().flat_map(Target::fields);
         let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
         if let Some(url) = &self.url
@@ -247,6 +261,11 @@ impl Filled {
             // Likewise: every escaped text fits into a header.
             if let Ok(value) = header_value_of(&value.fill(&mut fields, key)) {
                 request.headers_mut().insert(name.clone(), value);
+            }
+        }
+        for (name, value) in target.into_iter().flat_map(|target| target.forwarded(fields.by_ref())) {
+            if let Ok(value) = header_value_of(value) {
+                request.headers_mut().insert(name, value);
             }
         }
     }

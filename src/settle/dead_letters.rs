@@ -72,6 +72,7 @@ impl DeadLetters {
                     endpoint: EndpointConfig {
                         url: url.clone(),
                         method: Method::Post,
+                        tombstone_method: None,
                         headers: headers.clone(),
                         auth: auth.clone(),
                         ..config.endpoint.clone()
@@ -85,6 +86,7 @@ impl DeadLetters {
                         target: None,
                         form: None,
                         compression: None,
+                        tombstones: false,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
