@@ -30,7 +30,7 @@ pub mod request;
 pub mod encode;
 
 mod deliver;
-pub use deliver::reach;
+pub use deliver::{preview, reach};
 
 pub mod auth;
 

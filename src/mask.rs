@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use crate::config::{AuthConfig, EndpointConfig, headers::is_credential};
 
 /// Stands in the place of a secret.
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 /// A shorter secret is masked only where it stands as a word of its own: it would be found all over.
 const SHORT: usize = 6;
 /// A part of a path that is shorter is a name and no secret.
@@ -113,14 +113,23 @@ impl Masks {
         known.make_contiguous().sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// The text with `***` in the place of secrets.
+    /// The text with `***` in the place of secrets, also of one that its end cuts off.
     pub(crate) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.masked(text, true)
+    }
+
+    /// The same of a text that is not cut off.
+    pub(crate) fn apply_to_whole<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.masked(text, false)
+    }
+
+    fn masked<'t>(&self, text: &'t str, cut_off: bool) -> Cow<'t, str> {
         let mut masked = Cow::Borrowed(text);
         for secret in &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             if let Some(without) = replaced(&masked, secret) {
                 masked = Cow::Owned(without);
             }
-            if let Some(end) = begun(&masked, secret) {
+            if let Some(end) = begun(&masked, secret).filter(|_| cut_off) {
                 masked = Cow::Owned(format!("{}{MASK}", &masked[..end]));
             }
         }

@@ -215,3 +215,21 @@ fn wrong_forms_are_told() {
         assert!(told.contains(words), "{words}: {told}");
     }
 }
+
+#[test]
+fn a_secret_in_a_template_is_masked_where_the_endpoint_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "secret-in-a-template\n").unwrap();
+    let endpoint = Endpoint::start(|request| Answer::status(403).body(request.body.clone()));
+    let config = json!({
+        "url": endpoint.url(),
+        "message_template": format!("{{\"key\":\"${{file:{}}}\",\"n\":{{payload:/n}}}}", secret.display()),
+        "verbose_logging": true,
+    });
+    assert_eq!(Sink::open(&config).consume(&Batch::numbered(1).from_stream("template secret")), 1);
+    assert!(bodies(&endpoint.requests())[0].contains("secret-in-a-template"));
+    let failed = failures("template secret").reasons;
+    assert!(failed[&0].contains("\"key\":\"***\"") && failed[&0].contains("\"n\":0"), "{failed:?}");
+    assert_eq!(logged("secret-in-a-template"), Vec::<String>::new());
+}

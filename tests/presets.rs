@@ -3,12 +3,9 @@
 
 mod support;
 
-use std::fmt::Write;
-
 use iggy_connector_http_sink::config::Preset;
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
-use strum::VariantNames;
 
 use support::{
     config::with,
@@ -16,52 +13,19 @@ use support::{
     plugin::{Batch, Sink},
 };
 
-/// The keys of a preset as they would stand in a connector file.
-fn as_toml(preset: Preset) -> String {
-    let mut text = String::new();
-    let mut tables = String::new();
-    for (key, value) in preset.keys() {
-        match value {
-            Value::Object(table) => {
-                let _ = write!(tables, "\n[plugin_config.{key}]\n");
-                for (key, value) in table {
-                    let _ = writeln!(tables, "{key} = {}", toml_value(&value));
-                }
-            }
-            value => {
-                let _ = writeln!(text, "{key} = {}", toml_value(&value));
-            }
-        }
-    }
-    if !preset.query().is_empty() {
-        let query: Vec<String> =
-            preset.query().iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let _ = writeln!(text, "# added to the query of url: {}", query.join("&"));
-    }
-    text + &tables
-}
-
-fn toml_value(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.contains('"') && !text.contains(['\n', '\'']) => format!("'{text}'"),
-        // Escapes of JSON are those of TOML.
-        value => value.to_string(),
-    }
-}
-
 #[test]
 fn the_docs_show_what_each_preset_stands_for() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/presets.md");
     let docs = std::fs::read_to_string(path).unwrap();
     let mut expected = docs.clone();
-    for name in Preset::VARIANTS {
+    for name in Preset::names() {
         let preset: Preset = name.parse().unwrap();
         let begin = format!("<!-- preset {name} -->\n");
         let (before, rest) =
             expected.split_once(&begin).unwrap_or_else(|| panic!("{name} is not in docs/presets.md"));
         let (_, after) = rest.split_once("<!-- end -->").unwrap();
-        expected = format!("{before}{begin}```toml\n{}```\n<!-- end -->{after}", as_toml(preset));
-        let table: toml::Table = toml::from_str(&as_toml(preset)).unwrap();
+        expected = format!("{before}{begin}```toml\n{}```\n<!-- end -->{after}", preset.to_toml());
+        let table: toml::Table = toml::from_str(&preset.to_toml()).unwrap();
         let mut keys = serde_json::to_value(&table).unwrap();
         let tables = keys.as_object_mut().unwrap().remove("plugin_config").unwrap_or(json!({}));
         assert_eq!(with(keys, tables), Value::Object(preset.keys()), "{name}");

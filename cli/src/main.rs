@@ -1,6 +1,6 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
-//! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], and [`run`]
+//! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], [`preview`], [`init`], and [`run`]
 //! with its input from [`iggy`] or from [`lines`] with their [`outcome`], [`dead_letters`], and
 //! [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for that, the [`counter`] at its other end and the
 //! [`bench_report`], or with the server and the runtime of [`bench_iggy`]. They share the way to the plugin ([`host`]), the
@@ -20,11 +20,13 @@ mod endpoint;
 mod environment;
 mod host;
 mod iggy;
+mod init;
 mod interrupt;
 mod lines;
 mod load;
 mod outcome;
 mod place;
+mod preview;
 mod report;
 mod run;
 mod spool;
@@ -54,6 +56,8 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
+    Preview(preview::Arguments),
+    Init(init::Arguments),
     DeadLetters(dead_letters::Arguments),
     Spool(spool::Arguments),
     Bench(bench::Arguments),
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Preview(arguments) => preview::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Spool(arguments) => spool::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

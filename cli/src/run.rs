@@ -2,6 +2,7 @@
 //! ([`from_lines`]).
 
 mod from_lines;
+pub(crate) use from_lines::{line_schema, message, open_input};
 
 use std::path::{Path, PathBuf};
 

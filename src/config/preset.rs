@@ -143,6 +143,33 @@ impl Preset {
         }
     }
 
+    /// Its keys as they would stand in a connector file.
+    pub fn to_toml(self) -> String {
+        let (mut text, mut tables) = (String::new(), String::new());
+        for (key, value) in self.keys() {
+            match value {
+                Value::Object(table) => {
+                    tables.extend(["\n[plugin_config.", &key, "]\n"]);
+                    for (key, value) in table {
+                        tables.extend([&*key, " = ", &toml_value(&value), "\n"]);
+                    }
+                }
+                value => text.extend([&*key, " = ", &toml_value(&value), "\n"]),
+            }
+        }
+        if !self.query().is_empty() {
+            let query: Vec<String> =
+                self.query().iter().map(|(name, value)| format!("{name}={value}")).collect();
+            text.extend(["# added to the query of url: ", &query.join("&"), "\n"]);
+        }
+        text + &tables
+    }
+
+    /// The names of all presets.
+    pub fn names() -> &'static [&'static str] {
+        <Self as VariantNames>::VARIANTS
+    }
+
     /// Puts its defaults into a table, where nothing else is given.
     pub(super) fn apply(self, table: &mut Map<String, Value>) {
         for (key, default) in self.keys() {
@@ -167,6 +194,14 @@ impl Preset {
                 }
             }
         }
+    }
+}
+
+fn toml_value(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.contains('"') && !text.contains(['\n', '\'']) => format!("'{text}'"),
+        // Escapes of JSON are those of TOML.
+        value => value.to_string(),
     }
 }
 

@@ -45,10 +45,11 @@ pub(super) fn read_target(
 /// `message_template` and what stands around it; `None` where bodies are as the mode says.
 pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Form>> {
     let format = keys.choice("template_format", TemplateFormat::Json);
-    let message = template(keys, "message_template", format);
-    let prefix = template(keys, "body_prefix", format);
+    let mut secrets = Vec::new();
+    let message = template(keys, "message_template", format, &mut secrets);
+    let prefix = template(keys, "body_prefix", format, &mut secrets);
     let separator = keys.optional_string("body_separator");
-    let suffix = template(keys, "body_suffix", format);
+    let suffix = template(keys, "body_suffix", format, &mut secrets);
     if message.is_none() && prefix.is_none() && separator.is_none() && suffix.is_none() {
         if format != TemplateFormat::Json && !keys.has_problem("message_template") {
             keys.problem(
@@ -77,6 +78,7 @@ pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Fo
         separator: separator.unwrap_or_else(|| between.to_owned()),
         suffix: suffix.unwrap_or_else(|| Template::literal(behind)),
         message,
+        secrets,
     };
     // Where a part is wrong, the whole is not there to be checked.
     let parts = ["message_template", "body_prefix", "body_suffix", "template_format"];
@@ -91,8 +93,14 @@ pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Fo
     Some(Arc::new(form))
 }
 
-fn template(keys: &mut Reader<'_>, key: &'static str, format: TemplateFormat) -> Option<Template> {
+fn template(
+    keys: &mut Reader<'_>,
+    key: &'static str,
+    format: TemplateFormat,
+    secrets: &mut Vec<String>,
+) -> Option<Template> {
     let text = keys.optional_text(key, |_| Ok(()))?;
+    secrets.extend(text.secrets());
     let template = Template::parse(&text, format.kind()).and_then(Template::resolved);
     template.map_err(|why| keys.problem(key, why)).ok()
 }

@@ -21,6 +21,7 @@ mod network;
 mod parts;
 mod patience;
 mod pool;
+pub mod preview;
 mod rate;
 pub mod reach;
 mod redirect;

@@ -10,6 +10,9 @@ use tracing::{Level, span_enabled};
 use super::{connect::Connections, fault::chain, resolve::Resolver, tls};
 use crate::config::{ClientConfig, ProxyConfig, TlsFiles};
 
+/// What requests say sends them.
+pub(super) const USER_AGENT: &str = concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION"));
+
 /// What of the endpoint matters to a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
@@ -86,7 +89,7 @@ fn client(
 ) -> Result<reqwest::Client, String> {
     let keepalive = Some(config.tcp_keepalive).filter(|interval| !interval.is_zero());
     let mut client = reqwest::Client::builder()
-        .user_agent(concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .timeout(config.timeout)
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(idle)

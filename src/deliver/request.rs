@@ -81,6 +81,7 @@ impl RequestTemplate {
         let current = RwLock::new(Arc::new(rendered));
         let masks = Masks::default();
         masks.learn_endpoint(&config.endpoint);
+        config.body.form.iter().flat_map(|form| &form.secrets).for_each(|secret| masks.learn(secret));
         let endpoint = config.endpoint.clone();
         Ok(Self {
             endpoint,

@@ -204,10 +204,12 @@ impl Delivery {
         retry: &mut RetryState,
         patience: &Patience,
     ) -> Option<(Class, Option<Duration>, Option<Ends>)> {
-        // What is held or retried goes out with the secrets of now, not those of when it was accepted.
-        self.template.refresh();
         let retries = retry.attempts;
-        let request = || self.template.request(body, key, retries);
+        let request = || {
+            // What is held, retried or sent again goes out with the secrets of now, not those of when it was accepted.
+            self.template.refresh();
+            self.template.request(body, key, retries)
+        };
         self.counters.request(body.wire().len(), retries > 0);
         if let Some(last) = retry.last.as_ref().filter(|_| retries > 0) {
             self.meter.retry(|| cause(last));

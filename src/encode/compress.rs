@@ -17,7 +17,7 @@ impl Compression {
     }
 
     /// The bytes of a body, compressed.
-    pub(super) fn compress(self, body: &[u8]) -> Bytes {
+    pub(crate) fn compress(self, body: &[u8]) -> Bytes {
         // JSON becomes about a fifth; where it does not, the buffer grows.
         let out = Vec::with_capacity(body.len() / 4 + 64);
         let compressed = match self {

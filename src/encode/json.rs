@@ -3,7 +3,7 @@
 //! The text is taken in blocks of 64 bytes. For each kind of byte a block gives a mask, a bit for each byte, and the
 //! grammar of RFC 8259 becomes relations between masks: one shifted by one place is "what stands behind these", a sum
 //! with a mask is "where these runs end". Only brackets are walked, since what a comma or a colon means depends on the
-//! container, and literals and numbers with a sign or an exponent, which are rare.
+//! container, and literals and numbers with an exponent, which are rare.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
 /// Whether this surely is one JSON value without line breaks. Never true for text that is not JSON, but not always true
@@ -131,6 +131,17 @@ mod tests {
             "00",
             "10",
             "-01",
+            "-0",
+            "-0.50,-12.5,-7",
+            "-",
+            "--1",
+            "-.5",
+            "- 1",
+            "-x",
+            "1-2",
+            "-1-2",
+            "-1.-2",
+            "-1e-2,-3",
             "1e5-",
             r#""\\\"""#,
             r#""\\\""#,

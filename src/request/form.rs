@@ -38,6 +38,8 @@ pub struct Form {
     pub(crate) separator: String,
     /// What stands behind the last.
     pub(crate) suffix: Template,
+    /// The secrets in its words.
+    pub(crate) secrets: Vec<String>,
 }
 
 impl fmt::Debug for Form {
@@ -172,8 +174,15 @@ mod tests {
             };
             let format = TemplateFormat::Json;
             let (prefix, suffix) = (parse(prefix), parse(suffix));
-            Form { format, message: Some(parse(message)), prefix, separator: separator.to_owned(), suffix }
-                .check(true)
+            Form {
+                format,
+                message: Some(parse(message)),
+                prefix,
+                separator: separator.to_owned(),
+                suffix,
+                secrets: Vec::new(),
+            }
+            .check(true)
         };
         for good in [
             ["[", "{payload}", ",", "]"],

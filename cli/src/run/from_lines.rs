@@ -37,10 +37,7 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
     if let Some(stream) = file.streams.first_mut() {
         stream.schema = schema;
     }
-    let (mut input, size) = open_input(source)?;
-    if schema == Schema::Raw {
-        input = input.with_carriage_returns();
-    }
+    let (input, size) = open_input(source, schema)?;
     let plugin = super::open(arguments, &file)?;
     let (stopper, closer) = (input.stopper(), plugin.closer());
     let stop = move || {
@@ -63,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
 }
 
 /// How the plugin is to read the payloads.
-fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Result<Schema, Failure> {
+pub(crate) fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Result<Schema, Failure> {
     let configured = file.streams.first().map_or(Schema::Json, |stream| stream.schema);
     match (format, configured) {
         (Some(format), _) => Ok(format.schema()),
@@ -77,9 +74,14 @@ fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Result<Schema, F
 }
 
 /// The input, and its size in bytes where it has one.
-fn open_input(source: &Path) -> Result<(Input, Option<u64>), Failure> {
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn open_input(source: &Path, schema: Schema) -> Result<(Input, Option<u64>), Failure> {
+    // Of bytes none is to be lost.
+    let as_it_is = |input: Input| if schema == Schema::Raw { input.with_carriage_returns() } else { input };
     if source == Path::new("-") {
-        return Ok((Input::new(io::stdin()), None));
+        return Ok((as_it_is(Input::new(io::stdin())), None));
     }
     let wrong = |why: io::Error| Failure::Other(format!("{} cannot be read: {why}", source.display()));
     let file = File::open(source).map_err(wrong)?;
@@ -87,7 +89,7 @@ fn open_input(source: &Path) -> Result<(Input, Option<u64>), Failure> {
     if about.is_dir() {
         return Err(Failure::Other(format!("{} is a folder: name a file", source.display())));
     }
-    Ok((Input::new(file), about.is_file().then_some(about.len())))
+    Ok((as_it_is(Input::new(file)), about.is_file().then_some(about.len())))
 }
 
 fn stream(
@@ -174,21 +176,24 @@ fn consume(
     first: u64,
 ) -> Result<i32, Failure> {
     let now = host::now_micros()?;
-    let messages: Vec<BorrowedMessage<'_>> = (first..)
-        .zip(input.lines())
-        .map(|(offset, payload)| BorrowedMessage {
-            id: message_id(offset, payload),
-            offset,
-            checksum: 0,
-            timestamp: now,
-            origin_timestamp: now,
-            headers: &[],
-            payload,
-        })
-        .collect();
+    let messages: Vec<BorrowedMessage<'_>> =
+        (first..).zip(input.lines()).map(|(offset, payload)| message(offset, payload, now)).collect();
     let current_offset = messages.last().map_or(first, |last| last.offset);
     let metadata = MessagesMetadata { partition_id: 0, current_offset, schema: stream.schema };
     Ok(plugin.consume(topic, &metadata, &messages))
+}
+
+/// The message in a line.
+pub(crate) fn message(offset: u64, payload: &[u8], now: u64) -> BorrowedMessage<'_> {
+    BorrowedMessage {
+        id: message_id(offset, payload),
+        offset,
+        checksum: 0,
+        timestamp: now,
+        origin_timestamp: now,
+        headers: &[],
+        payload,
+    }
 }
 
 /// The same for the same message at the same offset, so that an endpoint knows what is sent once more after a failed

@@ -167,9 +167,20 @@ impl Check<'_> {
         let &Tokens { scalar, at_value, .. } = tokens;
         let digits = block.any_of(&DIGITS) & scalar;
         let point = block.equal(b'.') & scalar;
-        let zero = block.equal(b'0') & at_value;
+        let mut others = scalar & !(digits | point);
+        let mut start = at_value;
+        if others != 0 {
+            // One at the end of the block is left to the slow look below.
+            let minus = block.equal(b'-') & at_value & (u64::MAX >> 1);
+            if minus << 1 & !digits != 0 {
+                return false;
+            }
+            others ^= minus;
+            start |= minus << 1;
+        }
+        let zero = block.equal(b'0') & start;
         // The digits of integer parts become 0, the place behind each such part and all other digits 1.
-        let (sum, over) = digits.overflowing_add(digits & at_value);
+        let (sum, over) = digits.overflowing_add(digits & start);
         let (sum, over_again) = sum.overflowing_add(self.integer);
         self.integer = u64::from(over | over_again);
         // So 0 is wrong behind a zero at the start, where it is one more digit, and behind a decimal point, where it
@@ -177,7 +188,7 @@ impl Check<'_> {
         if behind(point | zero, 0, &mut self.digit) & !sum != 0 {
             return false;
         }
-        let mut rest = scalar & !(digits | point & sum);
+        let mut rest = others | point & !sum;
         while rest != 0 {
             let at = rest.trailing_zeros();
             let end = at + (scalar >> at).trailing_ones();
