@@ -60,9 +60,6 @@ pub struct EndpointConfig {
     pub url: Text,
     /// The method of each request.
     pub method: Method,
-    /// The method of a request for a message without a payload, which then is one of its own; without it such a message is as
-    /// any other.
-    pub tombstone_method: Option<Method>,
     /// Headers of each request, `Content-Type` among them where it is configured.
     pub headers: Vec<(HeaderName, Text)>,
     /// The header that holds the same key for the same messages, however often they are sent.
@@ -81,7 +78,6 @@ impl fmt::Debug for EndpointConfig {
         f.debug_struct("EndpointConfig")
             .field("url", &shown_url(&self.url))
             .field("method", &self.method)
-            .field("tombstone_method", &self.tombstone_method)
             .field("headers", &self.headers)
             .field("idempotency_header", &self.idempotency_header)
             .field("retry_count_header", &self.retry_count_header)
@@ -112,8 +108,9 @@ pub struct BodyConfig {
     pub form: Option<Arc<Form>>,
     /// How bodies are compressed, if they are.
     pub compression: Option<Compression>,
-    /// Whether a message without a payload is a request of its own, without a body.
-    pub tombstones: bool,
+    /// The method of a request for a message without a payload, which then is one of its own, without a body; `None` where such
+    /// a message is as any other.
+    pub tombstone_method: Option<Method>,
 }
 
 impl BodyConfig {

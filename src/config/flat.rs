@@ -25,7 +25,7 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
         target: None,
         form: None,
         compression: super::request::read_compression(keys),
-        tombstones: false,
+        tombstone_method: keys.optional_choice("tombstone_method"),
     }
 }
 

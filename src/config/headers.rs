@@ -1,8 +1,8 @@
 //! The `headers` table, together with the environment overrides of its entries.
 
 use reqwest::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use super::{
@@ -72,9 +72,7 @@ pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<Forwarded> {
     let mut forwarded: Vec<Forwarded> = Vec::new();
     for text in keys.texts(KEY, |_| Ok(())).unwrap_or_default() {
         let read = text.resolve().and_then(|key| {
-            let name = header_name(&key).map_err(|why| {
-                format!("names \"{}\": {why}", shown_name(&key))
-            })?;
+            let name = header_name(&key).map_err(|why| format!("names \"{}\": {why}", shown_name(&key)))?;
             if forwarded.iter().any(|other| other.name == name) {
                 return Err(format!("names {name} twice: names of headers do not differ by case"));
             }
@@ -101,7 +99,9 @@ pub(super) fn check_forwarded(keys: &Reader<'_>, endpoint: &EndpointConfig, forw
         } else if of_auth.contains(name) {
             "[auth] sets for each request: remove one of them".to_owned()
         } else if [CONTENT_TYPE, CONTENT_ENCODING].contains(name) {
-            format!("tells what the body is: write {name} = \"{{header:{name}}}\" into headers if messages say so")
+            format!(
+                "tells what the body is: write {name} = \"{{header:{name}}}\" into headers if messages say so"
+            )
         } else {
             continue;
         };

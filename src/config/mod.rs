@@ -105,9 +105,7 @@ impl Config {
         // What it stands for was put into the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
-        let tombstone_method = keys.optional_choice("tombstone_method");
         let mut body = flat::read_body(&mut keys);
-        body.tombstones = tombstone_method.is_some();
         body.form = request::read_form(&mut keys, body.mode);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
@@ -146,7 +144,6 @@ impl Config {
         let endpoint = EndpointConfig {
             url,
             method,
-            tombstone_method,
             headers,
             idempotency_header,
             retry_count_header,
@@ -161,27 +158,7 @@ impl Config {
         }
         let known = keys.finish(IGNORED);
 
-        warnings.extend(client.warnings());
-        warnings.extend(status.as_ref().and_then(status::warning));
-        warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
-        if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
-            warnings.push(
-                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
-                 and messages are given up as fast as they come"
-                    .to_owned(),
-            );
-        }
-        if spool.is_some() && dead_letter.is_none() {
-            warnings.push(
-                "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
-                 it is only logged as failed"
-                    .to_owned(),
-            );
-        }
-        if matches!(method, Method::Get | Method::Head) {
-            warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
-        }
-        let config = Self {
+        let mut config = Self {
             endpoint,
             body,
             success_status_codes,
@@ -200,9 +177,39 @@ impl Config {
             health_check,
             close_timeout,
             verbose_logging,
-            warnings,
+            warnings: Vec::new(),
         };
+        warnings.extend(config.usual_warnings());
+        config.warnings = warnings;
         (config, known)
+    }
+
+    /// What is allowed but deserves a word, of keys that belong together.
+    fn usual_warnings(&self) -> Vec<String> {
+        let mut warnings = self.client.warnings();
+        let spooled = self.spool.is_some();
+        warnings.extend(self.status.as_ref().and_then(status::warning));
+        warnings.extend(delivery::unused_concurrency(self.concurrency, &self.ordering, spooled));
+        let breaker = &self.circuit_breaker;
+        if breaker.failure_threshold > 0 && self.retry.max_duration <= breaker.cool_down {
+            warnings.push(
+                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
+                 and messages are given up as fast as they come"
+                    .to_owned(),
+            );
+        }
+        if spooled && self.dead_letter.is_none() {
+            warnings.push(
+                "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
+                 it is only logged as failed"
+                    .to_owned(),
+            );
+        }
+        let method = self.endpoint.method;
+        if matches!(method, Method::Get | Method::Head) {
+            warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
+        }
+        warnings
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        AuthConfig, Compression, Config, EndpointConfig, FileStamp,
+        self, AuthConfig, Compression, Config, EndpointConfig, FileStamp,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
         headers::{header_value, header_value_of},
@@ -40,6 +40,7 @@ pub(super) struct RequestTemplate {
     content_type: &'static str,
     target: Option<Arc<TargetTemplate>>,
     compression: Option<Compression>,
+    tombstone_method: Option<config::Method>,
     /// Whether it was told that the endpoint does not take compressed bodies.
     told_of_compression: AtomicBool,
     current: RwLock<Arc<Rendered>>,
@@ -88,6 +89,7 @@ impl RequestTemplate {
             content_type,
             target,
             compression: config.body.compression,
+            tombstone_method: config.body.tombstone_method,
             told_of_compression: AtomicBool::new(false),
             current,
             looked: Mutex::default(),
@@ -138,7 +140,7 @@ impl RequestTemplate {
         retries: u32,
     ) -> Request {
         let current = self.current();
-        let tombstone_method = self.endpoint.tombstone_method.filter(|_| body.is_tombstone());
+        let tombstone_method = self.tombstone_method.filter(|_| body.is_tombstone());
         let method = tombstone_method.unwrap_or(self.endpoint.method);
         let mut request = Request::new(method.into(), current.url.clone());
         let headers = request.headers_mut();
@@ -264,7 +266,8 @@ impl Filled {
                 request.headers_mut().insert(name.clone(), value);
             }
         }
-        for (name, value) in target.into_iter().flat_map(|target| target.forwarded(fields.by_ref())) {
+        let Some(target) = target else { return };
+        for (name, value) in target.forwarded(fields) {
             if let Ok(value) = header_value_of(value) {
                 request.headers_mut().insert(name, value);
             }

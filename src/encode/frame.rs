@@ -163,7 +163,7 @@ impl<'b> Bodies<'b> {
 
     /// Whether a message asks that what it stands for is deleted.
     pub(super) fn is_tombstone(&self, message: &BorrowedMessage<'_>) -> bool {
-        message.payload.is_empty() && self.config.tombstones
+        message.payload.is_empty() && self.config.tombstone_method.is_some()
     }
 
     /// The next message, a tombstone, as a request of its own.

@@ -126,7 +126,7 @@ impl Bodies<'_> {
                 self.next += 1;
                 return Some(Encoded::Refused(place.message, refusal));
             }
-            let alone = self.config.tombstones && message.payload.is_empty();
+            let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
             match groups.choose(alone) {
                 Choice::Goes(index) => self.draft = groups.take(index),
                 Choice::EndsFirst(index) => {

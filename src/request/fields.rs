@@ -130,7 +130,9 @@ impl Fields<'_> {
                 let key = single_key(source.stream, source.topic, source.partition, self.message);
                 text(place, &key, out)
             }
-            Field::Header(name) => text(place, &header(self.message.headers, name).ok_or(Absent::Lacking)?, out),
+            Field::Header(name) => {
+                text(place, &header(self.message.headers, name).ok_or(Absent::Lacking)?, out)
+            }
             Field::Payload => self.payload(place, out),
             Field::Pointer(pointer) => self.pointed(pointer, place, out),
         }

@@ -118,7 +118,7 @@ impl TargetTemplate {
         text.clear();
         ends.clear();
         let fields = source.fields(message);
-        let mut write = |template: &Template, text: &mut Vec<u8>, ends: &mut Vec<usize>| {
+        let write = |template: &Template, text: &mut Vec<u8>, ends: &mut Vec<usize>| {
             for slot in template.slots().filter(|slot| is_of_message(slot)) {
                 fields.write(slot, text)?;
                 ends.push(text.len());
@@ -134,8 +134,7 @@ impl TargetTemplate {
         for forwarded in &self.forwarded {
             if let Some(value) = header(message.headers, &forwarded.key) {
                 text.push(PRESENT as u8);
-                // Any text has a form in a header.
-                Place::Header.write(&value, text).map_err(|why| Refusal::Unrenderable(why.to_owned()))?;
+                forward(&value, text);
             }
             ends.push(text.len());
         }
@@ -143,6 +142,17 @@ impl TargetTemplate {
             write(template, text, ends)?;
         }
         Ok(())
+    }
+}
+
+/// Writes a forwarded value: as it is where that is plain text, such as a `baggage` with a `%` of its own; else as a placeholder in
+/// a header writes it.
+fn forward(value: &str, text: &mut Vec<u8>) {
+    if value.trim() == value && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        text.extend_from_slice(value.as_bytes());
+    } else {
+        // Every text has a form in a header.
+        let _ = Place::Header.write(value, text);
     }
 }
 

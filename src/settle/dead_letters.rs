@@ -72,7 +72,6 @@ impl DeadLetters {
                     endpoint: EndpointConfig {
                         url: url.clone(),
                         method: Method::Post,
-                        tombstone_method: None,
                         headers: headers.clone(),
                         auth: auth.clone(),
                         ..config.endpoint.clone()
@@ -86,7 +85,7 @@ impl DeadLetters {
                         target: None,
                         form: None,
                         compression: None,
-                        tombstones: false,
+                        tombstone_method: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),
