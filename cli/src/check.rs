@@ -11,9 +11,11 @@ use iggy_connector_http_sink::{
 use serde_json::{Value, json};
 
 use crate::{
-    connector_file::{ConnectorFile, environment_variables},
+    connector_file::{
+        ConnectorFile, environment_variables,
+        place::{self, Finding, Place},
+    },
     iggy::{self, Server},
-    place::{Finding, Place},
     report::{self, Failure},
 };
 
@@ -83,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             };
             report::say(&format!("{}: valid{disabled}{overrides}", file.display()))?;
         }
-        Err(problems) => report::say(&lines(&problems, file))?,
+        Err(problems) => report::say(&place::lines(&problems, file))?,
     }
     Ok(valid)
 }
@@ -145,11 +147,6 @@ impl Steps {
         self.taken.push(value);
         if self.json { Ok(()) } else { report::say(&line) }
     }
-}
-
-/// One line for each finding.
-pub(crate) fn lines(findings: &[Finding], file: &std::path::Path) -> String {
-    findings.iter().map(|finding| finding.in_file(file).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 fn as_json(finding: &Finding) -> Value {

@@ -1,36 +1,23 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
-//! Each command is a module: [`demo`] with its [`endpoint`] and what [`verify`] finds there, [`check`], [`preview`], [`init`], and [`run`]
-//! with its input from [`iggy`] or from [`lines`] with their [`outcome`], [`dead_letters`], and
-//! [`mod@bench`] with the [`bench_worker`] it starts, the [`load`] for that, the [`counter`] at its other end and the
-//! [`bench_report`], or with the server and the runtime of [`bench_iggy`]. They share the way to the plugin ([`host`]), the
-//! [`connector_file`] with the [`place`] of each key and the overrides of the [`environment`], and what people see
-//! ([`report`]).
+//! Each command is a module: [`demo`], [`run`] with its input from [`iggy`] or from lines, [`check`], [`preview`], [`init`],
+//! [`dead_letters`], [`spool`], and [`mod@bench`]. They share the way to the plugin ([`host`]), the [`connector_file`] with the place
+//! of each key and the overrides of the environment, signals ([`interrupt`]), and what people see ([`report`]).
 
 mod bench;
-mod bench_iggy;
-mod bench_report;
-mod bench_worker;
 mod check;
 mod connector_file;
-mod counter;
 mod dead_letters;
 mod demo;
-mod endpoint;
-mod environment;
 mod host;
 mod iggy;
 mod init;
 mod interrupt;
-mod lines;
-mod load;
-mod outcome;
-mod place;
+mod mode;
 mod preview;
 mod report;
 mod run;
 mod spool;
-mod verify;
 
 use std::process::ExitCode;
 
@@ -78,7 +65,7 @@ fn main() -> ExitCode {
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Spool(arguments) => spool::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::BenchWorker => bench_worker::run(),
+        Command::BenchWorker => bench::worker::run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use iggy::prelude::{
 use serde_json::{Map, Value};
 
 use crate::{
-    place::{self, Finding, Place},
+    connector_file::place::{self, Finding, Place},
     report::Failure,
 };
 

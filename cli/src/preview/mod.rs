@@ -15,7 +15,7 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 use crate::{
-    connector_file::ConnectorFile,
+    connector_file::{self, ConnectorFile},
     host,
     report::{self, Failure, grouped},
     run::{self, Format},
@@ -70,7 +70,7 @@ struct Counts {
 /// # Errors
 /// It cannot run at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
-    let file = run::load(&arguments.config).map_err(|why| Failure::Usage(why.to_string()))?;
+    let file = connector_file::load(&arguments.config).map_err(|why| Failure::Usage(why.to_string()))?;
     let schema = run::line_schema(&file, arguments.format)?;
     let config = Config::from_json(&file.plugin_config).map_err(|why| Failure::Usage(why.to_string()))?;
     let curl = arguments.curl.then(|| curl::Options::of(&config, arguments.show_secrets)).transpose()?;

@@ -18,12 +18,10 @@ use crate::{
     connector_file::{ConnectorFile, StreamConfig},
     host::{self, OpenPlugin},
     interrupt,
-    lines::Input,
-    outcome::Outcome,
     report::{self, Failure, Progress, Unit},
 };
 
-use super::{Arguments, Format};
+use super::{Arguments, Format, lines::Input, outcome::Outcome};
 
 /// What consume returns when an interrupt closed the connector just before.
 const CLOSED: i32 = -1;

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    bench_worker::{Latency, Measured},
-    report::{self, grouped},
-};
+use super::worker::{Latency, Measured};
+use crate::report::{self, grouped};
 
 /// One run of one plugin.
 #[derive(Debug)]

@@ -15,9 +15,9 @@ use iggy_connector_sdk::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::load::Load;
 use crate::{
     host::OpenPlugin,
-    load::Load,
     report::{self, Failure},
 };
 

@@ -1,5 +1,11 @@
 //! `bench`: how fast a plugin is and what it costs, alone or side by side with another build.
 
+mod counter;
+pub(crate) mod iggy;
+mod load;
+mod report;
+pub(crate) mod worker;
+
 use std::{
     io::{Read, Write},
     num::NonZeroU32,
@@ -12,15 +18,15 @@ use clap::Args;
 use iggy_connector_sdk::Schema;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    bench_iggy,
-    bench_report::{Report, Run, Side},
-    bench_worker::{Answer, Job, Measured},
+use self::{
     counter::Counter,
-    demo::Mode,
-    host, load,
-    report::{self, Failure, grouped, rate},
-    run,
+    report::{Report, Run, Side},
+    worker::{Answer, Job, Measured},
+};
+use crate::{
+    connector_file, host,
+    mode::Mode,
+    report::{self as terminal, Failure, grouped, rate},
 };
 
 const BATCH: u64 = 1000;
@@ -70,7 +76,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     latency: Option<Duration>,
     #[command(flatten)]
-    iggy: bench_iggy::Options,
+    iggy: iggy::Options,
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -92,17 +98,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let own = job(arguments)?;
     if arguments.iggy.iggy {
         let poll_interval = arguments.config.as_deref().map(poll_interval).transpose()?.flatten();
-        let result = bench_iggy::run(
-            &arguments.iggy,
-            own,
-            poll_interval,
-            arguments.plugin.as_deref(),
-            arguments.pairs,
-        )?;
+        let result =
+            iggy::run(&arguments.iggy, own, poll_interval, arguments.plugin.as_deref(), arguments.pairs)?;
         if arguments.json {
-            report::say_json(&result.as_json())?;
+            terminal::say_json(&result.as_json())?;
         } else {
-            report::say(&result.as_table())?;
+            terminal::say(&result.as_table())?;
         }
         return Ok(true);
     }
@@ -123,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
                 run.measured.messages,
                 Duration::try_from_secs_f64(run.measured.seconds).unwrap_or_default(),
             );
-            report::note(&format!(
+            terminal::note(&format!(
                 "run {pair}/{} of {}: {per_second:.0} messages/s",
                 arguments.pairs, side.name
             ));
@@ -135,13 +136,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let other = (measured.len() > 1).then(|| measured.swap_remove(1));
     let result = Report { this: measured.swap_remove(0), other, setting: setting(arguments, &job) };
     if arguments.json {
-        report::say_json(&result.as_json())?;
+        terminal::say_json(&result.as_json())?;
     } else {
-        report::say(&result.as_table())?;
+        terminal::say(&result.as_table())?;
     }
     let failed = result.failed_batches();
     if failed > 0 {
-        report::note(&format!("{} batches failed: their messages were not all delivered", grouped(failed)));
+        terminal::note(&format!("{} batches failed: their messages were not all delivered", grouped(failed)));
     }
     Ok(failed == 0)
 }
@@ -164,7 +165,7 @@ fn job(arguments: &Arguments) -> Result<Job, Failure> {
         }
         Some(path) => {
             if arguments.mode.is_some() {
-                report::note("note: --mode has no effect beside a connector file");
+                terminal::note("note: --mode has no effect beside a connector file");
             }
             from_file(path)?
         }
@@ -190,14 +191,14 @@ fn job(arguments: &Arguments) -> Result<Job, Failure> {
 
 /// `[plugin_config]` without what must not be touched by a measurement, the schema, and messages a batch.
 fn from_file(path: &Path) -> Result<(Map<String, Value>, Schema, u64), Failure> {
-    let file = run::load(path)?;
+    let file = connector_file::load(path)?;
     let mut keys = keys(file.plugin_config);
     // The address may be that of a connector that runs.
     keys.retain(|key, _| key != "status" && !key.starts_with("status_"));
     let count = keys.len();
     keys.retain(|key, _| key != "dead_letter" && !key.starts_with("dead_letter_"));
     if keys.len() < count {
-        report::note("note: dead_letter is left out: a measurement keeps no messages");
+        terminal::note("note: dead_letter is left out: a measurement keeps no messages");
     }
     let stream = file.streams.first();
     let schema = match stream.map(|stream| stream.schema) {
@@ -209,7 +210,7 @@ fn from_file(path: &Path) -> Result<(Map<String, Value>, Schema, u64), Failure> 
 
 /// What a connector file says, of how long to wait where there is nothing to read.
 fn poll_interval(path: &Path) -> Result<Option<Duration>, Failure> {
-    Ok(run::load(path)?.streams.first().map(|stream| stream.poll_interval))
+    Ok(connector_file::load(path)?.streams.first().map(|stream| stream.poll_interval))
 }
 
 fn keys(config: Value) -> Map<String, Value> {

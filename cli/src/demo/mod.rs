@@ -1,22 +1,28 @@
 //! `demo`: the plugin on real input, against an endpoint of its own.
 
+mod endpoint;
+mod verify;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 use serde_json::json;
 
-use crate::{
+use self::{
     endpoint::Endpoint,
-    host::{self, OpenPlugin},
-    report::{self, Failure, Progress, Unit, grouped, rate},
     verify::{Faults, Sent, Verdict, Verifier},
 };
+use crate::{
+    host::{self, OpenPlugin},
+    mode::Mode,
+    report::{self, Failure, Progress, Unit, grouped, rate},
+};
 
-const ORDERS: &[u8] = include_bytes!("../../fixtures/orders.ndjson");
+const ORDERS: &[u8] = include_bytes!("../../../fixtures/orders.ndjson");
 const BATCH: u64 = 1000;
 const PARTITIONS: u64 = 2;
 /// Bodies are checked, outside of the time that is measured, once they take this much memory.
@@ -38,32 +44,6 @@ pub(crate) struct Arguments {
     /// The plugin [default: the one built with this program]
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
-}
-
-/// A batch mode of the plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// One envelope a request
-    Individual,
-    /// One envelope a line
-    #[value(name = "nd_json", alias = "ndjson")]
-    NdJson,
-    /// One array of envelopes
-    JsonArray,
-    /// One payload a request, as it is
-    Raw,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Individual => "individual",
-            Self::NdJson => "nd_json",
-            Self::JsonArray => "json_array",
-            Self::Raw => "raw",
-        }
-    }
 }
 
 /// What a run came to.

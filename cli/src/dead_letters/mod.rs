@@ -15,8 +15,7 @@ use iggy_connector_sdk::shown;
 use serde_json::json;
 
 use crate::{
-    check,
-    connector_file::{ConnectorFile, environment_variables},
+    connector_file::{ConnectorFile, environment_variables, place},
     interrupt,
     report::{self, Failure, Progress, Unit},
 };
@@ -174,7 +173,7 @@ fn show(folder: &Folder, place: Place, at: impl Fn(std::io::Error) -> Failure) -
 
 fn replay(folder: &Folder, config: &Path, selection: &Selection, as_json: bool) -> Result<bool, Failure> {
     let connector = ConnectorFile::load(config, environment_variables())
-        .map_err(|problems| Failure::Other(check::lines(&problems, config)))?;
+        .map_err(|problems| Failure::Other(place::lines(&problems, config)))?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     interrupt::at_first(move || asked.store(true, SeqCst))

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Run, Way};
 use crate::{
-    bench_report::Spread,
+    bench::report::Spread,
     report::{self, grouped},
 };
 

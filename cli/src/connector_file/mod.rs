@@ -1,5 +1,7 @@
 //! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
 
+mod environment;
+pub(crate) mod place;
 mod streams;
 
 use std::path::{Path, PathBuf};
@@ -7,12 +9,13 @@ use std::path::{Path, PathBuf};
 use iggy_connector_http_sink::config::{Config, shown_value};
 use serde_json::{Map, Value};
 
-use crate::{
-    environment::{self, Overrides},
-    place::{self, Finding, Lines, Place},
-};
+use crate::report::{self, Failure};
 
 pub(crate) use self::streams::StreamConfig;
+use self::{
+    environment::Overrides,
+    place::{Finding, Lines, Place},
+};
 
 const KEYS: [&str; 11] = [
     "type",
@@ -91,6 +94,32 @@ impl ConnectorFile {
             Err(check.findings)
         }
     }
+}
+
+/// The connector file, its warnings told.
+///
+/// # Errors
+/// It has mistakes; the message lists them.
+pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
+    let file = ConnectorFile::load(path, environment_variables()).map_err(|problems| {
+        let count = problems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        Failure::Other(format!(
+            "{count} problem{plural} in the configuration\n{}",
+            place::lines(&problems, path)
+        ))
+    })?;
+    for warning in &file.warnings {
+        report::note(&format!("warning: {}", warning.in_file(path)));
+    }
+    if !file.enabled {
+        report::note(&format!(
+            "note: {} has enabled = false: the Iggy runtime does not start `{}`",
+            path.display(),
+            file.key
+        ));
+    }
+    Ok(file)
 }
 
 /// The variables of the environment that are text.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::demo::Mode;
+use crate::mode::Mode;
 
 /// How many faults are told by name.
 const NAMED: usize = 5;

@@ -19,7 +19,11 @@ use iggy::prelude::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{bench_worker::Job, host, load, report::Failure};
+use crate::{
+    bench::{load, worker::Job},
+    host,
+    report::Failure,
+};
 
 pub(super) const PARTITIONS: u32 = 4;
 const STREAM: &str = "bench";

@@ -20,9 +20,11 @@ use serde_json::{Value, json};
 pub(crate) use self::report::Report;
 use self::stage::{PARTITIONS, Process, Stage};
 use crate::{
-    bench_worker::{Job, cpu_seconds},
-    counter::Counter,
-    load,
+    bench::{
+        counter::Counter,
+        load,
+        worker::{Job, cpu_seconds},
+    },
     report::{Failure, note, rate},
 };
 

@@ -59,6 +59,11 @@ impl Finding {
     }
 }
 
+/// One line for each finding.
+pub(crate) fn lines(findings: &[Finding], file: &Path) -> String {
+    findings.iter().map(|finding| finding.in_file(file).to_string()).collect::<Vec<_>>().join("\n")
+}
+
 /// The line of each key, by its dotted path; items of lists are `streams[0]`.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(HashMap<String, usize>);

@@ -2,16 +2,18 @@
 //! ([`from_lines`]).
 
 mod from_lines;
+mod lines;
+mod outcome;
+
 pub(crate) use from_lines::{line_schema, message, open_input};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use iggy_connector_sdk::Schema;
 
 use crate::{
-    check,
-    connector_file::{ConnectorFile, environment_variables},
+    connector_file::{self, ConnectorFile, environment_variables},
     host::{self, OpenPlugin},
     iggy::{self, ReplayFrom, Server},
     report::{self, Failure},
@@ -82,7 +84,7 @@ impl Format {
 /// # Errors
 /// It cannot run at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
-    let file = load(&arguments.config)?;
+    let file = connector_file::load(&arguments.config)?;
     if let Some(source) = &arguments.input {
         return from_lines::run(arguments, source, file);
     }
@@ -108,30 +110,4 @@ fn open(arguments: &Arguments, file: &ConnectorFile) -> Result<OpenPlugin, Failu
         None => host::named(&file.plugin, &file.path)?,
     };
     OpenPlugin::open(&path, &file.plugin_config)
-}
-
-/// The connector file, its warnings told.
-///
-/// # Errors
-/// It has mistakes; the message lists them.
-pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
-    let file = ConnectorFile::load(path, environment_variables()).map_err(|problems| {
-        let count = problems.len();
-        let plural = if count == 1 { "" } else { "s" };
-        Failure::Other(format!(
-            "{count} problem{plural} in the configuration\n{}",
-            check::lines(&problems, path)
-        ))
-    })?;
-    for warning in &file.warnings {
-        report::note(&format!("warning: {}", warning.in_file(path)));
-    }
-    if !file.enabled {
-        report::note(&format!(
-            "note: {} has enabled = false: the Iggy runtime does not start `{}`",
-            path.display(),
-            file.key
-        ));
-    }
-    Ok(file)
 }
