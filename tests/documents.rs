@@ -68,6 +68,8 @@ fn documented_defaults_are_the_true_ones() {
     // These have no default, or one that a shorter example stands for.
     for example in [
         "headers",
+        "forward_headers",
+        "tombstone_method",
         "auth",
         "rate_limit",
         "dead_letter",

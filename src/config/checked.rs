@@ -108,6 +108,9 @@ pub struct BodyConfig {
     pub form: Option<Arc<Form>>,
     /// How bodies are compressed, if they are.
     pub compression: Option<Compression>,
+    /// The method of a request for a message without a payload, which then is one of its own, without a body; `None` where such
+    /// a message is as any other.
+    pub tombstone_method: Option<Method>,
 }
 
 impl BodyConfig {

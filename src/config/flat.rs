@@ -25,6 +25,7 @@ pub(super) fn read_body(keys: &mut Reader<'_>) -> BodyConfig {
         target: None,
         form: None,
         compression: super::request::read_compression(keys),
+        tombstone_method: keys.optional_choice("tombstone_method"),
     }
 }
 

@@ -1,15 +1,18 @@
 //! The `headers` table, together with the environment overrides of its entries.
 
 use reqwest::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use super::{
+    AuthConfig, EndpointConfig,
     problem::shown_name,
     reader::{Reader, as_text},
     secret::Text,
 };
+
+use crate::request::Forwarded;
 
 const TABLE: &str = "headers";
 
@@ -61,6 +64,49 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
         }
     }
     headers
+}
+
+/// `forward_headers`: the headers of messages that are sent as headers of requests.
+pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<Forwarded> {
+    const KEY: &str = "forward_headers";
+    let mut forwarded: Vec<Forwarded> = Vec::new();
+    for text in keys.texts(KEY, |_| Ok(())).unwrap_or_default() {
+        let read = text.resolve().and_then(|key| {
+            let name = header_name(&key).map_err(|why| format!("names \"{}\": {why}", shown_name(&key)))?;
+            if forwarded.iter().any(|other| other.name == name) {
+                return Err(format!("names {name} twice: names of headers do not differ by case"));
+            }
+            Ok(Forwarded { key, name })
+        });
+        match read {
+            Ok(header) => forwarded.push(header),
+            Err(why) => keys.problem(KEY, why),
+        }
+    }
+    forwarded
+}
+
+/// Checks that nothing else sets the headers that are forwarded.
+pub(super) fn check_forwarded(keys: &Reader<'_>, endpoint: &EndpointConfig, forwarded: &[Forwarded]) {
+    let of_auth: Vec<HeaderName> = endpoint.auth.iter().flat_map(AuthConfig::headers).collect();
+    for Forwarded { name, .. } in forwarded {
+        let set_by = if endpoint.headers.iter().any(|(other, _)| other == name) {
+            "headers sets already: remove it from one of them".to_owned()
+        } else if endpoint.idempotency_header.as_ref() == Some(name) {
+            "idempotency_header sets: write another name there, or \"\" to turn it off".to_owned()
+        } else if endpoint.retry_count_header.as_ref() == Some(name) {
+            "retry_count_header sets: write another name there, or \"\" to turn it off".to_owned()
+        } else if of_auth.contains(name) {
+            "[auth] sets for each request: remove one of them".to_owned()
+        } else if [CONTENT_TYPE, CONTENT_ENCODING].contains(name) {
+            format!(
+                "tells what the body is: write {name} = \"{{header:{name}}}\" into headers if messages say so"
+            )
+        } else {
+            continue;
+        };
+        keys.problem("forward_headers", format!("names {name}, which {set_by}"));
+    }
 }
 
 /// The name of a header that the sink itself sets; an empty one turns it off.

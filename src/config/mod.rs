@@ -120,6 +120,7 @@ impl Config {
         let ordering = delivery::read_ordering(&mut keys);
         let idempotency_header = headers::read_name(&mut keys, "idempotency_header", "Idempotency-Key");
         let retry_count_header = headers::read_name(&mut keys, "retry_count_header", "X-Retry-Count");
+        let forwarded = headers::read_forwarded(&mut keys);
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
@@ -149,34 +150,15 @@ impl Config {
             auth,
             allow_insecure_credentials,
         };
-        body.target = request::read_target(&keys, &endpoint, &ordering, body.form.as_deref());
+        headers::check_forwarded(&keys, &endpoint, &forwarded);
+        body.target = request::read_target(&keys, &endpoint, forwarded, &ordering, body.form.as_deref());
         request::check_compression(&keys, &endpoint, body.compression);
         for destination in destinations(&endpoint, dead_letter.as_ref()) {
             warnings.extend(auth::check(&keys, &destination));
         }
         let known = keys.finish(IGNORED);
 
-        warnings.extend(client.warnings());
-        warnings.extend(status.as_ref().and_then(status::warning));
-        warnings.extend(delivery::unused_concurrency(concurrency, &ordering, spool.is_some()));
-        if circuit_breaker.failure_threshold > 0 && retry.max_duration <= circuit_breaker.cool_down {
-            warnings.push(
-                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
-                 and messages are given up as fast as they come"
-                    .to_owned(),
-            );
-        }
-        if spool.is_some() && dead_letter.is_none() {
-            warnings.push(
-                "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
-                 it is only logged as failed"
-                    .to_owned(),
-            );
-        }
-        if matches!(method, Method::Get | Method::Head) {
-            warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
-        }
-        let config = Self {
+        let mut config = Self {
             endpoint,
             body,
             success_status_codes,
@@ -195,9 +177,39 @@ impl Config {
             health_check,
             close_timeout,
             verbose_logging,
-            warnings,
+            warnings: Vec::new(),
         };
+        warnings.extend(config.usual_warnings());
+        config.warnings = warnings;
         (config, known)
+    }
+
+    /// What is allowed but deserves a word, of keys that belong together.
+    fn usual_warnings(&self) -> Vec<String> {
+        let mut warnings = self.client.warnings();
+        let spooled = self.spool.is_some();
+        warnings.extend(self.status.as_ref().and_then(status::warning));
+        warnings.extend(delivery::unused_concurrency(self.concurrency, &self.ordering, spooled));
+        let breaker = &self.circuit_breaker;
+        if breaker.failure_threshold > 0 && self.retry.max_duration <= breaker.cool_down {
+            warnings.push(
+                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
+                 and messages are given up as fast as they come"
+                    .to_owned(),
+            );
+        }
+        if spooled && self.dead_letter.is_none() {
+            warnings.push(
+                "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
+                 it is only logged as failed"
+                    .to_owned(),
+            );
+        }
+        let method = self.endpoint.method;
+        if matches!(method, Method::Get | Method::Head) {
+            warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
+        }
+        warnings
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     url::endpoint_url,
 };
 use crate::request::{
-    Form, Items, Kind, Pieces, Pointer, TargetTemplate, Template, TemplateFormat, VerdictOf,
+    Form, Forwarded, Items, Kind, Pieces, Pointer, TargetTemplate, Template, TemplateFormat, VerdictOf,
 };
 
 /// The placeholders of `url`, of headers and of what stands around messages; `None` where there are none, nor braces to be
@@ -17,6 +17,7 @@ use crate::request::{
 pub(super) fn read_target(
     keys: &Reader<'_>,
     endpoint: &EndpointConfig,
+    forwarded: Vec<Forwarded>,
     ordering: &Ordering,
     form: Option<&Form>,
 ) -> Option<Arc<TargetTemplate>> {
@@ -35,9 +36,10 @@ pub(super) fn read_target(
         .filter(|form| depends(&form.prefix) || depends(&form.suffix))
         .map(|form| vec![form.prefix.clone(), form.suffix.clone()])
         .unwrap_or_default();
-    (has_brace(url) || !templates.is_empty() || !frame.is_empty())
-        .then(|| Some(Arc::new(TargetTemplate { url: template?, headers: templates, frame, unordered })))
-        .flatten()
+    if !has_brace(url) && templates.is_empty() && forwarded.is_empty() && frame.is_empty() {
+        return None;
+    }
+    Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, unordered }))
 }
 
 /// `message_template` and what stands around it; `None` where bodies are as the mode says.

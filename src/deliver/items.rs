@@ -14,6 +14,7 @@ use super::{
     send::{Parked, RetryState, SHOWN, Sent},
 };
 use crate::{
+    encode::Body,
     request::{Item, ItemStatus, Verdict},
     settle::{Failure, Reason},
 };
@@ -61,13 +62,17 @@ impl Delivery {
         &self,
         class: Class,
         ended: &mut Result<Answer, Fault>,
-        messages: usize,
+        body: &Body,
         attempts: u32,
     ) -> (Class, Option<Ends>) {
         let (Class::Success, Some(response), Ok(answer)) = (class, &self.response, ended) else {
             return (class, None);
         };
-        match response.read(answer.whole.take().as_deref(), messages) {
+        if body.is_tombstone() {
+            // It has nothing to say of an item, and mostly nothing at all.
+            return (class, None);
+        }
+        match response.read(answer.whole.take().as_deref(), body.len()) {
             Verdict::Taken => (class, None),
             Verdict::Refused(words) => {
                 answer.excerpt = words;

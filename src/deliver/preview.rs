@@ -163,7 +163,7 @@ impl Preview {
             url: request.url().to_string(),
             headers: Vec::new(),
             body: wire.unwrap_or_default(),
-            uncompressed: compression.map(|_| body.bytes.clone()),
+            uncompressed: compression.filter(|_| !body.is_tombstone()).map(|_| body.bytes.clone()),
             masked: false,
         };
         Ok(match &self.secrets {

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        AuthConfig, Compression, Config, EndpointConfig, FileStamp,
+        self, AuthConfig, Compression, Config, EndpointConfig, FileStamp,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
         headers::{header_value, header_value_of},
@@ -40,6 +40,7 @@ pub(super) struct RequestTemplate {
     content_type: &'static str,
     target: Option<Arc<TargetTemplate>>,
     compression: Option<Compression>,
+    tombstone_method: Option<config::Method>,
     /// Whether it was told that the endpoint does not take compressed bodies.
     told_of_compression: AtomicBool,
     current: RwLock<Arc<Rendered>>,
@@ -88,6 +89,7 @@ impl RequestTemplate {
             content_type,
             target,
             compression: config.body.compression,
+            tombstone_method: config.body.tombstone_method,
             told_of_compression: AtomicBool::new(false),
             current,
             looked: Mutex::default(),
@@ -138,15 +140,21 @@ impl RequestTemplate {
         retries: u32,
     ) -> Request {
         let current = self.current();
-        let mut request = Request::new(self.endpoint.method.into(), current.url.clone());
+        let tombstone_method = self.tombstone_method.filter(|_| body.is_tombstone());
+        let method = tombstone_method.unwrap_or(self.endpoint.method);
+        let mut request = Request::new(method.into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
-        current.filled.fill(body, idempotency_key, &mut request);
-        if let Some(compression) = self.compression {
-            let coding = HeaderValue::from_static(compression.coding());
-            request.headers_mut().insert(CONTENT_ENCODING, coding);
-        }
+        current.filled.fill(body, self.target.as_deref(), idempotency_key, &mut request);
         let headers = request.headers_mut();
+        if tombstone_method.is_some() {
+            headers.remove(CONTENT_TYPE);
+        } else if let Some(compression) = self.compression {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.coding()));
+        }
+        if let Some(trace) = body.trace() {
+            trace.send(headers);
+        }
         if let Some(key) = idempotency_key {
             // What the user configured under the same name stands.
             if let Some(name) = &self.endpoint.idempotency_header {
@@ -159,7 +167,9 @@ impl RequestTemplate {
         if let Some(name) = self.endpoint.retry_count_header.as_ref().filter(|_| retries > 0) {
             headers.insert(name, retries.into());
         }
-        *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
+        if tombstone_method.is_none() {
+            *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
+        }
         request
     }
 
@@ -233,7 +243,13 @@ impl RequestTemplate {
 
 impl Filled {
     /// Fills in what the messages of a body say.
-    fn fill(&self, body: &Body, key: Option<&HeaderValue>, request: &mut Request) {
+    fn fill(
+        &self,
+        body: &Body,
+        target: Option<&TargetTemplate>,
+        key: Option<&HeaderValue>,
+        request: &mut Request,
+    ) {
         let mut fields = body.target().into_iter().flat_map(Target::fields);
         let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
         if let Some(url) = &self.url
@@ -248,6 +264,12 @@ impl Filled {
             // Likewise: every escaped text fits into a header.
             if let Ok(value) = header_value_of(&value.fill(&mut fields, key)) {
                 request.headers_mut().insert(name.clone(), value);
+            }
+        }
+        let Some(target) = target else { return };
+        for (name, value) in target.forwarded(fields) {
+            if let Ok(value) = header_value_of(value) {
+                request.headers_mut().insert(name, value);
             }
         }
     }

@@ -226,7 +226,7 @@ impl Delivery {
         let keep = Keep {
             of_success: if self.verbose { SHOWN } else { 0 },
             of_others: self.max_response_bytes,
-            whole: self.response.as_ref().map(|_| self.max_response_bytes),
+            whole: self.response.as_ref().filter(|_| !body.is_tombstone()).map(|_| self.max_response_bytes),
         };
         retry.attempts += 1;
         let began = Instant::now();
@@ -242,7 +242,7 @@ impl Delivery {
         if self.verbose {
             debug!("{}: {}", self.label, in_words(&ended));
         }
-        let (class, ends) = self.judge(class, &mut ended, body.len(), retry.attempts);
+        let (class, ends) = self.judge(class, &mut ended, body, retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let asked = asked
             .filter(|_| class.is_transient() || class == Class::Hold)

@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::{
     config::{BatchMode, Compression},
-    request::{Framing, Target},
+    request::{Framing, Target, Trace},
 };
 
 /// The body of one request, with the messages in it. It holds at least one.
@@ -34,6 +34,10 @@ pub(super) struct Special {
     pub(super) target: Option<Arc<Target>>,
     pub(super) compression: Option<Compression>,
     pub(super) compressed: Option<Bytes>,
+    /// The trace that its only message belongs to.
+    pub(super) trace: Option<Trace>,
+    /// Whether its only message is a tombstone, which is sent without a body.
+    pub(super) tombstone: bool,
 }
 
 /// What all bodies of a batch have in common.
@@ -59,7 +63,8 @@ impl Special {
     /// Compresses a body, where it is to be.
     #[inline(never)]
     fn compress(&mut self, bytes: &Bytes) {
-        self.compressed = self.compression.map(|compression| compression.compress(bytes));
+        self.compressed =
+            self.compression.filter(|_| !self.tombstone).map(|compression| compression.compress(bytes));
     }
 }
 
@@ -85,6 +90,16 @@ impl Body {
     /// Where it goes, where that depends on its messages.
     pub(crate) fn target(&self) -> Option<&Target> {
         self.special.as_ref().and_then(|special| special.target.as_deref())
+    }
+
+    /// The trace that its only message belongs to.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.special.as_ref().and_then(|special| special.trace.as_ref())
+    }
+
+    /// Whether it is a tombstone: one message, which is sent without a body.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.tombstone)
     }
 
     /// What stands before, between and behind messages.
@@ -130,6 +145,9 @@ impl Body {
     /// A body of some of its messages, by their places in it, ascending.
     #[must_use]
     pub fn only(&self, places: &[usize]) -> Self {
+        if self.is_tombstone() {
+            return self.clone();
+        }
         let (prefix, separator, suffix) = self.framing();
         let mut bytes = BytesMut::with_capacity(self.bytes.len());
         let mut records = Vec::with_capacity(places.len());

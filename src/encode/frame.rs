@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iggy_connector_sdk::BorrowedMessage;
 
 use super::{
@@ -15,7 +16,7 @@ use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::{Lane, Place},
-    request::{Form, Framing, Source, Template, on_one_line},
+    request::{Form, Framing, Source, Target, Template, Trace, on_one_line},
 };
 
 /// What becomes of messages in encoding.
@@ -32,7 +33,7 @@ pub enum Encoded {
 pub struct Bodies<'b> {
     pub(super) batch: &'b Batch<'b>,
     buffers: &'b Buffers,
-    config: &'b BodyConfig,
+    pub(super) config: &'b BodyConfig,
     pub(super) lane: Lane,
     frame: Frame,
     /// What all bodies have that the modes do not say.
@@ -100,6 +101,12 @@ impl<'b> Bodies<'b> {
         let batch = self.batch;
         while let Some(place) = self.lane.get(self.next) {
             let message = &batch.messages[place.message];
+            if self.is_tombstone(message) {
+                if self.draft.records.is_empty() {
+                    return Some(self.tombstone(place, message, None));
+                }
+                break;
+            }
             if place.begins && !self.draft.records.is_empty()
                 || self.draft.records.last().is_some_and(|last| last.offset >= message.offset)
             {
@@ -161,9 +168,32 @@ impl<'b> Bodies<'b> {
             && self.groups.as_ref().is_none_or(Groups::is_empty)
     }
 
+    /// Whether a message asks that what it stands for is deleted.
+    pub(super) fn is_tombstone(&self, message: &BorrowedMessage<'_>) -> bool {
+        message.payload.is_empty() && self.config.tombstone_method.is_some()
+    }
+
+    /// The next message, a tombstone, as a request of its own.
+    #[inline(never)]
+    pub(super) fn tombstone(
+        &mut self,
+        place: Place,
+        message: &BorrowedMessage<'_>,
+        target: Option<Arc<Target>>,
+    ) -> Encoded {
+        self.next += 1;
+        let trace = Trace::of(message);
+        let special = Special { target, trace, tombstone: true, ..Special::default() };
+        let record = Record { message: place.message, end: 0, id: message.id, offset: message.offset };
+        let mut body = Body::new(Bytes::new(), self.frame.clone(), vec![record], Some(Box::new(special)));
+        body.noted = place.noted;
+        Encoded::Body(body)
+    }
+
     /// Whether the lane ended before this body of it was full, and more messages could follow.
     pub fn has_room_behind(&self, body: &Body) -> bool {
         self.lane.get(self.next).is_none()
+            && !body.is_tombstone()
             && body.len() < self.max_messages()
             && self.groups.as_ref().is_none_or(Groups::is_empty)
     }
@@ -269,10 +299,20 @@ impl<'b> Bodies<'b> {
         } else {
             self.end_special()
         };
+        let special = if self.config.mode.batches() { special } else { self.with_trace(special) };
         let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
         let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records), special);
         body.noted = self.draft.noted;
         Some(Encoded::Body(body))
+    }
+
+    /// Adds the trace of the only message of a body, if it has one.
+    fn with_trace(&self, special: Option<Box<Special>>) -> Option<Box<Special>> {
+        let message = &self.batch.messages[self.draft.records[0].message];
+        match Trace::of(message) {
+            None => special,
+            trace => Some(Box::new(Special { trace, ..special.map(|special| *special).unwrap_or_default() })),
+        }
     }
 
     /// Ends a body that has more than its mode says, and returns that.

@@ -65,16 +65,18 @@ impl<'b> Groups<'b> {
         draft
     }
 
-    /// The body for the message that was rendered last.
-    fn choose(&mut self) -> Choice {
+    /// The body for the message that was rendered last, which may be one to go alone.
+    fn choose(&mut self, alone: bool) -> Choice {
         for (index, draft) in self.live.iter().enumerate() {
             let Some(target) = draft.special.as_ref().and_then(|special| special.target.as_ref()) else {
                 continue;
             };
             match target.likeness(&self.rendered) {
-                Likeness::Same => return Choice::Goes(index),
-                Likeness::SameUrl if !self.template.unordered => return Choice::EndsFirst(index),
-                Likeness::SameUrl | Likeness::None => {}
+                Likeness::Same if !alone => return Choice::Goes(index),
+                Likeness::Same | Likeness::SameUrl if !self.template.unordered => {
+                    return Choice::EndsFirst(index);
+                }
+                Likeness::Same | Likeness::SameUrl | Likeness::None => {}
             }
         }
         if self.live.len() == MOST || self.bytes > MOST_BYTES {
@@ -124,11 +126,17 @@ impl Bodies<'_> {
                 self.next += 1;
                 return Some(Encoded::Refused(place.message, refusal));
             }
-            match groups.choose() {
+            let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
+            match groups.choose(alone) {
                 Choice::Goes(index) => self.draft = groups.take(index),
                 Choice::EndsFirst(index) => {
                     self.draft = groups.take(index);
                     return self.end();
+                }
+                Choice::Begins if alone => {
+                    groups.last = Some(message.offset);
+                    let target = Arc::new(groups.rendered.target());
+                    return Some(self.tombstone(place, message, Some(target)));
                 }
                 Choice::Begins => {
                     let target = groups.rendered.target();

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use iggy_connector_sdk::{BorrowedHeaders, BorrowedMessage, HeaderKind, Schema};
+use iggy_connector_sdk::{BorrowedMessage, Schema};
 use serde_json::value::RawValue;
 
 use super::{
     escape::Place,
+    header::header,
     pointer::{Pointer, unquoted},
     template::{Field, Part, Slot, Template, TimestampForm},
 };
@@ -129,7 +130,9 @@ impl Fields<'_> {
                 let key = single_key(source.stream, source.topic, source.partition, self.message);
                 text(place, &key, out)
             }
-            Field::Header(name) => text(place, &self.header(name).ok_or(Absent::Lacking)?, out),
+            Field::Header(name) => {
+                text(place, &header(self.message.headers, name).ok_or(Absent::Lacking)?, out)
+            }
             Field::Payload => self.payload(place, out),
             Field::Pointer(pointer) => self.pointed(pointer, place, out),
         }
@@ -156,6 +159,9 @@ impl Fields<'_> {
     }
 
     fn pointed(&self, pointer: &Pointer, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+        if self.message.payload.is_empty() {
+            return Err(Absent::Lacking);
+        }
         let json = self.json.get_or_init(|| json(self.message.payload));
         if json.is_none() && self.source.schema == Schema::Json {
             // This says more than that the field is not there.
@@ -179,25 +185,6 @@ impl Fields<'_> {
         } else {
             text(place, value, out)
         }
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        for header in BorrowedHeaders::read(self.message.headers).ok()? {
-            let (key, value) = header.ok()?;
-            bytes.clear();
-            // Most names are as long as their text.
-            if key.decode_into(&mut bytes).ok()?.to_string() != name {
-                continue;
-            }
-            bytes.clear();
-            let shown = value.decode_into(&mut bytes).ok()?.to_string();
-            return match String::from_utf8(bytes) {
-                Ok(text) if value.kind() == HeaderKind::Raw => Some(text),
-                _ => Some(shown),
-            };
-        }
-        None
     }
 }
 

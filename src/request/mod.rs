@@ -3,20 +3,23 @@
 mod escape;
 mod fields;
 mod form;
+mod header;
 mod pointer;
 mod target;
 mod template;
+mod trace;
 mod verdict;
 
 pub(crate) use self::fields::{json, on_one_line};
 pub(crate) use self::form::Framing;
 pub(crate) use self::pointer::{Pointer, elements, unquoted};
 pub(crate) use self::target::{Likeness, Pieces, Rendered};
+pub(crate) use self::trace::Trace;
 pub(crate) use self::verdict::{Item, ItemStatus, Items, Verdict};
 pub use self::{
     fields::Source,
     form::{Form, TemplateFormat},
-    target::{Target, TargetTemplate},
+    target::{Forwarded, Target, TargetTemplate},
     template::{Kind, Template},
     verdict::VerdictOf,
 };

@@ -6,7 +6,9 @@ use iggy_connector_sdk::BorrowedMessage;
 use reqwest::header::HeaderName;
 
 use super::{
+    escape::Place,
     fields::Source,
+    header::header,
     template::{Field, Part, Slot, Template},
 };
 use crate::encode::Refusal;
@@ -21,11 +23,25 @@ pub struct TargetTemplate {
     pub(crate) url: Template,
     /// Those headers that have braces.
     pub(crate) headers: Vec<(HeaderName, Template)>,
+    /// The headers of messages that are sent as such, where a message has them.
+    pub(crate) forwarded: Vec<Forwarded>,
     /// What stands before and behind the messages of a body, where that has placeholders.
     pub(crate) frame: Vec<Template>,
     /// Whether messages need no order, so that each may join any request that is like its own.
     pub(crate) unordered: bool,
 }
+
+/// A header of messages that is sent as a header of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The name that messages have it under.
+    pub(crate) key: String,
+    /// The same as the name of an HTTP header.
+    pub(crate) name: HeaderName,
+}
+
+/// What stands before the value of a forwarded header, so that an empty one differs from none.
+const PRESENT: char = '=';
 
 /// What the placeholders of a request stand for: the same for all its messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,7 +76,7 @@ pub(crate) enum Likeness {
 impl TargetTemplate {
     /// Whether a request depends on its messages, and not on its idempotency key alone.
     pub(crate) fn is_of_messages(&self) -> bool {
-        self.templates().flat_map(Template::slots).any(is_of_message)
+        !self.forwarded.is_empty() || self.templates().flat_map(Template::slots).any(is_of_message)
     }
 
     /// Whether a request's idempotency key stands in it.
@@ -71,6 +87,15 @@ impl TargetTemplate {
     fn templates(&self) -> impl Iterator<Item = &Template> {
         let headers = self.headers.iter().map(|(_, template)| template);
         std::iter::once(&self.url).chain(headers).chain(&self.frame)
+    }
+
+    /// The forwarded headers that a target has, with their values.
+    pub(crate) fn forwarded<'t>(
+        &'t self,
+        fields: impl Iterator<Item = &'t str>,
+    ) -> impl Iterator<Item = (&'t HeaderName, &'t str)> {
+        let values = self.forwarded.iter().zip(fields);
+        values.filter_map(|(header, field)| Some((&header.name, field.strip_prefix(PRESENT)?)))
     }
 
     /// The fields of a target that stand in bodies.
@@ -93,17 +118,41 @@ impl TargetTemplate {
         text.clear();
         ends.clear();
         let fields = source.fields(message);
-        for (index, template) in self.templates().enumerate() {
+        let write = |template: &Template, text: &mut Vec<u8>, ends: &mut Vec<usize>| {
             for slot in template.slots().filter(|slot| is_of_message(slot)) {
                 fields.write(slot, text)?;
                 ends.push(text.len());
             }
-            if index == 0 {
-                *url = text.len();
-                check_path(&self.url, text, ends)?;
+            Ok(())
+        };
+        write(&self.url, text, ends)?;
+        *url = text.len();
+        check_path(&self.url, text, ends)?;
+        for (_, template) in &self.headers {
+            write(template, text, ends)?;
+        }
+        for forwarded in &self.forwarded {
+            if let Some(value) = header(message.headers, &forwarded.key) {
+                text.push(PRESENT as u8);
+                forward(&value, text);
             }
+            ends.push(text.len());
+        }
+        for template in &self.frame {
+            write(template, text, ends)?;
         }
         Ok(())
+    }
+}
+
+/// Writes a forwarded value: as it is where that is plain text, such as a `baggage` with a `%` of its own; else as a placeholder in
+/// a header writes it.
+fn forward(value: &str, text: &mut Vec<u8>) {
+    if value.trim() == value && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        text.extend_from_slice(value.as_bytes());
+    } else {
+        // Every text has a form in a header.
+        let _ = Place::Header.write(value, text);
     }
 }
 
@@ -178,7 +227,8 @@ fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Target {
-    /// The fields in the order of their placeholders: those of the URL, of each header, and of the frame of the body.
+    /// The fields in the order of their placeholders: those of the URL, of each header, the forwarded headers, and those of
+    /// the frame of the body.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         ranges(&self.ends).map(|range| self.text.get(range).unwrap_or_default())
     }

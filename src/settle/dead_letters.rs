@@ -85,6 +85,7 @@ impl DeadLetters {
                         target: None,
                         form: None,
                         compression: None,
+                        tombstone_method: None,
                         ..config.body.clone()
                     },
                     concurrency: Concurrency::Fixed(std::num::NonZeroUsize::MIN),

@@ -1,0 +1,87 @@
+//! The trace that a message belongs to, which a request of that message alone passes on (W3C Trace Context, level 1).
+
+use iggy_connector_sdk::BorrowedMessage;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::header::header;
+
+const PARENT: HeaderName = HeaderName::from_static("traceparent");
+const STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The headers of a trace, as a message has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trace {
+    parent: HeaderValue,
+    state: Option<HeaderValue>,
+}
+
+impl Trace {
+    /// That of a message. One without a valid `traceparent` is of none, and its `tracestate` means nothing then
+    /// (section 3.3).
+    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
+        if message.headers.is_empty() {
+            return None;
+        }
+        let parent = header(message.headers, PARENT.as_str()).filter(|parent| is_parent(parent))?;
+        let state = header(message.headers, STATE.as_str());
+        Some(Self {
+            parent: HeaderValue::from_str(&parent).ok()?,
+            state: state.and_then(|state| HeaderValue::from_str(&state).ok()),
+        })
+    }
+
+    /// Puts it into a request, unless that is of a trace already.
+    pub(crate) fn send(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(PARENT) {
+            return;
+        }
+        headers.insert(PARENT, self.parent.clone());
+        if let Some(state) = &self.state {
+            headers.entry(STATE).or_insert_with(|| state.clone());
+        }
+    }
+}
+
+/// Whether a text is a `traceparent` (section 3.2): version, trace, parent and flags in lowercase hex digits, neither trace nor
+/// parent all zero. Versions above 00 may have more behind another hyphen.
+fn is_parent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let id = |part: &str, length: usize| hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    let mut parts = text.splitn(5, '-');
+    let [version, trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let ends = match version {
+        "ff" => false,
+        "00" => parts.next().is_none(),
+        _ => true,
+    };
+    hex(version, 2) && id(trace, 32) && id(parent, 16) && hex(flags, 2) && ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_specification_allows_is_a_parent() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        for good in [format!("00-{trace}-01"), format!("00-{trace}-00"), format!("01-{trace}-01-more")] {
+            assert!(is_parent(&good), "{good}");
+        }
+        for wrong in [
+            format!("ff-{trace}-01"),
+            format!("00-{trace}-01-more"),
+            format!("00-{trace}"),
+            format!("0-{trace}-01"),
+            format!("00-{}-01", trace.to_uppercase()),
+            format!("00-{trace}-1"),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01".to_owned(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01".to_owned(),
+            String::new(),
+            "żżżżżżżżżż".to_owned(),
+        ] {
+            assert!(!is_parent(&wrong), "{wrong}");
+        }
+    }
+}
