@@ -39,6 +39,8 @@ pub(crate) enum Reason {
     Unrenderable,
     /// Its body is over the limit even alone; it was not sent.
     TooLarge,
+    /// No route takes its topic, and the connector has no `url`.
+    NoRoute,
     /// The endpoint refused it for good.
     Rejected,
     /// It was refused together with others, most of which proved bad, and was not tried alone.
