@@ -19,7 +19,7 @@ use crate::{
     lane::{Decision, LaneSender},
     plan,
     route::{Route, Routes},
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress, Reason},
+    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
     world::World,
@@ -140,9 +140,7 @@ impl Pipeline {
         progress: Option<&dyn Progress>,
     ) -> Account {
         let Some(route) = self.routes.of(batch.stream, batch.topic) else {
-            let detail = "no route matches its stream and topic, and the connector has no url".to_owned();
-            let failure = Failure { reason: Reason::NoRoute, status: None, detail, attempts: 0 };
-            return self.give_up(batch, failure, dead_letters, progress).await;
+            return self.give_up(batch, Failure::no_route(), dead_letters, progress).await;
         };
         let config = &route.config;
         let unordered = config.ordering == Ordering::None;

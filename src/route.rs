@@ -23,7 +23,7 @@ const LARGEST_SET: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Routes {
     /// The first that matches is taken.
-    routes: Vec<Route>,
+    in_order: Vec<Route>,
     /// One route to each endpoint.
     endpoints: Vec<Arc<Delivery>>,
     /// Never changes.
@@ -62,12 +62,12 @@ impl Routes {
                 endpoints.push(delivery.clone());
             }
         }
-        Ok(Self { routes, endpoints, never: watch::Sender::new(0) })
+        Ok(Self { in_order: routes, endpoints, never: watch::Sender::new(0) })
     }
 
     /// The route of a topic, if there is one.
     pub(crate) fn of(&self, stream: &str, topic: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| match &route.topics {
+        self.in_order.iter().find(|route| match &route.topics {
             None => true,
             Some((streams, topics)) => streams.matches(stream) && topics.matches(topic),
         })
@@ -75,7 +75,7 @@ impl Routes {
 
     /// Each route.
     pub(crate) fn all(&self) -> &[Route] {
-        &self.routes
+        &self.in_order
     }
 
     /// One route to each endpoint.

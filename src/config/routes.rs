@@ -82,17 +82,12 @@ fn list(value: &Value) -> Option<Vec<Value>> {
 /// Takes the key, which is read once the connector's own keys are. Returns whether there are any routes.
 pub(super) fn check(keys: &mut Reader<'_>) -> bool {
     let Some(value) = keys.take_unresolved(KEY) else { return false };
-    match list(&value) {
-        Some(routes) => !routes.is_empty(),
-        None => {
-            let what = kind(&value);
-            keys.problem(
-                KEY,
-                format!("is {what}, and no list of tables: write [[{TABLE}.{KEY}]] above each route"),
-            );
-            true
-        }
+    if let Some(routes) = list(&value) {
+        return !routes.is_empty();
     }
+    let what = kind(&value);
+    keys.problem(KEY, format!("is {what}, and no list of tables: write [[{TABLE}.{KEY}]] above each route"));
+    true
 }
 
 /// Tells of what is of the whole connector in the table of a route.

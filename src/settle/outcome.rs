@@ -59,6 +59,14 @@ pub(crate) enum Reason {
     Internal,
 }
 
+impl Failure {
+    /// That of a message that no route takes.
+    pub(crate) fn no_route() -> Self {
+        let detail = "no route matches its stream and topic, and the connector has no url".to_owned();
+        Self { reason: Reason::NoRoute, status: None, detail, attempts: 0 }
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let reason = match refusal {
