@@ -15,6 +15,8 @@ pub mod config;
 
 mod pipeline;
 
+mod route;
+
 pub mod batch;
 
 pub mod spool;

@@ -14,21 +14,17 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    deliver::{Delivery, Origin, Patience, RetryState, Settled},
-    encode::{Bodies, Buffers, Encoded},
+    deliver::{Origin, Patience, Settled},
+    encode::{Bodies, Buffers},
     executor::Executor,
-    lane::{Decision, Item, LaneSender},
+    lane::{Decision, LaneSender},
     plan,
+    route::{Route, Routes},
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
     world::World,
 };
-
-/// How many bodies are handed over to be delivered at once, as long as they are small: in bytes, no more than that by
-/// more than one body.
-const MOST_IN_SET: usize = 32;
-const LARGEST_SET: usize = 64 * 1024;
 
 /// How long a delivered message of a batch that is kept may not be written down as such: a crash sends it again. What is
 /// delivered in that time is written down together.
@@ -43,7 +39,7 @@ pub(crate) struct Pipeline {
     id: u32,
     pub(crate) config: Config,
     buffers: Buffers,
-    pub(crate) delivery: Arc<Delivery>,
+    routes: Routes,
     pub(crate) counters: Arc<Counters>,
     turns: Turns,
     pub(crate) dead_letters: Option<DeadLetters>,
@@ -85,7 +81,7 @@ impl Pipeline {
         }
         let is_observed = config.status.is_some() && world.is_real();
         let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
-        let delivery = Arc::new(Delivery::new(&config, counters.clone(), &world).map_err(Error::InitError)?);
+        let routes = Routes::open(&config, &counters, &world).map_err(Error::InitError)?;
         let dead_letters = match &config.dead_letter {
             None => None,
             Some(letters) => Some(
@@ -95,41 +91,22 @@ impl Pipeline {
         };
         let executor = Executor::start(format!("http-sink-{id}"), &world)
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
-        if let Some(check) = config.health_check {
-            let checked = delivery.clone();
-            // Those of requests can be hours where a spool keeps the messages; open must not take so long.
-            let longest = if config.spool.is_some() { LONGEST_HEALTH_CHECK } else { Duration::MAX };
-            let patience =
-                Patience::from_now(config.retry.max_duration.min(longest), closing.requests.clone());
-            let outcome = executor
-                .spawn(async move { checked.health_check(check.method, patience).await })
-                .await
-                .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?;
-            match outcome {
-                Ok(status) => info!("connector {id}: health check passed with {status}"),
-                Err(why) if check.required => {
-                    return Err(Error::Connection(format!("health check failed: {why}")));
-                }
-                Err(why) => warn!("connector {id}: health check failed, and is not required: {why}"),
-            }
+        let is_kept = config.spool.is_some();
+        for route in routes.all() {
+            check_health(id, route, is_kept, &executor, &closing).await?;
         }
         let (buffers, turns) = (Buffers::default(), Turns::default());
-        Ok(Self { id, config, buffers, delivery, counters, turns, dead_letters, executor, closing, world })
+        Ok(Self { id, config, buffers, routes, counters, turns, dead_letters, executor, closing, world })
     }
 
-    /// The endpoint, as it may be shown.
-    pub(crate) fn label(&self) -> &str {
-        self.delivery.label()
+    /// Where messages go.
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
     }
 
-    /// Changes whenever the breaker has closed.
-    pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
-        self.delivery.breaker_closed()
-    }
-
-    /// Changes whenever an operator asks to retry now.
-    pub(crate) fn retries_now(&self) -> watch::Receiver<u64> {
-        self.delivery.retries_now()
+    /// What applies to the messages of a topic; where they have no route, what the connector says.
+    pub(crate) fn terms(&self, stream: &str, topic: &str) -> &Config {
+        self.routes.of(stream, topic).map_or(&self.config, |route| &route.config)
     }
 
     /// Returns when nothing is sent any more of what nobody waits for.
@@ -137,9 +114,9 @@ impl Pipeline {
         self.executor.all_stopped().await;
     }
 
-    /// The patience for messages that were accepted so long ago.
-    pub(crate) fn patience(&self, ago: Duration) -> Patience {
-        let left = self.config.retry.max_duration.saturating_sub(ago);
+    /// The patience for messages of a topic that were accepted so long ago.
+    pub(crate) fn patience(&self, stream: &str, topic: &str, ago: Duration) -> Patience {
+        let left = self.terms(stream, topic).retry.max_duration.saturating_sub(ago);
         Patience::from_now(left, self.closing.requests.clone())
     }
 
@@ -154,16 +131,19 @@ impl Pipeline {
         let _ = self.closing.requests.clone().wait_for(Option::is_some).await;
     }
 
-    /// Settles a batch that does not even begin its way.
+    /// Settles a batch that does not even begin its way, or what is left of it.
     pub(crate) async fn give_up(
         &self,
         batch: &Batch<'_>,
         failure: Failure,
         dead_letters: Option<&DeadLetters>,
+        progress: Option<&dyn Progress>,
     ) -> Account {
-        let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), None);
-        let all = (0..batch.messages.len()).collect();
-        ledger.settle(vec![(all, Outcome::Failed(failure))], &self.executor).await;
+        let label = self.routes.of(batch.stream, batch.topic).map_or("", |route| route.delivery.label());
+        let mut ledger = Ledger::of(batch, dead_letters, label, progress);
+        let is_open = |message: &usize| progress.is_none_or(|progress| progress.state(*message).is_open());
+        let left = (0..batch.messages.len()).filter(is_open).collect();
+        ledger.settle(vec![(left, Outcome::Failed(failure))], &self.executor).await;
         ledger.close(&self.executor).await
     }
 
@@ -175,28 +155,33 @@ impl Pipeline {
         dead_letters: Option<&DeadLetters>,
         progress: Option<&dyn Progress>,
     ) -> Account {
-        let unordered = self.config.ordering == Ordering::None;
+        let Some(route) = self.routes.of(batch.stream, batch.topic) else {
+            return self.give_up(batch, Failure::no_route(), dead_letters, progress).await;
+        };
+        let config = &route.config;
+        let unordered = config.ordering == Ordering::None;
         // What is kept is taken from there in its order.
         let _turn = if unordered || progress.is_some() { None } else { Some(self.turns.take(batch).await) };
-        let mut ledger = Ledger::of(batch, dead_letters, self.delivery.label(), progress);
-        let origin = match self.config.ordering {
+        let mut ledger = Ledger::of(batch, dead_letters, route.delivery.label(), progress);
+        let origin = match config.ordering {
             Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
             Ordering::Key(_) | Ordering::None => None,
         };
         let (decided, mut decisions) = mpsc::channel(64);
         // Each lane is encoded here and delivered on the connector's thread.
-        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, &self.config, progress)
+        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, config, progress)
             .into_iter()
             .map(|lane| {
                 let sender = LaneSender {
-                    delivery: self.delivery.clone(),
+                    delivery: route.delivery.clone(),
                     origin: origin.or_else(|| (!unordered).then(Origin::unique)),
                     patience: patience.clone(),
-                    at_once: if unordered { self.at_once() } else { 1 },
+                    at_once: if unordered { route.at_once() } else { 1 },
                     held: progress.map(|_| UNWRITTEN),
                     decided: decided.clone(),
                 };
-                self.run_lane(Bodies::of(batch, lane, &self.config.body, &self.buffers), sender, progress)
+                let lane = Bodies::of(batch, lane, &config.body, &self.buffers);
+                self.run_lane(route, lane, sender, progress)
             })
             .collect();
         drop(decided);
@@ -218,13 +203,14 @@ impl Pipeline {
     /// Encodes a lane here, and has it sent on the connector's thread.
     async fn run_lane(
         &self,
+        route: &Route,
         lane: Bodies<'_>,
         sender: LaneSender,
         progress: Option<&dyn Progress>,
     ) -> EndedLane {
         let (bodies, queued) = mpsc::channel(1);
         let patience = sender.patience.clone();
-        let mut encoding = pin!(self.encode(lane, bodies, &patience, progress));
+        let mut encoding = pin!(route.encode(lane, bodies, &patience, progress));
         // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
         // is the only one, not again.
         let encoded = poll!(encoding.as_mut());
@@ -259,78 +245,29 @@ impl Pipeline {
             let _ = decision.all_settled.send(all);
         }
     }
+}
 
-    /// How many bodies of a batch are under way at once where there is no order: more than there are slots, since those
-    /// that wait for a retry hold none, and must not hold the others up.
-    fn at_once(&self) -> usize {
-        let spare = if self.config.body.mode.batches() { 4 } else { 64 };
-        (self.config.concurrency.max().get() * 2).max(spare)
+/// Asks the endpoint of a route whether it is there, where the configuration says so.
+async fn check_health(
+    id: u32,
+    route: &Route,
+    is_kept: bool,
+    executor: &Executor,
+    closing: &Closing,
+) -> Result<(), Error> {
+    let Some(check) = route.config.health_check else { return Ok(()) };
+    let checked = route.delivery.clone();
+    // The deadline of requests can be hours where a spool keeps the messages; open must not take so long.
+    let longest = if is_kept { LONGEST_HEALTH_CHECK } else { Duration::MAX };
+    let patience = Patience::from_now(route.config.retry.max_duration.min(longest), closing.requests.clone());
+    let outcome = executor
+        .spawn(async move { checked.health_check(check.method, patience).await })
+        .await
+        .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?;
+    match outcome {
+        Ok(status) => info!("connector {id}: health check passed with {status}"),
+        Err(why) if check.required => return Err(Error::Connection(format!("health check failed: {why}"))),
+        Err(why) => warn!("connector {id}: health check failed, and is not required: {why}"),
     }
-
-    /// The most bytes that a body should have now.
-    pub(crate) fn body_limit(&self) -> usize {
-        self.delivery.body_limit().min(self.config.body.max_bytes)
-    }
-
-    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages of a last
-    /// body that is not full, where more may wait behind it.
-    async fn encode(
-        &self,
-        mut lane: Bodies<'_>,
-        sets: mpsc::Sender<Vec<Item>>,
-        patience: &Patience,
-        progress: Option<&dyn Progress>,
-    ) -> Vec<usize> {
-        let holds_back = progress.is_some_and(Progress::holds_back);
-        let (mut most, mut first) = (1, true);
-        // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
-        while let Ok(place) = sets.reserve().await {
-            if patience.stops() {
-                // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
-                return Vec::new();
-            }
-            // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
-            let mut set = Vec::with_capacity(most);
-            let (mut bytes, mut held_back) = (0, Vec::new());
-            while set.len() < most && bytes < LARGEST_SET {
-                match lane.next_within(self.delivery.body_limit()) {
-                    // With nothing before it, it goes as it is: something has to.
-                    Some(Encoded::Body(body)) if holds_back && !first && lane.has_room_behind(&body) => {
-                        held_back = body.messages().collect();
-                        break;
-                    }
-                    Some(Encoded::Body(body)) => {
-                        bytes += body.bytes.len();
-                        let retry = match (progress, body.messages().next()) {
-                            (Some(progress), Some(first)) => progress.retry(first),
-                            _ => RetryState::default(),
-                        };
-                        set.push(Item::Body(body, retry));
-                    }
-                    Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
-                    None => break,
-                }
-                first = false;
-            }
-            if set.is_empty() {
-                return held_back;
-            }
-            if let Some(progress) = progress.filter(|_| self.config.body.mode.batches()) {
-                let bodies: Vec<Vec<usize>> = set
-                    .iter()
-                    .filter_map(|item| match item {
-                        Item::Body(body, _) => Some(body.messages().collect()),
-                        Item::Refused(..) => None,
-                    })
-                    .collect();
-                progress.sending(&bodies);
-            }
-            place.send(set);
-            if !held_back.is_empty() || lane.is_done() {
-                return held_back;
-            }
-            most = (most * 2).min(MOST_IN_SET);
-        }
-        Vec::new()
-    }
+    Ok(())
 }

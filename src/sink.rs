@@ -111,14 +111,16 @@ impl HttpSink {
         let stored = match &self.spooled {
             Some(Spooled { spool, .. }) => {
                 let _blocked = pipeline.counters.blocked("spool");
-                Some(self.store(spool, topic, &metadata, messages).await)
+                let lanes = lanes_by(&pipeline.terms(batch.stream, batch.topic).ordering);
+                Some(self.store(spool, lanes, topic, &metadata, messages).await)
             }
             None => None,
         };
         let account = match stored {
             None => {
                 let _blocked = pipeline.counters.blocked("delivery");
-                pipeline.account(&batch, pipeline.patience(Duration::ZERO), dead_letters, None).await
+                let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
+                pipeline.account(&batch, patience, dead_letters, None).await
             }
             Some(Ok(accepted)) => {
                 if accepted.repeats > 0 {
@@ -145,7 +147,7 @@ impl HttpSink {
                 );
                 let failure =
                     Failure { reason: Reason::NotStored, status: None, detail: why.to_string(), attempts: 0 };
-                pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room)).await
+                pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room), None).await
             }
         };
         settle::report(&batch, &account);
@@ -162,13 +164,14 @@ impl HttpSink {
     async fn store(
         &self,
         spool: &Spool,
+        lanes: LanesBy,
         topic: &TopicMetadata,
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
     ) -> Result<Accepted, SpoolError> {
         let mut told: Option<Instant> = None;
         loop {
-            match spool.accept(topic, metadata, messages, self.world.now()).await {
+            match spool.accept_by(lanes, topic, metadata, messages, self.world.now()).await {
                 Err(why) if why.is_shortage() && self.closing.borrow().is_none() => {
                     if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
                         warn!("connector {}: messages wait to be stored: {why}", self.id);
@@ -191,11 +194,7 @@ impl HttpSink {
                 config::WhenFull::DeadLetter => spool::WhenFull::DeadLetter,
             },
             sync: config.sync.map_or(SyncMode::Batch, SyncMode::Within),
-            lanes: match pipeline.config.ordering {
-                Ordering::Partition => LanesBy::Partition,
-                Ordering::Key(_) => LanesBy::Topic,
-                Ordering::None => LanesBy::Label,
-            },
+            lanes: lanes_by(&pipeline.config.ordering),
         };
         let (spool, recovery) =
             Spool::open_in(&self.world, &options).map_err(|why| Error::InitError(why.to_string()))?;
@@ -239,13 +238,11 @@ impl Sink for HttpSink {
                 abandoned::remember(self.id, &pipeline.config);
             }
         }
-        info!(
-            "connector {} is open: {} to {} in mode {}",
-            self.id,
-            pipeline.config.endpoint.method,
-            pipeline.label(),
-            pipeline.config.body.mode
-        );
+        for route in pipeline.routes().all() {
+            let (config, label) = (&route.config, route.delivery.label());
+            let (method, mode) = (config.endpoint.method, config.body.mode);
+            info!("connector {} is open: {method} to {label} in mode {mode}{}", self.id, route.for_topics());
+        }
         if let Some(seat) = &seat {
             let spool = self.spooled.as_ref().map(|spooled| spooled.spool.clone());
             seat.show(Board::new(self.id, pipeline.clone(), spool));
@@ -314,5 +311,14 @@ impl Sink for HttpSink {
             info!("connector {} is closed: {}", self.id, pipeline.counters);
         }
         Ok(())
+    }
+}
+
+/// What shares a lane of the spool where this is kept in order.
+fn lanes_by(ordering: &Ordering) -> LanesBy {
+    match ordering {
+        Ordering::Partition => LanesBy::Partition,
+        Ordering::Key(_) => LanesBy::Topic,
+        Ordering::None => LanesBy::Label,
     }
 }

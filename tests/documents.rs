@@ -13,6 +13,7 @@ fn everything_on() -> toml::Table {
         let key = line.strip_prefix("# ").filter(|rest| {
             let name = rest.split(" = ").next().unwrap();
             rest.starts_with("[plugin_config.")
+                || rest.starts_with("[[plugin_config.")
                 || (rest.contains(" = ")
                     && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
         });
@@ -70,6 +71,7 @@ fn documented_defaults_are_the_true_ones() {
         "headers",
         "forward_headers",
         "tombstone_method",
+        "routes",
         "auth",
         "rate_limit",
         "dead_letter",

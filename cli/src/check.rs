@@ -97,7 +97,10 @@ fn connect(arguments: &Arguments, file: &ConnectorFile) -> Result<(), Failure> {
     }
     let config = Config::from_json(&file.plugin_config).map_err(|why| Failure::Other(why.to_string()))?;
     let mut steps = Steps { json: arguments.json, taken: Vec::new() };
-    let mut good = reach::endpoint(&config, |step| steps.take(step))?;
+    let mut good = true;
+    for destination in config.destinations() {
+        good &= reach::endpoint(destination, |step| steps.take(step))?;
+    }
     if good {
         if let Some(server) = server(arguments)? {
             let step = Step { name: "iggy", outcome: iggy::reach(&server) };

@@ -320,3 +320,26 @@ fn init_writes_the_documented_file_and_replaces_none_unless_asked() {
     let shown = call(folder.path(), &["init", "--preset", "loki", "-"], "");
     assert!(shown.stdout.contains("preset = \"loki\"") && shown.code == Some(0), "{shown:?}");
 }
+
+#[test]
+fn the_topic_says_which_route_is_previewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    fs::write(
+        &file,
+        "type = \"sink\"\nkey = \"http\"\npath = \"p\"\n[[streams]]\nstream = \"s\"\ntopics = [\"a\", \"b\"]\nschema = \"json\"\n\
+         [plugin_config]\n[[plugin_config.routes]]\ntopic = \"a\"\nurl = \"http://a/\"\n\
+         [[plugin_config.routes]]\ntopic = \"b\"\nurl = \"http://b/{topic}\"\nmethod = \"PUT\"\n",
+    )
+    .unwrap();
+    let preview = |more: &[&str]| {
+        let finished = call(folder.path(), &[&["preview", "c.toml", "--input", "-"], more].concat(), "{}\n");
+        (finished.code, finished.stdout)
+    };
+    let (code, shown) = preview(&[]);
+    assert!(code == Some(0) && shown.contains("POST http://a/\n"), "{shown}");
+    let (code, shown) = preview(&["--topic", "b", "--curl"]);
+    assert!(code == Some(0) && shown.contains("-X PUT 'http://b/b'"), "{shown}");
+    let (code, shown) = preview(&["--topic", "c"]);
+    assert!(code == Some(1) && shown.contains("no_route"), "{shown}");
+}

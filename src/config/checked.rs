@@ -7,7 +7,7 @@ use std::{
 use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{AuthConfig, Text, TlsVersion, shown_url};
+use super::{AuthConfig, Route, Text, TlsVersion, shown_url};
 use crate::request::{Form, TargetTemplate, Template, VerdictOf};
 
 /// A whole configuration, checked.
@@ -51,6 +51,10 @@ pub struct Config {
     pub verbose_logging: bool,
     /// What is allowed but deserves a word at every open.
     pub warnings: Vec<String>,
+    /// Whether messages that no route matches go to [`endpoint`](Self::endpoint).
+    pub has_url: bool,
+    /// Other endpoints or requests for some topics; the first that matches is taken.
+    pub routes: Vec<Route>,
 }
 
 /// Where requests go, and with what.

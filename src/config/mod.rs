@@ -7,12 +7,14 @@ pub(crate) mod auth;
 mod checked;
 mod delivery;
 mod flat;
+mod glob;
 pub(crate) mod headers;
 mod overrides;
 mod preset;
 mod problem;
 mod reader;
 mod request;
+mod routes;
 mod secret;
 mod starter;
 mod status;
@@ -35,10 +37,12 @@ pub use checked::{
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
     WhenFull,
 };
+pub use glob::Glob;
 pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
 pub use reader::Declared;
 use reader::Reader;
+pub use routes::Route;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
 pub(crate) use secret::TextPart;
@@ -59,7 +63,7 @@ impl Config {
     /// # Errors
     /// Every problem at once, each with its path.
     pub fn from_json(json: &Value) -> Result<Self, Problems> {
-        let problems = RefCell::new(Vec::new());
+        let (problems, declared) = (RefCell::new(Vec::new()), RefCell::default());
         let mut table = match json {
             Value::Object(table) => table.clone(),
             Value::Null => serde_json::Map::new(),
@@ -73,35 +77,42 @@ impl Config {
             }
         };
         let of_numbers = overrides::warnings(&table);
-        // One that is not known is told where its key is read.
-        if let Some(preset) =
-            table.get("preset").and_then(Value::as_str).and_then(|name| name.parse::<Preset>().ok())
-        {
-            preset.apply(&mut table);
-        }
-        let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
+        let given = table.clone();
+        routes::apply_preset(&mut table);
+        let keys = Reader::new(TABLE, table, &problems, &declared);
+        let (mut config, _) = Self::read(keys, Scope::Connector);
+        routes::read(&given, &mut config, &problems);
         config.warnings.extend(of_numbers);
         Problems::or_none(problems.into_inner(), config)
     }
 
     /// The names of all keys and tables of `[plugin_config]`.
     pub fn keys() -> Vec<&'static str> {
-        let problems = RefCell::default();
-        Self::read(Reader::new(TABLE, serde_json::Map::new(), &problems, &RefCell::default())).1
+        let (problems, declared) = (RefCell::default(), RefCell::default());
+        let keys = Reader::new(TABLE, serde_json::Map::new(), &problems, &declared);
+        Self::read(keys, Scope::Connector).1
     }
 
     /// The keys that reading this configuration asks for. Those of a table are asked for where it is given, and some only
     /// beside another key with one of its choices.
     pub fn declared(json: &serde_json::Map<String, Value>) -> Vec<Declared> {
         let (problems, declared) = (RefCell::default(), RefCell::default());
-        Self::read(Reader::new(TABLE, json.clone(), &problems, &declared));
+        Self::read(Reader::new(TABLE, json.clone(), &problems, &declared), Scope::Connector);
         declared.into_inner()
     }
 
     /// The configuration, and the keys that there are.
-    fn read(mut keys: Reader<'_>) -> (Self, Vec<&'static str>) {
+    fn read(mut keys: Reader<'_>, scope: Scope) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
-        let url = url::read_url(&mut keys);
+        let is_routed = match scope {
+            Scope::Connector => routes::check(&mut keys),
+            Scope::Route { .. } => {
+                routes::check_scope(&mut keys);
+                false
+            }
+        };
+        let has_url = keys.gives("url") || !is_routed;
+        let url = if has_url { url::read_url(&mut keys) } else { Text::default() };
         // What it stands for was put into the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
@@ -109,8 +120,9 @@ impl Config {
         body.form = request::read_form(&mut keys, body.mode);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
-        let linger = delivery::read_linger(&mut keys, spool.is_some(), body.mode);
-        let retry = flat::read_retry(&mut keys, spool.is_some());
+        let spooled = spool.is_some() || scope == Scope::Route { spooled: true };
+        let linger = delivery::read_linger(&mut keys, spooled, body.mode);
+        let retry = flat::read_retry(&mut keys, spooled);
         let concurrency = delivery::read_concurrency(&mut keys);
         let mut client = flat::read_client(&mut keys, concurrency);
         let max_response_bytes = flat::read_max_response_bytes(&mut keys);
@@ -178,16 +190,17 @@ impl Config {
             close_timeout,
             verbose_logging,
             warnings: Vec::new(),
+            has_url,
+            routes: Vec::new(),
         };
-        warnings.extend(config.usual_warnings());
+        warnings.extend(config.usual_warnings(spooled));
         config.warnings = warnings;
         (config, known)
     }
 
     /// What is allowed but deserves a word, of keys that belong together.
-    fn usual_warnings(&self) -> Vec<String> {
+    fn usual_warnings(&self, spooled: bool) -> Vec<String> {
         let mut warnings = self.client.warnings();
-        let spooled = self.spool.is_some();
         warnings.extend(self.status.as_ref().and_then(status::warning));
         warnings.extend(delivery::unused_concurrency(self.concurrency, &self.ordering, spooled));
         let breaker = &self.circuit_breaker;
@@ -198,7 +211,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if spooled && self.dead_letter.is_none() {
+        if self.spool.is_some() && self.dead_letter.is_none() {
             warnings.push(
                 "[spool] without [dead_letter]: consume has returned long before a message is refused for good, so that \
                  it is only logged as failed"
@@ -211,6 +224,18 @@ impl Config {
         }
         warnings
     }
+}
+
+/// What a table of keys is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The whole connector.
+    Connector,
+    /// One of its routes.
+    Route {
+        /// Whether the connector has a spool.
+        spooled: bool,
+    },
 }
 
 /// Where requests go: messages, and dead letters where they do not go to files.

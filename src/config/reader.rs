@@ -121,7 +121,13 @@ impl<'p> Reader<'p> {
         }
     }
 
-    fn take_unresolved(&mut self, key: &'static str) -> Option<Value> {
+    /// Whether a key that was not taken yet is given.
+    pub(super) fn gives(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Takes a key's value as it stands; `null` counts as not given.
+    pub(super) fn take_unresolved(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         let path = format!("{}.{key}", self.path);
         self.declared.borrow_mut().push(Declared { path, choices: &[], can_be_secret: true });

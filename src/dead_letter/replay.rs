@@ -156,7 +156,7 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
     let Ok(pipeline) = sink.pipeline() else { return Vec::new() };
-    let patience = pipeline.patience(Duration::ZERO);
+    let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
     let account = get_runtime().block_on(pipeline.account(&batch, patience, None, None));
     let mut delivered = vec![true; messages.len()];
     for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {

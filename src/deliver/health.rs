@@ -35,7 +35,7 @@ impl Delivery {
             let keep = Keep { of_success: 0, of_others: send::SHOWN, whole: None };
             let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;
             let Some(Attempt { class, ended }) = attempt else {
-                return Err(format!("{}: closed meanwhile", self.label));
+                return Err(format!("{}: closed meanwhile", self.endpoint.label));
             };
             let ended = self.template.masked(ended);
             asked_times += 1;
@@ -49,11 +49,11 @@ impl Delivery {
                     let answered = send::answered(answer.status, &answer.excerpt);
                     let why = format!(
                         "{} {answered} to {method}, which is not in success_status_codes",
-                        self.label
+                        self.endpoint.label
                     );
                     (why, answer.retry_after)
                 }
-                Err(fault) => (format!("{} did not answer {method}: {fault}", self.label), None),
+                Err(fault) => (format!("{} did not answer {method}: {fault}", self.endpoint.label), None),
             };
             let times = if asked_times == 1 { "once".to_owned() } else { format!("{asked_times} times") };
             let failed = format!("{why} (asked {times})");

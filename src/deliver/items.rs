@@ -167,7 +167,7 @@ impl Delivery {
             *told = Some(Instant::now());
             warn!(
                 "{}: an answer does not say what became of each message, and counts as delivered: {}",
-                self.label,
+                self.endpoint.label,
                 shown(why, SHOWN)
             );
         }

@@ -12,6 +12,7 @@ mod breaker;
 mod classify;
 mod client;
 mod connect;
+mod endpoint;
 mod fault;
 mod gate;
 mod header_timeout;
@@ -43,10 +44,11 @@ use std::{
 use tokio::time::Instant;
 
 use self::{
-    backoff::Backoff, classify::Classifier, gate::Gate, network::Network, request::RequestTemplate,
-    size::LearnedSize, trust::Trust,
+    backoff::Backoff, classify::Classifier, endpoint::Endpoint, network::Network, request::RequestTemplate,
+    trust::Trust,
 };
 pub(crate) use self::{
+    endpoint::Endpoints,
     fault::chain,
     gate::{BreakerState, GateState, Origin},
     parts::{Parts, Settled},
@@ -71,71 +73,82 @@ pub(crate) struct Delivery {
     classifier: Classifier,
     backoff: Backoff,
     max_retries: u32,
-    gate: Gate,
-    size: Mutex<LearnedSize>,
+    endpoint: Arc<Endpoint>,
     trust: Trust,
     max_response_bytes: usize,
     response: Option<Arc<VerdictOf>>,
     told_of_unreadable: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
-    meter: Arc<EndpointMeter>,
-    /// The endpoint, as it may be shown.
-    label: String,
 }
 
 impl Delivery {
     /// # Errors
     /// The client cannot be built, or a secret went missing since the configuration was checked.
     pub(crate) fn new(config: &Config, counters: Arc<Counters>, world: &World) -> Result<Self, String> {
+        Self::to(config, &mut Endpoints::default(), counters, world)
+    }
+
+    /// The same, beside others that may go to the same endpoint.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn to(
+        config: &Config,
+        endpoints: &mut Endpoints,
+        counters: Arc<Counters>,
+        world: &World,
+    ) -> Result<Self, String> {
         let template = RequestTemplate::new(config)?;
-        let label = template.label();
+        let origin = template.url().origin().ascii_serialization();
         Ok(Self {
             client: Network::new(&config.client, &template.url(), config.endpoint.auth.as_ref(), world)?,
             classifier: Classifier::new(config),
             backoff: Backoff::new(&config.retry, world.clone()),
             max_retries: config.retry.max_retries,
-            gate: Gate::new(config, label.clone()),
-            size: Mutex::default(),
+            endpoint: endpoints.of(origin, template.label(), config, &counters),
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             response: config.response.clone(),
             told_of_unreadable: Mutex::default(),
             verbose: config.verbose_logging,
-            meter: counters.endpoint(&label),
             counters,
             template,
-            label,
         })
     }
 
     /// The endpoint, as it may be shown.
     pub(crate) fn label(&self) -> &str {
-        &self.label
+        &self.endpoint.label
+    }
+
+    /// Whether the other goes to the same endpoint.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.endpoint, &other.endpoint)
     }
 
     /// How the gate of the endpoint stands.
     pub(crate) fn state(&self) -> GateState {
-        self.gate.state()
+        self.endpoint.gate.state()
     }
 
     /// Ends all waits of now, for another attempt.
     pub(crate) fn retry_now(&self) {
-        self.gate.retry_now();
+        self.endpoint.gate.retry_now();
     }
 
     /// Sends nothing, but the last attempts of messages whose deadline is over, until [`Self::resume`].
     pub(crate) fn pause(&self) {
-        self.gate.pause();
+        self.endpoint.gate.pause();
     }
 
     /// Ends [`Self::pause`].
     pub(crate) fn resume(&self) {
-        self.gate.resume();
+        self.endpoint.gate.resume();
     }
 
     /// What is known of how requests end.
     pub(crate) fn meter(&self) -> &EndpointMeter {
-        &self.meter
+        &self.endpoint.meter
     }
 }

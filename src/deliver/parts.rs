@@ -145,10 +145,10 @@ impl Delivery {
                     Some((left, right)) => {
                         info!(
                             "{} refused {} bytes as too large: they are sent in parts",
-                            self.label,
+                            self.endpoint.label,
                             body.bytes.len()
                         );
-                        self.meter.split();
+                        self.endpoint.meter.split();
                         self.learned(|size, now| size.refused(body.bytes.len(), now));
                         parts.left.extend([right, left].map(|body| Part { body, search }));
                         return settled;
@@ -166,7 +166,7 @@ impl Delivery {
                     }
                     if let Some(search) = search.map(|search| &mut parts.searches[search]) {
                         search.bad += 1;
-                        self.meter.isolated();
+                        self.endpoint.meter.isolated();
                     }
                     Outcome::Failed(failure)
                 }
@@ -195,7 +195,7 @@ impl Delivery {
 
     /// Why nothing that was not tried yet can be sent now, if that is so: then all that is left ends together.
     pub(crate) fn refuses(&self, patience: &Patience) -> Option<Failure> {
-        let reason = match self.gate.refuses(patience)? {
+        let reason = match self.endpoint.gate.refuses(patience)? {
             Refused::Closed => Reason::Closed,
             Refused::BreakerOpen => Reason::CircuitOpen,
             Refused::Deadline | Refused::Later { .. } => return None,
@@ -205,12 +205,12 @@ impl Delivery {
 
     /// Changes whenever the breaker has closed: what is parked for it alone can be sent.
     pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
-        self.gate.closed()
+        self.endpoint.gate.closed()
     }
 
     /// Counts how often an operator asked to retry now.
     pub(crate) fn retries_now(&self) -> watch::Receiver<u64> {
-        self.gate.retries_now()
+        self.endpoint.gate.retries_now()
     }
 
     /// The most bytes that a body of several messages should have now.
@@ -219,7 +219,7 @@ impl Delivery {
     }
 
     fn learned<T>(&self, with: impl FnOnce(&mut super::size::LearnedSize, Instant) -> T) -> T {
-        let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut size = self.endpoint.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         with(&mut size, Instant::now())
     }
 }

@@ -40,17 +40,23 @@ const TOKEN: &str = "ACCESS_TOKEN";
 /// Makes the requests of a configuration.
 pub struct Preview {
     config: Config,
-    template: RequestTemplate,
+    /// As many as the configuration has destinations, in their order.
+    destinations: Vec<Destination>,
     buffers: Buffers,
+    runtime: Runtime,
+}
+
+/// Makes the requests to one destination.
+struct Destination {
+    template: RequestTemplate,
     client: Pools,
     taken: Arc<Mutex<Option<Request>>>,
-    runtime: Runtime,
     secrets: Option<Secrets>,
 }
 
 impl fmt::Debug for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Preview").field("template", &self.template).finish_non_exhaustive()
+        f.debug_struct("Preview").finish_non_exhaustive()
     }
 }
 
@@ -101,7 +107,49 @@ impl Preview {
     /// # Errors
     /// What would keep the sink from opening, without the network.
     pub fn new(config: Config, show_secrets: bool) -> Result<Self, String> {
-        let template = RequestTemplate::new(&config)?;
+        let destinations = config.destinations().map(|config| Destination::new(config, show_secrets));
+        let destinations = destinations.collect::<Result<_, _>>()?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+        Ok(Self { config, destinations, buffers: Buffers::default(), runtime })
+    }
+
+    /// What would become of the messages of a batch, lane by lane, each tried for the first time.
+    ///
+    /// # Errors
+    /// A credential cannot be made.
+    pub fn of(&self, batch: &Batch<'_>) -> Result<Vec<Previewed>, String> {
+        let Some(config) = self.config.route(batch.stream, batch.topic) else {
+            let unrouted = |message| {
+                let Failure { reason, detail, .. } = Failure::no_route();
+                Previewed::Refused { message, reason: reason.to_string(), detail }
+            };
+            return Ok((0..batch.messages.len()).map(unrouted).collect());
+        };
+        let mut destinations = self.config.destinations().zip(&self.destinations);
+        let destination = destinations.find(|(other, _)| std::ptr::eq(*other, config));
+        let (_, destination) = destination.ok_or("the route is none of the configuration")?;
+        let mut previewed = Vec::new();
+        for lane in plan::lanes(batch, config, None) {
+            let mut bodies = Bodies::of(batch, lane, &config.body, &self.buffers);
+            while let Some(encoded) = bodies.next_within(config.body.max_bytes) {
+                previewed.push(match encoded {
+                    Encoded::Body(body) => {
+                        Previewed::Request(Box::new(destination.request(config, &body, &self.runtime)?))
+                    }
+                    Encoded::Refused(message, refusal) => {
+                        let Failure { reason, detail, .. } = refusal.into();
+                        Previewed::Refused { message, reason: reason.to_string(), detail }
+                    }
+                });
+            }
+        }
+        Ok(previewed)
+    }
+}
+
+impl Destination {
+    fn new(config: &Config, show_secrets: bool) -> Result<Self, String> {
+        let template = RequestTemplate::new(config)?;
         let taken = Arc::<Mutex<Option<Request>>>::default();
         let mut middleware: Vec<Arc<dyn Middleware>> = Vec::new();
         if let Some(auth) = &config.endpoint.auth {
@@ -115,37 +163,15 @@ impl Preview {
         })?;
         // Nothing is connected to, so that nobody has to be trusted.
         let client = Pools::new(&config.client, Target { https: false, loopback: true }, &middleware, files)?;
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
-        let secrets = (!show_secrets).then(|| Secrets::of(&config));
-        Ok(Self { config, template, buffers: Buffers::default(), client, taken, runtime, secrets })
+        let secrets = (!show_secrets).then(|| Secrets::of(config));
+        Ok(Self { template, client, taken, secrets })
     }
 
-    /// What would become of the messages of a batch, lane by lane, each tried for the first time.
-    ///
-    /// # Errors
-    /// A credential cannot be made.
-    pub fn of(&self, batch: &Batch<'_>) -> Result<Vec<Previewed>, String> {
-        let mut previewed = Vec::new();
-        for lane in plan::lanes(batch, &self.config, None) {
-            let mut bodies = Bodies::of(batch, lane, &self.config.body, &self.buffers);
-            while let Some(encoded) = bodies.next_within(self.config.body.max_bytes) {
-                previewed.push(match encoded {
-                    Encoded::Body(body) => Previewed::Request(Box::new(self.request(&body)?)),
-                    Encoded::Refused(message, refusal) => {
-                        let Failure { reason, detail, .. } = refusal.into();
-                        Previewed::Refused { message, reason: reason.to_string(), detail }
-                    }
-                });
-            }
-        }
-        Ok(previewed)
-    }
-
-    fn request(&self, body: &Body) -> Result<PreviewedRequest, String> {
+    fn request(&self, config: &Config, body: &Body, runtime: &Runtime) -> Result<PreviewedRequest, String> {
         let key = self.template.idempotency_key(body);
         let unsigned = self.template.request(body, key.as_ref(), 0);
         let before = unsigned.headers().clone();
-        let outcome = self.runtime.block_on(self.client.pooled.execute(unsigned));
+        let outcome = runtime.block_on(self.client.pooled.execute(unsigned));
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut request = match (outcome, taken) {
             (Ok(_), Some(request)) => request,
@@ -156,7 +182,7 @@ impl Preview {
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(NAME));
         let wire = request.body().and_then(RequestBody::as_bytes).map(Bytes::copy_from_slice);
-        let compression = self.config.body.compression;
+        let compression = config.body.compression;
         let made = PreviewedRequest {
             messages: body.messages().collect(),
             method: request.method().to_string(),
@@ -173,7 +199,7 @@ impl Preview {
                 PreviewedRequest { headers: headers.collect(), ..made }
             }
             Some(secrets) => {
-                secrets.mask(made, &self.config, &before, request.headers(), key.as_ref(), compression)
+                secrets.mask(made, config, &before, request.headers(), key.as_ref(), compression)
             }
         })
     }

@@ -123,7 +123,7 @@ impl Delivery {
                 messages: body.len(),
                 bytes: body.wire().len(),
             };
-            let pass = match self.gate.enter(&mut patience, asking).await {
+            let pass = match self.endpoint.gate.enter(&mut patience, asking).await {
                 Ok(pass) => pass,
                 Err(Refused::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
                 Err(Refused::BreakerOpen) => return Sent::Failed(retry.failure(Reason::CircuitOpen)),
@@ -163,7 +163,7 @@ impl Delivery {
                 return Sent::Failed(retry.failure(Reason::RetriesExhausted));
             };
             if !wait.is_zero() && self.verbose {
-                debug!("{}: waiting {wait:?} before attempt {}", self.label, retry.attempts + 1);
+                debug!("{}: waiting {wait:?} before attempt {}", self.endpoint.label, retry.attempts + 1);
             }
             // With the deadline over no retry begins, not even one without a wait.
             if retry.counts && patience.over() {
@@ -177,7 +177,7 @@ impl Delivery {
             if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
                 return retry.park(until, false);
             }
-            let mut retries_now = self.gate.retries_now();
+            let mut retries_now = self.endpoint.gate.retries_now();
             let waited = tokio::select! {
                 biased;
                 waited = patience.wait_until(until) => waited,
@@ -212,12 +212,12 @@ impl Delivery {
         };
         self.counters.request(body.wire().len(), retries > 0);
         if let Some(last) = retry.last.as_ref().filter(|_| retries > 0) {
-            self.meter.retry(|| cause(last));
+            self.endpoint.meter.retry(|| cause(last));
         }
         if self.verbose {
             debug!(
                 "{}: sending {} messages in {} bytes, attempt {}",
-                self.label,
+                self.endpoint.label,
                 body.len(),
                 body.wire().len(),
                 retry.attempts + 1
@@ -232,7 +232,7 @@ impl Delivery {
         let began = Instant::now();
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Some(Attempt { class, ended }) = attempt.await else {
-            self.meter.cut_off();
+            self.endpoint.meter.cut_off();
             return None;
         };
         let mut ended = self.template.masked(ended);
@@ -240,7 +240,7 @@ impl Delivery {
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
-            debug!("{}: {}", self.label, in_words(&ended));
+            debug!("{}: {}", self.endpoint.label, in_words(&ended));
         }
         let (class, ends) = self.judge(class, &mut ended, body, retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
@@ -277,7 +277,7 @@ impl Delivery {
     }
 
     fn measure(&self, class: Class, ended: &Result<Answer, Fault>, began: Instant, body: &Body, asked: bool) {
-        if !self.meter.is_observed() {
+        if !self.endpoint.meter.is_observed() {
             return;
         }
         let verdict = match class {
@@ -289,16 +289,18 @@ impl Delivery {
         let fault = ended.as_ref().err().map(Fault::kind).unwrap_or_default();
         let status = ended.as_ref().map(|answer| answer.status.as_u16()).map_err(|_| fault.as_str());
         let (took, messages, bytes) = (began.elapsed(), body.len(), body.wire().len());
-        self.meter.ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
+        self.endpoint
+            .meter
+            .ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
     }
 
     /// Tells of a fault that somebody must mend, once, and of its end.
     pub(super) fn watch_trust(&self, ended: &Result<Answer, Fault>) {
         match ended {
-            Ok(_) => self.trust.restored(&self.label),
+            Ok(_) => self.trust.restored(&self.endpoint.label),
             Err(fault) => {
                 if let Some(remedy) = fault.remedy() {
-                    self.trust.broken(&self.label, fault, remedy);
+                    self.trust.broken(&self.endpoint.label, fault, remedy);
                 }
             }
         }
@@ -308,7 +310,7 @@ impl Delivery {
         warn!(
             "{}: this machine is short of file descriptors, threads, memory or ports ({fault}): at most {requests} requests go \
             at once until it is not, and what could not be sent is sent later",
-            self.label
+            self.endpoint.label
         );
     }
 }

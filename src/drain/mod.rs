@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     batch::Batch,
-    config::Ordering,
+    config::{Config, Ordering},
     pipeline::Pipeline,
     plan,
     settle::Account,
@@ -128,7 +128,7 @@ impl Lanes {
             for lane in self.spool.lanes() {
                 if under_way.insert(lane.clone()) {
                     lanes.push(async move {
-                        match self.pipeline.config.ordering {
+                        match self.terms(&lane).ordering {
                             Ordering::Partition => self.deliver_in_order(&lane).await,
                             Ordering::Key(_) | Ordering::None => self.deliver_side_by_side(&lane).await,
                         }
@@ -179,7 +179,7 @@ impl Lanes {
     ) -> Result<Account, SpoolError> {
         let stored = window.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let patience = self.pipeline.patience(window.age()).of_kept();
+        let patience = self.pipeline.patience(batch.stream, batch.topic, window.age()).of_kept();
         let progress = InSpool { spool: &self.spool, window, index, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
@@ -196,11 +196,16 @@ impl Lanes {
 
     /// The key of each message of some records, where keys are kept in order.
     fn keys(&self, window: &Window) -> Result<Vec<u64>, SpoolError> {
-        let Ordering::Key(template) = &self.pipeline.config.ordering else { return Ok(Vec::new()) };
+        let Ordering::Key(template) = &self.terms(window.lane()).ordering else { return Ok(Vec::new()) };
         let stored = window.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
         let key = |message| plan::hash(&template.key(&batch, message));
         Ok(stored.messages.iter().map(key).collect())
+    }
+
+    /// What applies to the messages of a lane.
+    fn terms(&self, lane: &LaneKey) -> &Config {
+        self.pipeline.terms(lane.stream(), lane.topic())
     }
 
     fn may_park_more(&self) -> bool {

@@ -53,14 +53,15 @@ struct Failed {
 impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_side_by_side(&self, lane: &LaneKey) {
-        let bodies_fill = self.pipeline.config.body.mode.batches();
+        let terms = self.terms(lane);
+        let bodies_fill = terms.body.mode.batches();
         // One more is ready when a slot is free; but a body that is made early is one that could not fill.
-        let at_once = self.pipeline.config.concurrency.max().get() + usize::from(!bodies_fill);
+        let at_once = terms.concurrency.max().get() + usize::from(!bodies_fill);
         let shared = Shared::new(bodies_fill);
         let mut counted = Counted { lanes: self, messages: 0 };
         let mut news = self.spool.news();
-        let mut breaker_closed = self.pipeline.breaker_closed();
-        let mut retries_now = self.pipeline.retries_now();
+        let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
+        let mut retries_now = self.pipeline.routes().retries_now(lane.stream(), lane.topic());
         let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut units: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut reading: Option<BoxFuture<'_, Read>> = None;

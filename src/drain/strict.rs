@@ -26,8 +26,8 @@ const BODIES: usize = 1;
 impl Lanes {
     /// Delivers what is stored in a lane until there is nothing left, or the connector is being closed.
     pub(super) async fn deliver_in_order(&self, lane: &LaneKey) {
-        let mut breaker_closed = self.pipeline.breaker_closed();
-        let mut retries_now = self.pipeline.retries_now();
+        let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
+        let mut retries_now = self.pipeline.routes().retries_now(lane.stream(), lane.topic());
         let mut emptied = self.spool.emptied();
         let mut backlog = Backlog::default();
         let mut selection = Selection::default();

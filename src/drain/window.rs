@@ -11,7 +11,10 @@ use std::{
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
 use super::{Admission, Lanes, Opened};
-use crate::spool::{LaneKey, LaneMessages, Record, SpoolError};
+use crate::{
+    route::Route,
+    spool::{LaneKey, LaneMessages, Record, SpoolError},
+};
 
 /// A message of a lane: the sequence of its record, and its index in that.
 pub(super) type Message = (u64, u32);
@@ -82,7 +85,7 @@ impl Lanes {
         backlog: &mut Backlog,
         bodies: usize,
     ) -> Result<Option<Window>, SpoolError> {
-        let linger = self.pipeline.config.linger;
+        let linger = self.terms(lane).linger;
         let mut news = self.spool.news();
         loop {
             news.mark_unchanged();
@@ -148,17 +151,17 @@ impl Lanes {
 
     /// Whether messages of two records may share a body.
     pub(super) fn may_share(&self, first: &Opened, next: &Opened) -> bool {
-        let most = self.pipeline.config.retry.max_duration / OF_DEADLINE;
+        let most = self.terms(&first.record.lane).retry.max_duration / OF_DEADLINE;
         first.kind.is_some()
             && first.kind == next.kind
             && first.record.age().saturating_sub(next.record.age()) <= most
     }
 
-    fn room(&self, bodies: usize) -> Room {
-        let body = self.pipeline.body_limit();
+    fn room(&self, lane: &LaneKey, bodies: usize) -> Room {
+        let body = self.pipeline.routes().of(lane.stream(), lane.topic()).map_or(LARGEST, Route::body_limit);
         // A little more than a body, since what tells messages apart on disk is not sent.
         let bytes = body.saturating_mul(bodies).saturating_add(body / 4).min(LARGEST);
-        let messages = self.pipeline.config.body.max_messages.map_or(usize::MAX, Into::into);
+        let messages = self.terms(lane).body.max_messages.map_or(usize::MAX, Into::into);
         Room { bytes, messages: messages.saturating_mul(bodies).saturating_add(1) }
     }
 }
@@ -190,9 +193,9 @@ impl Backlog {
 
     /// Looks at how many records at the front go together.
     fn measure(&mut self, lanes: &Lanes, bodies: usize) -> Measured {
-        let config = &lanes.pipeline.config;
-        let alone = !config.body.mode.batches();
-        let room = lanes.room(bodies);
+        let Some(lane) = self.records.front().map(|first| &first.record.lane) else { return self.measured };
+        let alone = !lanes.terms(lane).body.mode.batches();
+        let room = lanes.room(lane, bodies);
         let mut measured = self.measured;
         while let Some(next) = self.records.get(measured.records).filter(|_| !measured.full) {
             let (first, record) = (&self.records[0], &next.record);

@@ -39,6 +39,8 @@ pub(crate) enum Reason {
     Unrenderable,
     /// Its body is over the limit even alone; it was not sent.
     TooLarge,
+    /// No route takes its topic, and the connector has no `url`.
+    NoRoute,
     /// The endpoint refused it for good.
     Rejected,
     /// It was refused together with others, most of which proved bad, and was not tried alone.
@@ -55,6 +57,14 @@ pub(crate) enum Reason {
     NotStored,
     /// The sink itself failed.
     Internal,
+}
+
+impl Failure {
+    /// That of a message that no route takes.
+    pub(crate) fn no_route() -> Self {
+        let detail = "no route matches its stream and topic, and the connector has no url".to_owned();
+        Self { reason: Reason::NoRoute, status: None, detail, attempts: 0 }
+    }
 }
 
 impl From<Refusal> for Failure {

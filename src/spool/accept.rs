@@ -49,6 +49,21 @@ impl Spool {
         messages: &[BorrowedMessage<'_>],
         accepted: SystemTime,
     ) -> Result<Accepted, SpoolError> {
+        self.accept_by(self.shared.lanes, topic, metadata, messages, accepted).await
+    }
+
+    /// The same where the topic says what shares a lane.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub async fn accept_by(
+        &self,
+        lanes: LanesBy,
+        topic: &TopicMetadata,
+        metadata: &MessagesMetadata,
+        messages: &[BorrowedMessage<'_>],
+        accepted: SystemTime,
+    ) -> Result<Accepted, SpoolError> {
         if messages.is_empty() {
             return Ok(Accepted::default());
         }
@@ -69,7 +84,7 @@ impl Spool {
         if new.is_empty() {
             return Ok(outcome);
         }
-        let key = match self.shared.lanes {
+        let key = match lanes {
             LanesBy::Topic => LaneKey::of_several(topic),
             LanesBy::Label => LaneKey::of(topic, metadata.partition_id),
             LanesBy::Partition => {

@@ -61,22 +61,23 @@ impl Board {
 
     /// Does what an operator asks for, and writes it to the log.
     pub(super) fn act(&self, action: Action) {
-        let delivery = self.delivery();
+        let each = |act: fn(&Delivery)| self.endpoints().for_each(act);
         let did = match action {
             Action::Retry => {
-                delivery.retry_now();
+                each(Delivery::retry_now);
                 "ends all waits: what waits is sent again now"
             }
             Action::Pause => {
-                delivery.pause();
+                each(Delivery::pause);
                 "pauses delivery, until it is resumed or the connector is opened again"
             }
             Action::Resume => {
-                delivery.resume();
+                each(Delivery::resume);
                 "resumes delivery"
             }
         };
-        info!("connector {}: an operator {did} ({})", self.connector, delivery.label());
+        let labels: Vec<&str> = self.endpoints().map(Delivery::label).collect();
+        info!("connector {}: an operator {did} ({})", self.connector, labels.join(", "));
     }
 
     /// The metrics of now, in the text format of `OpenMetrics`, without its end.
@@ -84,8 +85,9 @@ impl Board {
         let (Some(metrics), Some(registry)) = (self.pipeline.counters.metrics(), &self.registry) else {
             return String::new();
         };
-        let delivery = self.delivery();
-        write_endpoint(metrics, delivery.label(), &delivery.state(), &delivery.meter().health());
+        for delivery in self.endpoints() {
+            write_endpoint(metrics, delivery.label(), &delivery.state(), &delivery.meter().health());
+        }
         let room = self.pipeline.dead_letters.as_ref().and_then(DeadLetters::room);
         let (bytes, max_bytes) = room.unwrap_or_default();
         metrics.dead_letter_bytes.set(gauge(bytes));
@@ -100,7 +102,7 @@ impl Board {
     /// What there is to tell.
     pub(super) fn report(&self) -> ConnectorReport {
         let counters = &self.pipeline.counters;
-        let endpoint = endpoint(self.delivery());
+        let endpoints: Vec<EndpointReport> = self.endpoints().map(endpoint).collect();
         let spool = self.spool.as_ref().map(|spool| self.spool_report(spool));
         let room = self.pipeline.dead_letters.as_ref().and_then(DeadLetters::room);
         let dead_letters = self.pipeline.dead_letters.as_ref().map(|_| DeadLetterReport {
@@ -108,7 +110,8 @@ impl Board {
             max_bytes: room.map(|(_, max)| max).filter(|max| *max != u64::MAX),
             by_reason: counters.dead_letters(),
         });
-        let mut reasons = endpoint.not_ready.clone();
+        let mut reasons: Vec<String> =
+            endpoints.iter().flat_map(|endpoint| endpoint.not_ready.clone()).collect();
         if self.pipeline.is_closing() {
             reasons.push("the connector is being closed".to_owned());
         }
@@ -121,7 +124,7 @@ impl Board {
             delivered: outcomes.delivered,
             dead_lettered: outcomes.dead_lettered,
             failed: outcomes.failed,
-            endpoints: vec![endpoint],
+            endpoints,
             spool,
             dead_letters,
         }
@@ -131,12 +134,14 @@ impl Board {
         let usage = spool.usage();
         let waits = self.pipeline.counters.waiting_lanes();
         let now = Instant::now();
-        let for_all = kept_by(&self.delivery().state());
+        let routes = self.pipeline.routes();
         let mut lanes: Vec<LaneReport> = spool
             .held()
             .into_iter()
             .map(|held| {
                 let wait = waits.get(&held.lane).filter(|wait| wait.until > now || wait.for_breaker);
+                let route = routes.of(held.lane.stream(), held.lane.topic());
+                let for_all = route.and_then(|route| kept_by(&route.delivery.state()));
                 lane(held, wait, for_all)
             })
             .collect();
@@ -150,8 +155,9 @@ impl Board {
         }
     }
 
-    fn delivery(&self) -> &Delivery {
-        &self.pipeline.delivery
+    /// One route to each endpoint.
+    fn endpoints(&self) -> impl Iterator<Item = &Delivery> {
+        self.pipeline.routes().endpoints().iter().map(|delivery| &**delivery)
     }
 }
 

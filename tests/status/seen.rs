@@ -182,3 +182,37 @@ fn secrets_are_shown_nowhere() {
         }
     }
 }
+
+#[test]
+fn each_endpoint_of_the_routes_is_shown_and_counted_once() {
+    let (one, other) = (Endpoint::answering(200), Endpoint::answering(404));
+    let route = |topic: &str, url: String| json!({ "topic": topic, "url": url });
+    let sink = Sink::open(&shown(
+        &format!("{}/own", one.url()),
+        json!({ "routes": [
+            route("a", format!("{}/a", one.url())), route("b", format!("{}/b", other.url())), route("c", format!("{}/c", one.url())),
+        ] }),
+    ));
+    let address = address(&sink);
+    for (topic, code) in [("a", 0), ("b", 1), ("c", 0), ("d", 0)] {
+        assert_eq!(sink.consume(&Batch::numbered(2).from_topic(topic)), code);
+    }
+    let report = status(address);
+    let endpoints = report["connectors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|of| of["connector"] == sink.id)
+        .unwrap()["endpoints"]
+        .as_array()
+        .unwrap();
+    let shown: Vec<&str> = endpoints.iter().map(|endpoint| endpoint["endpoint"].as_str().unwrap()).collect();
+    assert_eq!(shown, [one.origin(), other.origin()]);
+    assert!(endpoints[1]["last_error"].as_str().unwrap().contains("404"));
+    for (origin, code, count) in [(one.origin(), 200, 6.0), (other.origin(), 404, 2.0)] {
+        let labels = format!("connector=\"{}\",endpoint=\"{origin}\",status=\"{code}\"", sink.id);
+        assert_eq!(metric(address, &format!("http_sink_requests_total{{{labels}}}")), count);
+    }
+    let page = get(address, "/").body;
+    assert!(page.contains(&one.origin()) && page.contains(&other.origin()));
+}

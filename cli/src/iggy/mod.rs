@@ -21,7 +21,10 @@ use std::{
     time::Instant,
 };
 
-use iggy_connector_http_sink::{config::Config, reach::Obstacle};
+use iggy_connector_http_sink::{
+    config::{BodyConfig, Config},
+    reach::Obstacle,
+};
 use iggy_connector_sdk::TopicMetadata;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -69,9 +72,19 @@ impl BodyRoom {
     /// That of a connector, if its plugin is the HTTP sink. Behind a spool bodies fill by themselves.
     fn of(file: &ConnectorFile) -> Option<Self> {
         let config = Config::from_json(&file.plugin_config).ok()?;
-        let messages = config.body.max_messages.map_or(usize::MAX, Into::into);
-        let fills = config.body.mode.batches() && config.spool.is_none();
-        fills.then_some(Self { messages, bytes: config.body.max_bytes.min(LARGEST_BODY) })
+        if config.spool.is_some() {
+            return None;
+        }
+        // Of several routes the one with the most room: what is too much for another one's bodies is split.
+        let bodies = config.destinations().map(|of| &of.body).filter(|body| body.mode.batches());
+        let room = |body: &BodyConfig| Self {
+            messages: body.max_messages.map_or(usize::MAX, Into::into),
+            bytes: body.max_bytes.min(LARGEST_BODY),
+        };
+        bodies.map(room).reduce(|one, other| Self {
+            messages: one.messages.max(other.messages),
+            bytes: one.bytes.max(other.bytes),
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 mod curl;
 mod show;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 use iggy_connector_http_sink::{
@@ -27,6 +27,7 @@ use crate::{
 Examples:
   iggy-http-sink preview config.toml --input fixtures/orders.ndjson --limit 3
   iggy-http-sink preview config.toml --input orders.ndjson --limit 1 --curl --show-secrets | sh
+  iggy-http-sink preview config.toml --input orders.ndjson --topic returned
 
 Nothing goes over the network: a token of oauth2_client_credentials is shown as ACCESS_TOKEN. Where secrets are masked, the
 lines of --curl make the same requests but for those. Offsets, ids and idempotency keys are those that `run --input` has.
@@ -45,6 +46,12 @@ pub(crate) struct Arguments {
     /// Read no more messages than this
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// The stream that the messages are of [default: the first in the connector file]
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// The topic that the messages are of, which says their route [default: the first in the connector file]
+    #[arg(long, value_name = "NAME")]
+    topic: Option<String>,
     /// Write each request as a line for a shell, which sends it
     #[arg(long, conflicts_with = "json")]
     curl: bool,
@@ -54,6 +61,19 @@ pub(crate) struct Arguments {
     /// Show secrets as they are
     #[arg(long)]
     show_secrets: bool,
+}
+
+impl Arguments {
+    /// Where the messages come from.
+    fn topic(&self, file: &ConnectorFile) -> Result<TopicMetadata, Failure> {
+        let first = file.streams.first();
+        let stream = self.stream.clone().or_else(|| Some(first?.stream.clone()));
+        let topic = self.topic.clone().or_else(|| first?.topics.first().cloned());
+        match (stream, topic) {
+            (Some(stream), Some(topic)) => Ok(TopicMetadata { stream, topic }),
+            _ => Err(Failure::Usage(format!("{} names no topic", file.path.display()))),
+        }
+    }
 }
 
 /// What was previewed.
@@ -73,14 +93,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let file = connector_file::load(&arguments.config).map_err(|why| Failure::Usage(why.to_string()))?;
     let schema = run::line_schema(&file, arguments.format)?;
     let config = Config::from_json(&file.plugin_config).map_err(|why| Failure::Usage(why.to_string()))?;
-    let curl = arguments.curl.then(|| curl::Options::of(&config, arguments.show_secrets)).transpose()?;
-    if config.spool.is_some() && config.body.mode.batches() {
+    let topic = arguments.topic(&file)?;
+    // Where there is no route, there is no request either.
+    let route = config.route(&topic.stream, &topic.topic).unwrap_or(&config);
+    let curl = arguments.curl.then(|| curl::Options::of(route, arguments.show_secrets)).transpose()?;
+    if config.spool.is_some() && route.body.mode.batches() {
         report::note("note: with a spool a body takes all that waits, and may hold more messages than here");
     }
     let end = if config.dead_letter.is_some() { "a dead letter" } else { "failed" };
     let preview = Preview::new(config, arguments.show_secrets).map_err(Failure::Usage)?;
     let mut counts = Counts::default();
-    each(arguments, &file, schema, &preview, |first, previewed| {
+    each(arguments, &file, &topic, schema, &preview, |first, previewed| {
         match &previewed {
             Previewed::Request(request) => {
                 counts.requests += 1;
@@ -129,21 +152,18 @@ impl Numbers {
 fn each(
     arguments: &Arguments,
     file: &ConnectorFile,
+    topic: &TopicMetadata,
     schema: Schema,
     preview: &Preview,
     mut take: impl FnMut(u64, Previewed) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let Some((stream, topic)) = file.streams.first().and_then(|entry| Some((entry, entry.topics.first()?)))
-    else {
-        return Err(Failure::Usage(format!("{} names no topic", file.path.display())));
-    };
-    let topic = TopicMetadata { stream: stream.stream.clone(), topic: topic.clone() };
+    let batch_length = file.streams.first().map_or(NonZeroUsize::MIN, |entry| entry.batch_length);
     let (mut input, _) =
         run::open_input(&arguments.input, schema).map_err(|why| Failure::Usage(why.to_string()))?;
     let mut first = 0;
     loop {
         let left = arguments.limit.map_or(u64::MAX, |limit| limit - first);
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(stream.batch_length.get());
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(batch_length.get());
         let more = most > 0
             && input.advance(most).map_err(|why| Failure::Other(format!("the input broke off: {why}")))?;
         if !more {
@@ -154,7 +174,7 @@ fn each(
             (first..).zip(input.lines()).map(|(offset, line)| run::message(offset, line, now)).collect();
         let current_offset = messages.last().map_or(first, |last| last.offset);
         let metadata = MessagesMetadata { partition_id: 0, current_offset, schema };
-        let batch = Batch::borrowed(&topic, &metadata, &messages);
+        let batch = Batch::borrowed(topic, &metadata, &messages);
         for previewed in preview.of(&batch).map_err(Failure::Other)? {
             take(first, previewed)?;
         }

@@ -1,0 +1,46 @@
+//! What all requests to one endpoint have in common, whichever routes they are of.
+
+use std::sync::{Arc, Mutex};
+
+use super::{gate::Gate, size::LearnedSize};
+use crate::{
+    config::Config,
+    telemetry::{Counters, EndpointMeter},
+};
+
+/// A scheme, a host and a port.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) gate: Gate,
+    pub(super) size: Mutex<LearnedSize>,
+    pub(super) meter: Arc<EndpointMeter>,
+    /// It, as it may be shown.
+    pub(super) label: String,
+}
+
+/// The endpoints of a connector, by their origins.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(Vec<(String, Arc<Endpoint>)>);
+
+impl Endpoints {
+    /// The endpoint with this origin; a new one as the configuration says, which is the same for all that share it.
+    pub(super) fn of(
+        &mut self,
+        origin: String,
+        label: String,
+        config: &Config,
+        counters: &Counters,
+    ) -> Arc<Endpoint> {
+        if let Some((_, endpoint)) = self.0.iter().find(|(other, _)| *other == origin) {
+            return endpoint.clone();
+        }
+        let endpoint = Arc::new(Endpoint {
+            gate: Gate::new(config, label.clone()),
+            size: Mutex::default(),
+            meter: counters.endpoint(&label),
+            label,
+        });
+        self.0.push((origin, endpoint.clone()));
+        endpoint
+    }
+}

@@ -1,0 +1,181 @@
+//! Where the messages of a topic go, and how they become bodies.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    config::{Config, Glob},
+    deliver::{Delivery, Endpoints, Patience, RetryState},
+    encode::{Bodies, Encoded},
+    lane::Item,
+    settle::Progress,
+    telemetry::Counters,
+    world::World,
+};
+
+/// How many bodies are handed over to be delivered at once, as long as they are small: in bytes, no more than that by
+/// more than one body.
+const MOST_IN_SET: usize = 32;
+const LARGEST_SET: usize = 64 * 1024;
+
+/// All routes of a connector.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// The first that matches is taken.
+    in_order: Vec<Route>,
+    /// One route to each endpoint.
+    endpoints: Vec<Arc<Delivery>>,
+    /// Never changes.
+    never: watch::Sender<u64>,
+}
+
+/// What the messages of some topics have in common.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The streams and topics; `None` for all.
+    topics: Option<(Glob, Glob)>,
+    pub(crate) config: Config,
+    pub(crate) delivery: Arc<Delivery>,
+}
+
+impl Routes {
+    /// # Errors
+    /// A client cannot be built, or a secret went missing since the configuration was checked.
+    pub(crate) fn open(config: &Config, counters: &Arc<Counters>, world: &World) -> Result<Self, String> {
+        let mut shared = Endpoints::default();
+        let mut open = |topics, config: &Config| -> Result<Route, String> {
+            let delivery = Arc::new(Delivery::to(config, &mut shared, counters.clone(), world)?);
+            Ok(Route { topics, config: config.clone(), delivery })
+        };
+        let mut routes = Vec::with_capacity(config.routes.len() + 1);
+        for (index, route) in config.routes.iter().enumerate() {
+            let topics = Some((route.stream.clone(), route.topic.clone()));
+            routes.push(open(topics, &route.config).map_err(|why| format!("routes[{index}]: {why}"))?);
+        }
+        if config.has_url {
+            routes.push(open(None, config)?);
+        }
+        let mut endpoints: Vec<Arc<Delivery>> = Vec::new();
+        for Route { delivery, .. } in &routes {
+            if !endpoints.iter().any(|other| other.is_beside(delivery)) {
+                endpoints.push(delivery.clone());
+            }
+        }
+        Ok(Self { in_order: routes, endpoints, never: watch::Sender::new(0) })
+    }
+
+    /// The route of a topic, if there is one.
+    pub(crate) fn of(&self, stream: &str, topic: &str) -> Option<&Route> {
+        self.in_order.iter().find(|route| match &route.topics {
+            None => true,
+            Some((streams, topics)) => streams.matches(stream) && topics.matches(topic),
+        })
+    }
+
+    /// Each route.
+    pub(crate) fn all(&self) -> &[Route] {
+        &self.in_order
+    }
+
+    /// One route to each endpoint.
+    pub(crate) fn endpoints(&self) -> &[Arc<Delivery>] {
+        &self.endpoints
+    }
+
+    /// Changes whenever the breaker of a topic's endpoint has closed.
+    pub(crate) fn breaker_closed(&self, stream: &str, topic: &str) -> watch::Receiver<u64> {
+        let route = self.of(stream, topic);
+        route.map_or_else(|| self.never.subscribe(), |route| route.delivery.breaker_closed())
+    }
+
+    /// Changes whenever an operator asks to send to a topic's endpoint again now.
+    pub(crate) fn retries_now(&self, stream: &str, topic: &str) -> watch::Receiver<u64> {
+        let route = self.of(stream, topic);
+        route.map_or_else(|| self.never.subscribe(), |route| route.delivery.retries_now())
+    }
+}
+
+impl Route {
+    /// Which topics it is for, behind a sentence; nothing for all of them.
+    pub(crate) fn for_topics(&self) -> String {
+        match &self.topics {
+            None => String::new(),
+            Some((streams, topics)) => format!(", for topic {topics} of stream {streams}"),
+        }
+    }
+
+    /// How many bodies of a batch are under way at once where there is no order: more than there are slots, since those
+    /// that wait for a retry hold none, and must not hold the others up.
+    pub(crate) fn at_once(&self) -> usize {
+        let spare = if self.config.body.mode.batches() { 4 } else { 64 };
+        (self.config.concurrency.max().get() * 2).max(spare)
+    }
+
+    /// The most bytes that a body should have now.
+    pub(crate) fn body_limit(&self) -> usize {
+        self.delivery.body_limit().min(self.config.body.max_bytes)
+    }
+
+    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages of a last
+    /// body that is not full, where more may wait behind it.
+    pub(crate) async fn encode(
+        &self,
+        mut lane: Bodies<'_>,
+        sets: mpsc::Sender<Vec<Item>>,
+        patience: &Patience,
+        progress: Option<&dyn Progress>,
+    ) -> Vec<usize> {
+        let holds_back = progress.is_some_and(Progress::holds_back);
+        let (mut most, mut first) = (1, true);
+        // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
+        while let Ok(place) = sets.reserve().await {
+            if patience.stops() {
+                // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
+                return Vec::new();
+            }
+            // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
+            let mut set = Vec::with_capacity(most);
+            let (mut bytes, mut held_back) = (0, Vec::new());
+            while set.len() < most && bytes < LARGEST_SET {
+                match lane.next_within(self.delivery.body_limit()) {
+                    // With nothing before it, it goes as it is: something has to.
+                    Some(Encoded::Body(body)) if holds_back && !first && lane.has_room_behind(&body) => {
+                        held_back = body.messages().collect();
+                        break;
+                    }
+                    Some(Encoded::Body(body)) => {
+                        bytes += body.bytes.len();
+                        let retry = match (progress, body.messages().next()) {
+                            (Some(progress), Some(first)) => progress.retry(first),
+                            _ => RetryState::default(),
+                        };
+                        set.push(Item::Body(body, retry));
+                    }
+                    Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
+                    None => break,
+                }
+                first = false;
+            }
+            if set.is_empty() {
+                return held_back;
+            }
+            if let Some(progress) = progress.filter(|_| self.config.body.mode.batches()) {
+                let bodies: Vec<Vec<usize>> = set
+                    .iter()
+                    .filter_map(|item| match item {
+                        Item::Body(body, _) => Some(body.messages().collect()),
+                        Item::Refused(..) => None,
+                    })
+                    .collect();
+                progress.sending(&bodies);
+            }
+            place.send(set);
+            if !held_back.is_empty() || lane.is_done() {
+                return held_back;
+            }
+            most = (most * 2).min(MOST_IN_SET);
+        }
+        Vec::new()
+    }
+}
