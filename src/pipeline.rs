@@ -17,7 +17,7 @@ use crate::{
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
     lane::{Decision, Item, LaneSender},
-    plan,
+    observe, plan,
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
     turns::Turns,
@@ -67,7 +67,7 @@ impl Pipeline {
         for warning in &config.warnings {
             warn!("connector {id}: {warning}");
         }
-        let is_observed = config.status.is_some() && world.is_real();
+        let is_observed = (config.status.is_some() || observe::is_on()) && world.is_real();
         let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
         let delivery = Arc::new(Delivery::new(&config, counters.clone(), &world).map_err(Error::InitError)?);
         let dead_letters = match &config.dead_letter {

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub struct Plugin {
 #[derive(Debug)]
 struct Functions {
     path: PathBuf,
+    /// Never unloaded, so the functions stay where they are.
+    library: ManuallyDrop<Library>,
     open: Open,
     consume: Consume,
     close: Close,
@@ -85,7 +88,8 @@ impl Plugin {
         }
         // SAFETY: initialisers of a library run here; the caller was told to trust it.
         let library = match unsafe { Library::new(&path) } {
-            Ok(library) => library,
+            // Also where it lacks a function: what its initialisers started runs on.
+            Ok(library) => ManuallyDrop::new(library),
             Err(source) => return Err(HostError::Load { path, source }),
         };
         // SAFETY: each type is that of the function of this name in the ABI.
@@ -96,16 +100,25 @@ impl Plugin {
                 close: function(&library, &path, "iggy_sink_close")?,
                 version: function(&library, &path, "iggy_sink_version")?,
                 path,
+                library,
             }
         };
-        // Never unloaded, so the functions stay where they are.
-        std::mem::forget(library);
         Ok(Self { functions: Arc::new(functions) })
     }
 
     /// The file it was loaded from.
     pub fn path(&self) -> &Path {
         &self.functions.path
+    }
+
+    /// A function that the library exports beside those of the ABI; `None` where it does not.
+    ///
+    /// # Safety
+    /// `F` must be the type of a pointer to the function of this name.
+    pub unsafe fn function<F: Copy>(&self, name: &str) -> Option<F> {
+        // SAFETY: the caller vouches for the type.
+        let found: Result<Symbol<'_, F>, _> = unsafe { self.functions.library.get(name) };
+        found.ok().map(|function| *function)
     }
 
     /// The version that the plugin reports; empty if it reports none.

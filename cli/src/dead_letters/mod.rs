@@ -176,7 +176,7 @@ fn replay(folder: &Folder, config: &Path, selection: &Selection, as_json: bool) 
         .map_err(|problems| Failure::Other(place::lines(&problems, config)))?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    interrupt::at_first(move || asked.store(true, SeqCst))
+    interrupt::at_first(move || asked.store(true, SeqCst), || ())
         .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
     let progress = Progress::start(None, Unit::Messages);
     let result = folder.replay(

@@ -1,6 +1,8 @@
 //! The one connector of this process: where its plugin lies, how it is opened, its log on stderr.
 #![allow(unsafe_code)]
 
+mod observed;
+
 use std::{
     borrow::Cow,
     cmp::Reverse,
@@ -16,6 +18,8 @@ use std::{
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata, host::Plugin};
 use serde_json::Value;
 
+use self::observed::Observed;
+pub(crate) use self::observed::{FailedRange, Failures, State};
 use crate::report::{self, Failure};
 
 const ID: u32 = 1;
@@ -27,6 +31,8 @@ const INFO: u8 = 2;
 pub(crate) struct OpenPlugin {
     plugin: Plugin,
     closer: Closer,
+    /// `None` where it tells nothing, or nobody asked.
+    observed: Option<Arc<Observed>>,
 }
 
 /// Closes the connector, once, from any thread. A batch that is on its way gets the connector's `close_timeout`.
@@ -57,17 +63,41 @@ impl OpenPlugin {
     /// # Errors
     /// The library cannot be loaded, or does not open.
     pub(crate) fn open(path: &Path, config: &Value) -> Result<Self, Failure> {
-        let plugin = Plugin::load(path).map_err(|why| Failure::Other(why.to_string()))?;
+        Self::opened(Plugin::load(path).map_err(|why| Failure::Start(why.to_string()))?, config, None)
+    }
+
+    /// The same, with the plugin asked to tell how it is doing.
+    ///
+    /// # Errors
+    /// The library cannot be loaded, or does not open.
+    pub(crate) fn open_observed(path: &Path, config: &Value) -> Result<Self, Failure> {
+        let plugin = Plugin::load(path).map_err(|why| Failure::Start(why.to_string()))?;
+        let observed = Observed::of(&plugin).map(Arc::new);
+        Self::opened(plugin, config, observed)
+    }
+
+    fn opened(plugin: Plugin, config: &Value, observed: Option<Arc<Observed>>) -> Result<Self, Failure> {
         match plugin.open(ID, &config.to_string(), write_log) {
             0 => Ok(Self {
                 closer: Closer { plugin: plugin.clone(), asked: Arc::default(), code: Arc::default() },
                 plugin,
+                observed,
             }),
-            code => Err(Failure::Other(format!(
+            code => Err(Failure::Start(format!(
                 "{} did not open the connector (code {code}): the reason is in its log above",
                 plugin.path().display()
             ))),
         }
+    }
+
+    /// How the connector is doing, or did, once it is closed. `None` where its plugin does not tell.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.observed.as_ref()?.state(ID)
+    }
+
+    /// The messages that failed since the last call. `None` where the plugin does not tell.
+    pub(crate) fn take_failures(&self) -> Option<Failures> {
+        Some(self.observed.as_ref()?.take_failures(ID))
     }
 
     /// 0 when every message of the batch is settled well; -1 where nothing was taken, because it is closed.
@@ -97,7 +127,7 @@ impl OpenPlugin {
 
     /// # Errors
     /// The plugin says that it did not close.
-    pub(crate) fn close(self) -> Result<(), Failure> {
+    pub(crate) fn close(&self) -> Result<(), Failure> {
         self.closer.close()
     }
 
@@ -170,7 +200,7 @@ fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
         let places: String =
             places.iter().flat_map(|place| ["\n  ".to_owned(), place.display().to_string()]).collect();
-        Failure::Other(format!(
+        Failure::Start(format!(
             "the plugin is in none of these places:{places}\nbuild it with `cargo build --release`, or name it with --plugin"
         ))
     })

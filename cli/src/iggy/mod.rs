@@ -96,12 +96,13 @@ pub(crate) fn run(
     let (sender, stop) = watch::channel(false);
     let (sender, closer) = (Arc::new(sender), plugin.closer());
     let (asked, last) = (Arc::clone(&sender), closer.clone());
-    interrupt::at_first(move || {
+    let stop_all = move || {
         asked.send_replace(true);
         // What is on its way ends within close_timeout, even where the endpoint is away for longer.
         let _ = closer.close();
-    })
-    .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
+    };
+    interrupt::at_first(stop_all, || ())
+        .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
 
     let start = Instant::now();
     let shared = Arc::new(Shared {

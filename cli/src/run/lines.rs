@@ -17,6 +17,8 @@ use std::{
 
 use memchr::memchr;
 
+use super::selection::{Cursor, Selection};
+
 const BLOCK: usize = 256 << 10;
 /// Blocks read ahead.
 const AHEAD: usize = 4;
@@ -48,7 +50,8 @@ impl Stopper {
     }
 }
 
-/// Lines in batches. A line ends with LF or CRLF, which do not belong to it; empty ones are left out and counted.
+/// Lines in batches, those that are meant. A line ends with LF or CRLF, which do not belong to it; empty ones are left out
+/// and counted.
 #[derive(Debug)]
 pub(crate) struct Input {
     events: Receiver<Event>,
@@ -60,6 +63,12 @@ pub(crate) struct Input {
     base: usize,
     taken: usize,
     lines: Vec<Range<usize>>,
+    /// The number of each of them, from 1 on.
+    numbers: Vec<u64>,
+    /// Which lines are meant.
+    selection: Cursor,
+    /// How many more lines may be handed out.
+    left: u64,
     /// Nothing more comes.
     ended: bool,
     /// Of all batches so far.
@@ -98,6 +107,9 @@ impl Input {
             base: 0,
             taken: 0,
             lines: Vec::new(),
+            numbers: Vec::new(),
+            selection: Selection::default().cursor(),
+            left: u64::MAX,
             ended: false,
             lines_read: 0,
             empty_lines: 0,
@@ -108,6 +120,11 @@ impl Input {
     /// Lets only LF end a line: for bytes, of which none is to be lost.
     pub(crate) fn with_carriage_returns(self) -> Self {
         Self { carriage_returns: true, ..self }
+    }
+
+    /// Hands out these lines alone, and no more than `limit` of them.
+    pub(crate) fn with_selection(self, selection: &Selection, limit: Option<u64>) -> Self {
+        Self { selection: selection.cursor(), left: limit.unwrap_or(u64::MAX), ..self }
     }
 
     pub(crate) fn stopper(&self) -> Stopper {
@@ -121,38 +138,40 @@ impl Input {
     pub(crate) fn advance(&mut self, most: usize) -> io::Result<bool> {
         self.base += std::mem::take(&mut self.taken);
         self.lines.clear();
+        self.numbers.clear();
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
+        let before = (self.lines_read, self.empty_lines, self.bytes);
+        let filled = self.fill(most);
+        if !matches!(filled, Ok(true)) {
+            // What was not handed out counts as not read.
+            self.lines.clear();
+            self.numbers.clear();
+            if !self.is_complete() {
+                (self.lines_read, self.empty_lines, self.bytes) = before;
+            }
+        }
+        self.left -= self.lines.len() as u64;
+        filled.map(|_| !self.lines.is_empty())
+    }
+
+    /// Takes lines until there are `most`, or no more at the moment. False once it is stopped.
+    fn fill(&mut self, most: usize) -> io::Result<bool> {
         // Both count from `base`, which moves when the buffer is filled up.
         let (mut line_start, mut scanned) = (0, 0);
-        let (mut seen, mut empty) = (0, 0);
         loop {
             if self.stopper.stopped.load(SeqCst) {
-                // What was not handed out counts as not read.
-                self.lines.clear();
                 return Ok(false);
             }
-            let rest = &self.buffer[self.base..];
-            while self.lines.len() < most && scanned < rest.len() {
-                let end = match memchr(b'\n', &rest[scanned..]) {
-                    Some(place) => scanned + place,
-                    None if self.ended => rest.len(),
-                    None => {
-                        scanned = rest.len();
-                        break;
-                    }
-                };
-                seen += 1;
-                let line = &rest[line_start..end];
-                let ending = usize::from(!self.carriage_returns && line.ends_with(b"\r"));
-                let len = line.len() - ending;
-                if len == 0 {
-                    empty += 1;
-                } else {
-                    self.lines.push(line_start..line_start + len);
-                }
-                line_start = rest.len().min(end + 1);
-                scanned = line_start;
+            if self.lines.is_empty() {
+                // What is left out need not be kept.
+                scanned -= line_start;
+                self.base += std::mem::take(&mut line_start);
             }
-            if self.lines.len() >= most || self.ended && line_start == rest.len() {
+            self.scan(most, &mut line_start, &mut scanned);
+            if self.lines.len() >= most
+                || self.is_over()
+                || self.ended && self.base + line_start == self.buffer.len()
+            {
                 break;
             }
             if self.ended {
@@ -163,10 +182,37 @@ impl Input {
             }
         }
         self.taken = line_start;
-        self.bytes += line_start as u64;
-        self.lines_read += seen;
-        self.empty_lines += empty;
-        Ok(!self.lines.is_empty())
+        Ok(true)
+    }
+
+    /// Takes the lines of the buffer from `line_start` on that are whole, of which `scanned` has no end of one before.
+    fn scan(&mut self, most: usize, line_start: &mut usize, scanned: &mut usize) {
+        let rest = &self.buffer[self.base..];
+        while self.lines.len() < most && *scanned < rest.len() && !self.selection.ends_at(self.lines_read) {
+            let end = match memchr(b'\n', &rest[*scanned..]) {
+                Some(place) => *scanned + place,
+                None if self.ended => rest.len(),
+                None => {
+                    *scanned = rest.len();
+                    return;
+                }
+            };
+            let line = &rest[*line_start..end];
+            let ending = usize::from(!self.carriage_returns && line.ends_with(b"\r"));
+            let len = line.len() - ending;
+            self.lines_read += 1;
+            let is_meant = self.selection.takes(self.lines_read);
+            if is_meant && len == 0 {
+                self.empty_lines += 1;
+            } else if is_meant {
+                self.lines.push(*line_start..*line_start + len);
+                self.numbers.push(self.lines_read);
+            }
+            let next = rest.len().min(end + 1);
+            self.bytes += (next - *line_start) as u64;
+            *line_start = next;
+            *scanned = next;
+        }
     }
 
     /// Waits for input: for ever, unless there is something to hand out. False when it waited in vain.
@@ -197,12 +243,22 @@ impl Input {
         self.lines.iter().map(|line| &batch[line.clone()])
     }
 
-    /// Whether all of it was handed out.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.ended && self.base + self.taken == self.buffer.len()
+    /// The number of each of them, from 1 on; ascending.
+    pub(crate) fn numbers(&self) -> &[u64] {
+        &self.numbers
     }
 
-    /// Lines up to the end of the current batch, empty ones too.
+    /// Whether all of it was handed out that is meant.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_over() || self.ended && self.base + self.taken == self.buffer.len()
+    }
+
+    /// Whether no line is meant any more.
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.selection.ends_at(self.lines_read)
+    }
+
+    /// Lines up to the end of the current batch, empty and left out ones too.
     pub(crate) fn lines_read(&self) -> u64 {
         self.lines_read
     }
@@ -322,6 +378,28 @@ mod tests {
         stopping.join().unwrap();
         assert!(!input.is_complete() && (1..=2).contains(&input.lines_read()));
         drop(sender);
+    }
+
+    #[test]
+    fn only_the_lines_that_are_meant_are_handed_out() {
+        let text = (1..=20).map(|n| format!("{n}\n")).collect::<String>().replace("12\n", "\n");
+        let numbers = |selection: &str, limit: Option<u64>| {
+            let input = Input::new(io::Cursor::new(text.clone().into_bytes()));
+            let mut input = input.with_selection(&selection.parse().unwrap(), limit);
+            let mut numbers = Vec::new();
+            while input.advance(3).unwrap() {
+                let lines: Vec<u64> =
+                    input.lines().map(|line| std::str::from_utf8(line).unwrap().parse().unwrap()).collect();
+                assert_eq!(lines, input.numbers());
+                numbers.extend(lines);
+            }
+            assert!(input.is_complete());
+            (numbers, input.lines_read())
+        };
+        assert_eq!(numbers("18-", None), (vec![18, 19, 20], 20));
+        assert_eq!(numbers("2,4-6,11-13", None), (vec![2, 4, 5, 6, 11, 13], 13));
+        assert_eq!(numbers("11-", Some(3)), (vec![11, 13, 14], 14));
+        assert_eq!(numbers("99-", None), (vec![], 20));
     }
 
     #[test]
