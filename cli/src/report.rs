@@ -123,10 +123,10 @@ pub(crate) fn stdout_is_closed() -> bool {
 /// Stdout cannot be written.
 pub(crate) fn result(text: &str, is_json: bool) -> Result<(), Failure> {
     if is_json {
-        say_json(text)?
+        say_json(text)?;
     } else {
-        say(text)?
-    };
+        say(text)?;
+    }
     if stdout_is_closed() {
         note(text);
     }
@@ -179,6 +179,14 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Messages a second: `1,234,567 messages/s`.
+pub(crate) fn messages_per_second(rate: f64) -> String {
+    // Whole messages are enough.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rate = rate.round() as u64;
+    format!("{} messages/s", grouped(rate))
 }
 
 /// How many a second; none in no time.

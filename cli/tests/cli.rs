@@ -401,7 +401,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
 
     let listed = act(&["list"]);
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    for word in ["1:0", "waiting", "rejected", "404", "s/t/0@1", "1 dead letters, 0 of them replayed"] {
+    for word in ["1:0", "waiting", "rejected", "404", "s/t/0@1", "1 dead letter, 0 of them replayed"] {
         assert!(listed.stdout.contains(word), "{word}: {listed:?}");
     }
     assert!(act(&["list", "--reason", "too_large"]).stdout.starts_with("0 dead letters"));
@@ -411,7 +411,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
         (&json!("1:0"), &json!(false), &json!(1))
     );
     assert_eq!(shown["payload"], json!({ "n": 1 }));
-    assert_eq!(act(&["show", "1:7"]).code, Some(1));
+    assert_eq!(act(&["show", "1:7"]).code, Some(2));
 
     let config = folder.path().join("connector.toml");
     let replay = || act(&["replay", "--json", "--config", config.to_str().unwrap()]);
@@ -430,7 +430,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     let purged = act(&["purge"]);
     assert!(purged.code == Some(0) && purged.stdout.contains("1 letters"), "{purged:?}");
     assert!(act(&["list"]).stdout.starts_with("0 dead letters"));
-    assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(1));
+    assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(2));
 }
 
 #[cfg(unix)]

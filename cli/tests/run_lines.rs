@@ -124,14 +124,14 @@ fn end_at_random(command: &mut Command, chance: &mut Chance) -> (Option<i32>, St
 fn ended_again_and_again(seed: u64) {
     const LINES: usize = 400;
     let mut chance = Chance(seed);
-    let faults = 5 + chance.below(10) as usize;
+    let faults = 5 + chance.below(10);
     // One request in so many is refused for now, and is not sent again before the run is ended.
     let endpoint = Endpoint::start(move |request| {
-        Answer::status(if request.index % faults == faults - 1 { 503 } else { 200 })
+        Answer::status(if request.index as u64 % faults == faults - 1 { 503 } else { 200 })
     });
-    let order = ["", "concurrency = 4\nordering = \"none\"\n"][seed as usize % 2];
+    let order = ["", "concurrency = 4\nordering = \"none\"\n"][usize::from(seed % 2 == 1)];
     let wait = "max_retry_delay = \"1h\"\nmax_retry_duration = \"2h\"\nclose_timeout = \"20s\"\n";
-    let mode = ["", "max_batch_messages = 3\n"][seed as usize / 2 % 2];
+    let mode = ["", "max_batch_messages = 3\n"][usize::from(seed / 2 % 2 == 1)];
     let (folder, input) = folder(&endpoint.url(), &format!("{order}{wait}{mode}"), numbers(LINES).as_bytes());
     let file = folder.path().join("connector.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -157,8 +157,8 @@ fn ended_again_and_again(seed: u64) {
             assert_eq!(result["failed"], 0, "{result}");
             break;
         }
-        next =
-            result["resume"].as_str().unwrap_or_else(|| panic!("nothing to go on with: {result}")).to_owned();
+        let resume = result["resume"].as_str();
+        resume.unwrap_or_else(|| panic!("nothing to go on with: {result}")).clone_into(&mut next);
         command = Command::new("sh");
         command.args(["-c", &format!("exec {next}")]);
     }

@@ -15,7 +15,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata, host::Plugin};
+use iggy_connector_sdk::{
+    BorrowedMessage, MessagesMetadata, TopicMetadata,
+    host::{Plugin, with_extension},
+};
 use serde_json::Value;
 
 use self::observed::Observed;
@@ -162,19 +165,14 @@ pub(crate) fn built() -> Result<PathBuf, Failure> {
 /// # Errors
 /// It is in none of these places; the message names them.
 pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
-    let mut path = path.to_owned();
-    if !path
-        .extension()
-        .is_some_and(|extension| ["so", "dylib", "dll"].iter().any(|known| extension == *known))
-    {
-        path.as_mut_os_string().push(env::consts::DLL_SUFFIX);
-    }
-    let mut places = vec![absolute(&path).unwrap_or_else(|_| path.clone())];
+    let absolute = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut places = vec![with_extension(&absolute(path))];
     if let Some(folder) = file.parent().filter(|_| path.is_relative()) {
-        places.push(absolute(folder.join(&path)).unwrap_or_else(|_| folder.join(&path)));
+        places.push(with_extension(&absolute(&folder.join(path))));
     }
     if let Some(name) = path.file_name() {
-        places.extend(near_executable(&executable()?, &name.to_string_lossy()));
+        let near = near_executable(&executable()?, &name.to_string_lossy());
+        places.extend(near.iter().map(|place| with_extension(place)));
     }
     places.dedup();
     first(places)

@@ -47,7 +47,8 @@ pub(crate) struct Spool {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Endpoint {
     /// Scheme, host and port.
-    pub(crate) endpoint: String,
+    #[serde(rename = "endpoint")]
+    pub(crate) name: String,
     /// RFC 3339; `None` where the last attempt succeeded.
     pub(crate) failing_since: Option<String>,
     pub(crate) failures_in_a_row: u64,

@@ -4,11 +4,7 @@ use std::{
     fs::File,
     io,
     path::Path,
-    process,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     connector_file::{ConnectorFile, StreamConfig},
-    host::{self, Closer, OpenPlugin},
+    host::{self, OpenPlugin},
     interrupt,
     report::{self, Failure, Progress, Unit},
 };
@@ -30,11 +26,12 @@ use crate::{
 use super::{
     Arguments, Format,
     identity::InputId,
-    lines::{Input, Stopper},
+    lines::Input,
     outcome::{Batch, Outcome},
     resume::Resume,
     selection::Selection,
     source::{NoLines, Source},
+    stop::Stop,
     trouble,
 };
 
@@ -59,13 +56,7 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
         id: opened.id,
         selection: selection.clone(),
     };
-    let stop = Arc::new(Stop {
-        resume: run.resume.clone(),
-        selection: selection.clone(),
-        first: AtomicU64::new(selection.first()),
-        parts: Mutex::default(),
-        json: arguments.json,
-    });
+    let stop = Arc::new(Stop::new(run.resume.clone(), selection.clone(), arguments.json));
     let (at_first, at_second) = (Arc::clone(&stop), Arc::clone(&stop));
     interrupt::at_first(move || at_first.stop(), move || at_second.last_words())
         .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
@@ -143,53 +134,6 @@ pub(crate) fn open_input(source: &Path, schema: Schema, name: Option<&str>) -> R
         size,
         of_run: of_run || name.is_some(),
     })
-}
-
-/// What a signal ends.
-struct Stop {
-    resume: Resume,
-    selection: Selection,
-    /// The first line that may not be settled.
-    first: AtomicU64,
-    /// `None` until the connector is open.
-    parts: Mutex<Option<(Stopper, Closer)>>,
-    json: bool,
-}
-
-impl Stop {
-    fn goes(&self, stopper: Stopper, closer: Closer) {
-        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopper, closer));
-    }
-
-    /// Lets the batch on its way be the last one.
-    fn stop(&self) {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((stopper, closer)) = parts {
-            stopper.stop();
-            // The batch on its way ends within close_timeout, even where the endpoint is away for longer. How it
-            // went is told by whoever reports.
-            let _ = closer.close();
-        } else {
-            // Nothing was sent, and there is nothing to wait for.
-            let rest = Some(self.selection.clone());
-            let resume = Some(self.resume.command(&self.selection, None));
-            let outcome = Outcome { rest, resume, ..Outcome::default() };
-            let text = if self.json { outcome.as_json() } else { outcome.as_table() };
-            let _ = report::result(&text, self.json);
-            process::exit(1);
-        }
-    }
-
-    /// Says what is known when there is no time for more.
-    fn last_words(&self) {
-        let first = self.first.load(Relaxed);
-        if let Some(left) = self.selection.since(first) {
-            let command = self.resume.command(&left, None);
-            report::note(&format!(
-                "ended at once: lines from {first} on may not be settled; to go on call: {command}"
-            ));
-        }
-    }
 }
 
 struct Run<'a> {
@@ -281,7 +225,7 @@ impl Run<'_> {
                 Ok(true) => {}
                 Ok(false) if input.is_complete() => return Ok(Ended::AtEnd),
                 Ok(false) => return Ok(Ended::Stopped),
-                Err(why) if outcome.batches == 0 && why.get_ref().is_some_and(|why| why.is::<NoLines>()) => {
+                Err(why) if outcome.batches == 0 && is_no_lines(&why) => {
                     return Err(Failure::Usage(format!("{}: {why}", self.shown_input())));
                 }
                 Err(why) => return Ok(Ended::Broken(why)),
@@ -293,7 +237,7 @@ impl Run<'_> {
                 let what = "it is JSON over several lines, and not one value a line";
                 return Err(Failure::Usage(format!("{}: {what}: {remedy}", self.shown_input())));
             }
-            stop.first.store(input.numbers().first().copied().unwrap_or(1), Relaxed);
+            stop.begins(input.numbers().first().copied().unwrap_or(1));
             let code = self.consume(plugin, topic, stream, input)?;
             let failures = if code == 0 { None } else { plugin.take_failures() };
             let closing = plugin.is_closed();
@@ -307,7 +251,7 @@ impl Run<'_> {
                 }
                 outcome.goes_on();
             }
-            stop.first.store(input.lines_read() + 1, Relaxed);
+            stop.begins(input.lines_read() + 1);
             progress.set(input.bytes());
         }
     }
@@ -390,6 +334,10 @@ pub(crate) fn messages<'a>(input: &'a Input, id: &InputId) -> Result<Vec<Borrowe
             }
         })
         .collect())
+}
+
+fn is_no_lines(why: &io::Error) -> bool {
+    why.get_ref().and_then(|inner| inner.downcast_ref::<NoLines>()).is_some()
 }
 
 /// Whether the first value of the input goes over several of its lines, none of which is a value; what to do then.

@@ -8,6 +8,7 @@ mod outcome;
 mod resume;
 mod selection;
 mod source;
+mod stop;
 mod trouble;
 
 pub(crate) use self::{
@@ -15,7 +16,7 @@ pub(crate) use self::{
     selection::Selection,
 };
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use iggy_connector_sdk::Schema;
@@ -58,6 +59,9 @@ pub(crate) struct Arguments {
     /// The main configuration of the Iggy runtime [default: what `IGGY_CONNECTORS_CONFIG_PATH` names]
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     runtime_config: Option<PathBuf>,
+    /// Give up when the server is not reached for so long at the start, such as 30s [default: never]
+    #[arg(long, value_name = "TIME", conflicts_with = "input", value_parser = humantime::parse_duration)]
+    connect_timeout: Option<Duration>,
     /// Send again what came since, up to the end, with a consumer group of its own
     #[arg(long, value_name = "OFFSET|TIME", conflicts_with = "input")]
     replay_from: Option<ReplayFrom>,
@@ -135,10 +139,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
         environment_variables(),
     )?;
     let plugin = open(arguments, &file)?;
-    let outcome = iggy::run(&file, server, plugin, arguments.once, arguments.replay_from)?;
+    let outcome =
+        iggy::run(&file, server, plugin, arguments.once, arguments.replay_from, arguments.connect_timeout)?;
     let text = if arguments.json { outcome.as_json() } else { outcome.as_table() };
     report::result(&text, arguments.json)?;
-    Ok(outcome.good())
+    if outcome.unreachable { Err(Failure::Unreachable) } else { Ok(outcome.good()) }
 }
 
 /// The plugin, with the connector open.

@@ -108,7 +108,9 @@ impl Outcome {
         let (mut cut, lost) = (in_batch(&cut_off), in_batch(&failed));
         self.cut_off += cut.len() as u64;
         self.unsettled.append(&mut cut);
-        failed.into_iter().for_each(|range| self.fail_range(range));
+        for range in failed {
+            self.fail_range(range);
+        }
         if lost.len() as u64 == count {
             self.unsettled.extend(lost);
             return false;
@@ -119,7 +121,9 @@ impl Outcome {
     /// Takes down failures of messages that were stored before.
     pub(crate) fn add_failures(&mut self, failures: Failures) {
         self.left_out += failures.left_out;
-        failures.ranges.into_iter().for_each(|range| self.fail_range(range));
+        for range in failures.ranges {
+            self.fail_range(range);
+        }
     }
 
     fn fail_range(&mut self, range: FailedRange) {
@@ -234,10 +238,7 @@ impl Outcome {
             rows.push(("retries", grouped(state.retries)));
         }
         rows.push(("time", format!("{:.3} s", self.time.as_secs_f64())));
-        // Whole messages are enough.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let rate = grouped(rate(self.through(), self.time).round() as u64);
-        rows.push(("rate", format!("{rate} messages/s")));
+        rows.push(("rate", report::messages_per_second(rate(self.through(), self.time))));
         let mut lines = vec![report::table(&rows)];
         lines.extend(self.failed_lines.iter().take(SHOWN).map(|failed| {
             let Failed { first_line, last_line, why, .. } = failed;

@@ -70,7 +70,7 @@ fn line(state: &State) -> Option<String> {
     let why = failing.last_error.as_deref().unwrap_or("its answers tell no reason");
     Some(format!(
         "nothing gets through to {} since {}, after {} attempts: {}",
-        shown(&failing.endpoint, LONGEST_ERROR),
+        shown(&failing.name, LONGEST_ERROR),
         shown(since, 40),
         report::grouped(failing.failures_in_a_row),
         shown(why, LONGEST_ERROR)
