@@ -6,7 +6,7 @@ mod support;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -31,12 +31,30 @@ use support::{
 struct Server {
     address: SocketAddr,
     streams: Arc<AtomicUsize>,
+    tokens: Tokens,
     connections: Arc<AtomicUsize>,
     _running: oneshot::Sender<()>,
 }
 
+/// What the streams carried in `x-token`, refused ones included.
+type Tokens = Arc<Mutex<Vec<String>>>;
+
+/// How a server treats streams.
+#[derive(Clone)]
+struct Manner {
+    refused: usize,
+    /// What happens before it refuses one; nothing else is served meanwhile.
+    before_refusing: Arc<dyn Fn() + Send + Sync>,
+    streams: Arc<AtomicUsize>,
+    tokens: Tokens,
+}
+
 impl Server {
     fn refusing_first(refused: usize) -> Self {
+        Self::refusing_after(refused, || {})
+    }
+
+    fn refusing_after(refused: usize, before_refusing: impl Fn() + Send + Sync + 'static) -> Self {
         let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -51,9 +69,16 @@ impl Server {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (streams, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let tokens = Tokens::default();
+        let manner = Manner {
+            refused,
+            before_refusing: Arc::new(before_refusing),
+            streams: streams.clone(),
+            tokens: tokens.clone(),
+        };
         let (running, stopped) = oneshot::channel();
         thread::spawn({
-            let (streams, connections) = (streams.clone(), connections.clone());
+            let connections = connections.clone();
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
@@ -62,7 +87,7 @@ impl Server {
                     let accept = async {
                         while let Ok((tcp, _)) = listener.accept().await {
                             connections.fetch_add(1, SeqCst);
-                            tokio::spawn(serve(acceptor.clone(), tcp, streams.clone(), refused));
+                            tokio::spawn(serve(acceptor.clone(), tcp, manner.clone()));
                         }
                     };
                     tokio::select! {
@@ -72,7 +97,7 @@ impl Server {
                 });
             }
         });
-        Self { address, streams, connections, _running: running }
+        Self { address, streams, tokens, connections, _running: running }
     }
 
     fn config(&self, more: Value) -> Value {
@@ -82,15 +107,14 @@ impl Server {
 }
 
 /// A client that goes away is no concern of the server.
-async fn serve(
-    acceptor: TlsAcceptor,
-    tcp: TcpStream,
-    streams: Arc<AtomicUsize>,
-    refused: usize,
-) -> Option<()> {
+async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, manner: Manner) -> Option<()> {
     let mut connection = h2::server::handshake(acceptor.accept(tcp).await.ok()?).await.ok()?;
     while let Some(Ok((request, mut answer))) = connection.accept().await {
-        if streams.fetch_add(1, SeqCst) < refused {
+        if let Some(token) = request.headers().get("x-token") {
+            manner.tokens.lock().unwrap().push(token.to_str().unwrap().to_owned());
+        }
+        if manner.streams.fetch_add(1, SeqCst) < manner.refused {
+            (manner.before_refusing)();
             answer.send_reset(Reason::REFUSED_STREAM);
         } else {
             tokio::spawn(take(request.into_body(), answer));
@@ -116,6 +140,22 @@ fn refused_streams_cost_no_retry_and_no_wait() {
     assert_eq!(sink.consume(&Batch::numbered(20).from_stream("refused")), 0, "{:?}", failures("refused"));
     assert_eq!(server.streams.load(SeqCst), 30);
     assert_eq!(logged(&format!("{} keeps failing", server.address)), [""; 0]);
+}
+
+#[test]
+fn a_request_that_goes_out_again_carries_the_secret_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old").unwrap();
+    let secret = format!("${{file:{}}}", file.display());
+    let server = Server::refusing_after(1, move || {
+        std::fs::write(&file, "renewed").unwrap();
+        // Files are looked at once a second.
+        thread::sleep(Duration::from_millis(1100));
+    });
+    let sink = Sink::open(&server.config(json!({ "headers": { "x-token": secret } })));
+    assert_eq!(sink.consume(&Batch::numbered(1).from_stream("renewed")), 0, "{:?}", failures("renewed"));
+    assert_eq!(*server.tokens.lock().unwrap(), ["old", "renewed"]);
 }
 
 #[test]

@@ -229,6 +229,8 @@ impl<'b> Bodies<'b> {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         let size_hint = match &self.config.form {
             Some(form) => form.message.as_ref().map_or(0, Template::literal_length) + 256,
+            // A payload alone fills its buffer to the last byte, so that `Bytes` need not note how large that is.
+            None if self.config.mode == BatchMode::Raw => 0,
             None => self.envelope.size_hint(),
         };
         // Of many bodies at once each has little of what is left.
