@@ -43,6 +43,7 @@ pub mod dead_letter;
 mod lane;
 mod machine;
 mod mask;
+pub mod observe;
 
 mod executor;
 mod folder;

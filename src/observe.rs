@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use crate::status::Board;
+use crate::status::{Board, HostReport};
 
 /// Whether a host has asked.
 static OBSERVED: AtomicBool = AtomicBool::new(false);
@@ -23,7 +23,7 @@ static CONNECTORS: Mutex<BTreeMap<u32, Connector>> = Mutex::new(BTreeMap::new())
 enum Connector {
     Open(Board),
     /// The last report before it was closed.
-    Closed(String),
+    Closed(Box<HostReport>),
 }
 
 /// Takes a report: `context` as it was given, and UTF-8 text that lives during the call.
@@ -46,7 +46,7 @@ pub(crate) fn closed(id: u32) {
     let mut connectors = lock();
     if let Some(Connector::Open(board)) = connectors.get(&id) {
         let last = board.host_report();
-        connectors.insert(id, Connector::Closed(last));
+        connectors.insert(id, Connector::Closed(Box::new(last)));
     }
 }
 
@@ -54,11 +54,19 @@ fn lock() -> MutexGuard<'static, BTreeMap<u32, Connector>> {
     CONNECTORS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The report as JSON; it has the failures since the last one.
 fn report(id: u32) -> Option<String> {
-    Some(match lock().get(&id)? {
-        Connector::Open(board) => board.host_report(),
-        Connector::Closed(last) => last.clone(),
-    })
+    let mut connectors = lock();
+    let text = match connectors.get_mut(&id)? {
+        Connector::Open(board) => serde_json::to_string(&board.host_report()),
+        Connector::Closed(last) => {
+            let text = serde_json::to_string(last);
+            last.failures.clear();
+            text
+        }
+    };
+    // Its shape has keys of text alone, so that it can be written.
+    text.ok()
 }
 
 /// Has every connector that is opened from here on keep what [`iggy_http_sink_report`] tells.
@@ -68,7 +76,7 @@ pub extern "C" fn iggy_http_sink_observe() {
 }
 
 /// Hands the state of a connector to `write`, as JSON: that of `/api/status`, with `requests`, `retries`, `bytes`, and
-/// `failures`. After close it is the last one. Returns 0; -1 where the connector is not known.
+/// the `failures` since the last report. After close it is the last one. Returns 0; -1 where the connector is not known.
 ///
 /// # Safety
 /// `write` may be called with `context` from this thread, before this returns.

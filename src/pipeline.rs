@@ -18,7 +18,7 @@ use crate::{
     encode::{Bodies, Buffers},
     executor::Executor,
     lane::{Decision, LaneSender},
-    plan,
+    observe, plan,
     route::{Route, Routes},
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
     telemetry::Counters,
@@ -79,7 +79,7 @@ impl Pipeline {
         for warning in &config.warnings {
             warn!("connector {id}: {warning}");
         }
-        let is_observed = config.status.is_some() && world.is_real();
+        let is_observed = (config.status.is_some() || observe::is_on()) && world.is_real();
         let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
         let routes = Routes::open(&config, &counters, &world).map_err(Error::InitError)?;
         let dead_letters = match &config.dead_letter {

@@ -15,6 +15,7 @@ use crate::{
     batch::{Batch, LONGEST_NAME, Written},
     config::{self, Config, Ordering, SpoolConfig},
     drain::Drain,
+    observe,
     pipeline::{Closing, Pipeline},
     settle::{self, Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
@@ -151,7 +152,7 @@ impl HttpSink {
             }
         };
         settle::report(&batch, &account);
-        pipeline.counters.settled(batch.stream, batch.topic, &account);
+        pipeline.counters.settled(&batch, &account);
         match account.failed() {
             0 => Ok(()),
             failed => {
@@ -243,9 +244,15 @@ impl Sink for HttpSink {
             let (method, mode) = (config.endpoint.method, config.body.mode);
             info!("connector {} is open: {method} to {label} in mode {mode}{}", self.id, route.for_topics());
         }
-        if let Some(seat) = &seat {
+        let board = || {
             let spool = self.spooled.as_ref().map(|spooled| spooled.spool.clone());
-            seat.show(Board::new(self.id, pipeline.clone(), spool));
+            Board::new(self.id, pipeline.clone(), spool)
+        };
+        if let Some(seat) = &seat {
+            seat.show(board());
+        }
+        if self.world.is_real() {
+            observe::opened(self.id, board);
         }
         (self.status, self.pipeline) = (seat, Some(pipeline));
         Ok(())
@@ -298,6 +305,9 @@ impl Sink for HttpSink {
         }
         // It is shown until here; from here on nobody else has the spool or the pipeline.
         drop(self.status.take());
+        if self.world.is_real() {
+            observe::closed(self.id);
+        }
         if let Some(spool) = spool {
             let left = spool.usage().messages;
             if left > 0 {

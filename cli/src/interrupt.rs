@@ -1,17 +1,26 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C, SIGTERM and a lost terminal: the first signal asks for an orderly end, a second one ends at once.
 
-use std::{io, process, thread};
+use std::{
+    io, process, thread,
+    time::{Duration, Instant},
+};
 
 use crate::report;
 
 /// What a shell reports for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// Calls `stop` at the first signal, and ends the process at the second.
+/// A signal counts as a second one only so long after the first: GNU `timeout` sends two, and a closed terminal several.
+const APART: Duration = Duration::from_secs(1);
+
+/// Calls `stop` at the first signal; at the second calls `last_words` and ends the process.
 ///
 /// # Errors
 /// The system takes no handler.
-pub(crate) fn at_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn at_first(
+    stop: impl FnOnce() + Send + 'static,
+    last_words: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         // A handler is bound to the runtime that it is made in.
@@ -21,11 +30,18 @@ pub(crate) fn at_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::spawn(move || {
         runtime.block_on(async {
             signals.next().await;
+            let first = Instant::now();
             report::note(
-                "stopping: the batch on its way is finished, within close_timeout; once more ends at once",
+                "stopping: the batch on its way is finished, within close_timeout; a second signal ends at once",
             );
             thread::spawn(stop);
-            signals.next().await;
+            loop {
+                signals.next().await;
+                if first.elapsed() >= APART {
+                    break;
+                }
+            }
+            last_words();
             process::exit(INTERRUPTED);
         });
     });
@@ -33,24 +49,38 @@ pub(crate) fn at_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
+struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
+    /// Takes each signal that was not to be ignored when this program began, as `nohup` wants it of SIGHUP.
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = ignored(&status);
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .into_iter()
+            .filter(|kind| ignored >> (kind.as_raw_value() - 1) & 1 == 0)
+            .map(signal)
+            .collect::<io::Result<_>>()
+            .map(Self)
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        std::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
     }
+}
+
+/// The signals that a process ignores, a bit each from that of number 1 on, by its `/proc/PID/status`; none where
+/// there is no such file.
+#[cfg(unix)]
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(not(unix))]

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
             report::note(&format!("error: {failure}"));
             match failure {
                 Failure::Usage(_) => ExitCode::from(2),
-                Failure::Unreachable => ExitCode::from(3),
+                Failure::Unreachable | Failure::Start(_) => ExitCode::from(3),
                 Failure::Other(_) => ExitCode::FAILURE,
             }
         }

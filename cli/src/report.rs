@@ -1,8 +1,11 @@
 //! What a person at a terminal sees: progress, tables, log lines, complaints.
 
 use std::{
-    io::{IsTerminal, Write},
-    sync::{Mutex, PoisonError},
+    io::{ErrorKind, IsTerminal, Write},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -22,6 +25,9 @@ pub(crate) enum Failure {
     /// A step to the endpoint or the server failed, and was told.
     #[error("what the configuration names cannot be reached")]
     Unreachable,
+    /// Something that the work needs cannot be reached or started.
+    #[error("{0}")]
+    Start(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -29,6 +35,8 @@ pub(crate) enum Failure {
 
 /// The bar on the terminal, if there is one: lines for stderr go above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// A progress bar on stderr for as long as it lives; without a terminal it shows nothing.
 #[derive(Debug)]
@@ -91,7 +99,7 @@ pub(crate) fn note(line: &str) {
 /// Writes a line to stdout.
 ///
 /// # Errors
-/// Stdout is closed.
+/// Stdout cannot be written.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
     write_out(&shown_lines(text))
 }
@@ -99,13 +107,41 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
 /// Writes JSON to stdout. What a terminal would not show is escaped in it, which makes it no other value.
 ///
 /// # Errors
-/// Stdout is closed.
+/// Stdout cannot be written.
 pub(crate) fn say_json(json: &str) -> Result<(), Failure> {
     write_out(&shown_json(json))
 }
 
+/// Whether nobody reads stdout any more, as behind `head`: there is no use in going on for it alone.
+pub(crate) fn stdout_is_closed() -> bool {
+    STDOUT_CLOSED.load(Relaxed)
+}
+
+/// Writes a result that took work to stdout or, where nobody reads that, to stderr.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn result(text: &str, is_json: bool) -> Result<(), Failure> {
+    if is_json {
+        say_json(text)?;
+    } else {
+        say(text)?;
+    }
+    if stdout_is_closed() {
+        note(text);
+    }
+    Ok(())
+}
+
+/// A closed stdout is no error: whoever closed it has seen enough.
 fn write_out(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(|why| Failure::Other(format!("writing to stdout: {why}")))
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(why) if why.kind() == ErrorKind::BrokenPipe => {
+            STDOUT_CLOSED.store(true, Relaxed);
+            Ok(())
+        }
+        written => written.map_err(|why| Failure::Other(format!("writing to stdout: {why}"))),
+    }
 }
 
 /// A table of names and values.
@@ -143,6 +179,14 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Messages a second: `1,234,567 messages/s`.
+pub(crate) fn messages_per_second(rate: f64) -> String {
+    // Whole messages are enough.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rate = rate.round() as u64;
+    format!("{} messages/s", grouped(rate))
 }
 
 /// How many a second; none in no time.

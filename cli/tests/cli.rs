@@ -24,10 +24,14 @@ fn json(finished: &Finished) -> Value {
 
 /// Runs the connector file in `folder` with `text` as its input.
 fn run(folder: &Path, text: &[u8]) -> Finished {
+    run_with(folder, text, &[])
+}
+
+fn run_with(folder: &Path, text: &[u8], options: &[&str]) -> Finished {
     let input = folder.join("input.ndjson");
     fs::write(&input, text).unwrap();
     let mut command = program(&["run", "--json", "--plugin"]);
-    command.arg(plugin()).arg("--input").arg(input).arg(folder.join("connector.toml"));
+    command.arg(plugin()).arg("--input").arg(input).arg(folder.join("connector.toml")).args(options);
     start(command.stdin(Stdio::null())).finish()
 }
 
@@ -215,13 +219,16 @@ fn what_fails_is_named() {
     let folder = tempfile::tempdir().unwrap();
     connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\ninclude_metadata = false\n");
     let text = numbers(30).replace("{\"n\":1}\n", "{\"m\":1}\n");
-    let finished = run(folder.path(), text.as_bytes());
+    let finished = run_with(folder.path(), text.as_bytes(), &["--keep-going"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let result = json(&finished);
     assert_eq!((&result["batches"], &result["failed_batches"]), (&3.into(), &1.into()));
-    let failed = &result["failed"][0];
-    assert_eq!((&failed["first_offset"], &failed["last_offset"]), (&10.into(), &19.into()));
+    let counts = (&result["delivered"], &result["failed"], &result["messages_per_second"]);
+    assert_eq!((counts.0, counts.1), (&20.into(), &10.into()), "{result}");
+    assert!(counts.2.as_f64().unwrap() * result["seconds"].as_f64().unwrap() < 20.5, "{result}");
+    let failed = &result["failed_lines"][0];
     assert_eq!((&failed["first_line"], &failed["last_line"]), (&11.into(), &20.into()));
+    assert_eq!(failed["reason"], "rejected");
     assert!(finished.stderr.contains("ERROR iggy_connector_http_sink"), "{finished:?}");
 }
 
@@ -230,11 +237,16 @@ fn an_endpoint_that_is_down_fails_everything() {
     let endpoint = Endpoint::start(|_, _| "503 Service Unavailable");
     let folder = tempfile::tempdir().unwrap();
     connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\n");
-    let finished = run(folder.path(), numbers(20).as_bytes());
+    let finished = run_with(folder.path(), numbers(20).as_bytes(), &["--keep-going"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let failed = &json(&finished)["failed"];
-    assert_eq!(failed.as_array().map(Vec::len), Some(1));
-    assert_eq!((&failed[0]["first_offset"], &failed[0]["last_offset"]), (&0.into(), &19.into()));
+    let result = json(&finished);
+    let failed = &result["failed_lines"];
+    assert_eq!(failed.as_array().map(Vec::len), Some(1), "{result}");
+    assert_eq!((&failed[0]["first_line"], &failed[0]["last_line"]), (&1.into(), &20.into()));
+    assert_eq!(
+        (&result["delivered"], &result["failed"], &result["retries"]),
+        (&0.into(), &20.into(), &2.into())
+    );
 }
 
 #[test]
@@ -275,10 +287,10 @@ fn what_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = connector(folder.path(), "http://localhost:1/", "");
     let finished = start(program(&["run", "--input", "no/such/input"]).arg(&file)).finish();
-    assert_eq!(finished.code, Some(1));
+    assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("no/such/input"), "{finished:?}");
     let finished = start(program(&["run", "--input", "-"]).arg(&file).stdin(Stdio::null())).finish();
-    assert_eq!(finished.code, Some(1));
+    assert_eq!(finished.code, Some(3));
     assert!(finished.stderr.contains("no_such_plugin"), "{finished:?}");
     let finished = start(&mut program(&["check", "no/such/file"])).finish();
     assert!(finished.code == Some(1) && finished.stdout.contains("no/such/file"), "{finished:?}");
@@ -295,7 +307,7 @@ fn every_help_has_an_example() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_settles_the_batch_and_tells_where_to_go_on() {
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let endpoint = Endpoint::start(|_, _| "200 OK");
         let folder = tempfile::tempdir().unwrap();
         let file = connector(folder.path(), &endpoint.url(), "batch_mode = \"nd_json\"\n");
@@ -310,7 +322,7 @@ fn an_interrupt_settles_the_batch_and_tells_where_to_go_on() {
         let result = json(&finished);
         assert_eq!((&result["messages"], &result["resume_at_line"]), (&20.into(), &21.into()));
         assert_eq!((&result["failed_batches"], &result["complete"]), (&0.into(), &false.into()));
-        assert!(finished.stderr.contains("resume at line 21"), "{finished:?}");
+        assert!(finished.stderr.contains("--start-line 21"), "{finished:?}");
     }
 }
 
@@ -329,7 +341,9 @@ fn an_interrupt_waits_for_an_endpoint_that_is_away_no_longer_than_close_timeout(
     let finished = running.finish_with_open_input();
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let result = json(&finished);
-    assert_eq!((&result["failed_batches"], &result["resume_at_line"]), (&1.into(), &11.into()), "{result}");
+    // What was on its way is not settled.
+    assert_eq!((&result["failed_batches"], &result["resume_at_line"]), (&1.into(), &1.into()), "{result}");
+    assert_eq!((&result["failed"], &result["cut_off"]), (&0.into(), &10.into()), "{result}");
     assert!(finished.stderr.contains("closed"), "{finished:?}");
 }
 
@@ -346,8 +360,12 @@ fn a_second_interrupt_ends_at_once() {
     endpoint.wait_for_requests(1);
     running.signal("INT");
     running.wait_for_stderr("stopping");
+    // It counts only a second after the first.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     running.signal("INT");
-    assert_eq!(running.finish_with_open_input().code, Some(130));
+    let finished = running.finish_with_open_input();
+    assert_eq!(finished.code, Some(130));
+    assert!(finished.stderr.contains("--start-line 1"), "{finished:?}");
 }
 
 #[test]
@@ -383,7 +401,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
 
     let listed = act(&["list"]);
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    for word in ["1:0", "waiting", "rejected", "404", "s/t/0@1", "1 dead letters, 0 of them replayed"] {
+    for word in ["1:0", "waiting", "rejected", "404", "s/t/0@1", "1 dead letter, 0 of them replayed"] {
         assert!(listed.stdout.contains(word), "{word}: {listed:?}");
     }
     assert!(act(&["list", "--reason", "too_large"]).stdout.starts_with("0 dead letters"));
@@ -393,7 +411,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
         (&json!("1:0"), &json!(false), &json!(1))
     );
     assert_eq!(shown["payload"], json!({ "n": 1 }));
-    assert_eq!(act(&["show", "1:7"]).code, Some(1));
+    assert_eq!(act(&["show", "1:7"]).code, Some(2));
 
     let config = folder.path().join("connector.toml");
     let replay = || act(&["replay", "--json", "--config", config.to_str().unwrap()]);
@@ -412,7 +430,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     let purged = act(&["purge"]);
     assert!(purged.code == Some(0) && purged.stdout.contains("1 letters"), "{purged:?}");
     assert!(act(&["list"]).stdout.starts_with("0 dead letters"));
-    assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(1));
+    assert_eq!(start(&mut program(&["dead-letters", "/surely/not/there", "list"])).finish().code, Some(2));
 }
 
 #[cfg(unix)]

@@ -87,7 +87,11 @@ fn each_preset_makes_the_requests_that_are_written_down() {
         let checked = call(folder.path(), &["check", file.to_str().unwrap()], "");
         assert_eq!(checked.code, Some(0), "{preset}: {checked:?}");
         let input = format!("{MESSAGES}{{\n");
-        let finished = call(folder.path(), &["preview", file.to_str().unwrap(), "--input", "-"], &input);
+        let finished = call(
+            folder.path(),
+            &["preview", file.to_str().unwrap(), "--input", "-", "--input-id", "x"],
+            &input,
+        );
         assert_eq!(finished.code, Some(1), "{preset}: one message is no JSON: {finished:?}");
         let shown = without_times(&finished.stdout);
         for (_, secret) in SECRETS {
@@ -143,11 +147,15 @@ fn described(request: &Request) -> String {
 /// The requests that `run` makes with the plugin, and those of the lines that `preview` writes.
 fn both(folder: &Path, file: &Path, endpoint: &Endpoint, input: &str) -> [Vec<Request>; 2] {
     let (file, plugin) = (file.to_str().unwrap(), plugin());
-    let run = ["run", file, "--input", "-", "--plugin", plugin.to_str().unwrap()];
+    let run = ["run", file, "--input", "-", "--input-id", "x", "--plugin", plugin.to_str().unwrap()];
     let finished = call(folder, &run, input);
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let by_plugin = endpoint.requests();
-    let finished = call(folder, &["preview", file, "--input", "-", "--curl", "--show-secrets"], input);
+    let finished = call(
+        folder,
+        &["preview", file, "--input", "-", "--input-id", "x", "--curl", "--show-secrets"],
+        input,
+    );
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let script = folder.join("requests.sh");
     fs::write(&script, &finished.stdout).unwrap();
@@ -240,7 +248,7 @@ fn secrets_are_masked_unless_they_are_asked_for() {
     let file = connector(folder.path(), url, keys);
     let file = file.to_str().unwrap();
     for format in [&[][..], &["--curl"], &["--json"]] {
-        let arguments = [&["preview", file, "--input", "-"], format].concat();
+        let arguments = [&["preview", file, "--input", "-", "--input-id", "x"], format].concat();
         let masked = call(folder.path(), &arguments, "{\"n\":1}\n");
         assert_eq!(masked.code, Some(0), "{masked:?}");
         let shown = call(folder.path(), &[&*arguments, &["--show-secrets"]].concat(), "{\"n\":1}\n").stdout;
@@ -261,7 +269,8 @@ fn what_is_in_no_request_is_told_with_its_reason() {
     let file = file.to_str().unwrap();
     let long = format!("{{\"n\":\"{}\"}}", "x".repeat(50));
     let input = format!("{{\"n\":1}}\n{{\n{{\"m\":1}}\n{long}\n");
-    let finished = call(folder.path(), &["preview", file, "--input", "-", "--json"], &input);
+    let finished =
+        call(folder.path(), &["preview", file, "--input", "-", "--input-id", "x", "--json"], &input);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let lines: Vec<Value> = finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["body"], &lines[0]["offsets"]), (&json!("{\"n\":1}"), &json!([0])));
@@ -272,7 +281,8 @@ fn what_is_in_no_request_is_told_with_its_reason() {
     assert_eq!(refused, expected.iter().map(|(why, at)| (why, at)).collect::<Vec<_>>());
     assert!(finished.stderr.contains("1 request with 1 message; 3 in none"), "{finished:?}");
 
-    let limited = call(folder.path(), &["preview", file, "--input", "-", "--limit", "1"], &input);
+    let limited =
+        call(folder.path(), &["preview", file, "--input", "-", "--input-id", "x", "--limit", "1"], &input);
     assert_eq!((limited.code, limited.stdout.matches("# ").count()), (Some(0), 1), "{limited:?}");
 }
 
@@ -285,7 +295,7 @@ fn a_token_is_not_asked_for() {
         tokens.url()
     );
     let file = connector(folder.path(), &tokens.url(), &keys);
-    let arguments = ["preview", file.to_str().unwrap(), "--input", "-", "--show-secrets"];
+    let arguments = ["preview", file.to_str().unwrap(), "--input", "-", "--input-id", "x", "--show-secrets"];
     let finished = call(folder.path(), &arguments, "{\"n\":1}\n");
     assert!(finished.stdout.contains("authorization: Bearer ACCESS_TOKEN"), "{finished:?}");
     assert!(tokens.requests().is_empty());
@@ -295,7 +305,8 @@ fn a_token_is_not_asked_for() {
 fn what_cannot_work_is_told_with_its_code() {
     let folder = tempfile::tempdir().unwrap();
     let file = connector(folder.path(), "http://127.0.0.1:9/", "no_such_key = 1\n");
-    let wrong = call(folder.path(), &["preview", file.to_str().unwrap(), "--input", "-"], "");
+    let wrong =
+        call(folder.path(), &["preview", file.to_str().unwrap(), "--input", "-", "--input-id", "x"], "");
     assert!(wrong.code == Some(2) && wrong.stderr.contains("no_such_key"), "{wrong:?}");
     let file = connector(folder.path(), "http://127.0.0.1:9/", "");
     let missing = call(folder.path(), &["preview", file.to_str().unwrap(), "--input", "nowhere"], "");

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use libloading::{Library, Symbol};
 use serde::Serialize;
 
 pub use crate::header_wire::encode_headers;
+use crate::library;
 use crate::{BorrowedMessage, LogCallback, MessagesMetadata, Schema, TopicMetadata};
 
 type Open = unsafe extern "C" fn(u32, *const u8, usize, LogCallback) -> i32;
@@ -29,12 +31,12 @@ pub enum HostError {
         path: PathBuf,
     },
     /// The system does not load the file.
-    #[error("{} cannot be loaded: {source}", path.display())]
+    #[error("{} cannot be loaded: {reason}", path.display())]
     Load {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: libloading::Error,
+        /// What the system says, or what is wrong with the file.
+        reason: String,
     },
     /// The library is not a sink plugin.
     #[error("{} is not a sink plugin: it does not export {symbol}", path.display())]
@@ -58,6 +60,8 @@ pub struct Plugin {
 #[derive(Debug)]
 struct Functions {
     path: PathBuf,
+    /// Never unloaded, so the functions stay where they are.
+    library: ManuallyDrop<Library>,
     open: Open,
     consume: Consume,
     close: Close,
@@ -65,28 +69,36 @@ struct Functions {
 }
 
 impl Plugin {
-    /// Loads the library at `path`; if that does not end in `.so`, `.dylib` or `.dll`, the platform's one of them is
-    /// appended, as the runtime does. It is looked for there only, not in the system's folders.
+    /// Loads the library at `path`. If there is no such file and it does not end in `.so`, `.dylib` or `.dll`, the platform's
+    /// one of them is appended, as the runtime does. It is looked for there only, not in the system's folders.
+    ///
+    /// A file that is cut off, or made for another processor, is refused before the system sees it, which would end the process
+    /// by a signal.
     ///
     /// Runs the library's initialisers: load only what is trusted like this program itself.
     ///
     /// # Errors
     /// [`HostError`], which names the file and, if one is missing, the function.
     pub fn load(path: &Path) -> Result<Self, HostError> {
-        let mut path = path.as_os_str().to_owned();
-        if !EXTENSIONS.iter().any(|extension| Path::new(&path).extension() == Some(OsStr::new(extension))) {
-            path.push(std::env::consts::DLL_SUFFIX);
-        }
-        let path = PathBuf::from(path);
+        let path = with_extension(path);
         // A bare name would be looked for in the system's folders.
         let path = std::path::absolute(&path).unwrap_or(path);
         if !path.is_file() {
             return Err(HostError::NotFound { path });
         }
+        if let Err(reason) = library::check(&path) {
+            return Err(HostError::Load { path, reason });
+        }
         // SAFETY: initialisers of a library run here; the caller was told to trust it.
         let library = match unsafe { Library::new(&path) } {
-            Ok(library) => library,
-            Err(source) => return Err(HostError::Load { path, source }),
+            // Also where it lacks a function: what its initialisers started runs on.
+            Ok(library) => ManuallyDrop::new(library),
+            Err(why) => {
+                // What the system says, such as the version of glibc that is missing, is its source.
+                let reason =
+                    std::error::Error::source(&why).map_or_else(|| why.to_string(), ToString::to_string);
+                return Err(HostError::Load { path, reason });
+            }
         };
         // SAFETY: each type is that of the function of this name in the ABI.
         let functions = unsafe {
@@ -96,16 +108,25 @@ impl Plugin {
                 close: function(&library, &path, "iggy_sink_close")?,
                 version: function(&library, &path, "iggy_sink_version")?,
                 path,
+                library,
             }
         };
-        // Never unloaded, so the functions stay where they are.
-        std::mem::forget(library);
         Ok(Self { functions: Arc::new(functions) })
     }
 
     /// The file it was loaded from.
     pub fn path(&self) -> &Path {
         &self.functions.path
+    }
+
+    /// A function that the library exports beside those of the ABI; `None` where it does not.
+    ///
+    /// # Safety
+    /// `F` must be the type of a pointer to the function of this name.
+    pub unsafe fn function<F: Copy>(&self, name: &str) -> Option<F> {
+        // SAFETY: the caller vouches for the type.
+        let found: Result<Symbol<'_, F>, _> = unsafe { self.functions.library.get(name) };
+        found.ok().map(|function| *function)
     }
 
     /// The version that the plugin reports; empty if it reports none.
@@ -183,6 +204,16 @@ impl Plugin {
             (self.functions.consume)(id, topic.0, topic.1, metadata.0, metadata.1, messages.0, messages.1)
         }
     }
+}
+
+/// The file that a path names: with the platform's extension, where it has none and there is no such file.
+pub fn with_extension(path: &Path) -> PathBuf {
+    if path.is_file() || EXTENSIONS.iter().any(|extension| path.extension() == Some(OsStr::new(extension))) {
+        return path.to_owned();
+    }
+    let mut path = path.as_os_str().to_owned();
+    path.push(std::env::consts::DLL_SUFFIX);
+    path.into()
 }
 
 /// The wire form of a topic.

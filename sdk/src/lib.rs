@@ -66,6 +66,8 @@ mod header_wire;
 #[cfg(feature = "host")]
 pub mod host;
 mod instance;
+#[cfg(feature = "host")]
+mod library;
 pub mod log;
 pub mod message;
 mod offsets;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fmt::{self, Write as _},
     fs::{self, File, TryLockError},
     io::{self, BufRead, BufReader, ErrorKind},
@@ -59,6 +60,58 @@ impl Folder {
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::read_dir(path)?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Whether anything in it says that dead letters are, or were, kept there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_ours(&self) -> io::Result<bool> {
+        let mut names =
+            fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        let of_letters = |name: &OsString| {
+            let name = name.to_string_lossy();
+            [names::SPARE, names::REPLAY_LOCK].contains(&&*name) || names::segment_number(&name).is_some()
+        };
+        if names.iter().any(of_letters) {
+            return Ok(true);
+        }
+        // A connector that never had a letter leaves nothing else; others have such a file, too.
+        names.retain(|name| name != names::LOCK);
+        Ok(names.is_empty() && self.path.join(names::LOCK).exists())
+    }
+
+    /// What [`purge`](Self::purge) would remove, and how many letters among it were never replayed.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn would_purge(&self, all: bool) -> io::Result<(Purged, usize)> {
+        let (mut purged, mut waiting) = (Purged::default(), 0);
+        let mut segments = names::segments(&self.path)?;
+        if lock(&self.path.join(names::LOCK))?.is_none() {
+            segments.pop();
+        }
+        for segment in segments {
+            let (records, open) = self.count(segment)?;
+            if all || open == 0 {
+                purged.bytes += fs::metadata(names::segment(&self.path, segment))?.len();
+                purged.segments += 1;
+                purged.records += records;
+                waiting += open;
+            }
+        }
+        Ok((purged, waiting))
+    }
+
+    /// How many letters a segment has, and how many of them were never replayed.
+    fn count(&self, segment: u64) -> io::Result<(usize, usize)> {
+        let (mut records, mut open) = (0, 0);
+        self.for_each_of(segment, &mut |entry| {
+            records += 1;
+            open += usize::from(!entry.replayed);
+            true
+        })?;
+        Ok((records, open))
     }
 
     /// Calls `each` for every dead letter, oldest first, until it says `false`.
@@ -178,12 +231,7 @@ impl Folder {
         }
         let mut purged = Purged::default();
         for segment in segments {
-            let (mut records, mut open) = (0, 0);
-            self.for_each_of(segment, &mut |entry| {
-                records += 1;
-                open += usize::from(!entry.replayed);
-                true
-            })?;
+            let (records, open) = self.count(segment)?;
             if all || open == 0 {
                 let path = names::segment(&self.path, segment);
                 purged.bytes += fs::metadata(&path)?.len();

@@ -16,6 +16,11 @@ pub use record::Record;
 pub use replay::{Replay, ReplayError};
 pub(crate) use store::Store;
 
+/// The reasons that letters have.
+pub fn reasons() -> &'static [&'static str] {
+    <crate::settle::Reason as strum::VariantNames>::VARIANTS
+}
+
 /// The names of the files of a folder.
 mod names {
     use std::path::{Path, PathBuf};

@@ -80,8 +80,22 @@ impl Folder {
     pub fn replay(
         &self,
         plugin_config: &Value,
+        wanted: impl FnMut(&Entry) -> bool,
+        progress: impl FnMut(&Replay) -> ControlFlow<()>,
+    ) -> Result<Replay, ReplayError> {
+        self.replay_naming(plugin_config, wanted, progress, |_, _| ())
+    }
+
+    /// The same, with each letter that fails again told to `failed`, and why.
+    ///
+    /// # Errors
+    /// As of [`replay`](Self::replay).
+    pub fn replay_naming(
+        &self,
+        plugin_config: &Value,
         mut wanted: impl FnMut(&Entry) -> bool,
         mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
+        mut failed: impl FnMut(Place, &str),
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
         self.can_mark(&replaying)?;
@@ -94,7 +108,10 @@ impl Folder {
             let letters = std::mem::take(&mut together.letters);
             let places: Vec<Place> = letters.iter().map(|(place, _)| *place).collect();
             let marks = self.make_room(&places, &replaying)?;
-            let delivered = deliver(&sink, &letters);
+            let (delivered, failures) = deliver(&sink, &letters);
+            for (place, why) in &failures {
+                failed(*place, why);
+            }
             replay.delivered += delivered.len();
             replay.failed += letters.len() - delivered.len();
             marks.mark(&delivered)?;
@@ -133,36 +150,45 @@ impl Folder {
     }
 }
 
-/// Sends letters and returns the places of those that were delivered.
-fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> Vec<Place> {
-    let Some((_, first)) = letters.first() else { return Vec::new() };
+/// Sends letters. Returns the places of those that were delivered, and of the others with the reason.
+fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> (Vec<Place>, Vec<(Place, String)>) {
+    let Some((_, first)) = letters.first() else { return (Vec::new(), Vec::new()) };
+    let mut failures = Vec::new();
     // A letter that was changed by hand and cannot be put together again stays where it is.
-    let buffers: Vec<_> = letters
-        .iter()
-        .filter_map(|(place, letter)| {
-            Some((*place, letter, letter.header_bytes().ok()?, letter.payload_bytes().ok()?))
-        })
-        .collect();
-    let readable: Vec<(Place, BorrowedMessage<'_>)> = buffers
-        .iter()
-        .filter_map(|(place, letter, headers, payload)| {
-            Some((*place, letter.message(headers, payload).ok()?))
-        })
-        .collect();
+    let mut buffers = Vec::with_capacity(letters.len());
+    for (place, letter) in letters {
+        match letter.header_bytes().and_then(|headers| Ok((headers, letter.payload_bytes()?))) {
+            Ok((headers, payload)) => buffers.push((*place, letter, headers, payload)),
+            Err(why) => failures.push((*place, format!("the letter cannot be read: {why}"))),
+        }
+    }
+    let mut readable: Vec<(Place, BorrowedMessage<'_>)> = Vec::with_capacity(buffers.len());
+    for (place, letter, headers, payload) in &buffers {
+        match letter.message(headers, payload) {
+            Ok(message) => readable.push((*place, message)),
+            Err(why) => failures.push((*place, format!("the letter cannot be read: {why}"))),
+        }
+    }
     let messages: Vec<BorrowedMessage<'_>> = readable.iter().map(|(_, message)| *message).collect();
     let topic = TopicMetadata { stream: first.stream.clone(), topic: first.topic.clone() };
     let schema: Schema = first.schema;
     let current_offset = messages.last().map_or(0, |message| message.offset);
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
-    let Ok(pipeline) = sink.pipeline() else { return Vec::new() };
+    let Ok(pipeline) = sink.pipeline() else { return (Vec::new(), failures) };
     let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
     let account = get_runtime().block_on(pipeline.account(&batch, patience, None, None));
     let mut delivered = vec![true; messages.len()];
-    for message in account.undelivered.iter().flat_map(|(messages, _)| messages) {
-        delivered[*message] = false;
+    for (messages, failure) in &account.undelivered {
+        for message in messages {
+            delivered[*message] = false;
+            failures.push((readable[*message].0, failure.to_string()));
+        }
     }
-    readable.iter().zip(delivered).filter(|(_, delivered)| *delivered).map(|((place, _), _)| *place).collect()
+    failures.sort();
+    let places =
+        readable.iter().zip(delivered).filter(|(_, delivered)| *delivered).map(|((place, _), _)| *place);
+    (places.collect(), failures)
 }
 
 /// The configuration without a place for dead letters, since what fails again stays where it is, and without a spool,

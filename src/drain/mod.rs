@@ -183,7 +183,7 @@ impl Lanes {
         let progress = InSpool { spool: &self.spool, window, index, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
-        self.pipeline.counters.settled(batch.stream, batch.topic, &account);
+        self.pipeline.counters.settled(&batch, &account);
         if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
             warn!(
                 "{}: {} messages are neither delivered nor dead letters, and stay in the spool",

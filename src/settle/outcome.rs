@@ -30,7 +30,7 @@ pub(crate) struct Failure {
 }
 
 /// The kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Reason {
     /// Its payload or headers are not what they should be; it was not sent.

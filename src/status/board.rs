@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::info;
 
-use super::report::{ConnectorReport, DeadLetterReport, EndpointReport, LaneReport, SpoolReport};
+use super::report::{ConnectorReport, DeadLetterReport, EndpointReport, HostReport, LaneReport, SpoolReport};
 use crate::{
     deliver::{BreakerState, Delivery, GateState},
     pipeline::Pipeline,
@@ -128,6 +128,14 @@ impl Board {
             spool,
             dead_letters,
         }
+    }
+
+    /// What there is to tell a host; the failures are those since the last time.
+    pub(crate) fn host_report(&self) -> HostReport {
+        let counters = &self.pipeline.counters;
+        let (requests, retries, bytes) = counters.requests();
+        let (failures, failures_left_out) = counters.take_failures();
+        HostReport { connector: self.report(), requests, retries, bytes, failures, failures_left_out }
     }
 
     fn spool_report(&self, spool: &Spool) -> SpoolReport {

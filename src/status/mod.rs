@@ -14,4 +14,5 @@ mod routes;
 mod server;
 
 pub(crate) use board::Board;
+pub(crate) use report::HostReport;
 pub(crate) use server::Seat;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::telemetry::Interval;
+use crate::telemetry::{FailedRange, Interval};
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -14,6 +14,20 @@ pub(super) struct StatusReport {
     /// Why not, each with its connector.
     pub(super) reasons: Vec<String>,
     pub(super) connectors: Vec<ConnectorReport>,
+}
+
+/// What a host is told of a connector.
+#[derive(Debug, Serialize)]
+pub(crate) struct HostReport {
+    #[serde(flatten)]
+    pub(super) connector: ConnectorReport,
+    pub(super) requests: u64,
+    pub(super) retries: u64,
+    /// Of all bodies that were sent.
+    pub(super) bytes: u64,
+    pub(crate) failures: Vec<FailedRange>,
+    /// How many failed messages are not among them.
+    pub(super) failures_left_out: u64,
 }
 
 #[derive(Debug, Serialize)]

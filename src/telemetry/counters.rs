@@ -10,6 +10,7 @@ use std::{
 };
 
 use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
 use twox_hash::XxHash3_64;
 
 use super::{
@@ -18,10 +19,12 @@ use super::{
     lanes::LaneWait,
     metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER},
 };
-use crate::{settle::Account, spool::LaneKey};
+use crate::{batch::Batch, settle::Account, spool::LaneKey};
 
 /// How many topics have metrics of their own; all others are counted as one.
 const TOPICS: usize = 1000;
+/// How many ranges of failed messages are kept until a host takes them.
+const FAILURES: usize = 100_000;
 
 /// Counts up from open to close.
 #[derive(Debug, Default)]
@@ -46,6 +49,22 @@ struct Observed {
     lanes: Mutex<HashMap<LaneKey, LaneWait>>,
     /// Dead letters by reason.
     reasons: Mutex<BTreeMap<String, u64>>,
+    failures: Mutex<Vec<FailedRange>>,
+    /// How many failed messages are not among them.
+    failures_left_out: AtomicU64,
+}
+
+/// Messages next to each other that failed for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FailedRange {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) first_offset: u64,
+    pub(crate) last_offset: u64,
+    pub(crate) reason: String,
+    /// In the words of the log, those of the first.
+    pub(crate) why: String,
 }
 
 /// How many messages ended in which way.
@@ -92,7 +111,7 @@ impl Counters {
     }
 
     /// A batch of a topic is settled.
-    pub(crate) fn settled(&self, stream: &str, topic: &str, account: &Account) {
+    pub(crate) fn settled(&self, batch: &Batch<'_>, account: &Account) {
         let (delivered, dead_lettered, failed) =
             (account.delivered as u64, account.dead_lettered as u64, account.failed() as u64);
         self.delivered.fetch_add(delivered, Relaxed);
@@ -102,7 +121,8 @@ impl Counters {
         if delivered + dead_lettered + failed == 0 {
             return;
         }
-        let of_topic = observed.topic(stream, topic);
+        observed.failed(batch, account);
+        let of_topic = observed.topic(batch.stream, batch.topic);
         of_topic.delivered.inc_by(delivered);
         of_topic.dead_lettered.inc_by(dead_lettered);
         of_topic.failed.inc_by(failed);
@@ -141,6 +161,18 @@ impl Counters {
         self.observed.as_ref().map(|observed| lock(&observed.lanes).clone()).unwrap_or_default()
     }
 
+    /// Requests, those of them that were sent again, and the bytes of their bodies.
+    pub(crate) fn requests(&self) -> (u64, u64, u64) {
+        (self.requests.load(Relaxed), self.retries.load(Relaxed), self.bytes.load(Relaxed))
+    }
+
+    /// The messages that failed since the last time, and how many more than are kept.
+    pub(crate) fn take_failures(&self) -> (Vec<FailedRange>, u64) {
+        let Some(observed) = &self.observed else { return (Vec::new(), 0) };
+        let left_out = observed.failures_left_out.swap(0, Relaxed);
+        (std::mem::take(&mut *lock(&observed.failures)), left_out)
+    }
+
     /// How many messages ended in which way.
     pub(crate) fn outcomes(&self) -> Outcomes {
         Outcomes {
@@ -164,6 +196,35 @@ impl Counters {
 }
 
 impl Observed {
+    /// Takes down which messages failed.
+    fn failed(&self, batch: &Batch<'_>, account: &Account) {
+        for (messages, failure) in &account.undelivered {
+            let (reason, why) = (failure.reason.to_string(), failure.to_string());
+            let mut failures = lock(&self.failures);
+            for offset in messages.iter().map(|&message| batch.messages[message].offset) {
+                if let Some(last) = failures.last_mut()
+                    && last.last_offset.checked_add(1) == Some(offset)
+                    && (last.partition, last.reason.as_str()) == (batch.partition_id, reason.as_str())
+                    && (last.stream.as_str(), last.topic.as_str()) == (batch.stream, batch.topic)
+                {
+                    last.last_offset = offset;
+                } else if failures.len() < FAILURES {
+                    failures.push(FailedRange {
+                        stream: batch.stream.to_owned(),
+                        topic: batch.topic.to_owned(),
+                        partition: batch.partition_id,
+                        first_offset: offset,
+                        last_offset: offset,
+                        reason: reason.clone(),
+                        why: why.clone(),
+                    });
+                } else {
+                    self.failures_left_out.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
     fn topic(&self, stream: &str, topic: &str) -> Arc<Topic> {
         let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(stream.as_bytes()), topic.as_bytes());
         if let Some(known) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {
@@ -217,6 +278,10 @@ mod tests {
     use super::*;
     use crate::{settle::Reason, telemetry::MetricsRegistry};
 
+    fn batch(topic: &str) -> Batch<'_> {
+        Batch { stream: "s", topic, partition_id: 0, schema: iggy_connector_sdk::Schema::Json, messages: &[] }
+    }
+
     #[test]
     fn messages_are_counted_by_topic_and_outcome_and_topics_are_bounded() {
         let counters = Counters::observed();
@@ -227,7 +292,7 @@ mod tests {
             ..Account::default()
         };
         for topic in 0..TOPICS + 5 {
-            counters.settled("s", &format!("t{topic}"), &account);
+            counters.settled(&batch(&format!("t{topic}")), &account);
         }
         let metrics = counters.metrics().expect("they are observed");
         let text = MetricsRegistry::of(metrics, "7").encode();
@@ -244,7 +309,7 @@ mod tests {
     #[test]
     fn who_is_not_observed_has_no_metrics() {
         let counters = Counters::default();
-        counters.settled("s", "t", &Account { delivered: 1, ..Account::default() });
+        counters.settled(&batch("t"), &Account { delivered: 1, ..Account::default() });
         assert!(counters.metrics().is_none() && counters.blocked("delivery").is_none());
         assert!(counters.to_string().starts_with("1 messages delivered"), "{counters}");
     }

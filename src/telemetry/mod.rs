@@ -7,7 +7,7 @@ mod lanes;
 mod metrics;
 mod recent;
 
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Counters, FailedRange};
 pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Verdict};
 pub(crate) use lanes::LaneWait;
 pub(crate) use metrics::{BreakerLabels, EndpointLabels, LaneLabels, Metrics, MetricsRegistry, OTHER};

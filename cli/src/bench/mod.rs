@@ -125,8 +125,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
                 Duration::try_from_secs_f64(run.measured.seconds).unwrap_or_default(),
             );
             terminal::note(&format!(
-                "run {pair}/{} of {}: {per_second:.0} messages/s",
-                arguments.pairs, side.name
+                "run {pair}/{} of {}: {}",
+                arguments.pairs,
+                side.name,
+                terminal::messages_per_second(per_second)
             ));
             side.runs.push(run);
         }

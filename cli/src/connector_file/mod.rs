@@ -104,7 +104,7 @@ pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
     let file = ConnectorFile::load(path, environment_variables()).map_err(|problems| {
         let count = problems.len();
         let plural = if count == 1 { "" } else { "s" };
-        Failure::Other(format!(
+        Failure::Usage(format!(
             "{count} problem{plural} in the configuration\n{}",
             place::lines(&problems, path)
         ))

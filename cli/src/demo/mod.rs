@@ -156,7 +156,11 @@ fn as_table(outcome: &Outcome) -> String {
         ("time", format!("{:.3} s", time.as_secs_f64())),
         (
             "rate",
-            format!("{per_second:.0} messages/s, {:.1} MiB/s", mebibytes / time.as_secs_f64().max(1e-9)),
+            format!(
+                "{}, {:.1} MiB/s",
+                report::messages_per_second(per_second),
+                mebibytes / time.as_secs_f64().max(1e-9)
+            ),
         ),
         ("each order exactly once", yes(verdict.exactly_once())),
         ("byte for byte", yes(verdict.byte_for_byte())),

@@ -1,6 +1,8 @@
 //! The one connector of this process: where its plugin lies, how it is opened, its log on stderr.
 #![allow(unsafe_code)]
 
+mod observed;
+
 use std::{
     borrow::Cow,
     cmp::Reverse,
@@ -13,9 +15,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata, host::Plugin};
+use iggy_connector_sdk::{
+    BorrowedMessage, MessagesMetadata, TopicMetadata,
+    host::{Plugin, with_extension},
+};
 use serde_json::Value;
 
+use self::observed::Observed;
+pub(crate) use self::observed::{FailedRange, Failures, State};
 use crate::report::{self, Failure};
 
 const ID: u32 = 1;
@@ -27,6 +34,8 @@ const INFO: u8 = 2;
 pub(crate) struct OpenPlugin {
     plugin: Plugin,
     closer: Closer,
+    /// `None` where it tells nothing, or nobody asked.
+    observed: Option<Arc<Observed>>,
 }
 
 /// Closes the connector, once, from any thread. A batch that is on its way gets the connector's `close_timeout`.
@@ -57,17 +66,41 @@ impl OpenPlugin {
     /// # Errors
     /// The library cannot be loaded, or does not open.
     pub(crate) fn open(path: &Path, config: &Value) -> Result<Self, Failure> {
-        let plugin = Plugin::load(path).map_err(|why| Failure::Other(why.to_string()))?;
+        Self::opened(Plugin::load(path).map_err(|why| Failure::Start(why.to_string()))?, config, None)
+    }
+
+    /// The same, with the plugin asked to tell how it is doing.
+    ///
+    /// # Errors
+    /// The library cannot be loaded, or does not open.
+    pub(crate) fn open_observed(path: &Path, config: &Value) -> Result<Self, Failure> {
+        let plugin = Plugin::load(path).map_err(|why| Failure::Start(why.to_string()))?;
+        let observed = Observed::of(&plugin).map(Arc::new);
+        Self::opened(plugin, config, observed)
+    }
+
+    fn opened(plugin: Plugin, config: &Value, observed: Option<Arc<Observed>>) -> Result<Self, Failure> {
         match plugin.open(ID, &config.to_string(), write_log) {
             0 => Ok(Self {
                 closer: Closer { plugin: plugin.clone(), asked: Arc::default(), code: Arc::default() },
                 plugin,
+                observed,
             }),
-            code => Err(Failure::Other(format!(
+            code => Err(Failure::Start(format!(
                 "{} did not open the connector (code {code}): the reason is in its log above",
                 plugin.path().display()
             ))),
         }
+    }
+
+    /// How the connector is doing, or did, once it is closed. `None` where its plugin does not tell.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.observed.as_ref()?.state(ID)
+    }
+
+    /// The messages that failed since the last call. `None` where the plugin does not tell.
+    pub(crate) fn take_failures(&self) -> Option<Failures> {
+        Some(self.observed.as_ref()?.take_failures(ID))
     }
 
     /// 0 when every message of the batch is settled well; -1 where nothing was taken, because it is closed.
@@ -97,7 +130,7 @@ impl OpenPlugin {
 
     /// # Errors
     /// The plugin says that it did not close.
-    pub(crate) fn close(self) -> Result<(), Failure> {
+    pub(crate) fn close(&self) -> Result<(), Failure> {
         self.closer.close()
     }
 
@@ -132,19 +165,14 @@ pub(crate) fn built() -> Result<PathBuf, Failure> {
 /// # Errors
 /// It is in none of these places; the message names them.
 pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
-    let mut path = path.to_owned();
-    if !path
-        .extension()
-        .is_some_and(|extension| ["so", "dylib", "dll"].iter().any(|known| extension == *known))
-    {
-        path.as_mut_os_string().push(env::consts::DLL_SUFFIX);
-    }
-    let mut places = vec![absolute(&path).unwrap_or_else(|_| path.clone())];
+    let absolute = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut places = vec![with_extension(&absolute(path))];
     if let Some(folder) = file.parent().filter(|_| path.is_relative()) {
-        places.push(absolute(folder.join(&path)).unwrap_or_else(|_| folder.join(&path)));
+        places.push(with_extension(&absolute(&folder.join(path))));
     }
     if let Some(name) = path.file_name() {
-        places.extend(near_executable(&executable()?, &name.to_string_lossy()));
+        let near = near_executable(&executable()?, &name.to_string_lossy());
+        places.extend(near.iter().map(|place| with_extension(place)));
     }
     places.dedup();
     first(places)
@@ -170,7 +198,7 @@ fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
         let places: String =
             places.iter().flat_map(|place| ["\n  ".to_owned(), place.display().to_string()]).collect();
-        Failure::Other(format!(
+        Failure::Start(format!(
             "the plugin is in none of these places:{places}\nbuild it with `cargo build --release`, or name it with --plugin"
         ))
     })

@@ -18,7 +18,7 @@ mod topic;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use iggy_connector_http_sink::{
@@ -56,6 +56,8 @@ struct Shared {
     body: Option<BodyRoom>,
     /// Whether any group was ever joined.
     joined: AtomicBool,
+    /// When the first of them must be there.
+    connect_deadline: Option<tokio::time::Instant>,
     stop: watch::Receiver<bool>,
     outcome: Mutex<Outcome>,
     progress: Progress,
@@ -99,6 +101,7 @@ pub(crate) fn run(
     plugin: OpenPlugin,
     once: bool,
     replay: Option<ReplayFrom>,
+    connect_timeout: Option<Duration>,
 ) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -109,12 +112,13 @@ pub(crate) fn run(
     let (sender, stop) = watch::channel(false);
     let (sender, closer) = (Arc::new(sender), plugin.closer());
     let (asked, last) = (Arc::clone(&sender), closer.clone());
-    interrupt::at_first(move || {
+    let stop_all = move || {
         asked.send_replace(true);
         // What is on its way ends within close_timeout, even where the endpoint is away for longer.
         let _ = closer.close();
-    })
-    .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
+    };
+    interrupt::at_first(stop_all, || ())
+        .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
 
     let start = Instant::now();
     let shared = Arc::new(Shared {
@@ -124,18 +128,20 @@ pub(crate) fn run(
         replay,
         body: BodyRoom::of(file),
         joined: AtomicBool::new(false),
+        connect_deadline: connect_timeout.and_then(|time| tokio::time::Instant::now().checked_add(time)),
         stop: stop.clone(),
         outcome: Mutex::default(),
         progress: Progress::start(None, Unit::Messages),
     });
     let topics = topics(file, &shared);
-    let mut errors = runtime.block_on(read_all(topics, &sender));
+    let (mut errors, unreachable) = runtime.block_on(read_all(topics, &sender));
     let stopped = errors.is_empty() && *stop.borrow();
     if let Err(why) = last.close() {
         errors.push(why.to_string());
     }
     let mut outcome = std::mem::take(&mut *shared.outcome.lock().unwrap_or_else(PoisonError::into_inner));
     outcome.errors = errors;
+    outcome.unreachable = unreachable;
     outcome.stopped = stopped;
     outcome.time = start.elapsed();
     Ok(outcome)
@@ -182,21 +188,24 @@ fn topics(file: &ConnectorFile, shared: &Arc<Shared>) -> Vec<Topic> {
         .collect()
 }
 
-/// Reads them side by side; what made one of them give up stops the others.
-async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> Vec<String> {
+/// Reads them side by side; what made one of them give up stops the others. Whether one could not even begin.
+async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> (Vec<String>, bool) {
     let mut following = JoinSet::new();
     for topic in topics {
         following.spawn(Arc::new(topic).follow());
     }
-    let mut errors = Vec::new();
+    let (mut errors, mut unreachable) = (Vec::new(), false);
     while let Some(ended) = following.join_next().await {
         let why = match ended {
             Ok(Ok(())) => continue,
-            Ok(Err(why)) => why.to_string(),
+            Ok(Err(why)) => {
+                unreachable |= matches!(why, Failure::Start(_));
+                why.to_string()
+            }
             Err(why) => format!("reading ended before its time: {why}"),
         };
         errors.push(why);
         stop.send_replace(true);
     }
-    errors
+    (errors, unreachable)
 }

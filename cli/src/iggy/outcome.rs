@@ -33,6 +33,8 @@ struct Partition {
 pub(crate) struct Outcome {
     partitions: BTreeMap<Place, Partition>,
     pub(crate) time: Duration,
+    /// What it needs could not be reached.
+    pub(crate) unreachable: bool,
     /// A signal ended it.
     pub(crate) stopped: bool,
     pub(crate) errors: Vec<String>,
@@ -131,7 +133,7 @@ impl Outcome {
             ("batches", grouped(self.sum(|partition| partition.batches))),
             ("failed batches", grouped(self.sum(|partition| partition.failed_batches))),
             ("time", format!("{:.3} s", self.time.as_secs_f64())),
-            ("rate", format!("{:.0} messages/s", rate(self.messages(), self.time))),
+            ("rate", report::messages_per_second(rate(self.messages(), self.time))),
         ];
         let mut lines = vec![report::table(&sums)];
         if !rows.is_empty() {

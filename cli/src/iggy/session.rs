@@ -14,7 +14,7 @@ use iggy_binary_protocol::{
 };
 use iggy_common::{BinaryTransport, PolledMessages, RESYNC_REQUIRED_PARTITION_SENTINEL};
 use iggy_connector_sdk::shown;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::server::Server;
 
@@ -46,6 +46,9 @@ impl fmt::Display for Names {
 pub(super) enum Trouble {
     #[error("there is no such stream or topic")]
     NoTopic,
+    /// What the system says of the connection, such as that it was refused.
+    #[error("{0}")]
+    NoConnection(String),
     #[error("the server did not answer in time")]
     Late,
     #[error("the server does not know this member of the group any more")]
@@ -115,6 +118,10 @@ pub(super) struct Session {
 /// # Errors
 /// What did not work.
 pub(super) async fn sign_in(server: &Server) -> Result<TcpClient, Trouble> {
+    // The client hides why it cannot connect.
+    let connected =
+        timeout(CONNECTING, TcpStream::connect(&server.address)).await.map_err(|_| Trouble::Late)?;
+    drop(connected.map_err(|why| Trouble::NoConnection(why.to_string()))?);
     let client = TcpClient::create(server.client_config())?;
     timeout(CONNECTING, Client::connect(&client)).await.map_err(|_| Trouble::Late)??;
     Ok(client)

@@ -10,7 +10,7 @@ use iggy_connector_sdk::{TopicMetadata, shown};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -106,6 +106,14 @@ impl Topic {
     }
 }
 
+/// Returns at this time; never, where there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Follower {
     async fn follow(&mut self) -> Result<(), Failure> {
         let what = format!("{} at {}", self.topic.names, self.topic.shared.server.address);
@@ -133,8 +141,10 @@ impl Follower {
     async fn join(&mut self, patience: &mut Patience) -> Result<Option<Session>, Failure> {
         let shared = Arc::clone(&self.topic.shared);
         loop {
+            let deadline = shared.connect_deadline.filter(|_| !shared.joined.load(SeqCst));
             let trouble = tokio::select! {
                 () = asked(&mut self.stop) => return Ok(None),
+                () = at(deadline) => Trouble::Late,
                 session = Session::open(&shared.server, &self.topic.names) => match session {
                     Ok(session) => return Ok(Some(session)),
                     Err(trouble) => trouble,
@@ -144,9 +154,15 @@ impl Follower {
             if missing || trouble.is_hopeless() && !shared.joined.load(SeqCst) {
                 let address = &shared.server.address;
                 let why = format!("{} at {address}: {trouble}", self.topic.names);
-                return Err(Failure::Other(why));
+                return Err(Failure::Start(why));
             }
             let time = patience.failed(&trouble.to_string());
+            if deadline.is_some_and(|deadline| deadline <= Instant::now() + time) {
+                let address = &shared.server.address;
+                return Err(Failure::Start(format!(
+                    "{address} was not reached within --connect-timeout: {trouble}"
+                )));
+            }
             if !pause(time, &mut self.stop).await {
                 return Ok(None);
             }

@@ -76,7 +76,7 @@ impl Options {
 }
 
 /// A command that sends a request, with what is in it as a comment; or why a message is in none, as a comment.
-pub(super) fn command(previewed: &Previewed, numbers: Numbers, options: &Options, end: &str) -> String {
+pub(super) fn command(previewed: &Previewed, numbers: Numbers<'_>, options: &Options, end: &str) -> String {
     let request = match previewed {
         Previewed::Request(request) => request,
         refused @ Previewed::Refused { .. } => return show::refusal(refused, numbers, end),

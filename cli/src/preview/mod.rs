@@ -12,13 +12,12 @@ use iggy_connector_http_sink::{
     config::Config,
     preview::{Preview, Previewed},
 };
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use iggy_connector_sdk::{MessagesMetadata, Schema, TopicMetadata};
 
 use crate::{
     connector_file::{self, ConnectorFile},
-    host,
     report::{self, Failure, grouped},
-    run::{self, Format},
+    run::{self, Format, Selection},
 };
 
 /// Show the requests that messages become, and send none
@@ -43,6 +42,9 @@ pub(crate) struct Arguments {
     /// What a line is [default: what the schema in the connector file says]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// What tells this input from others, as of `run`
+    #[arg(long, value_name = "ID")]
+    input_id: Option<String>,
     /// Read no more messages than this
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -103,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let end = if config.dead_letter.is_some() { "a dead letter" } else { "failed" };
     let preview = Preview::new(config, arguments.show_secrets).map_err(Failure::Usage)?;
     let mut counts = Counts::default();
-    each(arguments, &file, &topic, schema, &preview, |first, previewed| {
+    each(arguments, &file, &topic, schema, &preview, |offsets, previewed| {
         match &previewed {
             Previewed::Request(request) => {
                 counts.requests += 1;
@@ -115,11 +117,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
                 counts.messages += 1;
             }
         }
-        let first = Numbers { first, request: counts.requests };
+        let numbers = Numbers { offsets, request: counts.requests };
         match &curl {
-            _ if arguments.json => report::say_json(&show::json(&previewed, first).to_string()),
-            Some(options) => report::say(&curl::command(&previewed, first, options, end)),
-            None => report::say(&show::text(&previewed, first, end)),
+            _ if arguments.json => report::say_json(&show::json(&previewed, numbers).to_string()),
+            Some(options) => report::say(&curl::command(&previewed, numbers, options, end)),
+            None => report::say(&show::text(&previewed, numbers, end)),
         }
     })?;
     if counts.masked {
@@ -135,49 +137,44 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
 
 /// Where the messages of a batch, and a request, stand.
 #[derive(Debug, Clone, Copy)]
-struct Numbers {
-    /// The offset of the batch's first message.
-    first: u64,
+struct Numbers<'a> {
+    /// Those of the batch.
+    offsets: &'a [u64],
     /// The number of the request, from 1 on.
     request: u64,
 }
 
-impl Numbers {
+impl Numbers<'_> {
     fn offset(self, message: usize) -> u64 {
-        self.first + message as u64
+        self.offsets.get(message).copied().unwrap_or_default()
     }
 }
 
-/// Reads the messages in batches, and hands on what becomes of each, with the offset of its batch.
+/// Reads the messages in batches, and hands on what becomes of each, with the offsets of its batch.
 fn each(
     arguments: &Arguments,
     file: &ConnectorFile,
     topic: &TopicMetadata,
     schema: Schema,
     preview: &Preview,
-    mut take: impl FnMut(u64, Previewed) -> Result<(), Failure>,
+    mut take: impl FnMut(&[u64], Previewed) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let batch_length = file.streams.first().map_or(NonZeroUsize::MIN, |entry| entry.batch_length);
-    let (mut input, _) =
-        run::open_input(&arguments.input, schema).map_err(|why| Failure::Usage(why.to_string()))?;
-    let mut first = 0;
-    loop {
-        let left = arguments.limit.map_or(u64::MAX, |limit| limit - first);
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(batch_length.get());
-        let more = most > 0
-            && input.advance(most).map_err(|why| Failure::Other(format!("the input broke off: {why}")))?;
-        if !more {
-            return Ok(());
-        }
-        let now = host::now_micros()?;
-        let messages: Vec<BorrowedMessage<'_>> =
-            (first..).zip(input.lines()).map(|(offset, line)| run::message(offset, line, now)).collect();
-        let current_offset = messages.last().map_or(first, |last| last.offset);
+    let run::Opened { input, id, .. } =
+        run::open_input(&arguments.input, schema, arguments.input_id.as_deref())?;
+    let mut input = input.with_selection(&Selection::default(), arguments.limit);
+    while input
+        .advance(batch_length.get())
+        .map_err(|why| Failure::Other(format!("the input broke off: {why}")))?
+    {
+        let messages = run::messages(&input, &id)?;
+        let current_offset = messages.last().map_or(0, |last| last.offset);
+        let offsets: Vec<u64> = messages.iter().map(|message| message.offset).collect();
         let metadata = MessagesMetadata { partition_id: 0, current_offset, schema };
         let batch = Batch::borrowed(topic, &metadata, &messages);
         for previewed in preview.of(&batch).map_err(Failure::Other)? {
-            take(first, previewed)?;
+            take(&offsets, previewed)?;
         }
-        first += messages.len() as u64;
     }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::report::grouped;
 const LONGEST_REASON: usize = 500;
 
 /// A request with its headers and its body, or why a message is in none.
-pub(super) fn text(previewed: &Previewed, numbers: Numbers, end: &str) -> String {
+pub(super) fn text(previewed: &Previewed, numbers: Numbers<'_>, end: &str) -> String {
     let request = match previewed {
         Previewed::Request(request) => request,
         refused @ Previewed::Refused { .. } => return refusal(refused, numbers, end) + "\n",
@@ -39,7 +39,7 @@ pub(super) fn text(previewed: &Previewed, numbers: Numbers, end: &str) -> String
 }
 
 /// What a request holds, as a comment.
-pub(super) fn headline(request: &PreviewedRequest, numbers: Numbers) -> String {
+pub(super) fn headline(request: &PreviewedRequest, numbers: Numbers<'_>) -> String {
     let offsets: Vec<u64> = request.messages.iter().map(|&message| numbers.offset(message)).collect();
     let messages = match &*offsets {
         [first, .., last] => format!("{} messages, offsets {first} to {last}", grouped(offsets.len() as u64)),
@@ -54,7 +54,7 @@ pub(super) fn headline(request: &PreviewedRequest, numbers: Numbers) -> String {
 }
 
 /// Why a message is in no request, as a comment.
-pub(super) fn refusal(refused: &Previewed, numbers: Numbers, end: &str) -> String {
+pub(super) fn refusal(refused: &Previewed, numbers: Numbers<'_>, end: &str) -> String {
     let Previewed::Refused { message, reason, detail } = refused else { return String::new() };
     let offset = numbers.offset(*message);
     let detail = shown(detail, LONGEST_REASON);
@@ -66,7 +66,7 @@ fn as_end(end: &str) -> String {
 }
 
 /// The same as JSON.
-pub(super) fn json(previewed: &Previewed, numbers: Numbers) -> Value {
+pub(super) fn json(previewed: &Previewed, numbers: Numbers<'_>) -> Value {
     match previewed {
         Previewed::Request(request) => {
             let offsets: Vec<u64> = request.messages.iter().map(|&message| numbers.offset(message)).collect();

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use iggy_connector_http_sink::{
     spool,
 };
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use serde::de::IgnoredAny;
 
 use crate::{
     connector_file::{ConnectorFile, StreamConfig},
@@ -21,10 +23,20 @@ use crate::{
     report::{self, Failure, Progress, Unit},
 };
 
-use super::{Arguments, Format, lines::Input, outcome::Outcome};
+use super::{
+    Arguments, Format,
+    identity::InputId,
+    lines::Input,
+    outcome::{Batch, Outcome},
+    resume::Resume,
+    selection::Selection,
+    source::{NoLines, Source},
+    stop::Stop,
+    trouble,
+};
 
 /// What consume returns when an interrupt closed the connector just before.
-const CLOSED: i32 = -1;
+pub(crate) const CLOSED: i32 = -1;
 
 /// Sends all lines of `source`; whether everything was settled well.
 ///
@@ -35,24 +47,32 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
     if let Some(stream) = file.streams.first_mut() {
         stream.schema = schema;
     }
-    let (input, size) = open_input(source, schema)?;
-    let plugin = super::open(arguments, &file)?;
-    let (stopper, closer) = (input.stopper(), plugin.closer());
-    let stop = move || {
-        stopper.stop();
-        // The batch on its way ends within close_timeout, even where the endpoint is away for longer. How it
-        // went is told by whoever reports.
-        let _ = closer.close();
+    let opened = open_input(source, schema, arguments.input_id.as_deref())?;
+    let selection = arguments.selection();
+    let run = Run {
+        arguments,
+        file: &file,
+        resume: Resume::new(opened.of_run.then(|| opened.id.name())),
+        id: opened.id,
+        selection: selection.clone(),
     };
-    interrupt::at_first(stop).map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
-    let outcome = stream(&file, plugin, input, size)?;
-    if arguments.json {
-        report::say_json(&outcome.as_json())?;
-    } else {
-        report::say(&outcome.as_table())?;
+    let stop = Arc::new(Stop::new(run.resume.clone(), selection.clone(), arguments.json));
+    let (at_first, at_second) = (Arc::clone(&stop), Arc::clone(&stop));
+    interrupt::at_first(move || at_first.stop(), move || at_second.last_words())
+        .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
+
+    let plugin = super::open(arguments, &file)?;
+    let input = opened.input.with_selection(&selection, arguments.limit);
+    stop.goes(input.stopper(), plugin.closer());
+    let outcome = run.stream(&plugin, input, opened.size, &stop)?;
+    let text = if arguments.json { outcome.as_json() } else { outcome.as_table() };
+    report::result(&text, arguments.json)?;
+    if let Some(command) = &outcome.resume {
+        let again = if source == Path::new("-") { ", with the same input," } else { "" };
+        report::note(&format!("to go on{again} call: {command}"));
     }
-    if let Some(line) = outcome.resume_at {
-        report::note(&resume_hint(line, &arguments.config, source));
+    if let Some(lines) = outcome.to_repeat() {
+        report::note(&format!("to send the failed lines again, call: {}", run.resume.command(&lines, None)));
     }
     Ok(outcome.good())
 }
@@ -71,178 +91,272 @@ pub(crate) fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Resul
     }
 }
 
-/// The input, and its size in bytes where it has one.
+/// An input that can be read.
+pub(crate) struct Opened {
+    pub(crate) input: Input,
+    pub(crate) id: InputId,
+    /// In bytes, where it has a size.
+    size: Option<u64>,
+    /// The id is of this run alone.
+    of_run: bool,
+}
+
+/// Opens the input; `-` is stdin.
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) fn open_input(source: &Path, schema: Schema) -> Result<(Input, Option<u64>), Failure> {
+pub(crate) fn open_input(source: &Path, schema: Schema, name: Option<&str>) -> Result<Opened, Failure> {
     // Of bytes none is to be lost.
-    let as_it_is = |input: Input| if schema == Schema::Raw { input.with_carriage_returns() } else { input };
+    let raw = schema == Schema::Raw;
+    let as_it_is = |input: Input| if raw { input.with_carriage_returns() } else { input };
     if source == Path::new("-") {
-        return Ok((as_it_is(Input::new(io::stdin())), None));
+        let id = name.map_or_else(InputId::of_run, InputId::named);
+        let input = as_it_is(Input::new(Source::new(io::stdin(), raw)));
+        return Ok(Opened { input, id, size: None, of_run: true });
     }
-    let wrong = |why: io::Error| Failure::Other(format!("{} cannot be read: {why}", source.display()));
+    let wrong = |why: io::Error| Failure::Usage(format!("{} cannot be read: {why}", source.display()));
     let file = File::open(source).map_err(wrong)?;
     let about = file.metadata().map_err(wrong)?;
     if about.is_dir() {
-        return Err(Failure::Other(format!("{} is a folder: name a file", source.display())));
+        return Err(Failure::Usage(format!("{} is a folder: name a file", source.display())));
     }
-    Ok((as_it_is(Input::new(file)), about.is_file().then_some(about.len())))
+    // A FIFO is another input each time.
+    let of_run = !about.is_file();
+    let id = match name {
+        Some(name) => InputId::named(name),
+        None if of_run => InputId::of_run(),
+        None => InputId::of_file(source, &about),
+    };
+    let size = about.is_file().then_some(about.len());
+    Ok(Opened {
+        input: as_it_is(Input::new(Source::new(file, raw))),
+        id,
+        size,
+        of_run: of_run || name.is_some(),
+    })
 }
 
-fn stream(
-    file: &ConnectorFile,
-    plugin: OpenPlugin,
-    mut input: Input,
-    size: Option<u64>,
-) -> Result<Outcome, Failure> {
-    let Some((stream, topic)) = file.streams.first().and_then(|entry| Some((entry, entry.topics.first()?)))
-    else {
-        return Err(Failure::Other(format!("{} names no topic", file.path.display())));
-    };
-    let topic = TopicMetadata { stream: stream.stream.clone(), topic: topic.clone() };
-    let mut outcome = Outcome::default();
-    let start = Instant::now();
-    let progress = Progress::start(size, Unit::Bytes);
-    let broken = loop {
-        let first_line = input.lines_read() + 1;
-        match input.advance(stream.batch_length.get()) {
-            Ok(true) => {}
-            Ok(false) => break None,
-            Err(why) => break Some(why),
-        }
-        let first = outcome.messages;
-        let code = consume(&plugin, &topic, stream, &input, first)?;
-        if code == CLOSED && plugin.is_closed() {
-            outcome.resume_at = Some(first_line);
-            break None;
-        }
-        outcome.add(first_line..=input.lines_read(), input.lines().len() as u64, code);
-        progress.set(input.bytes());
-    };
-    if broken.is_none() && outcome.resume_at.is_none() {
-        wait_for_delivery(file, &plugin)?;
-    }
-    let closed = plugin.close();
-    outcome.time = start.elapsed();
-    drop(progress);
-    outcome.empty_lines = input.empty_lines();
-    if let Some(why) = broken {
-        outcome.errors.push(format!("the input broke off: {why}"));
-    }
-    if let Err(why) = closed {
-        outcome.errors.push(why.to_string());
-    }
-    if outcome.resume_at.is_none() && !input.is_complete() {
-        outcome.resume_at = Some(input.lines_read() + 1);
-    }
-    Ok(outcome)
+struct Run<'a> {
+    arguments: &'a Arguments,
+    file: &'a ConnectorFile,
+    resume: Resume,
+    id: InputId,
+    selection: Selection,
 }
 
-/// Waits until what the plugin has stored is delivered, or an interrupt closes the connector: the rest is delivered by the
-/// next run.
-fn wait_for_delivery(file: &ConnectorFile, plugin: &OpenPlugin) -> Result<(), Failure> {
-    let Ok(Config { spool: Some(SpoolConfig { path, .. }), .. }) = Config::from_json(&file.plugin_config)
-    else {
-        return Ok(());
-    };
-    let mut told = false;
-    while !plugin.is_closed() {
-        let began = Instant::now();
-        let left = spool::status(&path).map_err(|why| Failure::Other(why.to_string()))?.messages;
-        if left == 0 {
-            break;
+impl Run<'_> {
+    fn stream(
+        &self,
+        plugin: &OpenPlugin,
+        mut input: Input,
+        size: Option<u64>,
+        stop: &Stop,
+    ) -> Result<Outcome, Failure> {
+        let Some((stream, topic)) =
+            self.file.streams.first().and_then(|entry| Some((entry, entry.topics.first()?)))
+        else {
+            return Err(Failure::Usage(format!("{} names no topic", self.file.path.display())));
+        };
+        let topic = TopicMetadata { stream: stream.stream.clone(), topic: topic.clone() };
+        let mut outcome = Outcome { input_id: self.id.name().to_owned(), ..Outcome::default() };
+        let start = Instant::now();
+        let progress = Progress::start(size, Unit::Bytes);
+        let watch = trouble::Watch::default();
+        let sent = thread::scope(|scope| {
+            scope.spawn(|| watch.tell(plugin));
+            let sent = self.send(plugin, &mut input, stream, &topic, &mut outcome, stop, &progress);
+            let sent = sent.and_then(|ended| match ended {
+                Ended::AtEnd => self.wait_for_delivery(plugin).map(|()| ended),
+                other => Ok(other),
+            });
+            watch.end();
+            sent
+        });
+        let closed = plugin.close();
+        outcome.time = start.elapsed();
+        drop(progress);
+        if let Some(failures) = plugin.take_failures() {
+            outcome.add_failures(failures);
         }
-        if !told {
-            report::note(
-                "all is in the spool: waiting until it is delivered; Ctrl-C leaves the rest to the next run",
-            );
-            told = true;
+        outcome.state = plugin.state();
+        outcome.empty_lines = input.empty_lines();
+        match sent? {
+            Ended::Broken(why) => outcome.errors.push(format!("the input broke off: {why}")),
+            Ended::Useless => outcome.errors.push(
+                "a whole batch failed, so that nothing more was sent; --keep-going goes on all the same"
+                    .to_owned(),
+            ),
+            Ended::AtEnd | Ended::Stopped => {}
         }
-        // A look takes longer the more there is.
-        thread::sleep((began.elapsed() * 10).max(Duration::from_millis(20)));
+        if let Err(why) = closed {
+            outcome.errors.push(why.to_string());
+        }
+        self.finish(&mut outcome, &input);
+        Ok(outcome)
     }
-    Ok(())
+
+    /// What is left to do.
+    fn finish(&self, outcome: &mut Outcome, input: &Input) {
+        outcome.rest = self.selection.since(input.lines_read() + 1).filter(|_| {
+            // Behind the end of the input there are no lines, but behind a limit.
+            !input.is_complete() || self.arguments.limit.is_some_and(|limit| limit <= outcome.messages)
+        });
+        let left = outcome.left();
+        outcome.complete = input.is_complete() && outcome.all_settled();
+        let more = self.arguments.limit.map(|limit| limit.saturating_sub(outcome.settled()));
+        // Where the limit was reached, the next run may be as long as this one.
+        let more = more.map(|more| if more == 0 { self.arguments.limit.unwrap_or(more) } else { more });
+        outcome.resume = left.map(|left| self.resume.command(&left, more));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each of them is of another kind")]
+    fn send(
+        &self,
+        plugin: &OpenPlugin,
+        input: &mut Input,
+        stream: &StreamConfig,
+        topic: &TopicMetadata,
+        outcome: &mut Outcome,
+        stop: &Stop,
+        progress: &Progress,
+    ) -> Result<Ended, Failure> {
+        loop {
+            match input.advance(stream.batch_length.get()) {
+                Ok(true) => {}
+                Ok(false) if input.is_complete() => return Ok(Ended::AtEnd),
+                Ok(false) => return Ok(Ended::Stopped),
+                Err(why) if outcome.batches == 0 && is_no_lines(&why) => {
+                    return Err(Failure::Usage(format!("{}: {why}", self.shown_input())));
+                }
+                Err(why) => return Ok(Ended::Broken(why)),
+            }
+            if outcome.batches == 0
+                && stream.schema == Schema::Json
+                && let Some(remedy) = over_lines(input)
+            {
+                let what = "it is JSON over several lines, and not one value a line";
+                return Err(Failure::Usage(format!("{}: {what}: {remedy}", self.shown_input())));
+            }
+            stop.begins(input.numbers().first().copied().unwrap_or(1));
+            let code = self.consume(plugin, topic, stream, input)?;
+            let failures = if code == 0 { None } else { plugin.take_failures() };
+            let closing = plugin.is_closed();
+            let goes_on = outcome.add(Batch { lines: input.numbers(), code, failures, closing });
+            if closing {
+                return Ok(Ended::Stopped);
+            }
+            if !goes_on {
+                if !self.arguments.keep_going {
+                    return Ok(Ended::Useless);
+                }
+                outcome.goes_on();
+            }
+            stop.begins(input.lines_read() + 1);
+            progress.set(input.bytes());
+        }
+    }
+
+    fn shown_input(&self) -> String {
+        let input = self.arguments.input.as_deref().unwrap_or(Path::new("-"));
+        if input == Path::new("-") { "stdin".to_owned() } else { input.display().to_string() }
+    }
+
+    /// Waits until what the plugin has stored is delivered, or an interrupt closes the connector: the rest is delivered by the
+    /// next run.
+    fn wait_for_delivery(&self, plugin: &OpenPlugin) -> Result<(), Failure> {
+        let Ok(Config { spool: Some(SpoolConfig { path, .. }), .. }) =
+            Config::from_json(&self.file.plugin_config)
+        else {
+            return Ok(());
+        };
+        let mut told = false;
+        while !plugin.is_closed() {
+            let began = Instant::now();
+            let left = spool::status(&path).map_err(|why| Failure::Other(why.to_string()))?.messages;
+            if left == 0 {
+                break;
+            }
+            if !told {
+                report::note(
+                    "all is in the spool: waiting until it is delivered; Ctrl-C leaves the rest to the next run",
+                );
+                told = true;
+            }
+            // A look takes longer the more there is.
+            thread::sleep((began.elapsed() * 10).max(Duration::from_millis(20)));
+        }
+        Ok(())
+    }
+
+    /// Hands the current batch of the input to the plugin.
+    fn consume(
+        &self,
+        plugin: &OpenPlugin,
+        topic: &TopicMetadata,
+        stream: &StreamConfig,
+        input: &Input,
+    ) -> Result<i32, Failure> {
+        let messages = messages(input, &self.id)?;
+        let current_offset = messages.last().map_or(0, |last| last.offset);
+        let metadata = MessagesMetadata { partition_id: 0, current_offset, schema: stream.schema };
+        Ok(plugin.consume(topic, &metadata, &messages))
+    }
 }
 
-/// Hands the current batch of the input to the plugin.
-fn consume(
-    plugin: &OpenPlugin,
-    topic: &TopicMetadata,
-    stream: &StreamConfig,
-    input: &Input,
-    first: u64,
-) -> Result<i32, Failure> {
+/// How the sending ended.
+enum Ended {
+    AtEnd,
+    /// A signal came.
+    Stopped,
+    /// A batch failed as a whole.
+    Useless,
+    Broken(io::Error),
+}
+
+/// The messages in the lines of the current batch. The offset of a message is the number of its line, from 0 on.
+///
+/// # Errors
+/// The clock cannot be used.
+pub(crate) fn messages<'a>(input: &'a Input, id: &InputId) -> Result<Vec<BorrowedMessage<'a>>, Failure> {
     let now = host::now_micros()?;
-    let messages: Vec<BorrowedMessage<'_>> =
-        (first..).zip(input.lines()).map(|(offset, payload)| message(offset, payload, now)).collect();
-    let current_offset = messages.last().map_or(first, |last| last.offset);
-    let metadata = MessagesMetadata { partition_id: 0, current_offset, schema: stream.schema };
-    Ok(plugin.consume(topic, &metadata, &messages))
+    let lines = input.numbers().iter().zip(input.lines());
+    Ok(lines
+        .map(|(number, payload)| {
+            let offset = number - 1;
+            BorrowedMessage {
+                id: id.message_id(offset, payload),
+                offset,
+                checksum: 0,
+                timestamp: now,
+                origin_timestamp: now,
+                headers: &[],
+                payload,
+            }
+        })
+        .collect())
 }
 
-/// The message in a line.
-pub(crate) fn message(offset: u64, payload: &[u8], now: u64) -> BorrowedMessage<'_> {
-    BorrowedMessage {
-        id: message_id(offset, payload),
-        offset,
-        checksum: 0,
-        timestamp: now,
-        origin_timestamp: now,
-        headers: &[],
-        payload,
+fn is_no_lines(why: &io::Error) -> bool {
+    why.get_ref().and_then(|inner| inner.downcast_ref::<NoLines>()).is_some()
+}
+
+/// Whether the first value of the input goes over several of its lines, none of which is a value; what to do then.
+fn over_lines(input: &Input) -> Option<&'static str> {
+    let is_value = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line);
+    let mut lines = input.lines();
+    let first = lines.next()?;
+    if !is_value(first).is_err_and(|why| why.is_eof()) || is_value(lines.next()?).is_ok() {
+        return None;
     }
-}
-
-/// The same for the same message at the same offset, so that an endpoint knows what is sent once more after a failed
-/// run; another for other input, so that it does not take that for a repetition.
-fn message_id(offset: u64, payload: &[u8]) -> u128 {
-    // Odd and without a pattern in its bits: the fraction of the golden ratio.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ word) * u128::from(SPREAD);
-        // Both halves, so that every bit of the word has a say in every bit of the hash.
-        #[expect(clippy::cast_possible_truncation)]
-        let folded = (product >> 64) as u64 ^ product as u64;
-        folded.wrapping_add(SPREAD)
+    let text = input.lines().collect::<Vec<_>>().join(&b'\n');
+    let goes_on = match serde_json::Deserializer::from_slice(&text).into_iter::<IgnoredAny>().next()? {
+        Ok(_) => true,
+        Err(why) => why.is_eof(),
     };
-    let (words, rest) = payload.as_chunks::<8>();
-    let mut hash = mix(0, payload.len() as u64);
-    for word in words {
-        hash = mix(hash, u64::from_le_bytes(*word));
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    hash = mix(hash, u64::from_le_bytes(last));
-    u128::from(hash) << 64 | u128::from(offset)
-}
-
-fn resume_hint(line: u64, config: &Path, source: &Path) -> String {
-    let source = source.display();
-    let config = config.display();
-    if source.to_string() == "-" {
-        format!("stopped: resume at line {line} of the input")
+    let remedy = if first.trim_ascii_start().starts_with(b"[") {
+        "jq -c '.[]' makes lines of it"
     } else {
-        format!(
-            "stopped: resume at line {line}: tail -n +{line} {source} | iggy-http-sink run {config} --input -"
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn ids_are_stable_and_tell_messages_apart() {
-        assert_eq!(message_id(3, b"{\"n\":1}"), message_id(3, b"{\"n\":1}"));
-        let payloads: Vec<Vec<u8>> = (0..20_000_u32).map(|n| format!("{{\"n\":{n}}}").into()).collect();
-        let zeros = (0..40).map(|length| vec![0; length]);
-        let ids: HashSet<u128> =
-            payloads.iter().cloned().chain(zeros).map(|payload| message_id(7, &payload)).collect();
-        assert_eq!(ids.len(), 20_040);
-        assert_ne!(message_id(1, b"x"), message_id(2, b"x"));
-    }
+        "jq -c . makes lines of it"
+    };
+    goes_on.then_some(remedy)
 }

@@ -25,7 +25,7 @@ use crate::{
         load,
         worker::{Job, cpu_seconds},
     },
-    report::{Failure, note, rate},
+    report::{Failure, messages_per_second, note, rate},
 };
 
 /// Where a file does not say: it is for topics that are read to their end.
@@ -119,7 +119,8 @@ pub(crate) fn run(
         for way in &mut ways {
             let run = measure(&mut stage, way, &job, poll_interval)?;
             let time = Duration::try_from_secs_f64(run.seconds).unwrap_or_default();
-            note(&format!("run {pair}/{pairs} of {}: {:.0} messages/s", way.title, rate(run.messages, time)));
+            let rate = messages_per_second(rate(run.messages, time));
+            note(&format!("run {pair}/{pairs} of {}: {rate}", way.title));
             way.runs.push(run);
         }
     }

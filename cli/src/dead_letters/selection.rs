@@ -1,0 +1,96 @@
+//! Which letters are meant.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use clap::{Args, builder::PossibleValuesParser};
+use iggy_connector_http_sink::dead_letter::{self, Entry, Place};
+
+use crate::report::{self, Failure, grouped};
+
+/// Which letters.
+#[derive(Debug, Args)]
+pub(super) struct Selection {
+    /// Only letters with this reason
+    #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(dead_letter::reasons()))]
+    reason: Option<String>,
+    /// Only letters from this stream
+    #[arg(long)]
+    stream: Option<String>,
+    /// Only letters from this topic
+    #[arg(long)]
+    topic: Option<String>,
+    /// Only letters since this time, such as 2026-08-01T12:00:00Z, or for so long, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<String>,
+    /// Only the letter at this place; can be given several times
+    #[arg(long = "place", value_name = "PLACE")]
+    places: Vec<Place>,
+}
+
+/// A time as it stands in a letter, which sorts as text.
+fn since(text: &str) -> Result<String, String> {
+    let time = humantime::parse_rfc3339_weak(text)
+        .ok()
+        .or_else(|| SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?))
+        .ok_or("write a time in UTC, such as 2026-08-01T12:00:00Z, or how long ago, such as 2h")?;
+    Ok(humantime::format_rfc3339_millis(time).to_string())
+}
+
+impl Selection {
+    pub(super) fn takes(&self, entry: &Entry) -> bool {
+        let field = |wanted: &Option<String>, found: Option<&String>| {
+            wanted.as_ref().is_none_or(|wanted| Some(wanted) == found)
+        };
+        let record = entry.record.as_ref().ok();
+        (self.places.is_empty() || self.places.contains(&entry.place))
+            && field(&self.reason, record.map(|record| &record.reason))
+            && field(&self.stream, record.map(|record| &record.stream))
+            && field(&self.topic, record.map(|record| &record.topic))
+            && self.since.as_ref().is_none_or(|since| record.is_some_and(|record| record.time >= *since))
+    }
+}
+
+/// Takes down what was found, so that a selection of nothing is told.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) all: u64,
+    pub(super) taken: u64,
+    pub(super) replayed: u64,
+    places: BTreeSet<Place>,
+}
+
+impl Seen {
+    /// Whether an entry is meant.
+    pub(super) fn takes(&mut self, selection: &Selection, entry: &Entry) -> bool {
+        self.all += 1;
+        if selection.places.contains(&entry.place) {
+            self.places.insert(entry.place);
+        }
+        let takes = selection.takes(entry);
+        self.taken += u64::from(takes);
+        self.replayed += u64::from(takes && entry.replayed);
+        takes
+    }
+
+    /// Tells what was meant and is not there.
+    ///
+    /// # Errors
+    /// There is no letter at a place.
+    pub(super) fn told(&self, selection: &Selection) -> Result<(), Failure> {
+        if let Some(place) = selection.places.iter().find(|place| !self.places.contains(place)) {
+            return Err(no_letter(*place));
+        }
+        if self.taken == 0 && self.all > 0 {
+            report::note(&format!(
+                "note: none of the {} letters is meant by this selection",
+                grouped(self.all)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// There is none at this place.
+pub(super) fn no_letter(place: Place) -> Failure {
+    Failure::Usage(format!("there is no dead letter at {place}: `list` tells the places"))
+}

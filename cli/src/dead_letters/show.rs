@@ -1,0 +1,170 @@
+//! Letters as people and programs read them.
+
+use std::{collections::BTreeMap, io};
+
+use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place};
+use iggy_connector_sdk::shown;
+use serde_json::json;
+
+use super::selection::{Seen, Selection, no_letter};
+use crate::report::{self, Failure, grouped};
+
+pub(super) fn list(
+    folder: &Folder,
+    selection: &Selection,
+    as_json: bool,
+    at: impl Fn(io::Error) -> Failure,
+) -> Result<bool, Failure> {
+    let mut seen = Seen::default();
+    let mut said = Ok(());
+    folder
+        .for_each(|entry| {
+            if seen.takes(selection, &entry) {
+                if seen.taken == 1 && !as_json {
+                    said = report::say(&columns(
+                        ["PLACE", "TIME", "STATE", "REASON", "STATUS", "STREAM/TOPIC/PARTITION@OFFSET"],
+                        "ANSWER",
+                    ));
+                }
+                if said.is_ok() {
+                    said = if as_json {
+                        report::say_json(&as_json_text(&entry))
+                    } else {
+                        report::say(&line(&entry))
+                    };
+                }
+            }
+            said.is_ok() && !report::stdout_is_closed()
+        })
+        .map_err(at)?;
+    said?;
+    if report::stdout_is_closed() {
+        return Ok(true);
+    }
+    if !as_json {
+        let plural = if seen.taken == 1 { "" } else { "s" };
+        let (letters, replayed) = (grouped(seen.taken), grouped(seen.replayed));
+        report::say(&format!("{letters} dead letter{plural}, {replayed} of them replayed"))?;
+    }
+    seen.told(selection).map(|()| true)
+}
+
+pub(super) fn one(folder: &Folder, place: Place, at: impl Fn(io::Error) -> Failure) -> Result<bool, Failure> {
+    let mut found = None;
+    folder
+        .for_each(|entry| {
+            if entry.place == place {
+                found = Some(as_json_text(&entry));
+            }
+            found.is_none()
+        })
+        .map_err(at)?;
+    report::say_json(&found.ok_or_else(|| no_letter(place))?)?;
+    Ok(true)
+}
+
+/// Letters of one reason and topic.
+#[derive(Debug, Default)]
+struct Count {
+    letters: u64,
+    waiting: u64,
+    first: String,
+    last: String,
+}
+
+pub(super) fn summary(
+    folder: &Folder,
+    selection: &Selection,
+    as_json: bool,
+    at: impl Fn(io::Error) -> Failure,
+) -> Result<bool, Failure> {
+    let mut seen = Seen::default();
+    let mut counts: BTreeMap<(String, String, String), Count> = BTreeMap::new();
+    folder
+        .for_each(|entry| {
+            if seen.takes(selection, &entry) {
+                let (key, time) = match entry.record {
+                    Ok(record) => ((record.reason, record.stream, record.topic), record.time),
+                    Err(_) => (("(unreadable)".to_owned(), String::new(), String::new()), String::new()),
+                };
+                let count = counts.entry(key).or_default();
+                count.letters += 1;
+                count.waiting += u64::from(!entry.replayed);
+                if count.first.is_empty() || time < count.first {
+                    count.first.clone_from(&time);
+                }
+                count.last = count.last.clone().max(time);
+            }
+            true
+        })
+        .map_err(at)?;
+    if as_json {
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|((reason, stream, topic), count)| {
+                json!({
+                    "reason": reason, "stream": stream, "topic": topic, "letters": count.letters,
+                    "waiting": count.waiting, "first": count.first, "last": count.last,
+                })
+            })
+            .collect();
+        report::say_json(
+            &json!({ "letters": seen.taken, "replayed": seen.replayed, "by": counts }).to_string(),
+        )?;
+    } else {
+        let rows: Vec<Vec<String>> = counts
+            .iter()
+            .map(|((reason, stream, topic), count)| {
+                vec![
+                    reason.clone(),
+                    format!("{stream}/{topic}"),
+                    grouped(count.letters),
+                    grouped(count.waiting),
+                    count.first.clone(),
+                    count.last.clone(),
+                ]
+            })
+            .collect();
+        if !rows.is_empty() {
+            let header = ["reason", "stream/topic", "letters", "waiting", "first", "last"];
+            report::say(&report::figures(&header, &rows))?;
+        }
+        report::say(&format!(
+            "{} dead letters, {} of them replayed",
+            grouped(seen.taken),
+            grouped(seen.replayed)
+        ))?;
+    }
+    seen.told(selection).map(|()| true)
+}
+
+fn line(entry: &Entry) -> String {
+    let place = entry.place.to_string();
+    match &entry.record {
+        Ok(record) => {
+            let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+            let [time, reason] = [&record.time, &record.reason].map(|text| shown(text, 40).to_string());
+            let [stream, topic] = [&record.stream, &record.topic].map(|name| shown(name, 255).to_string());
+            let from = format!("{stream}/{topic}/{}@{}", record.partition, record.offset);
+            let state = if entry.replayed { "replayed" } else { "waiting" };
+            columns([&place, &time, state, &reason, &status, &from], &shown(&record.answer, 80).to_string())
+        }
+        Err(why) => format!("{place:<10}  {}", shown(why, 200)),
+    }
+}
+
+fn columns([place, time, state, reason, status, from]: [&str; 6], answer: &str) -> String {
+    let line =
+        format!("{place:<10}  {time:<24}  {state:<8}  {reason:<17}  {status:<6}  {from:<30}  {answer}");
+    line.trim_end().to_owned()
+}
+
+/// A letter as JSON, its payload as it stands in the record: going through values would rewrite it.
+fn as_json_text(entry: &Entry) -> String {
+    let record = match &entry.record {
+        Ok(record) => serde_json::to_string(record).unwrap_or_default(),
+        Err(why) => json!({ "unreadable": why }).to_string(),
+    };
+    let fields = record.strip_prefix('{').unwrap_or(&record);
+    format!("{{\"place\":\"{}\",\"replayed\":{},{fields}", entry.place, entry.replayed)
+}
