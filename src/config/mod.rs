@@ -5,9 +5,11 @@
 
 pub(crate) mod auth;
 mod checked;
+mod declared;
 mod delivery;
 mod flat;
 pub(crate) mod headers;
+mod lists;
 mod overrides;
 mod preset;
 mod problem;
@@ -35,9 +37,9 @@ pub use checked::{
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
     WhenFull,
 };
+pub use declared::{Declared, Shape};
 pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
-pub use reader::Declared;
 use reader::Reader;
 pub(crate) use secret::FileStamp;
 pub use secret::Text;
@@ -72,7 +74,8 @@ impl Config {
                 serde_json::Map::new()
             }
         };
-        let of_numbers = overrides::warnings(&table);
+        let mut of_keys = overrides::warnings(&table);
+        of_keys.extend(headers::warnings(&table));
         // One that is not known is told where its key is read.
         if let Some(preset) =
             table.get("preset").and_then(Value::as_str).and_then(|name| name.parse::<Preset>().ok())
@@ -80,7 +83,7 @@ impl Config {
             preset.apply(&mut table);
         }
         let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
-        config.warnings.extend(of_numbers);
+        config.warnings.extend(of_keys);
         Problems::or_none(problems.into_inner(), config)
     }
 
