@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     connector_file::{
         ConnectorFile, environment_variables,
-        place::{self, Finding, Place},
+        excerpt::{self, Kind},
+        place::{Finding, Place},
     },
     iggy::{self, Server},
     report::{self, Failure},
@@ -26,7 +27,7 @@ Examples:
   iggy-http-sink check config.toml
   iggy-http-sink check config.toml --connect --runtime-config runtime.toml
 
-The exit code is 1 where the file has mistakes, and 3 where a step of --connect fails.")]
+The exit code is 2 where the file has mistakes, and 3 where a step of --connect fails.")]
 pub(crate) struct Arguments {
     /// The connector file, as the Iggy connectors runtime reads it
     config: PathBuf,
@@ -70,12 +71,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             "warnings": list(warnings),
         });
         report::say_json(&result.to_string())?;
-        return Ok(valid);
+        return if valid { Ok(true) } else { Err(Failure::Told) };
     }
     match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                report::say(&format!("warning: {}", warning.in_file(file)))?;
+                report::say(&excerpt::of(warning, file, Kind::Warning))?;
             }
             let disabled =
                 if loaded.enabled { "" } else { ", and not enabled: the runtime does not start it" };
@@ -85,7 +86,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             };
             report::say(&format!("{}: valid{disabled}{overrides}", file.display()))?;
         }
-        Err(problems) => report::say(&place::lines(&problems, file))?,
+        Err(problems) => {
+            report::say(&excerpt::of_all(&problems, file, Kind::Problem))?;
+            return Err(Failure::Told);
+        }
     }
     Ok(valid)
 }
@@ -158,5 +162,6 @@ fn as_json(finding: &Finding) -> Value {
         Place::Line(line) => (Some(line), None),
         Place::Environment(variable) => (None, Some(variable)),
     };
-    json!({ "line": line, "environment": variable, "path": finding.path, "message": finding.message })
+    let column = finding.excerpt.as_ref().map(|excerpt| excerpt.column);
+    json!({ "line": line, "column": column, "environment": variable, "path": finding.path, "message": finding.message })
 }

@@ -13,7 +13,7 @@ use iggy_connector_http_sink::config::Preset;
 use crate::report::{self, Failure};
 
 /// Every key with its default and what it does.
-const DOCUMENTED: &str = include_str!("../../config.toml");
+pub(crate) const DOCUMENTED: &str = include_str!("../../config.toml");
 
 /// The most bytes of a line of a comment.
 const LINE: usize = 120;

@@ -1,7 +1,7 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`], [`run`] with its input from [`iggy`] or from lines, [`check`], [`preview`], [`init`],
-//! [`dead_letters`], [`spool`], and [`mod@bench`]. They share the way to the plugin ([`host`]), the [`connector_file`] with the place
+//! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They share the way to the plugin ([`host`]), the [`connector_file`] with the place
 //! of each key and the overrides of the environment, signals ([`interrupt`]), and what people see ([`report`]).
 
 mod bench;
@@ -17,11 +17,13 @@ mod mode;
 mod preview;
 mod report;
 mod run;
+mod schema;
+mod shell;
 mod spool;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::Failure;
 
@@ -47,7 +49,10 @@ enum Command {
     Init(init::Arguments),
     DeadLetters(dead_letters::Arguments),
     Spool(spool::Arguments),
+    Schema(schema::Arguments),
     Bench(bench::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
     /// Measures one plugin in a process of its own, for `bench`
     #[command(hide = true)]
     BenchWorker,
@@ -64,16 +69,21 @@ fn main() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Spool(arguments) => spool::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         Command::BenchWorker => bench::worker::run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            report::note(&format!("error: {failure}"));
+            if !matches!(failure, Failure::Told) {
+                report::note(&format!("error: {failure}"));
+            }
             match failure {
-                Failure::Usage(_) => ExitCode::from(2),
+                Failure::Usage(_) | Failure::Told => ExitCode::from(2),
                 Failure::Unreachable | Failure::Start(_) => ExitCode::from(3),
                 Failure::Other(_) => ExitCode::FAILURE,
             }

@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// It was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
+    /// The configuration is wrong, and each mistake was told.
+    #[error("the configuration is wrong")]
+    Told,
     /// A step to the endpoint or the server failed, and was told.
     #[error("what the configuration names cannot be reached")]
     Unreachable,

@@ -71,6 +71,8 @@ pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
             );
             Ordering::None
         }
+        // It may be what a misspelled ordering was meant to go with.
+        (_, Some(_)) if keys.has_problem("ordering") => Ordering::None,
         (_, Some(_)) => {
             keys.problem(
                 "ordering_key",

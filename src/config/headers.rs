@@ -5,8 +5,10 @@ use reqwest::header::{
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
-    AuthConfig, EndpointConfig,
+    AuthConfig, Config, EndpointConfig,
     problem::shown_name,
     reader::{Reader, as_text},
     secret::Text,
@@ -33,11 +35,28 @@ const OWN: [HeaderName; 12] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// What is said of a key of `[plugin_config]` under `[plugin_config.headers]`, where TOML puts all that stands below it.
+const MISPLACED: &str =
+    "is a key of [plugin_config], and would be sent as a header: move it above the table of headers";
+
+/// Warns of headers that are named like a key without an underscore: they may be meant.
+pub(super) fn warnings(config: &Map<String, Value>) -> Vec<String> {
+    let names = config.get(TABLE).and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let keys = Config::keys();
+    names
+        .filter(|name| !name.contains('_') && keys.contains(&name.as_str()))
+        .map(|name| format!("{TABLE}.{name} {MISPLACED}, unless it is meant as one"))
+        .collect()
+}
+
 pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     let table = keys.free_table(TABLE);
     let mut headers: Vec<(HeaderName, Text)> = Vec::with_capacity(table.entries.len());
     for (name, value) in &table.entries {
         let read = header_name(name).and_then(|header| {
+            if name.contains('_') && Config::keys().contains(&name.as_str()) {
+                return Err(MISPLACED.to_owned());
+            }
             if headers.iter().any(|(other, _)| *other == header) {
                 return Err("the header is there twice: names of headers do not differ by case".to_owned());
             }
@@ -164,7 +183,7 @@ pub(crate) fn is_credential(name: &str) -> bool {
 }
 
 /// Reads a header's value. Problems do not show it, since it may be a credential.
-fn header_text(value: &serde_json::Value) -> Result<Text, String> {
+fn header_text(value: &Value) -> Result<Text, String> {
     let text = as_text(value)?;
     header_value(&text)?;
     Ok(text)

@@ -5,10 +5,12 @@
 
 pub(crate) mod auth;
 mod checked;
+mod declared;
 mod delivery;
 mod flat;
 mod glob;
 pub(crate) mod headers;
+mod lists;
 mod overrides;
 mod preset;
 mod problem;
@@ -37,10 +39,10 @@ pub use checked::{
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
     WhenFull,
 };
+pub use declared::{Declared, Shape};
 pub use glob::Glob;
 pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
-pub use reader::Declared;
 use reader::Reader;
 pub use routes::Route;
 pub(crate) use secret::FileStamp;
@@ -76,13 +78,14 @@ impl Config {
                 serde_json::Map::new()
             }
         };
-        let of_numbers = overrides::warnings(&table);
+        let mut of_keys = overrides::warnings(&table);
+        of_keys.extend(headers::warnings(&table));
         let given = table.clone();
         routes::apply_preset(&mut table);
         let keys = Reader::new(TABLE, table, &problems, &declared);
         let (mut config, _) = Self::read(keys, Scope::Connector);
         routes::read(&given, &mut config, &problems);
-        config.warnings.extend(of_numbers);
+        config.warnings.extend(of_keys);
         Problems::or_none(problems.into_inner(), config)
     }
 

@@ -3,14 +3,13 @@
 //! Whoever asks for a key thereby declares it: what nobody asked for is unknown, and is told with
 //! the nearest key that somebody did ask for.
 
-use std::{
-    cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration,
-};
+use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use serde_json::{Map, Value};
 use strum::VariantNames;
 
 use super::{
+    declared::{Declared, Shape},
     problem::{self, Problem, shown_name, shown_value},
     secret::Text,
     units,
@@ -28,17 +27,6 @@ pub(super) struct Reader<'p> {
     secrets: Vec<(&'static str, String, Text)>,
     problems: &'p RefCell<Vec<Problem>>,
     declared: &'p RefCell<Vec<Declared>>,
-}
-
-/// A key that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
-    /// Its dotted path.
-    pub path: String,
-    /// The words that it takes; none where it takes others.
-    pub choices: &'static [&'static str],
-    /// Whether its value is text or a table that can hold a secret as it is.
-    pub can_be_secret: bool,
 }
 
 impl<'p> Reader<'p> {
@@ -59,7 +47,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Adds to what is known of the key that was asked for last.
-    fn declare(&self, more: impl FnOnce(&mut Declared)) {
+    pub(super) fn declare(&self, more: impl FnOnce(&mut Declared)) {
         if let Some(last) = self.declared.borrow_mut().last_mut() {
             more(last);
         }
@@ -130,18 +118,39 @@ impl<'p> Reader<'p> {
     pub(super) fn take_unresolved(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         let path = format!("{}.{key}", self.path);
-        self.declared.borrow_mut().push(Declared { path, choices: &[], can_be_secret: true });
+        self.declared.borrow_mut().push(Declared {
+            path,
+            shape: Shape::Any,
+            choices: &[],
+            can_be_secret: true,
+        });
         self.left.shift_remove(key).filter(|value| !value.is_null())
     }
 
     /// Reads a key with `read`; what is wrong is written down and counts as not given.
-    fn read<T>(&mut self, key: &'static str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
         let value = self.take(key)?;
         read(&value).map_err(|why| self.problem(key, why)).ok()
     }
 
+    /// The same for a key of this shape.
+    pub(super) fn read_as<T>(
+        &mut self,
+        key: &'static str,
+        shape: Shape,
+        read: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.take(key);
+        self.declare(|key| key.shape = shape);
+        read(&value?).map_err(|why| self.problem(key, why)).ok()
+    }
+
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        self.read(key, |value| match value {
+        self.read_as(key, Shape::Boolean, |value| match value {
             Value::Bool(yes) => Ok(*yes),
             other => Err(format!("{} is neither true nor false", shown_value(other))),
         })
@@ -149,12 +158,12 @@ impl<'p> Reader<'p> {
     }
 
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.read(key, units::duration).unwrap_or(default)
+        self.read_as(key, Shape::Duration, units::duration).unwrap_or(default)
     }
 
     /// A duration that must not be zero.
     pub(super) fn positive_duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.read(key, |value| match units::duration(value)? {
+        self.read_as(key, Shape::Duration, |value| match units::duration(value)? {
             Duration::ZERO => Err(format!(
                 "{} leaves no time at all: write a duration above zero, such as \"30s\"",
                 shown_value(value)
@@ -165,14 +174,15 @@ impl<'p> Reader<'p> {
     }
 
     pub(super) fn size(&mut self, key: &'static str, default: u64) -> u64 {
-        self.read(key, units::size).unwrap_or(default)
+        self.read_as(key, Shape::Size, units::size).unwrap_or(default)
     }
 
     pub(super) fn integer<T>(&mut self, key: &'static str, allowed: RangeInclusive<T>, default: T) -> T
     where
         T: TryFrom<u64> + PartialOrd + Display + Copy,
     {
-        self.read(key, |value| {
+        let bounds = Shape::Integer { least: allowed.start().to_string(), most: allowed.end().to_string() };
+        self.read_as(key, bounds, |value| {
             // Digits that a number would change, such as 007, come from the environment as text.
             let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             value
@@ -204,36 +214,8 @@ impl<'p> Reader<'p> {
                 format!("{value} is not known here: write one of \"{}\"{near}", T::VARIANTS.join("\", \""))
             })
         });
-        self.declare(|key| key.choices = T::VARIANTS);
+        self.declare(|key| (key.shape, key.choices) = (Shape::Choice, T::VARIANTS));
         value
-    }
-
-    /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
-    pub(super) fn status_codes(
-        &mut self,
-        key: &'static str,
-        may_be_empty: bool,
-        default: &[u16],
-    ) -> BTreeSet<u16> {
-        self.read(key, |value| {
-            let Some(codes) = value.as_array() else {
-                let value = shown_value(value);
-                return Err(format!("{value} is not a list of status codes: write one such as [200, 202]"));
-            };
-            if codes.is_empty() && !may_be_empty {
-                return Err("[] would make a failure of every answer: name at least one status code, such as [200, 202]".to_owned());
-            }
-            codes
-                .iter()
-                .map(|code| {
-                    code.as_u64()
-                        .and_then(|code| u16::try_from(code).ok())
-                        .filter(|code| (200..=599).contains(code))
-                        .ok_or_else(|| format!("{} is not a status code from 200 to 599", shown_value(code)))
-                })
-                .collect()
-        })
-        .unwrap_or_else(|| default.iter().copied().collect())
     }
 
     /// A string without references, or with references that are resolved once.
@@ -243,7 +225,7 @@ impl<'p> Reader<'p> {
 
     /// A string that may be missing.
     pub(super) fn optional_string(&mut self, key: &'static str) -> Option<String> {
-        self.read(key, |value| as_text(value)?.resolve())
+        self.read_as(key, Shape::Text, |value| as_text(value)?.resolve())
     }
 
     /// A string that must be given and is not empty.
@@ -255,48 +237,22 @@ impl<'p> Reader<'p> {
         value.filter(|value| !value.is_empty())
     }
 
-    /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
-    /// that holds JSON.
-    pub(super) fn texts(
-        &mut self,
-        key: &'static str,
-        check: impl Fn(&Text) -> Result<(), String>,
-    ) -> Option<Vec<Text>> {
-        let value = match self.take_unresolved(key)? {
-            Value::String(json) if json.trim_start().starts_with('[') => {
-                serde_json::from_str(&json).unwrap_or(Value::String(json))
-            }
-            value => value,
-        };
-        let values = match value {
-            Value::Array(values) => values,
-            value => vec![value],
-        };
-        let mut texts = Vec::with_capacity(values.len());
-        for (index, value) in values.iter().enumerate() {
-            match as_text(value).and_then(|text| check(&text).map(|()| text)) {
-                Ok(text) => texts.push(text),
-                Err(why) if values.len() == 1 => self.problem(key, why),
-                Err(why) => self.problem(key, format!("number {} of the list {why}", index + 1)),
-            }
-        }
-        Some(texts)
-    }
-
     /// A string that may be missing and keeps its references.
     pub(super) fn optional_text(
         &mut self,
         key: &'static str,
         check: impl FnOnce(&Text) -> Result<(), String>,
     ) -> Option<Text> {
-        let value = self.take_unresolved(key)?;
+        let value = self.take_unresolved(key);
+        self.declare(|key| key.shape = Shape::Text);
+        let value = value?;
         let text = as_text(&value).and_then(|text| check(&text).map(|()| text));
         text.map_err(|why| self.problem(key, why)).ok()
     }
 
     /// A number above zero that may be missing.
     pub(super) fn optional_rate(&mut self, key: &'static str) -> Option<f64> {
-        self.read(key, |value| {
+        self.read_as(key, Shape::Rate, |value| {
             let size = units::size(value).ok().and_then(|size| u32::try_from(size).ok()).map(f64::from);
             let text = || value.as_str()?.trim().parse().ok();
             value.as_f64().or(size).or_else(text).filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(
@@ -334,7 +290,9 @@ impl<'p> Reader<'p> {
         hint: &str,
         check: impl FnOnce(&Text) -> Result<(), String>,
     ) -> Text {
-        let text = match self.take_unresolved(key) {
+        let value = self.take_unresolved(key);
+        self.declare(|key| key.shape = Shape::Text);
+        let text = match value {
             None => Err(format!("is required and not given: write {hint}")),
             Some(value) => as_text(&value),
         };
@@ -348,7 +306,9 @@ impl<'p> Reader<'p> {
     /// runtime's environment overrides become. To be asked for after all flat keys of this table.
     pub(super) fn free_table(&mut self, key: &'static str) -> FreeTable {
         let mut table = FreeTable::default();
-        match self.take_unresolved(key) {
+        let value = self.take_unresolved(key);
+        self.declare(|key| key.shape = Shape::Table);
+        match value {
             None => {}
             Some(Value::Object(entries)) => table.entries.extend(entries),
             // An override of the whole table arrives as a string that holds JSON.

@@ -93,13 +93,19 @@ impl Template {
     /// Parses configured text. What secrets hold is never a placeholder.
     ///
     /// # Errors
-    /// A brace or a placeholder that means nothing, without what secrets hold.
+    /// Every brace and placeholder that means nothing, without what secrets hold.
     pub(crate) fn parse(text: &Text, kind: Kind) -> Result<Self, String> {
-        let mut parser =
-            Parser { kind, parts: Vec::new(), literal: String::new(), quoted: false, escaped: false };
+        let mut parser = Parser {
+            kind,
+            parts: Vec::new(),
+            literal: String::new(),
+            quoted: false,
+            escaped: false,
+            errors: Vec::new(),
+        };
         for part in text.parts() {
             match part {
-                TextPart::Literal(literal) => parser.text(literal)?,
+                TextPart::Literal(literal) => parser.text(literal),
                 TextPart::Secret(secret) => {
                     parser.end_literal();
                     parser.parts.push(Part::Secret(secret));
@@ -107,7 +113,11 @@ impl Template {
             }
         }
         parser.end_literal();
-        Ok(Self { parts: parser.parts })
+        if parser.errors.is_empty() {
+            Ok(Self { parts: parser.parts })
+        } else {
+            Err(parser.errors.join("; and "))
+        }
     }
 
     /// Text without placeholders.
@@ -153,10 +163,11 @@ struct Parser {
     quoted: bool,
     /// Whether a backslash stands before it.
     escaped: bool,
+    errors: Vec<String>,
 }
 
 impl Parser {
-    fn text(&mut self, text: &str) -> Result<(), String> {
+    fn text(&mut self, text: &str) {
         let mut rest = text;
         while let Some(at) = rest.find('{') {
             self.push(&rest[..at]);
@@ -167,20 +178,21 @@ impl Parser {
                 continue;
             }
             let Some(name) = NAMES.into_iter().find(|name| begins(rest, name)) else {
-                self.check_brace(rest)?;
+                self.errors.extend(self.check_brace(rest).err());
                 self.push("{");
                 rest = &rest[1..];
                 continue;
             };
             let Some(end) = rest.find('}') else {
                 // What stands behind it may be a credential.
-                return Err(format!("\"{{{name}\" stands without its \"}}\""));
+                self.errors.push(format!("\"{{{name}\" stands without its \"}}\""));
+                return;
             };
-            self.slot(&rest[..=end], name)?;
+            let slot = self.slot(&rest[..=end], name);
+            self.errors.extend(slot.err());
             rest = &rest[end + 1..];
         }
         self.push(rest);
-        Ok(())
     }
 
     /// Checks a brace that begins no placeholder.

@@ -43,7 +43,7 @@ pub fn places() -> Vec<Place> {
     // A context, the table in it whose keys are looked at, and whether a choice was made in it.
     let mut open = vec![(json!({}), "plugin_config".to_owned(), false)];
     while let Some((context, table, chosen)) = open.pop() {
-        for Declared { path, choices, can_be_secret } in declared(&context) {
+        for Declared { path, choices, can_be_secret, .. } in declared(&context) {
             let inside = path.strip_prefix(&format!("{table}.")).is_some_and(|name| !name.contains('.'));
             if !inside {
                 continue;

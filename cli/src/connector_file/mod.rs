@@ -1,12 +1,16 @@
 //! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
 
 mod environment;
+pub(crate) mod excerpt;
 pub(crate) mod place;
 mod streams;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
-use iggy_connector_http_sink::config::{Config, shown_value};
+use iggy_connector_http_sink::config::{Config, Shape, shown_value};
 use serde_json::{Map, Value};
 
 use crate::report::{self, Failure};
@@ -14,7 +18,7 @@ use crate::report::{self, Failure};
 pub(crate) use self::streams::StreamConfig;
 use self::{
     environment::Overrides,
-    place::{Finding, Lines, Place},
+    place::{Finding, Lines, Part, Place},
 };
 
 const KEYS: [&str; 11] = [
@@ -63,7 +67,7 @@ impl ConnectorFile {
     ) -> Result<Self, Vec<Finding>> {
         let text = std::fs::read_to_string(path).map_err(|why| {
             let message = format!("cannot be read: {why}");
-            vec![Finding { place: Place::File, path: String::new(), message }]
+            vec![Finding { place: Place::File, path: String::new(), message, excerpt: None }]
         })?;
         Self::parse(path, &text, variables)
     }
@@ -80,7 +84,8 @@ impl ConnectorFile {
         } else {
             environment::apply(&mut file, &key, variables)
         };
-        let mut check = Check { lines, overrides, findings: Vec::new(), warnings: Vec::new() };
+        let public = public(file.get("plugin_config"));
+        let mut check = Check { lines, overrides, public, findings: Vec::new(), warnings: Vec::new() };
         let checked = check.file(path, &file, key);
         // In the order of the file, so that it can be mended from top to bottom.
         check.findings.sort_by_key(|finding| match &finding.place {
@@ -131,13 +136,18 @@ pub(crate) fn environment_variables() -> impl Iterator<Item = (String, String)> 
 struct Check {
     lines: Lines,
     overrides: Overrides,
+    /// The keys whose values are no secrets.
+    public: HashSet<String>,
     findings: Vec<Finding>,
     warnings: Vec<Finding>,
 }
 
 impl Check {
     fn place(&self, path: &str) -> Place {
-        if let Some(variable) = self.overrides.variable(path) {
+        // A variable sets a list as a whole.
+        let list =
+            path.strip_suffix(']').and_then(|path| path.rsplit_once('[')).map_or(path, |(list, _)| list);
+        if let Some(variable) = self.overrides.variable(path).or_else(|| self.overrides.variable(list)) {
             return Place::Environment(variable.to_owned());
         }
         // A nested key can also be given flat in the file.
@@ -150,13 +160,28 @@ impl Check {
     }
 
     fn wrong(&mut self, path: &str, message: impl Into<String>) {
-        let finding = Finding { place: self.place(path), path: path.to_owned(), message: message.into() };
+        let finding = self.finding(path, message.into());
         self.findings.push(finding);
     }
 
     fn warn(&mut self, path: &str, message: impl Into<String>) {
-        let finding = Finding { place: self.place(path), path: path.to_owned(), message: message.into() };
+        let finding = self.finding(path, message.into());
         self.warnings.push(finding);
+    }
+
+    fn finding(&self, path: &str, message: String) -> Finding {
+        let path = &*self.lines.spelled(path);
+        let place = self.place(path);
+        let of_key = ["unknown key", "is a key of"].iter().any(|begin| message.starts_with(begin));
+        let part = if of_key { Part::Key } else { Part::Value };
+        let is_public = |path: &str| {
+            !path.starts_with("plugin_config.")
+                || self.public.contains(path)
+                || path.split_once('[').is_some_and(|(list, _)| self.public.contains(&format!("{list}[]")))
+        };
+        let is_in_file = matches!(place, Place::Line(_));
+        let excerpt = self.lines.excerpt(path, part, is_public).filter(|_| is_in_file);
+        Finding { place, path: path.to_owned(), message, excerpt }
     }
 
     fn file(&mut self, path: &Path, file: &Map<String, Value>, key: String) -> ConnectorFile {
@@ -191,7 +216,11 @@ impl Check {
 
         let plugin_config = file.get("plugin_config").cloned().unwrap_or(Value::Null);
         match Config::from_json(&plugin_config) {
-            Ok(config) => config.warnings.iter().for_each(|warning| self.warn("plugin_config", warning)),
+            Ok(config) => {
+                for warning in &config.warnings {
+                    self.warn(&self.key_of(warning), warning);
+                }
+            }
             Err(problems) => problems.iter().for_each(|problem| self.wrong(&problem.path, &problem.message)),
         }
         ConnectorFile {
@@ -204,6 +233,13 @@ impl Check {
             warnings: Vec::new(),
             overrides: 0,
         }
+    }
+
+    /// The key that a warning of the sink begins with, where it stands in the file.
+    fn key_of(&self, warning: &str) -> String {
+        let word = warning.split([' ', ',']).next().unwrap_or_default().trim_matches(['[', ']']);
+        let path = format!("plugin_config.{word}");
+        if self.lines.exactly(&path).is_some() { path } else { "plugin_config".to_owned() }
     }
 
     /// Text that must be given; empty where there is a mistake.
@@ -245,6 +281,13 @@ impl Check {
             self.wrong(&path, format!("unknown key: {remedy}"));
         }
     }
+}
+
+/// The keys of the sink whose values can be shown, by their paths; with `[]` behind it, one whose list can.
+fn public(plugin_config: Option<&Value>) -> HashSet<String> {
+    let Some(Value::Object(table)) = plugin_config else { return HashSet::new() };
+    let keys = Config::declared(table).into_iter().filter(|key| !key.can_be_secret);
+    keys.map(|key| if key.shape == Shape::StatusCodes { key.path + "[]" } else { key.path }).collect()
 }
 
 fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -1,6 +1,6 @@
 //! A TOML file as JSON, and where in the file each key stands.
 
-use std::{collections::HashMap, fmt, path::Path};
+use std::{collections::HashMap, fmt, ops::Range, path::Path};
 
 use iggy_connector_http_sink::config::shown_name;
 use serde::Serialize;
@@ -31,6 +31,18 @@ pub(crate) struct Finding {
     pub(crate) path: String,
     /// What stands there, what is allowed, and what to do.
     pub(crate) message: String,
+    /// What is to be shown of the line, where it has one and may be shown.
+    pub(crate) excerpt: Option<Excerpt>,
+}
+
+/// A line of the file without what may be a secret, and what is meant of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Excerpt {
+    /// Counted from 1, in characters.
+    pub(crate) column: usize,
+    pub(crate) text: String,
+    /// In bytes of the text.
+    pub(crate) marked: Range<usize>,
 }
 
 impl Finding {
@@ -64,31 +76,157 @@ pub(crate) fn lines(findings: &[Finding], file: &Path) -> String {
     findings.iter().map(|finding| finding.in_file(file).to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// The line of each key, by its dotted path; items of lists are `streams[0]`.
+/// Where a key and its value stand in the file, in bytes.
+#[derive(Debug, Clone)]
+struct Spans {
+    line: usize,
+    key: Range<usize>,
+    value: Range<usize>,
+    /// It holds no others.
+    is_leaf: bool,
+}
+
+/// What a finding points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Key,
+    Value,
+}
+
+/// Where each key stands, by its dotted path; items of lists are `streams[0]`.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(HashMap<String, usize>);
+pub(crate) struct Lines {
+    text: String,
+    keys: HashMap<String, Spans>,
+}
 
 impl Lines {
-    /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
-    pub(crate) fn of(&self, path: &str) -> Option<usize> {
+    /// The path of a key or, where it does not stand in the file, of the table that it belongs into; and whether it is the
+    /// key itself.
+    fn find(&self, path: &str) -> Option<(&Spans, bool)> {
         // What can be no key is shown only in part.
-        let alike = self.0.iter().filter(|(key, _)| path.ends_with('…') && shown_name(key) == path);
-        if let Some(line) = alike.map(|(_, line)| *line).min() {
-            return Some(line);
+        let alike = self.keys.iter().filter(|(key, _)| path.ends_with('…') && shown_name(key) == path);
+        if let Some(spans) = alike.map(|(_, spans)| spans).min_by_key(|spans| spans.line) {
+            return Some((spans, false));
         }
-        let mut path = path;
+        let (mut path, mut is_it) = (path, true);
         loop {
-            if let Some(line) = self.0.get(path) {
-                return Some(*line);
+            if let Some(spans) = self.keys.get(path) {
+                return Some((spans, is_it));
             }
             path = &path[..path.rfind(['.', '['])?];
+            is_it = false;
         }
+    }
+
+    /// A path as it is spelled in the file: names of headers do not differ by case.
+    pub(crate) fn spelled(&self, path: &str) -> String {
+        let mut alike =
+            self.keys.keys().filter(|key| path.contains("headers.") && key.eq_ignore_ascii_case(path));
+        if self.keys.contains_key(path) {
+            path.to_owned()
+        } else {
+            alike.next().map_or(path, |key| key).to_owned()
+        }
+    }
+
+    /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
+    pub(crate) fn of(&self, path: &str) -> Option<usize> {
+        self.find(path).map(|(spans, _)| spans.line)
     }
 
     /// The line of exactly this key.
     pub(crate) fn exactly(&self, path: &str) -> Option<usize> {
-        self.0.get(path).copied()
+        self.keys.get(path).map(|spans| spans.line)
     }
+
+    /// The line of a key with a mark under the key or its value; of what is not there, under its table. Values that are
+    /// not `public`, by their paths, are left out.
+    pub(crate) fn excerpt(&self, path: &str, part: Part, public: impl Fn(&str) -> bool) -> Option<Excerpt> {
+        if path.ends_with('…') {
+            // A part of the key may be a secret that came there by mistake.
+            return None;
+        }
+        let (spans, is_it) = self.find(path)?;
+        let target = if is_it && part == Part::Value { &spans.value } else { &spans.key };
+        let start = self.text[..target.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
+        let on_line = |span: &Range<usize>| span.start < end && span.end > start;
+        // What stands behind the last of them is a comment, or closes a list.
+        let leaves = self.keys.values().filter(|spans| spans.is_leaf).map(|spans| &spans.value);
+        let all = self.keys.values().map(|spans| &spans.key).chain(leaves);
+        let last = all.chain([target]).filter(|span| on_line(span)).map(|span| span.end.min(end)).max()?;
+        let behind = self.text[last..end].trim_end();
+        let behind = behind.split('#').next().unwrap_or_default().trim_end();
+        let mut hidden: Vec<Range<usize>> = self
+            .keys
+            .iter()
+            .filter(|(path, spans)| spans.is_leaf && on_line(&spans.value) && !public(path))
+            .map(|(_, spans)| spans.value.start.max(start)..spans.value.end.min(last))
+            .collect();
+        hidden.sort_by_key(|span| span.start);
+        let mut shown =
+            Shown { text: String::new(), marked: None, target: target.start..target.end.min(end) };
+        let mut at = start;
+        for span in hidden.into_iter().chain(std::iter::once(last..last)) {
+            let span = span.start.max(at)..span.end.max(at);
+            shown.add(at..span.start, &self.text[at..span.start]);
+            if !span.is_empty() {
+                shown.add(span.clone(), HIDDEN);
+            }
+            at = span.end;
+        }
+        shown.text.push_str(behind);
+        let column = self.text[start..target.start].chars().count() + 1;
+        let marked = shown.marked.unwrap_or(shown.text.len()..shown.text.len());
+        Some(Excerpt { column, text: shown.text, marked })
+    }
+}
+
+/// Stands for what may be a secret.
+const HIDDEN: &str = "…";
+
+/// A line that is put together piece by piece.
+struct Shown {
+    text: String,
+    marked: Option<Range<usize>>,
+    /// What is to be marked, in bytes of the file.
+    target: Range<usize>,
+}
+
+impl Shown {
+    /// Adds what is shown for these bytes of the file.
+    fn add(&mut self, bytes: Range<usize>, shown: &str) {
+        let (start, end) = (self.target.start.max(bytes.start), self.target.end.min(bytes.end));
+        if start < end {
+            let from = self.text.len();
+            let part = if shown.len() == bytes.len() {
+                from + start - bytes.start..from + end - bytes.start
+            } else {
+                from..from + shown.len()
+            };
+            self.marked = Some(self.marked.take().map_or(part.clone(), |marked| marked.start..part.end));
+        }
+        self.text.push_str(shown);
+    }
+}
+
+/// The line of a mistake in the syntax. What stands behind its first `=` may be a secret.
+fn of_syntax(text: &str, at: usize) -> Excerpt {
+    let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+    let line = text[start..end].trim_end();
+    let column = text[start..at].chars().count() + 1;
+    let shown = match line.find('=') {
+        Some(equals) if line.len() > equals + 1 => format!("{} {HIDDEN}", &line[..=equals]),
+        None if !line.trim_start().starts_with('[') => HIDDEN.to_owned(),
+        _ => line.to_owned(),
+    };
+    let from = (at - start).min(shown.len());
+    let from = (0..=from).rev().find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
+    let marked = from..shown[from..].chars().next().map_or(from, |first| from + first.len_utf8());
+    Excerpt { column, text: shown, marked }
 }
 
 /// Reads TOML.
@@ -97,12 +235,14 @@ impl Lines {
 /// Every mistake in the syntax, with its line.
 pub(crate) fn read(text: &str) -> Result<(Map<String, Value>, Lines), Vec<Finding>> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { text, lines: Lines::default(), findings: Vec::new() };
+    let lines = Lines { text: text.to_owned(), keys: HashMap::new() };
+    let mut reader = Reader { text, lines, findings: Vec::new() };
     for error in errors {
-        let line = error.span().map_or(Place::File, |span| Place::Line(reader.line(span.start)));
+        let place = error.span().map_or(Place::File, |span| Place::Line(reader.line(span.start)));
         // Advice on several lines would tear the list of findings.
         let message = format!("the TOML cannot be read: {}", error.message().replace('\n', "; "));
-        reader.findings.push(Finding { place: line, path: String::new(), message });
+        let excerpt = error.span().map(|span| of_syntax(text, span.start));
+        reader.findings.push(Finding { place, path: String::new(), message, excerpt });
     }
     let table = reader.table("", document.get_ref());
     if reader.findings.is_empty() { Ok((table, reader.lines)) } else { Err(reader.findings) }
@@ -120,13 +260,18 @@ impl Reader<'_> {
         memchr::memchr_iter(b'\n', before).count() + 1
     }
 
+    fn add(&mut self, path: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
+        let is_leaf = !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+        let spans = Spans { line: self.line(key.start), key, value: value.span(), is_leaf };
+        self.lines.keys.insert(path.to_owned(), spans);
+    }
+
     fn table(&mut self, path: &str, table: &DeTable<'_>) -> Map<String, Value> {
         let mut map = Map::new();
         for (key, value) in table {
             let name = key.get_ref();
             let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-            let line = self.line(key.span().start);
-            self.lines.0.insert(path.clone(), line);
+            self.add(&path, key.span(), value);
             map.insert(name.to_string(), self.value(&path, value));
         }
         map
@@ -149,8 +294,7 @@ impl Reader<'_> {
             DeValue::Array(items) => {
                 let items = items.iter().enumerate().map(|(index, item)| {
                     let path = format!("{path}[{index}]");
-                    let line = self.line(item.span().start);
-                    self.lines.0.insert(path.clone(), line);
+                    self.add(&path, item.span(), item);
                     self.value(&path, item)
                 });
                 Value::Array(items.collect())
@@ -167,103 +311,12 @@ impl Reader<'_> {
         } else {
             format!("{text} is not a number that can be used: write a finite one of 64 bits")
         };
-        self.findings.push(Finding { place, path: path.to_owned(), message });
+        let is_public = !path.starts_with("plugin_config.");
+        let excerpt = self.lines.excerpt(path, Part::Value, |_| is_public);
+        self.findings.push(Finding { place, path: path.to_owned(), message, excerpt });
         Value::Null
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = r#"type = "sink"
-# a comment
-
-[[streams]]
-stream = "a"
-topics = [
-  "x",
-  "y",
-]
-
-[[streams]]
-stream = "b"
-
-[plugin_config]
-url = "http://localhost"
-count = 0x1f
-ratio = 1.5
-since = 2026-01-02
-
-[plugin_config.headers]
-"X.Dotted" = "1"
-Authorization = "é"
-"é" = "1"
-"#;
-
-    #[test]
-    fn each_key_has_its_line() {
-        let (_, lines) = read(FILE).expect("valid TOML");
-        for (path, line) in [
-            ("type", 1),
-            ("streams[0]", 4),
-            ("streams[0].topics", 6),
-            ("streams[0].topics[1]", 8),
-            ("streams[1]", 11),
-            ("streams[1].stream", 12),
-            ("plugin_config", 14),
-            ("plugin_config.url", 15),
-            ("plugin_config.headers", 20),
-            ("plugin_config.headers.X.Dotted", 21),
-            ("plugin_config.headers.Authorization", 22),
-        ] {
-            assert_eq!(lines.exactly(path), Some(line), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_in_its_table() {
-        let (_, lines) = read(FILE).expect("valid TOML");
-        assert_eq!(lines.of("streams[1].topics"), Some(11));
-        assert_eq!(lines.of("plugin_config.headers.None.Such"), Some(20));
-        assert_eq!(lines.of("plugin_config.headers.…"), Some(23));
-        assert_eq!(lines.of("key"), None);
-    }
-
-    #[test]
-    fn values_become_json() {
-        let (table, _) = read(FILE).expect("valid TOML");
-        let config = &table["plugin_config"];
-        assert_eq!(config["count"], 31);
-        assert_eq!(config["ratio"], 1.5);
-        assert_eq!(config["since"], "2026-01-02");
-        assert_eq!(config["headers"]["Authorization"], "é");
-        assert_eq!(table["streams"][0]["topics"], serde_json::json!(["x", "y"]));
-    }
-
-    #[test]
-    fn mistakes_in_the_syntax_have_their_lines() {
-        let findings = read("a = 1\nb = \nc = 2\na = 3\n").expect_err("two mistakes");
-        let lines: Vec<_> = findings.iter().map(|finding| finding.place.clone()).collect();
-        assert_eq!(lines, [Place::Line(2), Place::Line(4)], "{findings:?}");
-        let findings = read("a = nan\nb = 99999999999999999999\n").expect_err("two numbers");
-        assert_eq!(findings.len(), 2);
-        assert!(findings[1].message.contains("99999999999999999999"), "{findings:?}");
-    }
-
-    #[test]
-    fn findings_are_shown_with_their_place() {
-        let mut finding = Finding {
-            place: Place::Line(3),
-            path: "plugin_config.timeout".to_owned(),
-            message: "no".to_owned(),
-        };
-        let file = Path::new("dir/c.toml");
-        assert_eq!(finding.in_file(file).to_string(), "dir/c.toml:3: plugin_config.timeout: no");
-        finding.place = Place::Environment("X_TIMEOUT".to_owned());
-        assert_eq!(
-            finding.in_file(file).to_string(),
-            "environment: plugin_config.timeout: no (set by X_TIMEOUT)"
-        );
-    }
-}
+mod tests;

@@ -135,11 +135,16 @@ impl Check {
         match value {
             None => self.wrong(path, format!("are required and not given: {hint}")),
             Some(Value::Array(topics)) if !topics.is_empty() => {
-                let names = topics.iter().map(|topic| topic.as_str().filter(|name| !name.is_empty()));
-                if let Some(names) = names.map(|name| name.map(str::to_owned)).collect() {
-                    return names;
+                let mut names = Vec::with_capacity(topics.len());
+                for (index, topic) in topics.iter().enumerate() {
+                    match topic.as_str().filter(|name| !name.is_empty()) {
+                        Some(name) => names.push(name.to_owned()),
+                        None => {
+                            self.wrong(&format!("{path}[{index}]"), format!("{topic} is no name: {hint}"));
+                        }
+                    }
                 }
-                self.wrong(path, format!("{} are not all names: {hint}", Value::from(topics.clone())));
+                return names;
             }
             Some(other) => self.wrong(path, format!("{other} names no topic: {hint}")),
         }

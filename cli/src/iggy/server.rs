@@ -135,7 +135,7 @@ fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
     let (mut keys, mut findings) = (HashMap::new(), Vec::new());
     let mut wrong = |path: String, message: &str| {
         let place = lines.of(&path).map_or(Place::File, Place::Line);
-        findings.push(Finding { place, path, message: message.to_owned() });
+        findings.push(Finding { place, path, message: message.to_owned(), excerpt: None });
     };
     match iggy {
         Value::Object(table) => {

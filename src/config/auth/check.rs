@@ -28,6 +28,9 @@ pub(in crate::config) struct Destination<'c> {
 /// Writes down every contradiction, and returns what deserves a warning.
 pub(in crate::config) fn check(keys: &Reader<'_>, destination: &Destination<'_>) -> Vec<String> {
     // What is wrong with the url itself was told before.
+    if keys.has_problem(&format!("{}url", destination.table)) {
+        return Vec::new();
+    }
     let Some(url) = resolved(destination.url) else { return Vec::new() };
     if let Some(auth) = destination.auth {
         check_headers(keys, destination, auth);

@@ -1,0 +1,58 @@
+//! A finding as a compiler shows one: the line, with a mark under what is meant.
+
+use std::{io::IsTerminal, path::Path};
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use iggy_connector_sdk::shown;
+
+use super::place::{Finding, Place};
+
+/// The most bytes of a line that are shown.
+const LONGEST_LINE: usize = 2000;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Problem,
+    Warning,
+}
+
+/// All of them, with their number at the end.
+pub(crate) fn of_all(findings: &[Finding], file: &Path, kind: Kind) -> String {
+    let plural = if findings.len() == 1 { "" } else { "s" };
+    let mut all: Vec<String> = findings.iter().map(|finding| of(finding, file, kind)).collect();
+    all.push(format!("{}: {} problem{plural}", file.display(), findings.len()));
+    all.join("\n\n")
+}
+
+/// One of them; in colours where stdout is a terminal.
+pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
+    let colours =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+    let level = match kind {
+        Kind::Problem => Level::ERROR,
+        Kind::Warning => Level::WARNING,
+    };
+    let title = match &*finding.path {
+        "" => finding.message.clone(),
+        path => format!("{path}: {}", finding.message),
+    };
+    let path = file.display().to_string();
+    let title = level.primary_title(title);
+    let group = match (&finding.place, &finding.excerpt) {
+        (Place::Line(line), Some(excerpt)) if excerpt.text.len() <= LONGEST_LINE => title.element(
+            Snippet::source(&*excerpt.text)
+                .line_start(*line)
+                .path(&path)
+                .annotation(AnnotationKind::Primary.span(excerpt.marked.clone())),
+        ),
+        (Place::Line(line), _) => title.element(Origin::path(&path).line(*line)),
+        (Place::File, _) => title.element(Origin::path(&path)),
+        (Place::Environment(variable), _) => {
+            let variable = format!("set by {}", shown(variable, 255));
+            return renderer.render(&[title.element(Origin::path(&variable))]);
+        }
+    };
+    renderer.render(&[group])
+}

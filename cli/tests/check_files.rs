@@ -1,0 +1,324 @@
+//! `check` on wrong files: each mistake is told once, with its place, and none that is not there.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[expect(dead_code, reason = "not every test file needs all of it")]
+mod support;
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use support::{Finished, program, start};
+
+/// A file without mistakes, with keys of every kind.
+const GOOD: &str = r#"type = "sink"
+key = "http"
+enabled = true
+version = 0
+name = "HTTP sink"
+path = "plugin"
+
+[[streams]]
+stream = "orders"
+topics = ["created", "paid"]
+schema = "json"
+batch_length = 1000
+poll_interval = "5ms"
+consumer_group = "http_sink"
+
+[plugin_config]
+url = "http://localhost:8080/{topic}"
+method = "POST"
+batch_mode = "nd_json"
+timeout = "30s"
+max_retries = 3
+max_payload_size_bytes = "10 MiB"
+success_status_codes = [200, 204]
+concurrency = 1
+ordering = "key"
+ordering_key = "{payload:/customer}"
+compression = "gzip"
+include_metadata = true
+
+[plugin_config.headers]
+X-Topic = "{topic} of {stream}"
+
+[plugin_config.auth]
+type = "bearer"
+token = "hunter2"
+
+[plugin_config.dead_letter]
+path = "letters"
+max_bytes = "1 GiB"
+
+[plugin_config.circuit_breaker]
+cool_down = "30s"
+"#;
+
+/// Where a mistake is: line, column and path.
+type At = (u64, u64, &'static str);
+
+/// What to write in place of what, and what is to be told.
+const CASES: &[(&str, &str, &[At])] = &[
+    ("type = \"sink\"", "type = \"source\"", &[(1, 8, "type")]),
+    ("type = \"sink\"", "type = 1", &[(1, 8, "type")]),
+    ("key = \"http\"", "key = \"\"", &[(2, 7, "key")]),
+    ("enabled = true", "enabled = \"true\"", &[(3, 11, "enabled")]),
+    ("version = 0", "version = -1", &[(4, 11, "version")]),
+    ("version = 0", "versoin = 0\nversion = 0", &[(4, 1, "versoin")]),
+    ("name = \"HTTP sink\"", "name = 7", &[(5, 8, "name")]),
+    ("path = \"plugin\"", "path = []", &[(6, 8, "path")]),
+    ("path = \"plugin\"", "path = \"plugin\"\nurl = \"http://localhost\"", &[(7, 1, "url")]),
+    ("path = \"plugin\"", "path = \"plugin\"\nverbose = 1", &[(7, 11, "verbose")]),
+    ("stream = \"orders\"", "stream = 5", &[(9, 10, "streams[0].stream")]),
+    ("topics = [\"created\", \"paid\"]", "topics = []", &[(10, 10, "streams[0].topics")]),
+    ("topics = [\"created\", \"paid\"]", "topics = \"created\"", &[(10, 10, "streams[0].topics")]),
+    (
+        "topics = [\"created\", \"paid\"]",
+        "topics = [\"created\", 1, \"\"]",
+        &[(10, 22, "streams[0].topics[1]"), (10, 25, "streams[0].topics[2]")],
+    ),
+    ("schema = \"json\"", "schema = \"jsno\"", &[(11, 10, "streams[0].schema")]),
+    ("batch_length = 1000", "batch_length = 0", &[(12, 16, "streams[0].batch_length")]),
+    ("batch_length = 1000", "batch_lenght = 1000", &[(12, 1, "streams[0].batch_lenght")]),
+    ("\"5ms\"", "\"soon\"", &[(13, 17, "streams[0].poll_interval")]),
+    ("\"http_sink\"", "\"\"", &[(14, 18, "streams[0].consumer_group")]),
+    ("http://localhost", "ftp://localhost", &[(17, 7, "plugin_config.url")]),
+    ("http://localhost", "localhost", &[(17, 7, "plugin_config.url")]),
+    ("http://localhost", "http://{topic}", &[(17, 7, "plugin_config.url")]),
+    ("\"POST\"", "\"post\"", &[(18, 10, "plugin_config.method")]),
+    ("\"POST\"", "\"DELTE\"", &[(18, 10, "plugin_config.method")]),
+    ("\"nd_json\"", "\"nd-json\"", &[(19, 14, "plugin_config.batch_mode")]),
+    ("batch_mode", "batch_moed", &[(19, 1, "plugin_config.batch_moed")]),
+    ("timeout = \"30s\"", "timeout = 30", &[(20, 11, "plugin_config.timeout")]),
+    ("timeout = \"30s\"", "timeout = \"0s\"", &[(20, 11, "plugin_config.timeout")]),
+    ("timeout = \"30s\"", "timeout = \"30\"", &[(20, 11, "plugin_config.timeout")]),
+    ("timeout = \"30s\"", "  timeout = [\"30s\"]", &[(20, 13, "plugin_config.timeout")]),
+    ("max_retries = 3", "max_retries = -3", &[(21, 15, "plugin_config.max_retries")]),
+    ("max_retries = 3", "max_retries = 3.5", &[(21, 15, "plugin_config.max_retries")]),
+    ("\"10 MiB\"", "\"10 MBi\"", &[(22, 26, "plugin_config.max_payload_size_bytes")]),
+    ("[200, 204]", "[]", &[(23, 24, "plugin_config.success_status_codes")]),
+    ("[200, 204]", "200", &[(23, 24, "plugin_config.success_status_codes")]),
+    (
+        "[200, 204]",
+        "[\n  200,\n  99,\n  600,\n]",
+        &[(25, 3, "plugin_config.success_status_codes[1]"), (26, 3, "plugin_config.success_status_codes[2]")],
+    ),
+    ("concurrency = 1", "concurrency = 0", &[(24, 15, "plugin_config.concurrency")]),
+    ("concurrency = 1", "concurrency = \"many\"", &[(24, 15, "plugin_config.concurrency")]),
+    ("ordering = \"key\"", "ordering = \"partitions\"", &[(25, 12, "plugin_config.ordering")]),
+    ("\"{payload:/customer}\"", "\"{payload:customer}\"", &[(26, 16, "plugin_config.ordering_key")]),
+    ("\"{payload:/customer}\"", "\"{customer}\"", &[(26, 16, "plugin_config.ordering_key")]),
+    ("\"gzip\"", "\"gz\"", &[(27, 15, "plugin_config.compression")]),
+    ("include_metadata = true", "include_metadata = \"yes\"", &[(28, 20, "plugin_config.include_metadata")]),
+    ("include_metadata = true", "include_meta = true", &[(28, 1, "plugin_config.include_meta")]),
+    (
+        "include_metadata = true",
+        "message_template = '{\"a\":{nothing},\"b\":{other}}'",
+        &[(28, 20, "plugin_config.message_template")],
+    ),
+    ("{topic} of {stream}", "{timestamp:h}", &[(31, 11, "plugin_config.headers.X-Topic")]),
+    ("X-Topic", "Content-Length", &[(31, 18, "plugin_config.headers.Content-Length")]),
+    ("X-Topic = ", "timeout = ", &[]),
+    ("X-Topic", "max_retry_delay", &[(31, 1, "plugin_config.headers.max_retry_delay")]),
+    ("X-Topic = \"", "X-Topic = 5 # \"", &[]),
+    ("X-Topic = \"{topic} of {stream}\"", "X-Topic = [\"a\"]", &[(31, 11, "plugin_config.headers.X-Topic")]),
+    ("type = \"bearer\"", "type = \"baerer\"", &[(34, 8, "plugin_config.auth.type")]),
+    (
+        "token = \"hunter2\"",
+        "tokn = \"hunter2\"",
+        &[(33, 16, "plugin_config.auth.token"), (35, 1, "plugin_config.auth.tokn")],
+    ),
+    ("token = \"hunter2\"", "token = \"\"", &[(35, 9, "plugin_config.auth.token")]),
+    ("token = \"hunter2\"", "token = \"${env:SURELY_NOT_SET}\"", &[(35, 9, "plugin_config.auth.token")]),
+    ("path = \"letters\"", "path = \"\"", &[(38, 8, "plugin_config.dead_letter.path")]),
+    (
+        "path = \"letters\"",
+        "pth = \"letters\"",
+        &[(37, 16, "plugin_config.dead_letter.path"), (38, 1, "plugin_config.dead_letter.pth")],
+    ),
+    ("\"1 GiB\"", "\"1 Gig\"", &[(39, 13, "plugin_config.dead_letter.max_bytes")]),
+    ("cool_down = \"30s\"", "cool_down = \"-1s\"", &[(42, 13, "plugin_config.circuit_breaker.cool_down")]),
+    ("cool_down = \"30s\"", "colldown = \"30s\"", &[(42, 1, "plugin_config.circuit_breaker.colldown")]),
+    (
+        "[plugin_config.circuit_breaker]",
+        "[plugin_config.circuit_braker]",
+        &[(41, 16, "plugin_config.circuit_braker")],
+    ),
+    ("[[streams]]", "[streams]", &[(8, 1, "streams")]),
+    ("[plugin_config.auth]", "[auth]", &[(33, 2, "auth")]),
+    ("version = 0", "version = ", &[(4, 11, "")]),
+    ("version = 0", "version 0", &[(4, 9, "")]),
+];
+
+fn check(file: &Path, options: &[&str]) -> Finished {
+    start(program(&["check"]).args(options).arg(file)).finish()
+}
+
+#[test]
+fn each_mistake_is_told_once_and_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    fs::write(&file, GOOD).unwrap();
+    let good = check(&file, &["--json"]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    let mut wrong = Vec::new();
+    for (from, to, expected) in CASES {
+        assert!(GOOD.contains(from), "{from}");
+        fs::write(&file, GOOD.replacen(from, to, 1)).unwrap();
+        let finished = check(&file, &["--json"]);
+        let result: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let found: Vec<(u64, u64, &str)> = result["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|problem| {
+                let number = |key: &str| problem[key].as_u64().unwrap_or_default();
+                (number("line"), number("column"), problem["path"].as_str().unwrap())
+            })
+            .collect();
+        let code = if expected.is_empty() { 0 } else { 2 };
+        if found != *expected || finished.code != Some(code) {
+            wrong.push(format!("{to}: {found:?} in place of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(CASES.len() >= 60, "{}", CASES.len());
+}
+
+#[test]
+fn it_reads_as_a_compiler_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = GOOD
+        .replace("version = 0", "versoin = 0")
+        .replace("\"created\", \"paid\"", "\"created\", 7")
+        .replace("timeout = \"30s\"", "timeout = \"soon\" # as before")
+        .replace("[200, 204]", "[200, 999, 20]")
+        .replace("\"{payload:/customer}\"", "\"{custmer}-{payload:id}\"")
+        .replace("type = \"bearer\"", "type = \"basic\"")
+        .replace("X-Topic = ", "max_retry_delay = ");
+    fs::write(folder.path().join("connector.toml"), wrong).unwrap();
+    let mut command = program(&["check", "connector.toml"]);
+    let variable = "IGGY_CONNECTORS_SINK_HTTP_PLUGIN_CONFIG_RETRY_JITTER";
+    let finished = start(command.current_dir(folder.path()).env(variable, "ful")).finish();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check.txt");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&golden, &finished.stdout).unwrap();
+    }
+    assert_eq!(
+        finished.stdout,
+        fs::read_to_string(&golden).unwrap_or_default(),
+        "UPDATE_DOCS=1 writes it anew"
+    );
+    assert!(!finished.stdout.contains("hunter2"));
+}
+
+#[test]
+fn a_header_that_may_be_a_key_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    fs::write(&file, GOOD.replace("X-Topic", "timeout")).unwrap();
+    let finished = check(&file, &[]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("warning: plugin_config.headers.timeout"), "{finished:?}");
+    assert!(finished.stdout.contains("31 | timeout = …"), "{finished:?}");
+}
+
+/// The part of a JSON Schema that `schema` uses: what is wrong with a value.
+fn invalid(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let is = |kind: &&str| match *kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        other => panic!("{other}"),
+    };
+    if !types.is_empty() && !types.iter().any(is) {
+        found.push(format!("{path} is no {types:?}"));
+    }
+    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
+        found.push(format!("{path} is none of the words"));
+    }
+    if value.as_i64().is_some_and(|n| schema["minimum"].as_i64().is_some_and(|least| n < least)) {
+        found.push(format!("{path} is too small"));
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        invalid(&schema["items"], item, &format!("{path}[{index}]"), found);
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        match schema["properties"].get(key) {
+            Some(property) => invalid(property, value, &path, found),
+            None if schema["additionalProperties"] == false => found.push(format!("{path} is not known")),
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn the_schema_takes_good_files_and_refuses_wrong_ones() {
+    let said = start(&mut program(&["schema"])).finish();
+    let schema: Value = serde_json::from_str(&said.stdout).unwrap();
+    let check = |text: &str| {
+        let mut found = Vec::new();
+        let file: Value = toml::from_str::<Value>(text).unwrap();
+        invalid(&schema, &file, "", &mut found);
+        found
+    };
+    assert!(check(GOOD).is_empty(), "{:?}", check(GOOD));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let documented = fs::read_to_string(root.join("config.toml")).unwrap();
+    assert!(check(&documented).is_empty(), "{:?}", check(&documented));
+    for preset in iggy_connector_http_sink::config::Preset::names() {
+        let starter = start(&mut program(&["init", "--preset", preset, "-"])).finish().stdout;
+        assert!(check(&starter).is_empty(), "{preset}: {:?}", check(&starter));
+    }
+    for (from, to, path) in [
+        ("timeout = \"30s\"", "timeout = 30", ".plugin_config.timeout"),
+        ("batch_mode", "batch_moed", ".plugin_config.batch_moed"),
+        ("\"nd_json\"", "\"ndjsn\"", ".plugin_config.batch_mode"),
+        ("[200, 204]", "[99]", ".plugin_config.success_status_codes[0]"),
+        ("cool_down", "colldown", ".plugin_config.circuit_breaker.colldown"),
+        ("token", "tokn", ".plugin_config.auth.tokn"),
+        ("\"bearer\"", "\"baerer\"", ".plugin_config.auth.type"),
+        ("schema = \"json\"", "schema = \"jsno\"", ".streams[0].schema"),
+    ] {
+        let found = check(&GOOD.replacen(from, to, 1));
+        assert!(found.iter().any(|found| found.starts_with(path)), "{to}: {found:?}");
+    }
+    // Keys of the user's own, and the words of the documented file.
+    let keys = &schema["properties"]["plugin_config"]["properties"];
+    assert_eq!(keys["headers"]["additionalProperties"], Value::Null);
+    assert!(keys["linger"]["description"].as_str().unwrap().contains("spool"), "{}", keys["linger"]);
+    assert_eq!(keys["max_retries"]["minimum"], json!(0));
+}
+
+#[test]
+fn shells_and_man_know_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = start(&mut program(&["completions", shell])).finish();
+        assert!(script.code == Some(0) && script.stdout.contains("dead-letters"), "{script:?}");
+        let file = folder.path().join(shell);
+        fs::write(&file, &script.stdout).unwrap();
+        match Command::new(shell).arg("-n").arg(&file).status() {
+            Ok(status) => assert!(status.success(), "{shell} cannot read its completions"),
+            Err(_) => eprintln!("skipped: there is no {shell} to read its completions"),
+        }
+    }
+    let pages = folder.path().join("man");
+    let written = start(program(&["man", "--folder"]).arg(&pages)).finish();
+    assert_eq!(written.code, Some(0), "{written:?}");
+    for page in ["iggy-http-sink.1", "iggy-http-sink-run.1", "iggy-http-sink-dead-letters-purge.1"] {
+        assert!(fs::read_to_string(pages.join(page)).unwrap().contains(".TH"), "{page}");
+    }
+    assert!(start(&mut program(&["man"])).finish().stdout.contains("iggy\\-http\\-sink\\-run(1)"));
+}

@@ -1,0 +1,78 @@
+//! Keys that hold lists.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    declared::Shape,
+    problem::shown_value,
+    reader::{Reader, as_text},
+    secret::Text,
+};
+
+impl Reader<'_> {
+    /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
+    pub(super) fn status_codes(
+        &mut self,
+        key: &'static str,
+        may_be_empty: bool,
+        default: &[u16],
+    ) -> BTreeSet<u16> {
+        let codes = self.read_as(key, Shape::StatusCodes, |value| {
+            let Some(codes) = value.as_array() else {
+                let value = shown_value(value);
+                return Err(format!("{value} is not a list of status codes: write one such as [200, 202]"));
+            };
+            if codes.is_empty() && !may_be_empty {
+                return Err("[] would make a failure of every answer: name at least one status code, such as [200, 202]".to_owned());
+            }
+            Ok(codes.clone())
+        });
+        let Some(codes) = codes else { return default.iter().copied().collect() };
+        let mut read = BTreeSet::new();
+        for (index, code) in codes.iter().enumerate() {
+            let number = code.as_u64().and_then(|code| u16::try_from(code).ok());
+            match number.filter(|code| (200..=599).contains(code)) {
+                Some(code) => {
+                    read.insert(code);
+                }
+                None => self.problem(
+                    &format!("{key}[{index}]"),
+                    format!("{} is not a status code from 200 to 599", shown_value(code)),
+                ),
+            }
+        }
+        read
+    }
+
+    /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
+    /// that holds JSON.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&Text) -> Result<(), String>,
+    ) -> Option<Vec<Text>> {
+        let value = self.take_unresolved(key);
+        self.declare(|key| key.shape = Shape::Texts);
+        let value = match value? {
+            Value::String(json) if json.trim_start().starts_with('[') => {
+                serde_json::from_str(&json).unwrap_or(Value::String(json))
+            }
+            value => value,
+        };
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        let mut texts = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match as_text(value).and_then(|text| check(&text).map(|()| text)) {
+                Ok(text) => texts.push(text),
+                Err(why) if values.len() == 1 => self.problem(key, why),
+                Err(why) => self.problem(key, format!("number {} of the list {why}", index + 1)),
+            }
+        }
+        Some(texts)
+    }
+}
