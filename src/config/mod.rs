@@ -11,6 +11,7 @@ pub(crate) mod headers;
 mod overrides;
 mod preset;
 mod problem;
+mod query;
 mod reader;
 mod request;
 mod secret;
@@ -76,8 +77,9 @@ impl Config {
         // One that is not known is told where its key is read.
         if let Some(preset) =
             table.get("preset").and_then(Value::as_str).and_then(|name| name.parse::<Preset>().ok())
+            && let Err(message) = preset.apply(&mut table)
         {
-            preset.apply(&mut table);
+            problems.borrow_mut().push(Problem { path: format!("{TABLE}.url"), message });
         }
         let (mut config, _) = Self::read(Reader::new(TABLE, table, &problems, &RefCell::default()));
         config.warnings.extend(of_numbers);
