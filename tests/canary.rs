@@ -79,6 +79,7 @@ fn base(url: &str) -> Value {
         "max_retries": 1,
         "retry_delay": "1ms",
         "max_retry_delay": "2ms",
+        // Each attempt is to fail in its own way, and not for a breaker that opened.
         "circuit_breaker": { "failure_threshold": 0 },
         "close_timeout": "1s",
         // A token that cannot be had, and a proxy that refuses, are waited for.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use iggy_connector_http_sink::config::Preset;
+use iggy_connector_http_sink::config::{Config, Preset};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
@@ -50,6 +50,68 @@ fn text(request: &Request) -> String {
 
 fn value(request: &Request) -> Value {
     serde_json::from_slice(&request.body).unwrap()
+}
+
+#[test]
+fn parameters_of_a_preset_join_the_query_of_the_url_however_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let added = "insert_deduplication_token=KEY&wait_end_of_query=1";
+    // A URL, with what the file holds that it names, and the path and query that are asked for.
+    for (url, held, asked) in [
+        ("HELD", "ORIGIN/in?query=INSERT", format!("/in?query=INSERT&{added}")),
+        ("HELD", "ORIGIN/in", format!("/in?{added}")),
+        (
+            "ORIGIN/in?HELD",
+            "wait_end_of_query=0",
+            "/in?wait_end_of_query=0&insert_deduplication_token=KEY".to_owned(),
+        ),
+        ("ORIGIN/in#top", "", format!("/in?{added}")),
+        ("ORIGIN/in?query=INSERT#top?", "", format!("/in?query=INSERT&{added}")),
+        ("ORIGIN/in#insert_deduplication_token=", "", format!("/in?{added}")),
+        (
+            "ORIGIN/in?my_insert_deduplication_token=1",
+            "",
+            format!("/in?my_insert_deduplication_token=1&{added}"),
+        ),
+        (
+            "ORIGIN/in?insert%5Fdeduplication_token=1",
+            "",
+            "/in?insert%5Fdeduplication_token=1&wait_end_of_query=1".to_owned(),
+        ),
+        (
+            "ORIGIN/in?wait_end_of_query",
+            "",
+            "/in?wait_end_of_query&insert_deduplication_token=KEY".to_owned(),
+        ),
+        ("ORIGIN/in?", "", format!("/in?{added}")),
+        ("ORIGIN/in?a=1&", "", format!("/in?a=1&{added}")),
+        ("ORIGIN/in ", "", format!("/in?{added}")),
+        ("ORIGIN/{topic}/{header:x|a?b#c}", "", format!("/topic/a%3Fb%23c?{added}")),
+        ("ORIGIN/{topic}#top", "", format!("/topic?{added}")),
+    ] {
+        let endpoint = Endpoint::answering(200);
+        let origin = endpoint.url();
+        let origin = origin.trim_end_matches("/in");
+        let file = folder.path().join("secret");
+        std::fs::write(&file, held.replace("ORIGIN", origin)).unwrap();
+        let written = url.replace("ORIGIN", origin).replace("HELD", &format!("${{file:{}}}", file.display()));
+        let sink = Sink::open(&json!({ "url": written, "preset": "clickhouse" }));
+        assert_eq!(sink.consume(&Batch::numbered(1)), 0, "{url}");
+        let request = &endpoint.requests()[0];
+        let key = request.header("idempotency-key").unwrap();
+        assert_eq!(request.path.replace(key, "KEY"), asked, "{url} with {held}");
+    }
+}
+
+#[test]
+fn a_fragment_in_a_secret_is_refused_where_the_preset_adds_to_the_query() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "http://localhost/in?hunter2#top").unwrap();
+    let url = format!("${{file:{}}}", file.path().display());
+    let why = Config::from_json(&json!({ "url": url, "preset": "clickhouse" })).unwrap_err().to_string();
+    assert!(why.contains("plugin_config.url") && why.contains("\"#\""), "{why}");
+    assert!(!why.contains("hunter2"), "{why}");
+    assert!(Config::from_json(&json!({ "url": url })).is_ok());
 }
 
 #[test]

@@ -261,6 +261,18 @@ fn routes_keep_their_own_order_in_one_spool_over_a_restart() {
 }
 
 #[test]
+fn a_preset_of_a_route_adds_to_the_query_of_the_connectors_url() {
+    let config = Config::from_json(&json!({
+        "url": "http://a/?query=INSERT", "routes": [{ "topic": "rows", "preset": "clickhouse" }],
+    }))
+    .unwrap();
+    let url = |config: &Config| config.endpoint.url.resolve().unwrap();
+    assert_eq!(url(&config), "http://a/?query=INSERT");
+    let route = url(config.route("s", "rows").unwrap());
+    assert!(route.starts_with("http://a/?query=INSERT&insert_deduplication_token="), "{route}");
+}
+
+#[test]
 fn a_preset_of_a_route_goes_before_the_connectors_keys_and_after_its_own() {
     let config = Config::from_json(&json!({
         "url": "http://a/", "batch_mode": "raw", "success_status_codes": [299], "preset": "slack",

@@ -14,6 +14,7 @@ mod lists;
 mod overrides;
 mod preset;
 mod problem;
+mod query;
 mod reader;
 mod request;
 mod routes;
@@ -81,8 +82,11 @@ impl Config {
         let mut of_keys = overrides::warnings(&table);
         of_keys.extend(headers::warnings(&table));
         let given = table.clone();
-        routes::apply_preset(&mut table);
+        let of_url = routes::apply_preset(&mut table).err();
         let keys = Reader::new(TABLE, table, &problems, &declared);
+        if let Some(message) = of_url {
+            keys.problem("url", message);
+        }
         let (mut config, _) = Self::read(keys, Scope::Connector);
         routes::read(&given, &mut config, &problems);
         config.warnings.extend(of_keys);

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 use strum::{Display, EnumString, VariantNames};
 
+use super::query::with_parameters;
+
 /// An endpoint with defaults of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
@@ -171,7 +173,10 @@ impl Preset {
     }
 
     /// Puts its defaults into a table, where nothing else is given.
-    pub(super) fn apply(self, table: &mut Map<String, Value>) {
+    ///
+    /// # Errors
+    /// What is wrong with `url`, whose query it adds to.
+    pub(super) fn apply(self, table: &mut Map<String, Value>) -> Result<(), String> {
         for (key, default) in self.keys() {
             match (table.get_mut(&key), default) {
                 (None | Some(Value::Null), Value::Object(defaults)) => {
@@ -187,13 +192,9 @@ impl Preset {
             }
         }
         if let Some(Value::String(url)) = table.get_mut("url") {
-            for (name, value) in self.query() {
-                if !url.contains(&format!("{name}=")) {
-                    let mark = if url.contains('?') { "&" } else { "?" };
-                    url.extend([mark, name, "=", value]);
-                }
-            }
+            *url = with_parameters(url, self.query())?;
         }
+        Ok(())
     }
 }
 
@@ -268,7 +269,7 @@ mod tests {
         });
         let table = table.as_object_mut().expect("a table");
         for preset in all() {
-            preset.apply(table);
+            assert_eq!(preset.apply(table), Ok(()));
         }
         assert_eq!(table["batch_mode"], "raw");
         assert_eq!(

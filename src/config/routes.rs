@@ -110,7 +110,11 @@ pub(super) fn read(given: &Map<String, Value>, connector: &mut Config, problems:
         };
         let before = problems.borrow().len();
         let unused = RefCell::default();
-        let mut keys = Reader::new(&path, with_inherited(&own, given), problems, &unused);
+        let (table, of_url) = with_inherited(&own, given);
+        let mut keys = Reader::new(&path, table, problems, &unused);
+        if let Err(message) = of_url {
+            keys.problem("url", message);
+        }
         let [stream, topic] = ["stream", "topic"].map(|key| Glob::new(&keys.string(key, "*")));
         if !own.contains_key("stream") && !own.contains_key("topic") {
             keys.problem(
@@ -139,16 +143,22 @@ pub(super) fn read(given: &Map<String, Value>, connector: &mut Config, problems:
 }
 
 /// The keys of a route, and those of the connector where it gives none.
-fn with_inherited(own: &Map<String, Value>, connector: &Map<String, Value>) -> Map<String, Value> {
+///
+/// # Errors
+/// What is wrong with `url`, beside them.
+fn with_inherited(
+    own: &Map<String, Value>,
+    connector: &Map<String, Value>,
+) -> (Map<String, Value>, Result<(), String>) {
     let mut table: Map<String, Value> = own
         .iter()
         .filter(|(_, value)| !value.is_null())
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let has_own_url = table.contains_key("url");
-    let has_own_preset = table.contains_key("preset");
-    if has_own_preset {
-        apply_preset(&mut table);
+    if table.contains_key("preset") {
+        // What it stands for goes before what the connector has; of a URL it is told below.
+        let _ = apply_preset(&mut table);
     }
     let is_of = |key: &str, name: &str| {
         // This one key begins like a table.
@@ -167,18 +177,19 @@ fn with_inherited(own: &Map<String, Value>, connector: &Map<String, Value>) -> M
             table.insert(key.clone(), value.clone());
         }
     }
-    if !has_own_preset {
-        apply_preset(&mut table);
-    }
-    table
+    // Its own one stands there already, but its URL may be that of the connector.
+    let of_url = apply_preset(&mut table);
+    (table, of_url)
 }
 
 /// Puts in what a preset stands for. One that is not known is told where its key is read.
-pub(super) fn apply_preset(table: &mut Map<String, Value>) {
+///
+/// # Errors
+/// What is wrong with `url`.
+pub(super) fn apply_preset(table: &mut Map<String, Value>) -> Result<(), String> {
     let name = table.get("preset").and_then(Value::as_str);
-    if let Some(preset) = name.and_then(|name| name.parse::<Preset>().ok()) {
-        preset.apply(table);
-    }
+    let preset = name.and_then(|name| name.parse::<Preset>().ok());
+    preset.map_or(Ok(()), |preset| preset.apply(table))
 }
 
 /// What is wrong with a key of the connector was told of that one.

@@ -14,6 +14,7 @@ pub(crate) use self::fields::{json, on_one_line};
 pub(crate) use self::form::Framing;
 pub(crate) use self::pointer::{Pointer, elements, unquoted};
 pub(crate) use self::target::{Likeness, Pieces, Rendered};
+pub(crate) use self::template::Part;
 pub(crate) use self::trace::Trace;
 pub(crate) use self::verdict::{Item, ItemStatus, Items, Verdict};
 pub use self::{

@@ -1,4 +1,4 @@
-//! The engine of ClickHouse, which takes the same body once by its deduplication token.
+//! The engine of `ClickHouse`, which takes the same body once by its deduplication token.
 
 use std::{path::Path, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! nginx and WireMock: bodies and headers as others' servers see them.
+//! nginx and `WireMock`: bodies and headers as others' servers see them.
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
 

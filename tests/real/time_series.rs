@@ -1,4 +1,4 @@
-//! VictoriaMetrics and InfluxDB: points are counted by a query.
+//! `VictoriaMetrics` and `InfluxDB`: points are counted by a query.
 
 use std::{fs, process::Command};
 
