@@ -137,7 +137,7 @@ fn a_topic_that_comes_late_is_waited_for() {
         .with("include_metadata = false")
         .write(folder.path());
     let finished = host(&server, &file, &["--once"]).finish();
-    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
     assert!(result(&finished)["errors"][0].to_string().contains("no such stream or topic"), "{finished:?}");
 
     let running = host(&server, &file, &[]);
@@ -293,7 +293,7 @@ fn wrong_credentials_are_no_reason_to_wait() {
     let mut command = program(&["run", "--server", &server.address()]);
     command.env("IGGY_CONNECTORS_IGGY_PASSWORD", "not this one").arg(&file);
     let finished = start(&mut command).finish();
-    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
     assert!(finished.stdout.to_lowercase().contains("credentials"), "{finished:?}");
     assert!(!finished.stdout.contains("not this one") && !finished.stderr.contains("not this one"));
 }

@@ -82,7 +82,7 @@ fn a_token_signs_in_and_wins_over_a_password() {
     let file = folder.path().join("token");
     fs::write(&file, format!("{}\n", server.admin().token())).unwrap();
     let finished = run(&server, &receiver, "127.0.0.1", &[("TOKEN", "no such token")]);
-    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
     assert!(!format!("{finished:?}").contains("no such token"), "{finished:?}");
 
     let token = format!("file:{}", file.display());

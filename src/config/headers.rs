@@ -91,7 +91,11 @@ pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<Forwarded> {
     let mut forwarded: Vec<Forwarded> = Vec::new();
     for text in keys.texts(KEY, |_| Ok(())).unwrap_or_default() {
         let read = text.resolve().and_then(|key| {
-            let name = header_name(&key).map_err(|why| format!("names \"{}\": {why}", shown_name(&key)))?;
+            let name = header_name(&key).map_err(|why| {
+                // What a reference stands for is not shown.
+                let shown = if text.is_secret() { text.to_string() } else { shown_name(&key) };
+                format!("names \"{shown}\": {why}")
+            })?;
             if forwarded.iter().any(|other| other.name == name) {
                 return Err(format!("names {name} twice: names of headers do not differ by case"));
             }
@@ -102,6 +106,7 @@ pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<Forwarded> {
             Err(why) => keys.problem(KEY, why),
         }
     }
+    keys.declare(|key| key.can_be_secret = false);
     forwarded
 }
 
