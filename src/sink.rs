@@ -120,6 +120,7 @@ impl HttpSink {
         let account = match stored {
             None => {
                 let _blocked = pipeline.counters.blocked("delivery");
+                let _held = pipeline.counters.hold(messages.len());
                 let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
                 pipeline.account(&batch, patience, dead_letters, None).await
             }
@@ -205,6 +206,7 @@ impl HttpSink {
             error!("connector {}: spool {}: {recovery}", self.id, config.path.display());
         }
         let spool = Arc::new(spool);
+        pipeline.counters.keep(Arc::downgrade(&spool));
         let drain = Drain::start(format!("http-drain-{}", self.id), pipeline.clone(), spool.clone())
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
         Ok(Spooled { spool, drain })

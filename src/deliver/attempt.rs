@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use iggy_connector_sdk::shown;
 use reqwest::{Request, Response, StatusCode};
 use tracing::debug;
 
@@ -21,6 +22,9 @@ const DRAIN_LIMIT: usize = 1024 * 1024;
 /// How often a request that the server did not process is sent again at once. After that it has failed as any other, or a
 /// server that refuses for ever would be asked as fast as it can say no.
 const SENT_AGAIN: u32 = 10;
+
+/// How much of an answer a line of the log shows, in bytes.
+pub(super) const SHOWN: usize = 200;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -170,4 +174,18 @@ async fn hand_back() {
     for _ in 0..2 {
         tokio::task::yield_now().await;
     }
+}
+
+/// How an attempt ended, for the log.
+pub(super) fn in_words(ended: &Result<Answer, Fault>) -> String {
+    match ended {
+        Ok(answer) => answered(answer.status, &answer.excerpt),
+        Err(fault) => format!("no answer, {fault}"),
+    }
+}
+
+/// An answer, for the log.
+pub(super) fn answered(status: StatusCode, body: &str) -> String {
+    let separator = if body.is_empty() { "" } else { ": " };
+    format!("answered {status}{separator}{}", shown(body, SHOWN))
 }

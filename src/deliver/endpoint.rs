@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{gate::Gate, size::LearnedSize};
+use super::{gate::Gate, outage::Outages, size::LearnedSize};
 use crate::{
     config::Config,
     telemetry::{Counters, EndpointMeter},
@@ -14,6 +14,8 @@ pub(super) struct Endpoint {
     pub(super) gate: Gate,
     pub(super) size: Mutex<LearnedSize>,
     pub(super) meter: Arc<EndpointMeter>,
+    pub(super) outages: Outages,
+    pub(super) counters: Arc<Counters>,
     /// It, as it may be shown.
     pub(super) label: String,
 }
@@ -29,15 +31,17 @@ impl Endpoints {
         origin: String,
         label: String,
         config: &Config,
-        counters: &Counters,
+        counters: &Arc<Counters>,
     ) -> Arc<Endpoint> {
         if let Some((_, endpoint)) = self.0.iter().find(|(other, _)| *other == origin) {
             return endpoint.clone();
         }
         let endpoint = Arc::new(Endpoint {
-            gate: Gate::new(config, label.clone()),
+            gate: Gate::new(config),
             size: Mutex::default(),
             meter: counters.endpoint(&label),
+            outages: Outages::default(),
+            counters: counters.clone(),
             label,
         });
         self.0.push((origin, endpoint.clone()));

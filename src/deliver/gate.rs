@@ -19,7 +19,6 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tracing::{info, warn};
 use twox_hash::XxHash3_64;
 
 pub(crate) use self::control::{BreakerState, GateState};
@@ -44,7 +43,6 @@ pub(super) struct Gate {
     closed: watch::Sender<u64>,
     /// Counts how often an operator asked to retry now.
     retries_now: watch::Sender<u64>,
-    label: String,
 }
 
 /// Where messages come from: what is of one lane has one origin. It tells an endpoint that is away from one that
@@ -137,7 +135,7 @@ enum Verdict {
 }
 
 impl Gate {
-    pub(super) fn new(config: &Config, label: String) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let state = State {
             breaker: Breaker::new(
                 config.circuit_breaker.failure_threshold,
@@ -156,12 +154,7 @@ impl Gate {
             waited: 0,
             begun: 0,
         };
-        Self {
-            state: Mutex::new(state),
-            closed: watch::Sender::new(0),
-            retries_now: watch::Sender::new(0),
-            label,
-        }
+        Self { state: Mutex::new(state), closed: watch::Sender::new(0), retries_now: watch::Sender::new(0) }
     }
 
     /// Waits until an attempt may begin.
@@ -466,14 +459,8 @@ impl Pass<'_> {
             // An endpoint that says when to come back is alive, and so is one that refuses for good.
             state.breaker.succeeded(self.probe)
         };
-        match change {
-            Change::None => {}
-            Change::Opened if self.probe => {}
-            Change::Opened => warn!("{} keeps failing: requests wait until it is back", self.gate.label),
-            Change::Closed => {
-                info!("{} is back", self.gate.label);
-                self.gate.closed.send_modify(|times| *times += 1);
-            }
+        if change == Change::Closed {
+            self.gate.closed.send_modify(|times| *times += 1);
         }
         if change == Change::Opened || asked.is_some() {
             state.wake_those_that_park();

@@ -6,10 +6,10 @@ use tracing::warn;
 
 use super::{
     Delivery,
-    attempt::{Attempt, How, Keep, attempt},
+    attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     classify::Class,
     patience::Patience,
-    send::{self, RetryState},
+    send::RetryState,
 };
 use crate::config::HealthCheckMethod;
 
@@ -32,7 +32,7 @@ impl Delivery {
         loop {
             self.template.refresh();
             let request = || self.template.probe(method.into());
-            let keep = Keep { of_success: 0, of_others: send::SHOWN, whole: None };
+            let keep = Keep { of_success: 0, of_others: SHOWN, whole: None };
             let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;
             let Some(Attempt { class, ended }) = attempt else {
                 return Err(format!("{}: closed meanwhile", self.endpoint.label));
@@ -46,7 +46,7 @@ impl Delivery {
                     if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                         self.template.refused();
                     }
-                    let answered = send::answered(answer.status, &answer.excerpt);
+                    let answered = answered(answer.status, &answer.excerpt);
                     let why = format!(
                         "{} {answered} to {method}, which is not in success_status_codes",
                         self.endpoint.label

@@ -7,11 +7,11 @@ use tracing::warn;
 
 use super::{
     Delivery,
-    attempt::Answer,
+    attempt::{Answer, SHOWN},
     classify::Class,
     fault::Fault,
     patience::Patience,
-    send::{Parked, RetryState, SHOWN, Sent},
+    send::{Parked, RetryState, Sent},
 };
 use crate::{
     encode::Body,

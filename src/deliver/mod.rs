@@ -19,6 +19,7 @@ mod header_timeout;
 mod health;
 mod items;
 mod network;
+mod outage;
 mod parts;
 mod patience;
 mod pool;

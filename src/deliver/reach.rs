@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use super::{
     Delivery,
-    attempt::{Attempt, How, Keep, attempt},
+    attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     client::Client,
     fault::Fault,
     patience::Patience,
-    send, tls, trust,
+    tls, trust,
 };
 use crate::{
     auth::{self, AuthError},
@@ -212,7 +212,7 @@ fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Resu
     let (_open, closing) = watch::channel(None);
     let patience = Patience::from_now(Duration::MAX, closing);
     let request = || delivery.template.probe(method.into());
-    let keep = Keep { of_success: 0, of_others: send::SHOWN, whole: None };
+    let keep = Keep { of_success: 0, of_others: SHOWN, whole: None };
     let attempt = attempt(&delivery.client, &delivery.classifier, request, How::default(), keep, patience);
     let Some(Attempt { class, ended }) = runtime()?.block_on(attempt) else {
         return Err(Obstacle::new("closed", "try again"));
@@ -221,7 +221,7 @@ fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Resu
         let remedy = fault.remedy().unwrap_or("see what the endpoint's log says, and docs/transport.md");
         Obstacle::new(&fault, remedy)
     })?;
-    let said = format!("{} to {method}", send::answered(answer.status, &answer.excerpt));
+    let said = format!("{} to {method}", answered(answer.status, &answer.excerpt));
     if class == super::classify::Class::Success {
         return Ok(said);
     }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use iggy_connector_sdk::shown;
 use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
     Delivery,
-    attempt::{Answer, Attempt, How, Keep, attempt},
+    attempt::{Answer, Attempt, How, Keep, SHOWN, attempt, in_words},
     backoff::Backoff,
     classify::Class,
     fault::Fault,
@@ -23,9 +22,6 @@ use crate::{
     settle::{Failure, Reason},
     telemetry::{AttemptEnd, Verdict},
 };
-
-/// How much of an answer a line of the log shows, in bytes.
-pub(super) const SHOWN: usize = 200;
 
 /// How much of an answer is kept with a message that it refused, in bytes.
 const ANSWER_LIMIT: usize = 4096;
@@ -136,6 +132,15 @@ impl Delivery {
             else {
                 return Sent::Failed(retry.cut_off());
             };
+            let wait = match class {
+                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
+                // and the breaker says when the next one goes.
+                Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
+                    Some(Duration::ZERO)
+                }
+                _ => retry.wait(class, asked, &self.backoff, self.max_retries),
+            };
+            self.watch_outage(class, retry.last.as_ref(), wait);
             match class {
                 Class::Success => {
                     return ends.map_or(Sent::Delivered, |ends| self.apart(ends, retry, &patience));
@@ -151,14 +156,6 @@ impl Delivery {
                 | Class::Reauthenticate
                 | Class::Hold => {}
             }
-            let wait = match class {
-                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
-                // and the breaker says when the next one goes.
-                Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
-                    Some(Duration::ZERO)
-                }
-                _ => retry.wait(class, asked, &self.backoff, self.max_retries),
-            };
             let Some(wait) = wait else {
                 return Sent::Failed(retry.failure(Reason::RetriesExhausted));
             };
@@ -392,18 +389,4 @@ fn cause(ended: &Result<Answer, Fault>) -> String {
         Ok(answer) => answer.status.as_u16().to_string(),
         Err(fault) => fault.kind(),
     }
-}
-
-/// How an attempt ended, for the log.
-fn in_words(ended: &Result<Answer, Fault>) -> String {
-    match ended {
-        Ok(answer) => answered(answer.status, &answer.excerpt),
-        Err(fault) => format!("no answer, {fault}"),
-    }
-}
-
-/// An answer, for the log.
-pub(super) fn answered(status: StatusCode, body: &str) -> String {
-    let separator = if body.is_empty() { "" } else { ": " };
-    format!("answered {status}{separator}{}", shown(body, SHOWN))
 }

@@ -347,6 +347,13 @@ impl Spool {
         .collect()
     }
 
+    /// The messages that wait, and how many lanes they are in.
+    pub(crate) fn waiting(&self) -> (u64, usize) {
+        let state = self.shared.lock();
+        let lanes = state.lanes.values().map(|lane| lane.messages).filter(|messages| *messages > 0);
+        lanes.fold((0, 0), |(all, lanes), messages| (all + messages, lanes + 1))
+    }
+
     /// What it holds.
     pub fn usage(&self) -> Usage {
         let state = self.shared.lock();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -16,10 +16,15 @@ use twox_hash::XxHash3_64;
 use super::{
     EndpointMeter,
     blocked::{Blocked, Call},
+    held::{Held, HeldBatch, Holding},
     lanes::LaneWait,
     metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER},
 };
-use crate::{batch::Batch, settle::Account, spool::LaneKey};
+use crate::{
+    batch::Batch,
+    settle::Account,
+    spool::{LaneKey, Spool},
+};
 
 /// How many topics have metrics of their own; all others are counted as one.
 const TOPICS: usize = 1000;
@@ -35,6 +40,7 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     retries: AtomicU64,
     bytes: AtomicU64,
+    holding: Holding,
     /// `None` where nobody can look at them: then they cost nothing.
     observed: Option<Box<Observed>>,
 }
@@ -68,11 +74,29 @@ pub(crate) struct FailedRange {
 }
 
 /// How many messages ended in which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) delivered: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) failed: u64,
+}
+
+impl Outcomes {
+    /// What came on top of these.
+    pub(crate) fn since(self, before: &Self) -> Self {
+        Self {
+            delivered: self.delivered.saturating_sub(before.delivered),
+            dead_lettered: self.dead_lettered.saturating_sub(before.dead_lettered),
+            failed: self.failed.saturating_sub(before.failed),
+        }
+    }
+}
+
+impl fmt::Display for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delivered, dead_lettered, failed } = self;
+        write!(f, "{delivered} messages delivered, {dead_lettered} dead-lettered, {failed} failed")
+    }
 }
 
 /// The counters of one topic, resolved once.
@@ -140,6 +164,21 @@ impl Counters {
     /// Consume waits, for `cause`, until what is returned is dropped.
     pub(crate) fn blocked(&self, cause: &'static str) -> Option<Call<'_>> {
         self.observed.as_ref().map(|observed| observed.blocked.begin(cause))
+    }
+
+    /// Consume has taken so many messages, until what is returned is dropped.
+    pub(crate) fn hold(&self, messages: usize) -> HeldBatch<'_> {
+        self.holding.batch(messages)
+    }
+
+    /// What consume has taken is kept in this spool.
+    pub(crate) fn keep(&self, spool: Weak<Spool>) {
+        self.holding.keep(spool);
+    }
+
+    /// The messages that are not settled yet.
+    pub(crate) fn held(&self) -> Held {
+        self.holding.held()
     }
 
     /// The first messages of a lane wait.
@@ -262,10 +301,8 @@ impl fmt::Display for Counters {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         write!(
             f,
-            "{} messages delivered, {} dead-lettered, {} failed; {} requests with {} bytes, {} of them retries",
-            load(&self.delivered),
-            load(&self.dead_lettered),
-            load(&self.failed),
+            "{}; {} requests with {} bytes, {} of them retries",
+            self.outcomes(),
             load(&self.requests),
             load(&self.bytes),
             load(&self.retries)

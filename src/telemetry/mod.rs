@@ -3,11 +3,12 @@
 mod blocked;
 mod counters;
 mod endpoint;
+mod held;
 mod lanes;
 mod metrics;
 mod recent;
 
-pub(crate) use counters::{Counters, FailedRange};
+pub(crate) use counters::{Counters, FailedRange, Outcomes};
 pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Verdict};
 pub(crate) use lanes::LaneWait;
 pub(crate) use metrics::{BreakerLabels, EndpointLabels, LaneLabels, Metrics, MetricsRegistry, OTHER};

@@ -6,6 +6,7 @@ mod answers;
 mod breaker;
 mod deadline_and_close;
 mod isolation;
+mod outage_lines;
 mod pauses;
 mod retries;
 mod secrets;
@@ -166,5 +167,6 @@ fn failing_first(failing: usize, status: u16) -> impl Fn(&Request) -> Answer {
 
 /// How often the breaker before this endpoint opened because requests kept failing.
 fn breaker_opened(endpoint: &Endpoint) -> usize {
-    logged(&format!("{} keeps failing", endpoint.origin())).len()
+    let told = logged(&format!("{} keeps failing", endpoint.origin()));
+    told.iter().filter(|line| line.contains("circuit breaker")).count()
 }

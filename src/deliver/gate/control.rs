@@ -30,6 +30,17 @@ pub(crate) enum BreakerState {
     HalfOpen,
 }
 
+impl GateState {
+    /// When the breaker and the pause let requests through.
+    pub(in crate::deliver) fn next(&self) -> Option<Instant> {
+        let breaker = match self.breaker {
+            BreakerState::Open(until) => Some(until),
+            BreakerState::Closed | BreakerState::HalfOpen => None,
+        };
+        breaker.max(self.paused_until)
+    }
+}
+
 impl Gate {
     /// How it stands.
     pub(in crate::deliver) fn state(&self) -> GateState {

@@ -1,0 +1,161 @@
+//! Tells the outages of an endpoint as they happen.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Failed, Line, Outage, rounded};
+use crate::deliver::{
+    Delivery,
+    attempt::{Answer, in_words},
+    classify::Class,
+    endpoint::Endpoint,
+    fault::Fault,
+    gate::{BreakerState, GateState},
+};
+
+/// The outages of an endpoint, told as they happen.
+#[derive(Debug, Default)]
+pub(in crate::deliver) struct Outages {
+    /// Whether there is anything that a success ends: each asks.
+    is_failing: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outage: Outage,
+    /// Whether somebody watches the minutes.
+    watched: bool,
+}
+
+impl Delivery {
+    /// An attempt ended; its messages are sent again after `wait`, if they are.
+    pub(in crate::deliver) fn watch_outage(
+        &self,
+        class: Class,
+        ended: Option<&Result<Answer, Fault>>,
+        wait: Option<Duration>,
+    ) {
+        match (class, ended) {
+            (Class::Success | Class::Permanent | Class::Split | Class::Isolate, _) => {
+                self.endpoint.answered();
+            }
+            (Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold, Some(ended)) => {
+                let again = wait.filter(|wait| !wait.is_zero()).map(|wait| Instant::now() + wait);
+                self.endpoint.failed(self.client.now(), in_words(ended), again);
+            }
+            // They say nothing of the endpoint, or are followed by another attempt at once.
+            _ => {}
+        }
+    }
+}
+
+impl Endpoint {
+    /// An attempt failed in a way that may pass; its messages are sent again at `again`, if they are.
+    pub(in crate::deliver) fn failed(
+        self: &Arc<Self>,
+        at: SystemTime,
+        cause: String,
+        again: Option<Instant>,
+    ) {
+        let now = Instant::now();
+        let gate = self.gate.state();
+        let failed = Failed {
+            at,
+            cause,
+            next: gate.next().max(again),
+            is_open: gate.breaker != BreakerState::Closed,
+            outcomes: self.counters.outcomes(),
+        };
+        let mut state = self.outages.lock();
+        self.outages.is_failing.store(true, Relaxed);
+        if let Some(line) = state.outage.failed(now, failed) {
+            self.tell(&line, &gate, now);
+        }
+        if !state.watched && state.outage.due(now).is_some() {
+            state.watched = true;
+            drop(state);
+            let endpoint = Arc::downgrade(self);
+            // It ends with the outage, or with the connector.
+            tokio::spawn(async move {
+                while let Some(due) = endpoint.upgrade().and_then(|endpoint| endpoint.minute()) {
+                    tokio::time::sleep_until(due).await;
+                }
+            });
+        }
+    }
+
+    /// The endpoint took what was sent, or refused it for good.
+    pub(in crate::deliver) fn answered(&self) {
+        if !self.outages.is_failing.load(Relaxed) {
+            return;
+        }
+        let (now, gate) = (Instant::now(), self.gate.state());
+        if gate.breaker != BreakerState::Closed {
+            // It was sent before the breaker opened.
+            return;
+        }
+        let mut state = self.outages.lock();
+        let line = state.outage.answered(now);
+        self.outages.is_failing.store(state.outage.is_failing(), Relaxed);
+        if let Some(line) = line {
+            self.tell(&line, &gate, now);
+        }
+    }
+
+    /// Tells what is due, and says when to come again.
+    fn minute(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.outages.lock();
+        if let Some(line) = state.outage.minute(now) {
+            self.tell(&line, &self.gate.state(), now);
+        }
+        let due = state.outage.due(now);
+        state.watched = due.is_some();
+        due
+    }
+
+    fn tell(&self, line: &Line, gate: &GateState, now: Instant) {
+        let (label, held) = (&self.label, self.counters.held());
+        match line {
+            Line::Warn { next, .. } => {
+                warn!("{label} {line}; {}; the connector holds {held}", next_attempt(gate, *next, now));
+            }
+            Line::Info { before, .. } => {
+                let meanwhile = self.counters.outcomes().since(before);
+                info!("{label} {line}; meanwhile the connector settled {meanwhile}; it holds {held}");
+            }
+        }
+    }
+}
+
+impl Outages {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When an attempt is made again, and what that waits for.
+fn next_attempt(gate: &GateState, again: Option<Instant>, now: Instant) -> String {
+    if gate.held {
+        return "an operator has paused it".to_owned();
+    }
+    let why = match gate.breaker {
+        BreakerState::HalfOpen => return "a probe of the circuit breaker is under way".to_owned(),
+        BreakerState::Open(_) => ", as the circuit breaker lets it",
+        BreakerState::Closed if gate.paused_until.is_some() => ", as it asked for",
+        BreakerState::Closed => "",
+    };
+    match gate.next().max(again).map(|next| next.saturating_duration_since(now)) {
+        Some(wait) if !wait.is_zero() => format!("next attempt in {}{why}", rounded(wait)),
+        _ => "the next attempt is due".to_owned(),
+    }
+}
