@@ -6,6 +6,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use iggy_connector_http_sink::{config::Config, dead_letter::Folder};
@@ -134,6 +135,41 @@ fn a_lane_in_order_waits_for_what_goes_again() {
         let first: Vec<u64> = (0..10).collect();
         let rest: Vec<u64> = (10..20).collect();
         assert_eq!(sent, [first, vec![5, 7], vec![5, 7], vec![5], rest], "spool: {spool}");
+    }
+}
+
+#[test]
+fn throttled_items_go_again_when_the_answer_says() {
+    for spool in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::start(|request| {
+            let throttled = |n| request.index == 0 && n == 3;
+            let items: Vec<Value> = documents(request)
+                .into_iter()
+                .map(|n| json!({ "create": { "status": if throttled(n) { 429 } else { 201 } } }))
+                .collect();
+            let answer = Answer::status(200)
+                .body(json!({ "errors": request.index == 0, "items": items }).to_string());
+            if request.index == 0 { answer.header("Retry-After", "1") } else { answer }
+        });
+        let mut config = bulk(&endpoint.url());
+        if spool {
+            config["spool"] = json!({ "path": folder.path().join("spool") });
+        }
+        let sink = Sink::open(&config);
+        let topics = ["first", "second"];
+        for topic in topics {
+            assert_eq!(sink.consume(&spooled::numbered(0..5).from_topic(topic)), 0);
+        }
+        if spool {
+            spooled::wait_until("delivery", || spooled::held(folder.path()) == 0);
+        }
+        let requests = endpoint.requests();
+        let again = requests.iter().position(|request| documents(request) == [3]);
+        let again = again.unwrap_or_else(|| panic!("it went again alone, spool: {spool}"));
+        let waited = requests[again].at - requests[0].at;
+        assert!(waited >= Duration::from_millis(990), "{waited:?}, spool: {spool}");
+        assert_eq!(requests.len(), 3, "spool: {spool}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Answers that say of each message whether it was taken.
 
+use std::time::Duration;
+
 use iggy_connector_sdk::shown;
 use reqwest::StatusCode;
 use tokio::time::Instant;
@@ -52,7 +54,7 @@ pub(super) enum Again {
 #[derive(Debug)]
 pub(super) struct Ends {
     ends: Vec<ItemEnd>,
-    again: Option<Class>,
+    pub(super) again: Option<Class>,
 }
 
 impl Delivery {
@@ -136,16 +138,24 @@ impl Delivery {
         }
     }
 
-    /// How a body ended whose messages have each their own end.
-    pub(super) fn apart(&self, ends: Ends, mut retry: RetryState, patience: &Patience) -> Sent {
+    /// How a body ended whose messages have each their own end, in an answer that may have `asked` for a pause.
+    pub(super) fn apart(
+        &self,
+        ends: Ends,
+        asked: Option<Duration>,
+        mut retry: RetryState,
+        patience: &Patience,
+    ) -> Sent {
         let Ends { ends, again } = ends;
         let again = match again {
             None => Again::Failed(Reason::Rejected),
-            Some(class) => match retry.wait(class, None, &self.backoff, self.max_retries) {
+            Some(class) => match retry.wait(class, asked, &self.backoff, self.max_retries) {
                 None => Again::Failed(Reason::RetriesExhausted),
                 Some(_) if patience.over() => Again::Failed(Reason::DeadlineExceeded),
                 Some(wait) => {
                     let until = Instant::now() + wait;
+                    // A pause that would end after the deadline ends with it, and then comes a last attempt.
+                    let until = if asked.is_some() { until.min(patience.deadline()) } else { until };
                     if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
                         match retry.park(until, false) {
                             Sent::Parked(parked) => Again::Parked(Parked { apart: true, ..parked }),

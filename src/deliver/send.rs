@@ -143,7 +143,7 @@ impl Delivery {
             self.watch_outage(class, retry.last.as_ref(), wait);
             match class {
                 Class::Success => {
-                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, retry, &patience));
+                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, asked, retry, &patience));
                 }
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
@@ -241,8 +241,11 @@ impl Delivery {
         }
         let (class, ends) = self.judge(class, &mut ended, body, retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
+        let goes_again = class.is_transient()
+            || class == Class::Hold
+            || ends.as_ref().is_some_and(|ends: &Ends| ends.again.is_some());
         let asked = asked
-            .filter(|_| class.is_transient() || class == Class::Hold)
+            .filter(|_| goes_again)
             .map(|asked| self.backoff.asked(asked));
         self.measure(class, &ended, began, body, asked.is_some());
         if let Ok(answer) = &ended
