@@ -33,6 +33,14 @@ const UNWRITTEN: Duration = Duration::from_millis(5);
 /// How long the health check may take where requests have hours.
 const LONGEST_HEALTH_CHECK: Duration = Duration::from_mins(5);
 
+/// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
+const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
+
+/// How much of `close_timeout` requests have; what is left is for settling those that were cut off.
+pub(crate) fn time_for_requests(close_timeout: Duration) -> Duration {
+    close_timeout - (close_timeout / SETTLING.0).min(SETTLING.1)
+}
+
 /// Everything between open and close that a batch passes on its way to the endpoint.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -116,8 +124,16 @@ impl Pipeline {
 
     /// The patience for messages of a topic that were accepted so long ago.
     pub(crate) fn patience(&self, stream: &str, topic: &str, ago: Duration) -> Patience {
-        let left = self.terms(stream, topic).retry.max_duration.saturating_sub(ago);
-        Patience::from_now(left, self.closing.requests.clone())
+        let terms = self.terms(stream, topic);
+        let left = terms.retry.max_duration.saturating_sub(ago);
+        let ahead = time_for_requests(self.close_timeout()) - time_for_requests(terms.close_timeout);
+        Patience::from_now(left, self.closing.requests.clone()).closed_ahead(ahead)
+    }
+
+    /// How long close may take: as long as the route with the most time.
+    pub(crate) fn close_timeout(&self) -> Duration {
+        let of_routes = self.config.routes.iter().map(|route| route.config.close_timeout);
+        of_routes.fold(self.config.close_timeout, Duration::max)
     }
 
     /// Whether close has begun, or nobody is left to begin it.

@@ -16,15 +16,12 @@ use crate::{
     config::{self, Config, Ordering, SpoolConfig},
     drain::Drain,
     observe,
-    pipeline::{Closing, Pipeline},
+    pipeline::{Closing, Pipeline, time_for_requests},
     settle::{self, Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
     status::{Board, Seat},
     world::World,
 };
-
-/// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
-const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
 /// When a batch is stored again for which there was no file descriptor.
 const STORED_AGAIN: Duration = Duration::from_millis(20);
@@ -287,11 +284,10 @@ impl Sink for HttpSink {
     }
 
     fn begin_close(&self) -> Duration {
-        let timeout = self.pipeline.as_ref().map_or(Duration::ZERO, |pipeline| pipeline.config.close_timeout);
-        let settling = (timeout / SETTLING.0).min(SETTLING.1);
-        let now = Instant::now();
-        self.cut_off.send_replace(Some(now + timeout - settling));
-        self.closing.send_replace(Some(now + timeout - settling / 4));
+        let timeout = self.pipeline.as_ref().map_or(Duration::ZERO, |pipeline| pipeline.close_timeout());
+        let (now, for_requests) = (Instant::now(), time_for_requests(timeout));
+        self.cut_off.send_replace(Some(now + for_requests));
+        self.closing.send_replace(Some(now + timeout - (timeout - for_requests) / 4));
         if let Some(spooled) = &self.spooled {
             spooled.spool.close_begins();
         }

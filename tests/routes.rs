@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use iggy_connector_http_sink::{
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use support::{
     config::{config, with},
     endpoint::{Answer, Endpoint, Exchange, Request},
-    plugin::{Batch, Sink, failures, logged},
+    plugin::{Batch, Sink, failures, logged, plugin},
     spooled,
 };
 
@@ -348,12 +348,38 @@ fn the_health_check_of_each_route_is_asked() {
 }
 
 #[test]
+fn close_leaves_each_route_its_own_time() {
+    let [short, long] = [(); 2].map(|()| Endpoint::start(|_| Answer::stall()));
+    let sink = Sink::open(&json!({
+        "url": long.url(), "timeout": "1m", "close_timeout": "5s",
+        "routes": [{ "topic": "short", "url": short.url(), "close_timeout": "1s" }],
+    }));
+    thread::scope(|scope| {
+        let call = |topic: &'static str, offset| {
+            let sink = &sink;
+            let batch = Batch::numbered(1).from_stream("closes apart").from_topic(topic).from_offset(offset);
+            scope.spawn(move || (sink.consume(&batch), Instant::now()))
+        };
+        let calls = [call("short", 0), call("long", 1)];
+        short.wait_for_requests(1, Duration::from_secs(10));
+        long.wait_for_requests(1, Duration::from_secs(10));
+        let began = Instant::now();
+        assert_eq!(plugin().close(sink.id), 0);
+        let [(_, cut_short), (_, cut_late)] = calls.map(|call| call.join().unwrap());
+        assert!(cut_short - began < Duration::from_secs(3), "{:?}", cut_short - began);
+        assert!(cut_late - began >= Duration::from_secs(3), "{:?}", cut_late - began);
+    });
+    let failed = failures("closes apart").reasons;
+    assert!([0, 1].iter().all(|offset| failed[offset].contains("closed")), "{failed:?}");
+}
+
+#[test]
 fn mistakes_are_told_with_their_route() {
     let told = told(json!({
         "url": "http://a/", "timeuot": "1s", "retry_delay": "long", "concurrency": 1,
         "routes": [
             { "topic": "a", "url": "http://a/b", "concurrency": 2, "rate_limit": { "requests_per_second": 1 } },
-            { "url": "http://b/", "spool": { "path": "x" }, "close_timeout": "1s", "routes": [] },
+            { "url": "http://b/", "spool": { "path": "x" }, "status": { "address": "127.0.0.1:0" }, "routes": [] },
             { "topic": "c", "timeuot": "2s", "headers": { "X Bad": "1" }, "retry_delay": "longer" },
             "d",
         ],
@@ -365,7 +391,7 @@ fn mistakes_are_told_with_their_route() {
         "plugin_config.routes[0].rate_limit: differs",
         "plugin_config.routes[1].topic: is not given, and stream neither",
         "plugin_config.routes[1].spool: is of the whole connector",
-        "plugin_config.routes[1].close_timeout: is of the whole connector",
+        "plugin_config.routes[1].status: is of the whole connector",
         "plugin_config.routes[1].routes: is of the whole connector",
         "plugin_config.routes[2].timeuot: unknown key",
         "plugin_config.routes[2].headers.X…",

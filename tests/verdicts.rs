@@ -148,8 +148,8 @@ fn throttled_items_go_again_when_the_answer_says() {
                 .into_iter()
                 .map(|n| json!({ "create": { "status": if throttled(n) { 429 } else { 201 } } }))
                 .collect();
-            let answer = Answer::status(200)
-                .body(json!({ "errors": request.index == 0, "items": items }).to_string());
+            let answer =
+                Answer::status(200).body(json!({ "errors": request.index == 0, "items": items }).to_string());
             if request.index == 0 { answer.header("Retry-After", "1") } else { answer }
         });
         let mut config = bulk(&endpoint.url());

@@ -14,7 +14,7 @@ use crate::request::Pieces;
 pub(super) const KEY: &str = "routes";
 
 /// Keys and tables of the whole connector.
-const OF_CONNECTOR: [&str; 6] = ["spool", "dead_letter", "status", "tracing", "close_timeout", KEY];
+const OF_CONNECTOR: [&str; 5] = ["spool", "dead_letter", "status", "tracing", KEY];
 
 /// Tables that a route takes as a whole, or not at all, with what the environment overrides in them.
 const TABLES: [&str; 7] = ["headers", "auth", "tls", "proxy", "circuit_breaker", "rate_limit", "response"];

@@ -12,6 +12,8 @@ const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 pub(crate) struct Patience {
     deadline: Instant,
     closing: watch::Receiver<Option<Instant>>,
+    /// How much earlier than the connector's these messages' time ends, once it is being closed.
+    ahead: Duration,
     /// Whether the messages are kept elsewhere, so that with a close no wait makes sense any more.
     kept: bool,
 }
@@ -28,7 +30,13 @@ pub(super) enum Ended {
 impl Patience {
     /// For messages accepted now.
     pub(crate) fn from_now(max_duration: Duration, closing: watch::Receiver<Option<Instant>>) -> Self {
-        Self { deadline: Instant::now() + max_duration.min(FOR_EVER), closing, kept: false }
+        let deadline = Instant::now() + max_duration.min(FOR_EVER);
+        Self { deadline, closing, ahead: Duration::ZERO, kept: false }
+    }
+
+    /// For messages whose route has a shorter time than the connector, once that is being closed.
+    pub(crate) fn closed_ahead(self, ahead: Duration) -> Self {
+        Self { ahead, ..self }
     }
 
     /// For messages that a close does not lose: it ends all waits at once, and leaves its time to requests that are on
@@ -54,7 +62,7 @@ impl Patience {
 
     /// Whether the close of the connector leaves no time to begin anything.
     pub(super) fn is_stopped(&self, now: Instant) -> bool {
-        self.closing.borrow().is_some_and(|closed| self.kept || closed <= now)
+        self.closing.borrow().is_some_and(|closed| self.kept || earlier(closed, self.ahead) <= now)
     }
 
     /// Whether the deadline is over.
@@ -75,8 +83,8 @@ impl Patience {
         // The timer takes a millisecond even for no time at all.
         while end > Instant::now() {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
-            let kept = self.kept;
-            if self.closing.borrow_and_update().is_some_and(|closed| kept || end > closed) {
+            let Self { kept, ahead, .. } = *self;
+            if self.closing.borrow_and_update().is_some_and(|closed| kept || end > earlier(closed, ahead)) {
                 return Err(Ended::Closed);
             }
             tokio::select! {
@@ -114,7 +122,7 @@ impl Patience {
         loop {
             let closed = *self.closing.borrow_and_update();
             match closed {
-                Some(closed) => return tokio::time::sleep_until(closed).await,
+                Some(closed) => return tokio::time::sleep_until(earlier(closed, self.ahead)).await,
                 None => {
                     if self.closing.changed().await.is_err() {
                         return;
@@ -123,4 +131,9 @@ impl Patience {
             }
         }
     }
+}
+
+/// So much before a time; now, where the clock does not reach back so far.
+fn earlier(time: Instant, ahead: Duration) -> Instant {
+    time.checked_sub(ahead).unwrap_or_else(Instant::now)
 }

@@ -244,9 +244,7 @@ impl Delivery {
         let goes_again = class.is_transient()
             || class == Class::Hold
             || ends.as_ref().is_some_and(|ends: &Ends| ends.again.is_some());
-        let asked = asked
-            .filter(|_| goes_again)
-            .map(|asked| self.backoff.asked(asked));
+        let asked = asked.filter(|_| goes_again).map(|asked| self.backoff.asked(asked));
         self.measure(class, &ended, began, body, asked.is_some());
         if let Ok(answer) = &ended
             && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
