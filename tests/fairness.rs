@@ -4,6 +4,10 @@
 mod support;
 
 use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -100,4 +104,52 @@ fn a_message_that_always_asks_for_a_pause_delays_another_topic_by_that_pause_at_
     let more = json!({ "retry_delay": "10ms", "max_retry_after": "200ms" });
     let busy = || Answer::status(429).header("Retry-After", "1");
     each_way(busy, &more, Duration::from_millis(400), Duration::from_secs(2));
+}
+
+/// How many requests were under way, the median over the arrivals of the second half of the messages that the endpoint takes:
+/// it refuses one in `refused` for ever.
+fn under_way_beside(refused: u64, spool: bool) -> usize {
+    let in_flight = AtomicUsize::new(0);
+    let seen = Arc::<Mutex<Vec<usize>>>::default();
+    let endpoint = Endpoint::start({
+        let seen = seen.clone();
+        move |request| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            let under_way = in_flight.fetch_add(1, SeqCst) + 1;
+            // Here, so that the answer goes out at once.
+            thread::sleep(Duration::from_millis(20));
+            in_flight.fetch_sub(1, SeqCst);
+            if body["payload"]["n"].as_u64().unwrap().is_multiple_of(refused) {
+                return Answer::status(503);
+            }
+            seen.lock().unwrap().push(under_way);
+            Answer::status(200)
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let more = json!({
+        "ordering": "none", "concurrency": "adaptive", "max_concurrency": 16, "retry_delay": "100ms", "max_retry_delay": "1s",
+    });
+    let sink = Sink::open(&config(&endpoint, &folder, spool, &more));
+    let (messages, began) = (1_500_u64, Instant::now());
+    let taken = usize::try_from(messages - messages.div_ceil(refused)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| sink.consume(&Batch::numbered(messages)));
+        while seen.lock().unwrap().len() < taken {
+            assert!(began.elapsed() < SOON, "{} of {taken} arrived", seen.lock().unwrap().len());
+            thread::sleep(Duration::from_millis(5));
+        }
+        support::plugin::plugin().close(sink.id);
+    });
+    let mut seen = seen.lock().unwrap().split_off(taken / 2);
+    seen.sort_unstable();
+    seen[seen.len() / 2]
+}
+
+#[test]
+fn messages_that_always_fail_do_not_lower_the_adaptive_limit_of_the_others() {
+    for spool in [false, true] {
+        let under_way = under_way_beside(50, spool);
+        assert!(under_way >= 10, "spool {spool}: {under_way} of 16 under way");
+    }
 }

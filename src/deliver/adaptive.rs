@@ -16,6 +16,14 @@ const LATENCY_BACKOFF: f64 = 0.85;
 const REFUSAL_BACKOFF: f64 = 0.5;
 /// How long the least latency counts: endpoints change.
 const BASELINE_AGE: Duration = Duration::from_secs(30);
+/// Refusals are counted over so many times the limit, at least over so many attempts: few enough to notice at once what is
+/// refused for its number, enough to tell that from single messages that the endpoint never takes.
+const ROUND: (usize, usize) = (4, 100);
+/// So many attempts may be refused for each one of a round, as BBR bears some loss (draft-ietf-ccwg-bbr section 2.7, 2 %) that is
+/// not its own doing.
+const BORNE: usize = 25;
+/// Where it is more than a third of all, so many refusals are enough.
+const FEW: usize = 3;
 
 /// How a request ended, as far as congestion goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,21 @@ pub(super) struct Aimd {
     next_baseline: Duration,
     /// One round trip may lower the limit once.
     lowered_until: Option<Instant>,
+    refusals: Refusals,
+}
+
+/// Tells an endpoint that has too much to do from one that refuses some messages whatever it has to do.
+#[derive(Debug, Default)]
+struct Refusals {
+    first: Attempts,
+    /// Attempts at what had failed before.
+    again: Attempts,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    ended: usize,
+    refused: usize,
 }
 
 impl Aimd {
@@ -52,6 +75,7 @@ impl Aimd {
             baseline: None,
             next_baseline: Duration::MAX,
             lowered_until: None,
+            refusals: Refusals::default(),
         }
     }
 
@@ -62,10 +86,12 @@ impl Aimd {
         limit.max(1)
     }
 
-    /// A request ended, while so many were under way with it.
-    pub(super) fn ended(&mut self, load: Load, under_way: usize, now: Instant) {
+    /// A request ended, a first attempt or one at what had been `tried` before, while so many were under way with it.
+    pub(super) fn ended(&mut self, load: Load, tried: bool, under_way: usize, now: Instant) {
+        let too_much = self.refusals.ended(load, tried, self.limit());
         match load {
             Load::Unknown => {}
+            Load::Refused if !too_much => {}
             Load::Refused => {
                 let round_trip = self.baseline.map_or(LATENCY_SLACK, |(latency, _)| latency);
                 self.lower(REFUSAL_BACKOFF, round_trip, now);
@@ -108,6 +134,29 @@ impl Aimd {
     }
 }
 
+impl Refusals {
+    /// An attempt ended. Returns whether so many of late were refused that fewer should go at once.
+    fn ended(&mut self, load: Load, tried: bool, limit: usize) -> bool {
+        if load == Load::Unknown {
+            return false;
+        }
+        let round = (limit * ROUND.0).max(ROUND.1);
+        let attempts = if tried { &mut self.again } else { &mut self.first };
+        attempts.ended += 1;
+        attempts.refused += usize::from(load == Load::Refused);
+        // What failed before is likely to fail for what it is, unless some of it is taken. Where there is little else to learn
+        // from, it counts all the same.
+        let counts = self.again.refused < self.again.ended || self.again.ended > self.first.ended;
+        let again = if counts { &self.again } else { &Attempts::default() };
+        let (ended, refused) = (self.first.ended + again.ended, self.first.refused + again.refused);
+        let too_much = refused > round / BORNE || refused >= FEW && refused * 3 > ended;
+        if too_much || self.first.ended + self.again.ended >= round {
+            *self = Self::default();
+        }
+        too_much
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +169,7 @@ mod tests {
             let latency = Duration::from_millis(10) * queue;
             *now += latency;
             for _ in 0..under_way {
-                aimd.ended(Load::Answered(latency), under_way, *now);
+                aimd.ended(Load::Answered(latency), false, under_way, *now);
             }
         }
     }
@@ -151,17 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_halves_it_once_a_round_trip() {
+    fn refusals_halve_it_once_a_round_trip() {
         let mut now = Instant::now();
         let mut aimd = Aimd::up_to(64);
         run(&mut aimd, 1000, 10, &mut now);
-        for _ in 0..64 {
-            aimd.ended(Load::Refused, 64, now);
+        for limit in [32, 16] {
+            now += Duration::from_secs(1);
+            for _ in 0..64 {
+                aimd.ended(Load::Refused, false, 64, now);
+            }
+            assert_eq!(aimd.limit(), limit);
         }
-        assert_eq!(aimd.limit(), 32);
-        now += Duration::from_secs(1);
-        aimd.ended(Load::Refused, 32, now);
-        assert_eq!(aimd.limit(), 16);
     }
 
     #[test]
@@ -170,9 +219,62 @@ mod tests {
         let mut aimd = Aimd::up_to(64);
         for _ in 0..100 {
             now += Duration::from_secs(1);
-            aimd.ended(Load::Refused, 1, now);
+            aimd.ended(Load::Refused, false, 1, now);
         }
         assert_eq!(aimd.limit(), 1);
+    }
+
+    /// The least limit over many attempts, of which one in so many is refused, and before each so many at what was refused
+    /// before.
+    fn least(refused: usize, again: usize) -> usize {
+        let mut now = Instant::now();
+        let mut aimd = Aimd::up_to(64);
+        run(&mut aimd, 1000, 10, &mut now);
+        let answer = Load::Answered(Duration::from_millis(10));
+        let attempt = |number: usize| {
+            now += Duration::from_millis(1);
+            for _ in 0..again {
+                aimd.ended(Load::Refused, true, 64, now);
+            }
+            let load = if number.is_multiple_of(refused) { Load::Refused } else { answer };
+            aimd.ended(load, false, 64, now);
+            aimd.limit()
+        };
+        (1..10_000).map(attempt).min().expect("there are attempts")
+    }
+
+    #[test]
+    fn messages_that_are_always_refused_do_not_lower_it() {
+        assert_eq!(least(100, 0), 64);
+        assert_eq!(least(50, 1), 64);
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_what_is_too_much_lowers_it() {
+        assert!(least(10, 0) <= 32);
+        assert!(least(100, 2) <= 32, "nearly all that is sent again is refused, and there is little else");
+    }
+
+    #[test]
+    fn the_limit_is_about_what_an_endpoint_takes_that_refuses_what_is_more() {
+        for takes in [4, 20] {
+            let mut now = Instant::now();
+            let mut aimd = Aimd::up_to(64);
+            let (mut sum, mut refused) = (0, 0);
+            for _ in 0..1000 {
+                now += Duration::from_millis(10);
+                let limit = aimd.limit();
+                sum += limit;
+                refused += limit.saturating_sub(takes);
+                for number in 0..limit {
+                    let answer = Load::Answered(Duration::from_millis(10));
+                    aimd.ended(if number < takes { answer } else { Load::Refused }, false, limit, now);
+                }
+            }
+            let mean = sum / 1000;
+            assert!(mean * 3 >= takes * 2 && mean <= takes + 2, "{mean} of {takes}");
+            assert!(refused * 3 <= sum, "{refused} of {sum} refused, where {takes} are taken");
+        }
     }
 
     #[test]
@@ -180,7 +282,7 @@ mod tests {
         let now = Instant::now();
         let mut aimd = Aimd::up_to(64);
         for _ in 0..100 {
-            aimd.ended(Load::Answered(Duration::from_millis(1)), 1, now);
+            aimd.ended(Load::Answered(Duration::from_millis(1)), false, 1, now);
         }
         assert_eq!(aimd.limit(), 2);
     }
@@ -192,7 +294,7 @@ mod tests {
         run(&mut aimd, 1000, 10, &mut now);
         for _ in 0..1000 {
             now += Duration::from_millis(100);
-            aimd.ended(Load::Answered(Duration::from_millis(100)), aimd.limit(), now);
+            aimd.ended(Load::Answered(Duration::from_millis(100)), false, aimd.limit(), now);
         }
         assert_eq!(aimd.limit(), 8);
     }

@@ -74,6 +74,8 @@ impl Parked {
 /// The attempts that were made so far at sending a body.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryState {
+    /// Where its messages are from: what is sent again is of no other lane than before.
+    origin: Option<Origin>,
     attempts: u32,
     /// Retries that count against `max_retries`.
     spent: u32,
@@ -104,6 +106,7 @@ impl Delivery {
         mut retry: RetryState,
     ) -> Sent {
         let key = self.template.idempotency_key(body);
+        let origin = *retry.origin.get_or_insert(origin);
         if let Some(until) = retry.not_before.take() {
             match patience.wait_until(until).await {
                 Ok(()) => {}

@@ -60,10 +60,11 @@ impl Slots {
         self.under_way += 1;
     }
 
-    /// A request that holds a slot ended in this way; an adaptive limit learns from it.
-    pub(super) fn ended(&mut self, load: Load, now: Instant) {
+    /// A request that holds a slot ended in this way, a first attempt or one at what had been `tried` before; an adaptive limit
+    /// learns from it.
+    pub(super) fn ended(&mut self, load: Load, tried: bool, now: Instant) {
         if let Some(adaptive) = &mut self.adaptive {
-            adaptive.ended(load, self.under_way, now);
+            adaptive.ended(load, tried, self.under_way, now);
             self.limit = adaptive.limit();
         }
     }

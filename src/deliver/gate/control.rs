@@ -54,7 +54,7 @@ impl Gate {
         GateState {
             in_flight: state.slots.under_way(),
             limit: state.slots.limit(now),
-            waiting: state.queue.len(),
+            waiting: state.waiting(),
             breaker,
             paused_until: state.paused_until.filter(|until| *until > now),
             held: state.held,

@@ -1,0 +1,221 @@
+//! The queue of a gate, and whose turn it is.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Asking, Gate, Refused};
+use crate::{
+    config::Config,
+    deliver::{
+        breaker::{Admission, Breaker},
+        rate::Rate,
+        slots::Slots,
+    },
+};
+
+/// How long one that comes again stays away at least while a probe is on its way.
+const AFTER_PROBE: Duration = Duration::from_millis(100);
+
+/// What a gate knows of its endpoint, and who waits.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) breaker: Breaker,
+    pub(super) paused_until: Option<Instant>,
+    /// Whether an operator paused the endpoint, until the operator resumes it.
+    pub(super) held: bool,
+    rate: Rate,
+    pub(super) slots: Slots,
+    queue: VecDeque<Waiter>,
+    /// How many have ever waited; it numbers them.
+    waited: u64,
+    /// How many attempts have begun.
+    pub(super) begun: u64,
+}
+
+/// One that waits for leave.
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    asking: Asking,
+    deadline: Instant,
+    /// Told when it may be its turn.
+    woken: Arc<Notify>,
+}
+
+/// What the gate says to one that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It goes, as a probe or not.
+    Go { probe: bool },
+    /// It is next, and not before this time.
+    NotBefore(Instant),
+    /// Somebody wakes it when it may be its turn.
+    Later,
+}
+
+impl State {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            breaker: Breaker::new(
+                config.circuit_breaker.failure_threshold,
+                config.retry.delay,
+                config.circuit_breaker.cool_down,
+            ),
+            paused_until: None,
+            held: false,
+            rate: Rate::new(&config.rate_limit),
+            slots: Slots::new(config.concurrency),
+            queue: VecDeque::new(),
+            waited: 0,
+            begun: 0,
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// One that begins now, as a probe or not, takes its slot and its part of the rate. Returns its number among all attempts.
+    pub(super) fn begin(&mut self, asking: &Asking, probe: bool, now: Instant) -> u64 {
+        self.slots.take();
+        self.rate.charge(asking.messages, asking.bytes, now);
+        if probe {
+            self.breaker.probe_begins(now);
+        }
+        self.begun += 1;
+        self.begun
+    }
+
+    pub(super) fn queue_up(&mut self, asking: Asking, deadline: Instant) -> (u64, Arc<Notify>) {
+        self.waited += 1;
+        let (number, woken) = (self.waited, Arc::<Notify>::default());
+        self.queue.push_back(Waiter { number, asking, deadline, woken: woken.clone() });
+        (number, woken)
+    }
+
+    /// The verdict on one beside whom nobody waits.
+    pub(super) fn alone(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
+        if self.stands_open(asking, deadline, now) {
+            self.next(asking, deadline, now)
+        } else {
+            Verdict::Later
+        }
+    }
+
+    /// The verdict on one that waits.
+    pub(super) fn verdict(&self, number: u64, now: Instant) -> Verdict {
+        match self.first(now) {
+            Some(waiter) if waiter.number == number => self.next(&waiter.asking, waiter.deadline, now),
+            Some(waiter) => {
+                // Whoever did the waiting for all is not always the one that goes.
+                waiter.woken.notify_one();
+                Verdict::Later
+            }
+            None => match self.queue.front() {
+                Some(front) if front.number == number => {
+                    let breaker = match self.breaker.look(now, front.asking.stranger()) {
+                        Admission::NotBefore(time) => Some(time),
+                        Admission::Go | Admission::Probe | Admission::AfterProbe => None,
+                    };
+                    breaker
+                        .max(self.paused_until)
+                        .filter(|time| *time > now)
+                        .map_or(Verdict::Later, Verdict::NotBefore)
+                }
+                _ => Verdict::Later,
+            },
+        }
+    }
+
+    /// The verdict on one whose turn it is, if there is room.
+    fn next(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
+        if !self.slots.is_free(now) {
+            return Verdict::Later;
+        }
+        let last_chance = asking.tried && deadline <= now;
+        match self.rate.not_before() {
+            Some(time) if time > now && !last_chance => Verdict::NotBefore(time),
+            _ => Verdict::Go { probe: self.breaker.look(now, asking.stranger()) == Admission::Probe },
+        }
+    }
+
+    /// Whether neither a pause nor the breaker keeps it now. With its deadline an attempt is due, whatever the endpoint
+    /// asked for; what was tried has one only where a pause kept it.
+    fn stands_open(&self, asking: &Asking, deadline: Instant, now: Instant) -> bool {
+        let paused = self.held || self.paused_until.is_some_and(|until| until > now);
+        let over = deadline <= now;
+        let kept_by_pause = if over { asking.tried && !paused } else { paused };
+        !kept_by_pause && self.breaker.look(now, asking.stranger()).goes()
+    }
+
+    /// Where one that failed before is to come again, since the breaker or a pause keeps it now: it would only take the
+    /// memory of those that have not failed.
+    pub(super) fn later(&self, asking: &Asking, deadline: Instant, now: Instant) -> Option<Refused> {
+        if !(asking.parks && asking.tried) || deadline <= now || self.stands_open(asking, deadline, now) {
+            return None;
+        }
+        let breaker = match self.breaker.look(now, None) {
+            Admission::NotBefore(time) => Some(time),
+            // Its end is told; where it is not, as when the probe is broken off, it is looked at again.
+            Admission::AfterProbe => Some(now + self.breaker.wait().max(AFTER_PROBE)),
+            Admission::Go | Admission::Probe => None,
+        };
+        let paused = self.paused_until.filter(|until| *until > now);
+        let until = breaker.max(paused)?.min(deadline);
+        Some(Refused::Later { until, for_breaker: breaker.is_some() && paused.is_none() })
+    }
+
+    /// Whose turn it is.
+    ///
+    /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
+    /// breaker open for all others. So a probe is one that has not failed, where there is one, and the last that came: those
+    /// that stood before it when others failed are the likelier to fail as well.
+    fn first(&self, now: Instant) -> Option<&Waiter> {
+        let mut open =
+            self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
+        let first = open.next()?;
+        if self.breaker.is_closed() {
+            return Some(first);
+        }
+        Some(open.rfind(|waiter| !waiter.asking.tried).unwrap_or(first))
+    }
+
+    /// Wakes whose turn it is, or else the one that does the waiting for all.
+    pub(super) fn wake(&self, now: Instant) {
+        match self.first(now) {
+            // Whoever gives a slot back wakes it.
+            Some(_) if !self.slots.is_free(now) => {}
+            Some(waiter) => waiter.woken.notify_one(),
+            None => {
+                if let Some(front) = self.queue.front() {
+                    front.woken.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Whoever comes again later need not stay.
+    pub(super) fn wake_those_that_park(&self) {
+        for waiter in self.queue.iter().filter(|waiter| waiter.asking.parks && waiter.asking.tried) {
+            waiter.woken.notify_one();
+        }
+    }
+}
+
+/// A place in the queue, left when dropped.
+pub(super) struct Queued<'g> {
+    pub(super) gate: &'g Gate,
+    pub(super) number: u64,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        if let Some(index) = state.queue.iter().position(|waiter| waiter.number == self.number) {
+            state.queue.remove(index);
+        }
+        state.wake(Instant::now());
+    }
+}
