@@ -120,11 +120,11 @@ impl Lanes {
     }
 
     async fn run(&self) {
-        let mut news = self.spool.news();
+        let mut version = self.spool.subscribe();
         let mut lanes = FuturesUnordered::new();
         let mut under_way = HashSet::new();
         loop {
-            news.mark_unchanged();
+            version.mark_unchanged();
             for lane in self.spool.lanes() {
                 if under_way.insert(lane.clone()) {
                     lanes.push(async move {
@@ -143,7 +143,7 @@ impl Lanes {
                     under_way.remove(&lane);
                 }
                 // The spool outlives this, so there is no error.
-                _ = news.changed() => {}
+                _ = version.changed() => {}
             }
         }
         while lanes.next().await.is_some() {}

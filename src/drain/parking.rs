@@ -59,7 +59,7 @@ impl Lanes {
         let at_once = terms.concurrency.max().get() + usize::from(!bodies_fill);
         let shared = Shared::new(bodies_fill);
         let mut counted = Counted { lanes: self, messages: 0 };
-        let mut news = self.spool.news();
+        let mut version = self.spool.subscribe();
         let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
         let mut retries_now = self.pipeline.routes().retries_now(lane.stream(), lane.topic());
         let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
@@ -123,7 +123,7 @@ impl Lanes {
                 _ = breaker_closed.changed() => shared.lock().breaker_closed(Instant::now()),
                 _ = retries_now.changed() => shared.lock().all_due(Instant::now()),
                 // The spool outlives this, so there is no error.
-                _ = news.changed() => read_all = false,
+                _ = version.changed() => read_all = false,
             }
         }
         // What is on its way ends by itself.

@@ -86,9 +86,9 @@ impl Lanes {
         bodies: usize,
     ) -> Result<Option<Window>, SpoolError> {
         let linger = self.terms(lane).linger;
-        let mut news = self.spool.news();
+        let mut version = self.spool.subscribe();
         loop {
-            news.mark_unchanged();
+            version.mark_unchanged();
             if backlog.records.is_empty() {
                 let admission = tokio::select! {
                     admission = self.budget.admit() => admission,
@@ -108,7 +108,7 @@ impl Lanes {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 // The spool outlives this, so there is no error.
-                _ = news.changed() => {}
+                _ = version.changed() => {}
                 () = self.pipeline.closing() => return Ok(None),
             }
         }

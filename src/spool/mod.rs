@@ -9,40 +9,33 @@
 //! lane -> next -> delivered … -> settle -> progress -> segment deleted
 //! ```
 //!
+//! Imports go one way: store -> recovery, space -> log -> format -> lanes.
+//!
 //! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
 //! runs of unsettled records, and for the last batch of each partition what tells its messages apart, so
 //! that they are not stored again when they come once more.
 
-mod accept;
-mod checkpoint;
-mod clock;
-mod damage;
 mod error;
-mod files;
 mod format;
 mod lanes;
-mod mixed;
-mod ranges;
-mod read;
-mod record;
-mod recover;
-mod settle;
+mod log;
+mod recovery;
 mod space;
-mod state;
 mod status;
 mod store;
-mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
-mod walk;
-mod window;
 
-pub use accept::Accepted;
-pub use damage::Damage;
 pub use error::SpoolError;
-pub(crate) use files::on_disk;
-pub use files::{Files, SegmentFile};
-pub use lanes::LaneKey;
-pub use record::{LaneMessages, MessageRanges, Record, Stored};
+pub use lanes::{
+    key::LaneKey,
+    ranges::{LaneMessages, MessageRanges},
+};
+pub(crate) use log::files::on_disk;
+pub use log::{
+    damage::Damage,
+    files::{Files, SegmentFile},
+    options::{LanesBy, Options, SyncMode, WhenFull},
+};
 pub use status::{LaneStatus, Status, holds_messages, status};
-pub use store::{LaneHeld, LanesBy, Options, Recovery, Spool, SyncMode, Usage, WhenFull};
+pub use store::{Accepted, LaneHeld, Record, Recovery, Spool, Stored, Usage};

@@ -9,14 +9,15 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Damage, LaneKey, SpoolError,
-    files::{DAMAGED, Disk, Files, Held, Lock},
-    format::{Kind, segment_name},
-    lanes::Lane,
-    record::decode,
-    recover::{Mend, recover},
-    walk::{Found, Walker},
-    window::Windows,
+    error::SpoolError,
+    format::{Kind, record::decode, segment_name},
+    lanes::{dedup::Windows, key::LaneKey, lane::Lane},
+    log::{
+        cursor::{Cursor, Found},
+        damage::Damage,
+        files::{DAMAGED, Disk, Files, Held, Lock},
+    },
+    recovery::{Mend, recover},
 };
 
 /// A spool from which segments go while it is read is read again, so often.
@@ -137,17 +138,17 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(status),
         Err(why) => return Err(why),
     };
-    let mut walker = Walker::default();
-    walker.go(run.segment, run.position, file.length()?);
+    let mut cursor = Cursor::default();
+    cursor.go(run.segment, run.position, file.length()?);
     let mut body = Vec::new();
-    while let Some(found) = walker.next(&*file, None)? {
+    while let Some(found) = cursor.next(&*file, None)? {
         let Found::Record(place) = found else { continue };
         let header = place.header;
         if header.kind == Kind::Batch
             && header.sequence == sequence
-            && header.lane(walker.names()).as_ref() == Some(key)
+            && header.lane(cursor.names()).as_ref() == Some(key)
         {
-            walker.body(&*file, place, &mut body)?;
+            cursor.body(&*file, place, &mut body)?;
             if let Ok((_, _, messages)) = decode(&body) {
                 let settled = lane.partly.get(&sequence);
                 let open = |index: u64| settled.is_none_or(|settled| !settled.contains(index));

@@ -305,13 +305,13 @@ fn lanes_are_told_apart_by_partition_and_by_where_a_name_ends() {
 fn news_of_new_records() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    let mut news = spool.news();
-    assert!(!news.has_changed().unwrap());
+    let mut version = spool.subscribe();
+    assert!(!version.has_changed().unwrap());
     accept(&spool, "t", 0..1).unwrap();
-    assert!(news.has_changed().unwrap());
-    news.mark_unchanged();
+    assert!(version.has_changed().unwrap());
+    version.mark_unchanged();
     assert_eq!(accept(&spool, "t", 0..1).unwrap().repeats, 1);
-    assert!(!news.has_changed().unwrap());
+    assert!(!version.has_changed().unwrap());
 }
 
 #[test]

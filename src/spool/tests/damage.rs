@@ -7,7 +7,11 @@ use super::{
     faults::start,
     support::{accept, accept_of, block_on, lane, options, records, unsettled},
 };
-use crate::spool::{Options, Spool, recover, recover::Mend, store};
+use crate::spool::{
+    Options, Spool,
+    recovery::{self, Mend},
+    store,
+};
 
 fn roomy() -> Options {
     Options { max_bytes: 1 << 20, ..options(Path::new("in memory")) }
@@ -232,7 +236,7 @@ fn damaged_pieces_are_kept_within_bounds() {
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         disk.put(&name, &bytes);
-        let recovered = recover::recover(&*disk.files(), store::windows(1 << 20), limit).unwrap();
+        let recovered = recovery::recover(&*disk.files(), store::windows(1 << 20), limit).unwrap();
         assert_eq!(recovered.damages.len(), 1);
         assert!(recovered.damages[0].to_string().contains("at the end of"), "{}", recovered.damages[0]);
     }
@@ -249,7 +253,7 @@ fn a_look_at_a_damaged_spool_changes_nothing() {
     bytes[60] ^= 1;
     disk.put(&name, &bytes);
     let operations = disk.operations();
-    let recovered = recover::recover(&*disk.files(), store::windows(0), Mend::No).unwrap();
+    let recovered = recovery::recover(&*disk.files(), store::windows(0), Mend::No).unwrap();
     assert_eq!(recovered.damages.len(), 1);
     assert_eq!((disk.operations(), disk.bytes(&name)), (operations, bytes));
     let held: BTreeSet<u64> = recovered.lanes.values().map(|lane| lane.messages).collect();

@@ -11,4 +11,4 @@ mod races;
 mod support;
 mod together;
 
-use super::files::{Files, SegmentFile};
+use super::{Files, SegmentFile};

@@ -106,10 +106,10 @@ fn lanes_are_filled_and_emptied_side_by_side_in_order_with_little_space() {
             while !stop.load(Ordering::Relaxed) {
                 // As another process sees it, at any moment.
                 let files = disk.files();
-                let recovered = crate::spool::recover::recover(
+                let recovered = crate::spool::recovery::recover(
                     &*files,
                     crate::spool::store::windows(0),
-                    crate::spool::recover::Mend::No,
+                    crate::spool::recovery::Mend::No,
                 );
                 recovered.expect("it can be read");
             }

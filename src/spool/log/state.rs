@@ -7,15 +7,18 @@ use std::{
 };
 
 use super::{
-    LaneKey, SpoolError, checkpoint,
     clock::Clock,
-    error::no_space,
     files::{Files, SegmentFile},
-    format::{self, HEAD, segment_name},
-    lanes::Lane,
-    record::Draft,
-    recover::Segment,
-    window::{Identity, Windows},
+    segment::{Active, Segment, Written},
+};
+use crate::spool::{
+    error::{SpoolError, no_space},
+    format::{self, HEAD, checkpoint, record::Draft, segment_name},
+    lanes::{
+        dedup::{Identity, Windows},
+        key::LaneKey,
+        lane::Lane,
+    },
 };
 
 /// Records smaller than this altogether are joined for one write.
@@ -23,46 +26,46 @@ const JOINED: usize = 256 * 1024;
 
 /// Everything that changes.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) clock: Arc<Clock>,
-    pub(super) lanes: HashMap<LaneKey, Lane>,
+pub(in crate::spool) struct State {
+    pub(in crate::spool) clock: Arc<Clock>,
+    pub(in crate::spool) lanes: HashMap<LaneKey, Lane>,
     /// The sequence of the next record of a lane that was forgotten, at least: whoever reads one may not know yet that it was.
-    pub(super) next_of_forgotten: u64,
-    pub(super) windows: Windows,
-    pub(super) segments: BTreeMap<u64, Segment>,
+    pub(in crate::spool) next_of_forgotten: u64,
+    pub(in crate::spool) windows: Windows,
+    pub(in crate::spool) segments: BTreeMap<u64, Segment>,
     /// Those in which nothing is unsettled.
-    pub(super) settled: BTreeSet<u64>,
+    pub(in crate::spool) settled: BTreeSet<u64>,
     /// The segment that is appended to; the next append makes one where there is none.
-    pub(super) active: Option<Active>,
+    pub(in crate::spool) active: Option<Active>,
     /// The segment whose checkpoint has all that was told before it, and survives a crash. Settled ones before
     /// it can be deleted.
-    pub(super) covering: u64,
-    pub(super) next_segment: u64,
+    pub(in crate::spool) covering: u64,
+    pub(in crate::spool) next_segment: u64,
     /// The lengths of all segments.
-    pub(super) bytes: u64,
+    pub(in crate::spool) bytes: u64,
     /// Records that wait to be written, and their bytes.
-    pub(super) queue: Vec<Pending>,
-    pub(super) queued_bytes: u64,
+    pub(in crate::spool) queue: Vec<Pending>,
+    pub(in crate::spool) queued_bytes: u64,
     /// How the write of a record ended, until its caller has seen it.
-    pub(super) outcomes: HashMap<u64, Result<(), (SpoolError, Pending)>>,
-    pub(super) tickets: u64,
+    pub(in crate::spool) outcomes: HashMap<u64, Result<(), (SpoolError, Pending)>>,
+    pub(in crate::spool) tickets: u64,
     /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
     /// would not have the records that are being written.
-    pub(super) committing: bool,
+    pub(in crate::spool) committing: bool,
     /// How many began to wait until that ends.
-    pub(super) wanted: usize,
-    pub(super) phase: Phase,
+    pub(in crate::spool) wanted: usize,
+    pub(in crate::spool) phase: Phase,
     /// Records are synced from time to time, and what is to be synced is noted.
-    pub(super) delayed: bool,
+    pub(in crate::spool) delayed: bool,
     /// Files before the active one with records that are to be synced.
-    pub(super) unsynced: Vec<Arc<dyn SegmentFile>>,
+    pub(in crate::spool) unsynced: Vec<Arc<dyn SegmentFile>>,
     /// The active file has such records.
-    pub(super) dirty: bool,
+    pub(in crate::spool) dirty: bool,
 }
 
 /// How far a spool is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(in crate::spool) enum Phase {
     Open,
     /// Nobody waits for space any more.
     Closing,
@@ -72,39 +75,18 @@ pub(super) enum Phase {
 
 /// A record that waits to be written.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) ticket: u64,
-    pub(super) lane: LaneKey,
+pub(in crate::spool) struct Pending {
+    pub(in crate::spool) ticket: u64,
+    pub(in crate::spool) lane: LaneKey,
     /// The partition that the batch is labelled with.
-    pub(super) label: u32,
-    pub(super) draft: Draft,
-    pub(super) identities: Vec<Identity>,
-}
-
-/// The segment that is appended to.
-#[derive(Debug, Clone)]
-pub(super) struct Active {
-    pub(super) number: u64,
-    pub(super) file: Arc<dyn SegmentFile>,
-    /// Where the first record behind the checkpoint begins.
-    pub(super) begin: u64,
-    pub(super) length: u64,
-    /// It and its checkpoint survive a crash, so that what that covers can be deleted.
-    pub(super) durable: bool,
-}
-
-/// Where records were written.
-#[derive(Debug)]
-pub(super) struct Written {
-    pub(super) active: Active,
-    pub(super) from: u64,
-    /// The place of each.
-    pub(super) places: Vec<u64>,
+    pub(in crate::spool) label: u32,
+    pub(in crate::spool) draft: Draft,
+    pub(in crate::spool) identities: Vec<Identity>,
 }
 
 impl State {
     /// Begins a segment, with all that was told before at its head.
-    pub(super) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
+    pub(in crate::spool) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
         self.forget_idle_lanes();
         let number = self.next_segment;
         self.next_segment += 1;
@@ -151,7 +133,7 @@ impl State {
 
     /// Writes records behind all others, where [`make_active`](Self::make_active) made sure of a segment.
     /// After an error none of them is there.
-    pub(super) fn append(
+    pub(in crate::spool) fn append(
         &mut self,
         files: &dyn Files,
         records: &mut [&mut Draft],
@@ -203,7 +185,7 @@ impl State {
 
     /// Takes back what was written to a segment from a place on. Unless it is to be kept, and that
     /// succeeded, no more is appended to it.
-    pub(super) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
+    pub(in crate::spool) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
         // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
         // tells that they are settled, and nobody delivers them.
         let cut = written.file.truncate(from).and_then(|()| written.file.sync());
@@ -224,7 +206,7 @@ impl State {
     }
 
     /// Takes out a record that is settled as a whole, or lost. `length` is that of the record.
-    pub(super) fn remove(&mut self, key: &LaneKey, sequence: u64, length: u64) {
+    pub(in crate::spool) fn remove(&mut self, key: &LaneKey, sequence: u64, length: u64) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let Some(number) = lane.remove(sequence) else { return };
         lane.bytes = lane.bytes.saturating_sub(length);

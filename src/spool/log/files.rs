@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The folder of damaged pieces.
-pub(super) const DAMAGED: &str = "damaged";
+pub(in crate::spool) const DAMAGED: &str = "damaged";
 /// The file that the owner of a folder holds locked.
 const LOCK: &str = "lock";
 /// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
@@ -64,7 +64,7 @@ pub trait SegmentFile: Debug + Send + Sync {
 
 /// A folder of the file system.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(in crate::spool) struct Disk {
     folder: PathBuf,
     /// The folder itself, for when no file can be opened any more; `None` where it could not be opened before, either.
     opened: Option<File>,
@@ -76,7 +76,7 @@ pub(crate) fn on_disk(folder: &Path) -> Arc<dyn Files> {
 }
 
 impl Disk {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(in crate::spool) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), opened: File::open(folder).ok() }
     }
 }
@@ -179,11 +179,11 @@ impl SegmentFile for File {
 
 /// The right to write to a folder; the system takes it back when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(in crate::spool) struct Lock(File);
 
 impl Lock {
     /// The lock, or the process that holds it.
-    pub(super) fn take(folder: &Path) -> io::Result<Result<Self, Option<u32>>> {
+    pub(in crate::spool) fn take(folder: &Path) -> io::Result<Result<Self, Option<u32>>> {
         let mut file = private::open(&folder.join(LOCK), Access::Make)?;
         let (attempts, pause) = LOCK_ATTEMPTS;
         for attempt in 1..=attempts {
@@ -201,7 +201,7 @@ impl Lock {
     }
 
     /// Whether somebody holds the lock.
-    pub(super) fn held(folder: &Path) -> io::Result<Held> {
+    pub(in crate::spool) fn held(folder: &Path) -> io::Result<Held> {
         let mut file = match private::open(&folder.join(LOCK), Access::Read) {
             Ok(file) => file,
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Held::ByNobody),
@@ -217,7 +217,7 @@ impl Lock {
 
 /// Who holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
+pub(in crate::spool) enum Held {
     ByNobody,
     /// A process, where it is known.
     By(Option<u32>),

@@ -14,12 +14,11 @@ use tokio::{
 };
 use tracing::error;
 
-use super::store::Shared;
-use crate::world::World;
+use crate::{spool::log::shared::Shared, world::World};
 
 /// What syncs from time to time: a thread, or in a simulated world a task.
 #[derive(Debug)]
-pub(super) enum Syncer {
+pub(in crate::spool) enum Syncer {
     Thread(JoinHandle<()>),
     Task { task: AbortHandle, interval: Duration },
 }
@@ -27,7 +26,11 @@ pub(super) enum Syncer {
 impl Syncer {
     /// # Errors
     /// The system has no thread to give.
-    pub(super) fn start(world: &World, shared: Arc<Shared>, interval: Duration) -> io::Result<Self> {
+    pub(in crate::spool) fn start(
+        world: &World,
+        shared: Arc<Shared>,
+        interval: Duration,
+    ) -> io::Result<Self> {
         if !world.is_real() {
             let task = task::spawn(async move { run(&shared, interval).await }).abort_handle();
             return Ok(Self::Task { task, interval });
@@ -38,7 +41,7 @@ impl Syncer {
     }
 
     /// Syncs once more, once the spool is ending and its `ending` notified.
-    pub(super) fn end(self, shared: &Shared) {
+    pub(in crate::spool) fn end(self, shared: &Shared) {
         match self {
             // If it panicked, there is nothing to be done about it here.
             Self::Thread(thread) => drop(thread.join()),

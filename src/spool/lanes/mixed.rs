@@ -9,12 +9,12 @@ use std::collections::HashMap;
 
 use iggy_connector_sdk::{BorrowedMessage, TopicMetadata};
 
-use super::{LaneKey, Spool, lanes::Lane};
+use super::{key::LaneKey, lane::Lane};
 
 type Lanes = HashMap<LaneKey, Lane>;
 
 /// The lane for a batch with this label.
-pub(super) fn lane_for(
+pub(in crate::spool) fn lane_for(
     lanes: &Lanes,
     topic: &TopicMetadata,
     label: u32,
@@ -35,7 +35,12 @@ fn is_of_one(lane: Option<&Lane>, messages: &[BorrowedMessage<'_>]) -> bool {
 }
 
 /// Notes what a batch that is stored tells of the partitions of its topic.
-pub(super) fn stored(lanes: &mut Lanes, key: &LaneKey, label: u32, messages: &[BorrowedMessage<'_>]) {
+pub(in crate::spool) fn stored(
+    lanes: &mut Lanes,
+    key: &LaneKey,
+    label: u32,
+    messages: &[BorrowedMessage<'_>],
+) {
     let Some((last, before)) = messages.split_last() else { return };
     lanes.entry(key.clone()).or_default().last = Some(last.offset);
     let own = LaneKey::new(key.stream(), key.topic(), label);
@@ -50,18 +55,20 @@ pub(super) fn stored(lanes: &mut Lanes, key: &LaneKey, label: u32, messages: &[B
     (own.sure, own.unsure) = (Some(last.offset), None);
 }
 
-impl Spool {
-    /// Whether something of the same topic is to be delivered before a batch of `lane` with this label: in another lane, and
-    /// possibly of the same partition.
-    pub fn is_behind_another(&self, lane: &LaneKey, label: u32, messages: &[BorrowedMessage<'_>]) -> bool {
-        if !lane.is_of_several() {
-            return false;
-        }
-        let greatest = messages.split_last().and_then(|(_, before)| before.iter().map(|m| m.offset).max());
-        let state = self.shared.lock();
-        state.lanes.iter().any(|(other, held)| {
-            let may_share = || greatest.is_some_and(|greatest| held.last.is_none_or(|last| last < greatest));
-            other.is_beside(lane) && !held.is_empty() && (other.partition() == label || may_share())
-        })
+/// Whether something of the same topic is to be delivered before a batch of `lane` with this label: in another lane, and
+/// possibly of the same partition.
+pub(in crate::spool) fn is_behind_another(
+    lanes: &Lanes,
+    lane: &LaneKey,
+    label: u32,
+    messages: &[BorrowedMessage<'_>],
+) -> bool {
+    if !lane.is_of_several() {
+        return false;
     }
+    let greatest = messages.split_last().and_then(|(_, before)| before.iter().map(|m| m.offset).max());
+    lanes.iter().any(|(other, held)| {
+        let may_share = || greatest.is_some_and(|greatest| held.last.is_none_or(|last| last < greatest));
+        other.is_beside(lane) && !held.is_empty() && (other.partition() == label || may_share())
+    })
 }

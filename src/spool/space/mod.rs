@@ -5,16 +5,17 @@ use std::{collections::HashSet, io};
 use tracing::error;
 
 use super::{
-    LaneKey, SpoolError,
-    damage::Piece,
-    files::SegmentFile,
-    format::{HEAD, Kind, PREFIX, segment_name},
-    lanes::Known,
-    record::Draft,
-    recover::Segment,
-    state::{Active, State},
-    store::Shared,
-    walk::{Found, Walker},
+    error::SpoolError,
+    format::{HEAD, Kind, PREFIX, record::Draft, segment_name},
+    lanes::{key::LaneKey, lane::Known},
+    log::{
+        cursor::{Cursor, Found},
+        damage::Piece,
+        files::SegmentFile,
+        segment::{Active, Segment},
+        shared::Shared,
+        state::State,
+    },
 };
 
 /// A segment is emptied for the sake of its garbage from this part of it on: one in so many.
@@ -24,7 +25,7 @@ const ENCODED: (u64, u64) = (64, 18);
 
 impl State {
     /// What a new segment takes besides its records, at most, when nothing is unsettled.
-    pub(super) fn overhead(&self) -> u64 {
+    pub(in crate::spool) fn overhead(&self) -> u64 {
         let (lane, message) = ENCODED;
         // Once for the lane, and once for the messages of its topic.
         let names: usize = self.lanes.keys().map(|lane| lane.stream().len() + lane.topic().len()).sum();
@@ -33,7 +34,7 @@ impl State {
     }
 
     /// The active segment and its checkpoint survive a crash.
-    pub(super) fn is_durable(&mut self, number: u64) {
+    pub(in crate::spool) fn is_durable(&mut self, number: u64) {
         if let Some(active) = self.active.as_mut().filter(|active| active.number == number) {
             active.durable = true;
             self.covering = number;
@@ -41,7 +42,7 @@ impl State {
     }
 
     /// Appends no more to a segment.
-    pub(super) fn leave(&mut self, number: u64) {
+    pub(in crate::spool) fn leave(&mut self, number: u64) {
         if let Some(active) = self.active.take_if(|active| active.number == number)
             && std::mem::take(&mut self.dirty)
         {
@@ -51,7 +52,7 @@ impl State {
 
     /// The bytes that the topic of a lane holds, and the share of all bytes that each topic has: those that hold
     /// something, and those that may at any time since something of them was stored before.
-    pub(super) fn share(&self, lane: &LaneKey, max: u64) -> (u64, u64) {
+    pub(in crate::spool) fn share(&self, lane: &LaneKey, max: u64) -> (u64, u64) {
         let counted = self.lanes.iter().filter(|(_, lane)| lane.fed || !lane.is_empty());
         let topics: HashSet<(&str, &str)> =
             counted.map(|(key, _)| key).chain([lane]).map(|key| (key.stream(), key.topic())).collect();
@@ -99,7 +100,7 @@ impl State {
 
 impl Shared {
     /// Makes sure that there is a segment to append so many bytes to.
-    pub(super) fn make_active(&self, state: &mut State, needed: u64) -> Result<(), SpoolError> {
+    pub(in crate::spool) fn make_active(&self, state: &mut State, needed: u64) -> Result<(), SpoolError> {
         match &state.active {
             Some(active) if active.length == active.begin || active.length + needed <= self.segment_bytes => {
                 Ok(())
@@ -142,7 +143,7 @@ impl Shared {
     /// there were any. Space on disk, so an error is no more than told.
     ///
     /// While the disk works nothing is locked: batches are accepted meanwhile.
-    pub(super) fn delete_settled(&self) -> bool {
+    pub(in crate::spool) fn delete_settled(&self) -> bool {
         let mut state = self.lock();
         if state.committing {
             return false;
@@ -206,7 +207,7 @@ impl Shared {
 
     /// Frees what can be freed while somebody wants space, who has set `committing`. Returns whether that was
     /// something. The segment that is appended to is left for one that is anew only if it is `urgent`.
-    pub(super) fn make_room(&self, state: &mut State, urgent: bool) -> Result<bool, SpoolError> {
+    pub(in crate::spool) fn make_room(&self, state: &mut State, urgent: bool) -> Result<bool, SpoolError> {
         let before = state.bytes;
         let active = state.active.as_ref().map(|active| (active.number, active.begin));
         let garbage = |number: u64, length: u64, live: u64| {
@@ -241,12 +242,12 @@ impl Shared {
         let failed = || SpoolError::io(format!("{} cannot be read", self.files.path(&name).display()));
         let length = state.segments.get(&number).map_or(0, |segment| segment.length);
         let file = self.files.open(&name).map_err(failed())?;
-        let mut walker = Walker::new(number, length);
+        let mut cursor = Cursor::new(number, length);
         let mut moved: Vec<Moved> = Vec::new();
         let mut targets: Vec<Active> = Vec::new();
         let mut body = Vec::new();
         let mut pieces = Vec::new();
-        while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(failed())? {
+        while let Some(found) = cursor.next(&*file, Some(&mut body)).map_err(failed())? {
             let place = match found {
                 Found::Record(place) if place.header.kind == Kind::Batch => place,
                 Found::Record(_) => continue,
@@ -255,13 +256,13 @@ impl Shared {
                     continue;
                 }
             };
-            let Some(lane) = place.header.lane(walker.names()) else { continue };
+            let Some(lane) = place.header.lane(cursor.names()) else { continue };
             let sequence = place.header.sequence;
             let run = state.lanes.get(&lane).and_then(|lane| lane.run(sequence));
             if run.is_none_or(|run| run.segment != number) {
                 continue;
             }
-            let mut draft = Draft::moved(place.header, walker.names(), &body);
+            let mut draft = Draft::moved(place.header, cursor.names(), &body);
             self.make_active(state, draft.bytes.len() as u64)?;
             let written = state.append(&*self.files, &mut [&mut draft])?;
             let (segment, end) = (written.active.number, written.active.length);
@@ -288,7 +289,7 @@ impl Shared {
     }
 
     /// Sets damaged pieces aside that were found while the spool is open, and tells of them.
-    pub(super) fn set_aside(&self, file: &dyn SegmentFile, pieces: &[Piece]) {
+    pub(in crate::spool) fn set_aside(&self, file: &dyn SegmentFile, pieces: &[Piece]) {
         for piece in pieces {
             match piece.set_aside(&*self.files, file, self.damaged_limit()) {
                 Ok(damage) => error!("{damage}"),

@@ -4,10 +4,10 @@ use std::{fmt, io, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{
-    LaneKey,
-    files::{Files, SegmentFile},
+use super::files::{Files, SegmentFile};
+use crate::spool::{
     format::{Header, Kind, PREFIX, segment_name},
+    lanes::key::LaneKey,
 };
 
 /// A damaged piece of a spool.
@@ -49,17 +49,17 @@ impl fmt::Display for Damage {
 
 /// A piece that was found, before anything is done about it.
 #[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) segment: u64,
-    pub(super) from: u64,
-    pub(super) to: u64,
-    pub(super) tail: bool,
-    pub(super) record: Option<(LaneKey, u64)>,
+pub(in crate::spool) struct Piece {
+    pub(in crate::spool) segment: u64,
+    pub(in crate::spool) from: u64,
+    pub(in crate::spool) to: u64,
+    pub(in crate::spool) tail: bool,
+    pub(in crate::spool) record: Option<(LaneKey, u64)>,
 }
 
 impl Piece {
     /// What is told of it.
-    pub(super) fn report(&self, files: &dyn Files, kept: Option<PathBuf>) -> Damage {
+    pub(in crate::spool) fn report(&self, files: &dyn Files, kept: Option<PathBuf>) -> Damage {
         Damage {
             file: files.path(&segment_name(self.segment)),
             position: self.from,
@@ -72,7 +72,7 @@ impl Piece {
 
     /// Copies it to the folder of damaged pieces, and takes it out of its segment, so that nobody comes
     /// upon it again. A copy that cannot be written is no reason to keep the connector from opening.
-    pub(super) fn set_aside(
+    pub(in crate::spool) fn set_aside(
         &self,
         files: &dyn Files,
         file: &dyn SegmentFile,

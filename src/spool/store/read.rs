@@ -4,22 +4,27 @@ use std::sync::Arc;
 
 use tracing::error;
 
-use super::{
-    LaneKey, Record, Spool, SpoolError,
-    damage::Piece,
-    files::SegmentFile,
+use super::record::Record;
+use crate::spool::{
+    error::SpoolError,
     format::{Kind, segment_name},
-    lanes::{Known, Run},
-    ranges::Ranges,
-    record::LaneMessages,
-    store::{Shared, lock},
-    walk::{Found, Place, Walker},
+    lanes::{
+        key::LaneKey,
+        lane::{Known, Run},
+        ranges::{LaneMessages, Ranges},
+    },
+    log::{
+        cursor::{Cursor, Found, Place},
+        damage::Piece,
+        files::SegmentFile,
+        shared::Shared,
+    },
 };
 
 /// Where a lane is read.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    walker: Walker,
+pub(in crate::spool) struct Reader {
+    cursor: Cursor,
     file: Option<(u64, Arc<dyn SegmentFile>)>,
     /// The record that was read last.
     sequence: u64,
@@ -44,46 +49,10 @@ struct Lost {
     place: Option<Place>,
 }
 
-impl Spool {
-    /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
-    /// all. `None` if there is none yet.
-    ///
-    /// A record that was damaged since it was stored is told in the log, set aside and passed over.
-    ///
-    /// # Errors
-    /// The record cannot be read now.
-    pub fn next(&self, lane: &LaneKey, after: u64) -> Result<Option<Record>, SpoolError> {
-        let reader = lock(&self.readers).entry(lane.clone()).or_default().clone();
-        lock(&reader).next(&self.shared, lane, after)
-    }
-
-    /// Tells what is known by now of a record that was read: which of its messages are settled, and which are sent together.
-    /// Returns whether any is left.
-    pub fn refresh(&self, record: &mut Record) -> bool {
-        let state = self.shared.lock();
-        let Some(lane) = state.lanes.get(&record.lane) else { return false };
-        if lane.run(record.sequence).is_none() {
-            return false;
-        }
-        record.settled = lane.partly.get(&record.sequence).cloned().unwrap_or_default();
-        record.bodies = lane.bodies.get(&record.sequence).cloned().unwrap_or_default();
-        true
-    }
-
-    /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.
-    ///
-    /// # Errors
-    /// That of [`next`](Self::next).
-    pub fn again(&self, lane: &LaneKey, sequence: u64) -> Result<Option<Record>, SpoolError> {
-        let record = Reader::default().next(&self.shared, lane, sequence.saturating_sub(1))?;
-        Ok(record.filter(|record| record.sequence == sequence))
-    }
-}
-
 impl Reader {
-    fn next(
+    pub(in crate::spool) fn next(
         &mut self,
-        shared: &Arc<Shared>,
+        shared: &Shared,
         lane: &LaneKey,
         after: u64,
     ) -> Result<Option<Record>, SpoolError> {
@@ -92,13 +61,14 @@ impl Reader {
                 *self = Self::default();
                 return Ok(None);
             };
-            let mut body = shared.buffer();
+            let mut body = shared.buffers.take();
             match self.read(shared, lane, &wanted, &mut body)? {
                 Ok(place) => {
                     if let Some((settled, bodies)) =
                         shared.known(lane, &wanted, place, place.header.came(&body))
                     {
-                        let (lane, sequence, shared) = (lane.clone(), wanted.sequence, shared.clone());
+                        let (lane, sequence) = (lane.clone(), wanted.sequence);
+                        let (buffers, clock) = (shared.buffers.clone(), shared.clock.clone());
                         let (messages, came) = (place.header.messages, place.header.came(&body));
                         return Ok(Some(Record {
                             lane,
@@ -108,7 +78,8 @@ impl Reader {
                             messages,
                             came,
                             body,
-                            shared,
+                            buffers,
+                            clock,
                         }));
                     }
                     // Settled, or moved, while it was read.
@@ -149,20 +120,20 @@ impl Reader {
     ) -> Result<Result<Place, Lost>, SpoolError> {
         let Some((_, file)) = &self.file else { return Ok(Err(Lost::default())) };
         let Run { segment, position, .. } = wanted.run;
-        let here = self.walker.position();
+        let here = self.cursor.position();
         // It most likely stands behind the one that was read last. If not, because one of them was moved,
         // the search begins anew.
-        let behind = self.walker.segment() == segment && self.sequence < wanted.sequence && here >= position;
+        let behind = self.cursor.segment() == segment && self.sequence < wanted.sequence && here >= position;
         let start = if behind { Some(here) } else { None };
         let starts = [wanted.at.or(start), Some(position)];
         let mut pieces = Vec::new();
         for start in starts.into_iter().flatten() {
             pieces.clear();
-            self.walker.go(segment, start, wanted.end);
-            while let Some(found) = self.walker.next(&**file, None).map_err(failed(shared, segment))? {
+            self.cursor.go(segment, start, wanted.end);
+            while let Some(found) = self.cursor.next(&**file, None).map_err(failed(shared, segment))? {
                 match found {
-                    Found::Record(place) if is_wanted(place, &self.walker, lane, wanted.sequence) => {
-                        self.walker.body(&**file, place, body).map_err(failed(shared, segment))?;
+                    Found::Record(place) if is_wanted(place, &self.cursor, lane, wanted.sequence) => {
+                        self.cursor.body(&**file, place, body).map_err(failed(shared, segment))?;
                         if crc32fast::hash(body) == place.header.body_checksum {
                             self.sequence = wanted.sequence;
                             return Ok(Ok(place));
@@ -183,14 +154,14 @@ impl Reader {
     }
 }
 
-fn is_wanted(place: Place, walker: &Walker, lane: &LaneKey, sequence: u64) -> bool {
+fn is_wanted(place: Place, cursor: &Cursor, lane: &LaneKey, sequence: u64) -> bool {
     let header = place.header;
     let (stream, topic) = (lane.stream().as_bytes(), lane.topic().as_bytes());
     header.kind == Kind::Batch
         && header.sequence == sequence
         && header.partition == lane.partition()
         && usize::from(header.stream) == stream.len()
-        && walker.names().strip_prefix(stream) == Some(topic)
+        && cursor.names().strip_prefix(stream) == Some(topic)
 }
 
 fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> SpoolError {

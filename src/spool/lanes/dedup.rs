@@ -14,29 +14,28 @@
 //! so a message is looked for in all batches of its topic. The label tells apart what is otherwise equal only
 //! where it is sure: in a batch whose offsets run without a step, or in the last run of one.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use iggy_connector_sdk::BorrowedMessage;
 use twox_hash::XxHash3_64;
 
+use super::key::Topic;
+
 /// The label of a message of which nobody knows the partition.
-pub(super) const UNSURE: u32 = u32::MAX;
+pub(in crate::spool) const UNSURE: u32 = u32::MAX;
 
 /// What tells a message from all others of its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) digest: u64,
-    pub(super) partition: u32,
+pub(in crate::spool) struct Identity {
+    pub(in crate::spool) digest: u64,
+    pub(in crate::spool) partition: u32,
     /// It is the first of a run of offsets.
     begins: bool,
 }
 
 impl Identity {
     /// Those of a batch.
-    pub(super) fn of_all(partition: u32, messages: &[BorrowedMessage<'_>]) -> Vec<Self> {
+    pub(in crate::spool) fn of_all(partition: u32, messages: &[BorrowedMessage<'_>]) -> Vec<Self> {
         let step = |pair: &[BorrowedMessage<'_>]| pair[0].offset.checked_add(1) != Some(pair[1].offset);
         let sure = messages.windows(2).rposition(step).map_or(0, |last| last + 1);
         let mut next = None;
@@ -55,7 +54,7 @@ impl Identity {
     }
 
     /// One that was written down.
-    pub(super) fn restored(digest: u64, partition: u32) -> Self {
+    pub(in crate::spool) fn restored(digest: u64, partition: u32) -> Self {
         Self { digest, partition, begins: false }
     }
 
@@ -70,12 +69,9 @@ impl Identity {
     }
 }
 
-/// A stream and a topic of it.
-pub(super) type Topic = (Arc<str>, Arc<str>);
-
 /// The batches of every topic that were stored last, one for each label.
 #[derive(Debug)]
-pub(super) struct Windows {
+pub(in crate::spool) struct Windows {
     topics: HashMap<Topic, HashMap<u32, Batch>>,
     /// How many messages are remembered, but that the last batch is in any case.
     limit: usize,
@@ -90,12 +86,12 @@ struct Batch {
 }
 
 impl Windows {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::spool) fn new(limit: usize) -> Self {
         Self { topics: HashMap::new(), limit, held: 0, clock: 0 }
     }
 
     /// Which messages of a batch were stored before, as indexes into it.
-    pub(super) fn repeats(&self, topic: &Topic, batch: &[Identity]) -> Vec<usize> {
+    pub(in crate::spool) fn repeats(&self, topic: &Topic, batch: &[Identity]) -> Vec<usize> {
         let Some(before) = self.topics.get(topic) else { return Vec::new() };
         let is_there = |message: &Identity| {
             let batches = before.iter().filter(|(label, batch)| {
@@ -122,7 +118,13 @@ impl Windows {
     /// Remembers the messages of a batch with this label that is stored now, those that were there before
     /// included, in place of the one before; or, if it `continues` that, besides it. The batches that were
     /// stored the longest time ago are forgotten.
-    pub(super) fn remember(&mut self, topic: &Topic, label: u32, messages: Vec<Identity>, continues: bool) {
+    pub(in crate::spool) fn remember(
+        &mut self,
+        topic: &Topic,
+        label: u32,
+        messages: Vec<Identity>,
+        continues: bool,
+    ) {
         self.clock += 1;
         if !self.topics.contains_key(topic) {
             self.topics.insert(topic.clone(), HashMap::new());
@@ -168,7 +170,7 @@ impl Windows {
     }
 
     /// Every batch with its topic, that which was stored the longest time ago first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Topic, &[Identity])> {
+    pub(in crate::spool) fn iter(&self) -> impl Iterator<Item = (&Topic, &[Identity])> {
         let mut batches: Vec<_> = self
             .topics
             .iter()
@@ -179,7 +181,7 @@ impl Windows {
     }
 
     /// How many messages are remembered.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::spool) fn held(&self) -> usize {
         self.held
     }
 }

@@ -12,23 +12,26 @@
 //! holds the bytes of a record, from whichever spool, must not pass for one. Flags say whether a record was
 //! moved, is settled, or continues the one before it, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
 
+pub(in crate::spool) mod checkpoint;
+pub(in crate::spool) mod record;
+
 use crc32fast::Hasher;
 
-use super::LaneKey;
+use crate::spool::lanes::key::LaneKey;
 
 /// The version of the format. Version 1 had no records of bodies, and in version 2 a body and a settlement were of one batch
 /// each; both are read as well.
-pub(super) const VERSION: u32 = 3;
+pub(in crate::spool) const VERSION: u32 = 3;
 /// The length of the head of a segment.
-pub(super) const HEAD: u64 = 16;
+pub(in crate::spool) const HEAD: u64 = 16;
 /// The length of the fixed part of a record's header.
-pub(super) const PREFIX: usize = 44;
+pub(in crate::spool) const PREFIX: usize = 44;
 /// Where a record begins. Two of these bytes are in no UTF-8 text.
-pub(super) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
+pub(in crate::spool) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
 
 const MAGIC: [u8; 8] = *b"IGGYSPL\n";
 /// What is particular about a record. A release passes over flags that it does not know.
-pub(super) mod flag {
+pub(in crate::spool) mod flag {
     /// The record stood elsewhere before: its messages are not new.
     pub(in crate::spool) const MOVED: u8 = 1;
     /// The body ends with the time of the spool when the batch came, 8 bytes.
@@ -41,7 +44,7 @@ pub(super) mod flag {
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::spool) enum Kind {
     /// Messages.
     Batch = 1,
     /// Which messages of a batch are settled, until version 2.
@@ -60,22 +63,22 @@ pub(super) enum Kind {
 
 /// The fixed part of a record's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
-    pub(super) flags: u8,
-    pub(super) stream: u16,
-    pub(super) topic: u16,
-    pub(super) partition: u32,
-    pub(super) sequence: u64,
-    pub(super) messages: u32,
-    pub(super) body: u32,
-    pub(super) names_checksum: u32,
-    pub(super) body_checksum: u32,
+pub(in crate::spool) struct Header {
+    pub(in crate::spool) kind: Kind,
+    pub(in crate::spool) flags: u8,
+    pub(in crate::spool) stream: u16,
+    pub(in crate::spool) topic: u16,
+    pub(in crate::spool) partition: u32,
+    pub(in crate::spool) sequence: u64,
+    pub(in crate::spool) messages: u32,
+    pub(in crate::spool) body: u32,
+    pub(in crate::spool) names_checksum: u32,
+    pub(in crate::spool) body_checksum: u32,
 }
 
 impl Header {
     /// Of a record that belongs to no lane.
-    pub(super) fn of(kind: Kind, body: &[u8]) -> Option<Self> {
+    pub(in crate::spool) fn of(kind: Kind, body: &[u8]) -> Option<Self> {
         Some(Self {
             kind,
             flags: 0,
@@ -91,32 +94,32 @@ impl Header {
     }
 
     /// Whether it has a [flag](flag).
-    pub(super) fn is(&self, flag: u8) -> bool {
+    pub(in crate::spool) fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// The header with one flag more.
-    pub(super) fn with(self, flag: u8) -> Self {
+    pub(in crate::spool) fn with(self, flag: u8) -> Self {
         Self { flags: self.flags | flag, ..self }
     }
 
     /// The length of the names behind the fixed part.
-    pub(super) fn names(&self) -> usize {
+    pub(in crate::spool) fn names(&self) -> usize {
         usize::from(self.stream) + usize::from(self.topic)
     }
 
     /// The length of the whole header.
-    pub(super) fn head(&self) -> usize {
+    pub(in crate::spool) fn head(&self) -> usize {
         PREFIX + self.names()
     }
 
     /// The length of the whole record.
-    pub(super) fn length(&self) -> u64 {
+    pub(in crate::spool) fn length(&self) -> u64 {
         self.head() as u64 + u64::from(self.body)
     }
 
     /// The bytes of the fixed part of a record at this place.
-    pub(super) fn bytes(&self, segment: u64, position: u64) -> [u8; PREFIX] {
+    pub(in crate::spool) fn bytes(&self, segment: u64, position: u64) -> [u8; PREFIX] {
         let mut bytes = [0; PREFIX];
         bytes[..4].copy_from_slice(&MARKER);
         bytes[4] = self.kind as u8;
@@ -135,7 +138,7 @@ impl Header {
     }
 
     /// Reads the fixed part of a record at this place; `None` if it is none.
-    pub(super) fn parse(bytes: &[u8], segment: u64, position: u64) -> Option<Self> {
+    pub(in crate::spool) fn parse(bytes: &[u8], segment: u64, position: u64) -> Option<Self> {
         let bytes: &[u8; PREFIX] = bytes.get(..PREFIX)?.try_into().ok()?;
         if bytes[..4] != MARKER || number(bytes, 40) != header_checksum(bytes, segment, position) {
             return None;
@@ -165,12 +168,12 @@ impl Header {
     }
 
     /// When a batch came, by the time of the spool; its body says so.
-    pub(super) fn came(&self, body: &[u8]) -> Option<u64> {
+    pub(in crate::spool) fn came(&self, body: &[u8]) -> Option<u64> {
         body.last_chunk().filter(|_| self.is(flag::TIMED)).map(|came| u64::from_le_bytes(*came))
     }
 
     /// The lane that a record belongs to, by the names behind its fixed part.
-    pub(super) fn lane(&self, names: &[u8]) -> Option<LaneKey> {
+    pub(in crate::spool) fn lane(&self, names: &[u8]) -> Option<LaneKey> {
         let (stream, topic) = names.split_at_checked(usize::from(self.stream))?;
         Some(LaneKey::new(str::from_utf8(stream).ok()?, str::from_utf8(topic).ok()?, self.partition))
     }
@@ -189,7 +192,7 @@ fn header_checksum(bytes: &[u8; PREFIX], segment: u64, position: u64) -> u32 {
 }
 
 /// The head of a segment.
-pub(super) fn head() -> [u8; 16] {
+pub(in crate::spool) fn head() -> [u8; 16] {
     head_of(VERSION)
 }
 
@@ -204,14 +207,14 @@ fn head_of(version: u32) -> [u8; 16] {
 
 /// What the head of a segment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
+pub(in crate::spool) enum Head {
     Known,
     OtherVersion(u32),
     Damaged,
 }
 
 impl Head {
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    pub(in crate::spool) fn parse(bytes: &[u8]) -> Self {
         let Some(bytes) = bytes.first_chunk::<16>() else { return Self::Damaged };
         let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
         if *bytes != head_of(version) {
@@ -225,17 +228,17 @@ impl Head {
 }
 
 /// The name of a segment.
-pub(super) fn segment_name(number: u64) -> String {
+pub(in crate::spool) fn segment_name(number: u64) -> String {
     format!("{number:012}.log")
 }
 
 /// The number of a segment by its name.
-pub(super) fn segment_number(name: &str) -> Option<u64> {
+pub(in crate::spool) fn segment_number(name: &str) -> Option<u64> {
     name.strip_suffix(".log")?.parse().ok()
 }
 
 #[cfg(test)]
-pub(super) fn head_of_version(version: u32) -> [u8; 16] {
+pub(in crate::spool) fn head_of_version(version: u32) -> [u8; 16] {
     head_of(version)
 }
 

@@ -2,13 +2,16 @@
 
 use std::{io, sync::Arc};
 
-use super::{
-    LaneKey, Spool, SpoolError,
-    format::{Header, PREFIX, flag, segment_name},
-    lanes::Lane,
-    record::{Draft, LaneMessages, MessageRanges},
-    state::State,
-    store::Shared,
+use super::spool::Spool;
+use crate::spool::{
+    error::SpoolError,
+    format::{Header, PREFIX, flag, record::Draft, segment_name},
+    lanes::{
+        key::LaneKey,
+        lane::Lane,
+        ranges::{LaneMessages, MessageRanges},
+    },
+    log::{shared::Shared, state::State},
 };
 
 impl Spool {

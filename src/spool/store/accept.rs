@@ -10,14 +10,17 @@ use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 use tokio::time;
 use tracing::warn;
 
-use super::{
-    LaneKey, LanesBy, Spool, SpoolError, SyncMode, WhenFull,
-    format::flag,
-    mixed,
-    record::Draft,
-    state::{Pending, Phase, State, Written},
-    store::{Shared, lock},
-    window::Identity,
+use super::spool::Spool;
+use crate::spool::{
+    error::SpoolError,
+    format::{flag, record::Draft},
+    lanes::{dedup::Identity, key::LaneKey, mixed},
+    log::{
+        options::{LanesBy, SyncMode, WhenFull},
+        segment::Written,
+        shared::{Shared, lock},
+        state::{Pending, Phase, State},
+    },
 };
 
 /// Whoever waits for space looks again after this time, whether some was freed or not.
@@ -35,9 +38,9 @@ pub struct Accepted {
 impl Spool {
     /// Stores a batch that came at the time `accepted`, but for the messages that are or were there
     /// already, and waits until that is durable. Batches of several topics that come at the same time share
-    /// one sync; those of one topic take turns.
+    /// one sync; those of one topic go one after the other.
     ///
-    /// To wait for space or for its turn holds no thread; to write and sync does. When it is dropped while
+    /// To wait for space or for those before it holds no thread; to write and sync does. When it is dropped while
     /// it waits, nothing is stored.
     ///
     /// # Errors
@@ -70,9 +73,9 @@ impl Spool {
         let came = self.shared.clock.now();
         let topic_key = LaneKey::of_several(topic).topic_key();
         let identities = Identity::of_all(metadata.partition_id, messages);
-        let turn = lock(&self.turns).entry(topic_key.clone()).or_default().clone();
+        let topic_lock = lock(&self.topic_locks).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
-        let _turn = turn.lock().await;
+        let _guard = topic_lock.lock().await;
         let repeats = self.shared.lock().windows.repeats(&topic_key, &identities);
         let mut kept = Vec::new();
         if !repeats.is_empty() {
@@ -91,7 +94,7 @@ impl Spool {
                 mixed::lane_for(&self.shared.lock().lanes, topic, metadata.partition_id, new)
             }
         };
-        let buffer = self.shared.buffer();
+        let buffer = self.shared.buffers.take();
         let mut draft = Draft::batch(&key, metadata, new, accepted, came, buffer).ok_or_else(|| {
             SpoolError::TooLarge {
                 needed: new
@@ -262,13 +265,13 @@ impl Shared {
             for (pending, place) in group.iter_mut().zip(&written.places) {
                 state.add(pending, written.active.number, *place);
             }
-            self.news.send_modify(|news| *news += 1);
+            self.version.send_modify(|version| *version += 1);
         }
         let stored = outcome.is_ok();
         for pending in group {
             let (ticket, outcome) = match &outcome {
                 Ok(_) => {
-                    self.give_back(pending.draft.bytes);
+                    self.buffers.give_back(pending.draft.bytes);
                     (pending.ticket, Ok(()))
                 }
                 Err(why) => (pending.ticket, Err((why.clone(), pending))),
@@ -300,7 +303,7 @@ impl Shared {
     }
 
     /// Makes records durable, and the name of their file.
-    pub(super) fn sync(&self, written: &Written) -> Result<(), SpoolError> {
+    pub(in crate::spool) fn sync(&self, written: &Written) -> Result<(), SpoolError> {
         let synced = written
             .active
             .file

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
+/// Messages of one batch, as ranges of indexes into it, first and last of each, ascending.
+pub type MessageRanges = Vec<(u32, u32)>;
+
+/// Messages of one body or of one settlement, by the sequence of their batch, ascending.
+pub type LaneMessages = Vec<(u64, MessageRanges)>;
+
 /// Numbers of which most lie side by side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ranges(BTreeMap<u64, u64>);
+pub(in crate::spool) struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
     /// Adds `first..=last`.
-    pub(super) fn insert(&mut self, mut first: u64, mut last: u64) {
+    pub(in crate::spool) fn insert(&mut self, mut first: u64, mut last: u64) {
         if first > last {
             return;
         }
@@ -27,17 +33,17 @@ impl Ranges {
     }
 
     /// Whether a number is in it.
-    pub(super) fn contains(&self, number: u64) -> bool {
+    pub(in crate::spool) fn contains(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
     }
 
     /// How many numbers are in it.
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::spool) fn count(&self) -> u64 {
         self.0.iter().map(|(first, last)| last - first + 1).sum()
     }
 
     /// The ranges, first and last, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(in crate::spool) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().map(|(first, last)| (*first, *last))
     }
 }

@@ -7,47 +7,47 @@ use std::{
 };
 
 use super::{
-    LaneKey, SpoolError,
-    checkpoint::{self, Checkpoint},
-    damage::{Damage, Piece},
-    files::{Files, SegmentFile},
-    format::{self, HEAD, Head, Kind, VERSION, flag, segment_name, segment_number},
-    lanes::{Known, Lane},
-    mixed,
-    ranges::Ranges,
-    record::{LaneMessages, decode, decode_bodies, decode_progress, decode_settled, decode_together},
-    walk::{Found, Place, Walker},
-    window::{Identity, Windows},
+    error::SpoolError,
+    format::{
+        self, HEAD, Head, Kind, VERSION,
+        checkpoint::{self, Checkpoint},
+        flag,
+        record::{decode, decode_bodies, decode_progress, decode_settled, decode_together},
+        segment_name, segment_number,
+    },
+    lanes::{
+        dedup::{Identity, Windows},
+        key::LaneKey,
+        lane::{Known, Lane},
+        mixed,
+        ranges::{LaneMessages, Ranges},
+    },
+    log::{
+        cursor::{Cursor, Found, Place},
+        damage::{Damage, Piece},
+        files::{Files, SegmentFile},
+        segment::Segment,
+    },
 };
-
-/// What is known of a segment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) length: u64,
-    /// How many of its records are unsettled.
-    pub(super) live: u64,
-    /// Their bytes.
-    pub(super) live_bytes: u64,
-}
 
 /// What a spool holds.
 #[derive(Debug)]
-pub(super) struct Recovered {
-    pub(super) lanes: HashMap<LaneKey, Lane>,
-    pub(super) windows: Windows,
-    pub(super) segments: BTreeMap<u64, Segment>,
+pub(in crate::spool) struct Recovered {
+    pub(in crate::spool) lanes: HashMap<LaneKey, Lane>,
+    pub(in crate::spool) windows: Windows,
+    pub(in crate::spool) segments: BTreeMap<u64, Segment>,
     /// The last segment with a checkpoint; 0 if there is none.
-    pub(super) base: u64,
-    pub(super) damages: Vec<Damage>,
+    pub(in crate::spool) base: u64,
+    pub(in crate::spool) damages: Vec<Damage>,
     /// The time of the spool up to which it is known to have been open.
-    pub(super) time: u64,
+    pub(in crate::spool) time: u64,
     /// A segment was deleted while the spool was read, so something may be missing.
-    pub(super) vanished: bool,
+    pub(in crate::spool) vanished: bool,
 }
 
 /// What is done about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mend {
+pub(in crate::spool) enum Mend {
     /// It is passed over.
     No,
     /// It is set aside, and at most so many bytes of it are kept.
@@ -71,7 +71,11 @@ struct Opened {
 }
 
 /// Reads a spool.
-pub(super) fn recover(files: &dyn Files, windows: Windows, mend: Mend) -> Result<Recovered, SpoolError> {
+pub(in crate::spool) fn recover(
+    files: &dyn Files,
+    windows: Windows,
+    mend: Mend,
+) -> Result<Recovered, SpoolError> {
     let listed =
         files.list().map_err(SpoolError::io(format!("{} cannot be read", files.path("").display())))?;
     let mut numbers: Vec<u64> = listed.iter().filter_map(|(name, _)| segment_number(name)).collect();
@@ -137,7 +141,7 @@ impl Recovery<'_> {
     fn has_checkpoint(&mut self, number: u64) -> Result<bool, SpoolError> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(false) };
         let mut body = Vec::new();
-        let first = Walker::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
+        let first = Cursor::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
         Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
             && checkpoint::parse(&body).is_some())
     }
@@ -156,11 +160,11 @@ impl Recovery<'_> {
             Head::Damaged => true,
         };
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut walker = Walker::new(number, length);
+        let mut cursor = Cursor::new(number, length);
         let mut body = Vec::new();
-        while let Some(found) = walker.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
+        while let Some(found) = cursor.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
             match found {
-                Found::Record(place) => self.read_record(place, &walker, &body),
+                Found::Record(place) => self.read_record(place, &cursor, &body),
                 Found::Damaged { from, to, record } => {
                     self.unreadable.insert((number, from));
                     let tail = to == length;
@@ -220,14 +224,14 @@ impl Recovery<'_> {
         mended.map_err(SpoolError::io(format!("{} cannot be mended", path.display())))
     }
 
-    fn read_record(&mut self, place: Place, walker: &Walker, body: &[u8]) {
+    fn read_record(&mut self, place: Place, cursor: &Cursor, body: &[u8]) {
         let base = self.found.base;
         let header = place.header;
         match header.kind {
             Kind::Batch => {
-                let Some(key) = header.lane(walker.names()) else { return };
+                let Some(key) = header.lane(cursor.names()) else { return };
                 self.found.time = self.found.time.max(header.came(body).unwrap_or_default());
-                if walker.segment() >= base
+                if cursor.segment() >= base
                     && !header.is(flag::MOVED)
                     && let Ok((_, metadata, messages)) = decode(body)
                 {
@@ -248,20 +252,20 @@ impl Recovery<'_> {
                 }
             }
             Kind::Progress => {
-                self.read_progress(header.lane(walker.names()), decode_progress(header.sequence, body));
+                self.read_progress(header.lane(cursor.names()), decode_progress(header.sequence, body));
             }
-            Kind::Settled => self.read_progress(header.lane(walker.names()), decode_settled(body)),
+            Kind::Settled => self.read_progress(header.lane(cursor.names()), decode_settled(body)),
             Kind::Checkpoint => {
                 if let Some((checkpoint, added, bodies)) = checkpoint::parse(body) {
                     self.found.time = self.found.time.max(added.time);
-                    self.read_checkpoint(&checkpoint, walker.segment() == base);
+                    self.read_checkpoint(&checkpoint, cursor.segment() == base);
                     self.read_added(added, bodies);
                 }
             }
             Kind::Bodies => {
-                self.read_bodies(header.lane(walker.names()), decode_bodies(header.sequence, body));
+                self.read_bodies(header.lane(cursor.names()), decode_bodies(header.sequence, body));
             }
-            Kind::Together => self.read_bodies(header.lane(walker.names()), decode_together(body)),
+            Kind::Together => self.read_bodies(header.lane(cursor.names()), decode_together(body)),
             Kind::Gap => {}
         }
     }
@@ -322,14 +326,14 @@ impl Recovery<'_> {
     /// Takes in the records of a segment that are not settled.
     fn read_unsettled(&mut self, number: u64, length: u64) -> Result<(), SpoolError> {
         let Some(Opened { file, .. }) = self.open(number)? else { return Ok(()) };
-        let mut walker = Walker::new(number, length);
-        while let Some(found) = walker.next(&*file, None).map_err(self.failed(number))? {
+        let mut cursor = Cursor::new(number, length);
+        while let Some(found) = cursor.next(&*file, None).map_err(self.failed(number))? {
             let Found::Record(place) = found else { continue };
             let header = place.header;
             if header.kind != Kind::Batch || self.unreadable.contains(&(number, place.position)) {
                 continue;
             }
-            let Some(key) = header.lane(walker.names()) else { continue };
+            let Some(key) = header.lane(cursor.names()) else { continue };
             let sequence = header.sequence;
             if self.settled.get(&key).is_some_and(|settled| settled.contains(sequence)) {
                 continue;

@@ -4,55 +4,55 @@ use std::{collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    LaneKey,
-    format::{Header, Kind},
-    lanes::Lane,
-    record::{LaneMessages, MessageRanges},
-    window::{Identity, UNSURE, Windows},
+use super::{Header, Kind};
+use crate::spool::lanes::{
+    dedup::{Identity, UNSURE, Windows},
+    key::LaneKey,
+    lane::Lane,
+    ranges::{LaneMessages, MessageRanges},
 };
 
 /// The state of a spool at one moment.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checkpoint<'c> {
+pub(in crate::spool) struct Checkpoint<'c> {
     #[serde(borrow)]
-    pub(super) lanes: Vec<LaneState<'c>>,
+    pub(in crate::spool) lanes: Vec<LaneState<'c>>,
     #[serde(borrow)]
-    pub(super) windows: Vec<WindowState<'c>>,
+    pub(in crate::spool) windows: Vec<WindowState<'c>>,
 }
 
 /// What stands behind a [`Checkpoint`] since version 2.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Added<'c> {
+pub(in crate::spool) struct Added<'c> {
     #[serde(borrow)]
-    pub(super) lanes: Vec<AddedState<'c>>,
+    pub(in crate::spool) lanes: Vec<AddedState<'c>>,
     /// The time of the spool then.
-    pub(super) time: u64,
+    pub(in crate::spool) time: u64,
 }
 
 /// More of a lane.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct AddedState<'c> {
+pub(in crate::spool) struct AddedState<'c> {
     stream: &'c str,
     topic: &'c str,
     partition: u32,
-    pub(super) last: Option<u64>,
-    pub(super) sure: Option<u64>,
-    pub(super) unsure: Option<u64>,
+    pub(in crate::spool) last: Option<u64>,
+    pub(in crate::spool) sure: Option<u64>,
+    pub(in crate::spool) unsure: Option<u64>,
     /// In version 2 the bodies of unsettled records.
     bodies: Vec<(u64, Vec<MessageRanges>)>,
 }
 
 /// What stands behind [`Added`] since version 3: the bodies of unsettled records.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Bodies<'c> {
+pub(in crate::spool) struct Bodies<'c> {
     #[serde(borrow)]
     lanes: Vec<BodiesOf<'c>>,
 }
 
 /// The bodies of a lane.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct BodiesOf<'c> {
+pub(in crate::spool) struct BodiesOf<'c> {
     stream: &'c str,
     topic: &'c str,
     partition: u32,
@@ -61,20 +61,20 @@ pub(super) struct BodiesOf<'c> {
 
 impl AddedState<'_> {
     /// The bodies that version 2 noted.
-    pub(super) fn take_bodies(&mut self) -> Vec<LaneMessages> {
+    pub(in crate::spool) fn take_bodies(&mut self) -> Vec<LaneMessages> {
         let of_record = |(sequence, bodies): (u64, Vec<MessageRanges>)| {
             bodies.into_iter().map(move |body| vec![(sequence, body)])
         };
         std::mem::take(&mut self.bodies).into_iter().flat_map(of_record).collect()
     }
 
-    pub(super) fn key(&self) -> LaneKey {
+    pub(in crate::spool) fn key(&self) -> LaneKey {
         LaneKey::new(self.stream, self.topic, self.partition)
     }
 }
 
 /// Reads a checkpoint of any version.
-pub(super) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>, Bodies<'_>)> {
+pub(in crate::spool) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>, Bodies<'_>)> {
     let (checkpoint, rest) = postcard::take_from_bytes(body).ok()?;
     if rest.is_empty() {
         return Some((checkpoint, Added::default(), Bodies::default()));
@@ -86,7 +86,7 @@ pub(super) fn parse(body: &[u8]) -> Option<(Checkpoint<'_>, Added<'_>, Bodies<'_
 
 impl Bodies<'_> {
     /// The bodies of each lane.
-    pub(super) fn into_lanes(self) -> impl Iterator<Item = (LaneKey, Vec<LaneMessages>)> {
+    pub(in crate::spool) fn into_lanes(self) -> impl Iterator<Item = (LaneKey, Vec<LaneMessages>)> {
         let key = |of: &BodiesOf<'_>| LaneKey::new(of.stream, of.topic, of.partition);
         self.lanes.into_iter().map(move |of| (key(&of), of.bodies))
     }
@@ -94,21 +94,21 @@ impl Bodies<'_> {
 
 /// A lane.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LaneState<'c> {
+pub(in crate::spool) struct LaneState<'c> {
     stream: &'c str,
     topic: &'c str,
     partition: u32,
     /// The sequence of the next record.
-    pub(super) next: u64,
+    pub(in crate::spool) next: u64,
     /// The ranges of sequences before `next` that are not settled.
-    pub(super) unsettled: Vec<(u64, u64)>,
+    pub(in crate::spool) unsettled: Vec<(u64, u64)>,
     /// The ranges of settled messages of those that are partly settled.
-    pub(super) partly: Vec<(u64, Vec<(u64, u64)>)>,
+    pub(in crate::spool) partly: Vec<(u64, Vec<(u64, u64)>)>,
 }
 
 /// The messages of a topic that were stored last: one batch, or, from earlier releases, several.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct WindowState<'c> {
+pub(in crate::spool) struct WindowState<'c> {
     stream: &'c str,
     topic: &'c str,
     /// So many with this label, one behind the other.
@@ -131,12 +131,12 @@ impl Digests {
 }
 
 impl LaneState<'_> {
-    pub(super) fn key(&self) -> LaneKey {
+    pub(in crate::spool) fn key(&self) -> LaneKey {
         LaneKey::new(self.stream, self.topic, self.partition)
     }
 
     /// The ranges of sequences that are settled.
-    pub(super) fn settled(&self) -> Vec<Range<u64>> {
+    pub(in crate::spool) fn settled(&self) -> Vec<Range<u64>> {
         let mut settled = Vec::new();
         let mut from = 1;
         for &(first, last) in &self.unsettled {
@@ -151,7 +151,7 @@ impl LaneState<'_> {
 
 impl WindowState<'_> {
     /// Puts the messages back.
-    pub(super) fn restore(&self, windows: &mut Windows) {
+    pub(in crate::spool) fn restore(&self, windows: &mut Windows) {
         let labels =
             self.labels.iter().flat_map(|&(label, count)| std::iter::repeat_n(label, count as usize));
         let (digests, _) = self.digests.as_chunks::<8>();
@@ -173,7 +173,7 @@ impl WindowState<'_> {
 }
 
 /// The record of a checkpoint for a place.
-pub(super) fn record(
+pub(in crate::spool) fn record(
     lanes: &HashMap<LaneKey, Lane>,
     windows: &Windows,
     time: u64,

@@ -2,139 +2,60 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     sync::Arc,
 };
 
-use iggy_connector_sdk::{TopicMetadata, shown};
-
-use crate::batch::LONGEST_NAME;
-
-use super::{ranges::Ranges, record::LaneMessages, window::Topic};
-
-/// The partition of batches that may hold messages of several.
-const SEVERAL: u32 = u32::MAX;
-
-/// A stream, a topic and a partition of it: what is kept in order, and goes on whatever other lanes do.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneKey {
-    stream: Arc<str>,
-    topic: Arc<str>,
-    partition: u32,
-}
-
-impl LaneKey {
-    /// The lane of a partition.
-    pub fn new(stream: &str, topic: &str, partition: u32) -> Self {
-        Self { stream: stream.into(), topic: topic.into(), partition }
-    }
-
-    /// The lane that batches of a topic with this label belong to.
-    pub fn of(topic: &TopicMetadata, partition: u32) -> Self {
-        Self::new(&topic.stream, &topic.topic, partition)
-    }
-
-    /// The lane of batches of a topic that may hold messages of several partitions.
-    pub fn of_several(topic: &TopicMetadata) -> Self {
-        Self::new(&topic.stream, &topic.topic, SEVERAL)
-    }
-
-    /// Whether its batches may hold messages of several partitions.
-    pub fn is_of_several(&self) -> bool {
-        self.partition == SEVERAL
-    }
-
-    /// Whether another lane is of the same topic.
-    pub(super) fn is_beside(&self, other: &Self) -> bool {
-        self != other && self.topic == other.topic && self.stream == other.stream
-    }
-
-    /// The stream.
-    pub fn stream(&self) -> &str {
-        &self.stream
-    }
-
-    /// The topic.
-    pub fn topic(&self) -> &str {
-        &self.topic
-    }
-
-    /// The partition that the batches are labelled with.
-    pub fn partition(&self) -> u32 {
-        self.partition
-    }
-
-    /// Whether another lane is one of the same topic.
-    pub(super) fn is_of_topic(&self, other: &Self) -> bool {
-        self.topic == other.topic && self.stream == other.stream
-    }
-
-    pub(super) fn topic_key(&self) -> Topic {
-        (self.stream.clone(), self.topic.clone())
-    }
-}
-
-impl fmt::Display for LaneKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [stream, topic] = [&self.stream, &self.topic].map(|name| shown(name, LONGEST_NAME));
-        write!(f, "stream {stream}, topic {topic}, ")?;
-        if self.is_of_several() {
-            f.write_str("several partitions")
-        } else {
-            write!(f, "partition {}", self.partition)
-        }
-    }
-}
+use super::ranges::{LaneMessages, Ranges};
 
 /// The unsettled records of a lane.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(in crate::spool) struct Lane {
     /// The sequence of the next record. No sequence is ever used twice, not even that of a record whose
     /// write failed: its bytes may still be somewhere.
-    pub(super) next: u64,
+    pub(in crate::spool) next: u64,
     /// Runs of unsettled records, by the first sequence of each.
     runs: BTreeMap<u64, Run>,
     /// The settled messages of records that are not settled as a whole.
-    pub(super) partly: BTreeMap<u64, Ranges>,
+    pub(in crate::spool) partly: BTreeMap<u64, Ranges>,
     /// The bodies that messages of unsettled records were sent in, by each of these records.
-    pub(super) bodies: BTreeMap<u64, Vec<Arc<LaneMessages>>>,
+    pub(in crate::spool) bodies: BTreeMap<u64, Vec<Arc<LaneMessages>>>,
     /// The last offset that was stored in this lane.
-    pub(super) last: Option<u64>,
+    pub(in crate::spool) last: Option<u64>,
     /// The last offset of this partition that is sure, in whichever lane.
-    pub(super) sure: Option<u64>,
+    pub(in crate::spool) sure: Option<u64>,
     /// The greatest offset stored since then that may be of this partition or not.
-    pub(super) unsure: Option<u64>,
+    pub(in crate::spool) unsure: Option<u64>,
     /// The records that were handed out, or are partly settled.
-    pub(super) known: HashMap<u64, Known>,
+    pub(in crate::spool) known: HashMap<u64, Known>,
     /// Something was stored since the spool was opened.
-    pub(super) fed: bool,
+    pub(in crate::spool) fed: bool,
     /// The last segment that may tell something of it.
-    pub(super) told_in: u64,
+    pub(in crate::spool) told_in: u64,
     /// How many messages are unsettled.
-    pub(super) messages: u64,
+    pub(in crate::spool) messages: u64,
     /// The bytes of the unsettled records.
-    pub(super) bytes: u64,
+    pub(in crate::spool) bytes: u64,
 }
 
 /// Records with sequences that follow each other, all in one segment in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) last: u64,
-    pub(super) segment: u64,
+pub(in crate::spool) struct Run {
+    pub(in crate::spool) last: u64,
+    pub(in crate::spool) segment: u64,
     /// The place of the first, or one before it.
-    pub(super) position: u64,
+    pub(in crate::spool) position: u64,
 }
 
 /// What is known of a record since it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) segment: u64,
+pub(in crate::spool) struct Known {
+    pub(in crate::spool) segment: u64,
     /// Where it ends.
-    pub(super) end: u64,
-    pub(super) length: u64,
-    pub(super) messages: u32,
+    pub(in crate::spool) end: u64,
+    pub(in crate::spool) length: u64,
+    pub(in crate::spool) messages: u32,
     /// When consume took it, by the clock of the spool; `None` where it was not read since the spool was opened.
-    pub(super) came: Option<u64>,
+    pub(in crate::spool) came: Option<u64>,
 }
 
 impl Default for Lane {
@@ -158,7 +79,7 @@ impl Default for Lane {
 
 impl Lane {
     /// The first unsettled record behind `after`: its sequence, its segment, and a place at or before it.
-    pub(super) fn first_after(&self, after: u64) -> Option<(u64, Run)> {
+    pub(in crate::spool) fn first_after(&self, after: u64) -> Option<(u64, Run)> {
         let wanted = after.saturating_add(1);
         match self.runs.range(..=wanted).next_back() {
             Some((_, run)) if run.last >= wanted => Some((wanted, *run)),
@@ -167,23 +88,23 @@ impl Lane {
     }
 
     /// The run of an unsettled record.
-    pub(super) fn run(&self, sequence: u64) -> Option<Run> {
+    pub(in crate::spool) fn run(&self, sequence: u64) -> Option<Run> {
         self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
     }
 
     /// When consume took the first unsettled record, by the clock of the spool, if that is known.
-    pub(super) fn oldest(&self) -> Option<u64> {
+    pub(in crate::spool) fn oldest(&self) -> Option<u64> {
         let (first, _) = self.runs.first_key_value()?;
         self.known.get(first)?.came
     }
 
     /// Whether nothing is unsettled.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::spool) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// Adds an unsettled record.
-    pub(super) fn insert(&mut self, sequence: u64, segment: u64, position: u64) {
+    pub(in crate::spool) fn insert(&mut self, sequence: u64, segment: u64, position: u64) {
         self.next = self.next.max(sequence + 1);
         if let Some((_, run)) = self.runs.range_mut(..sequence).next_back()
             && run.last + 1 == sequence
@@ -196,7 +117,7 @@ impl Lane {
     }
 
     /// Takes out a record. Returns the segment that it was in; `None` if it was settled before.
-    pub(super) fn remove(&mut self, sequence: u64) -> Option<u64> {
+    pub(in crate::spool) fn remove(&mut self, sequence: u64) -> Option<u64> {
         let (&first, &run) = self.runs.range(..=sequence).next_back()?;
         if run.last < sequence {
             return None;
@@ -217,7 +138,7 @@ impl Lane {
     }
 
     /// A record has another place now.
-    pub(super) fn relocate(&mut self, sequence: u64, known: &Known) {
+    pub(in crate::spool) fn relocate(&mut self, sequence: u64, known: &Known) {
         let (partly, read) = (self.partly.remove(&sequence), self.known.get(&sequence).copied());
         let bodies = self.bodies.remove(&sequence);
         self.remove(sequence);
@@ -234,7 +155,7 @@ impl Lane {
     }
 
     /// The unsettled records of a segment are no more.
-    pub(super) fn lose(&mut self, segment: u64) {
+    pub(in crate::spool) fn lose(&mut self, segment: u64) {
         let lost: Vec<u64> =
             self.runs.iter().filter(|(_, run)| run.segment == segment).map(|(first, _)| *first).collect();
         for first in lost {
@@ -249,7 +170,7 @@ impl Lane {
     }
 
     /// Messages are sent together, whatever they were sent with before. Of records that are settled nothing is noted.
-    pub(super) fn sent_together(&mut self, bodies: &[Arc<LaneMessages>]) {
+    pub(in crate::spool) fn sent_together(&mut self, bodies: &[Arc<LaneMessages>]) {
         for body in bodies {
             for (sequence, ranges) in &**body {
                 let touched: Vec<Arc<LaneMessages>> = self
@@ -282,7 +203,7 @@ impl Lane {
     }
 
     /// Drops bodies of records that are settled.
-    pub(super) fn forget_settled_bodies(&mut self) {
+    pub(in crate::spool) fn forget_settled_bodies(&mut self) {
         let settled: Vec<u64> =
             self.bodies.keys().copied().filter(|sequence| self.run(*sequence).is_none()).collect();
         for sequence in settled {
@@ -291,7 +212,7 @@ impl Lane {
     }
 
     /// Each body once.
-    pub(super) fn all_bodies(&self) -> impl Iterator<Item = &LaneMessages> {
+    pub(in crate::spool) fn all_bodies(&self) -> impl Iterator<Item = &LaneMessages> {
         // It is found at the first of its records that is still there.
         let first = |sequence: u64, body: &LaneMessages| {
             body.iter().map(|(of, _)| *of).find(|of| self.bodies.contains_key(of)) == Some(sequence)
@@ -302,12 +223,12 @@ impl Lane {
     }
 
     /// The unsettled sequences, first and last of each range.
-    pub(super) fn unsettled(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(in crate::spool) fn unsettled(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(first, run)| (*first, run.last))
     }
 
     /// How many runs there are.
-    pub(super) fn runs(&self) -> usize {
+    pub(in crate::spool) fn runs(&self) -> usize {
         self.runs.len()
     }
 }

@@ -3,79 +3,39 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use tokio::sync::{Mutex as Turn, Notify, watch};
+use iggy_connector_sdk::BorrowedMessage;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 use crate::world::World;
 
-use super::{
-    Damage, LaneKey, SpoolError,
-    clock::Clock,
-    files::{Files, Lock},
-    read::Reader,
-    recover::{Mend, Recovered, recover},
-    state::{Phase, State},
-    sync::Syncer,
-    window::{Topic, Windows},
+use super::{read::Reader, record::Record, sync::Syncer};
+use crate::spool::{
+    error::SpoolError,
+    lanes::{
+        dedup::Windows,
+        key::{LaneKey, Topic},
+        mixed,
+    },
+    log::{
+        clock::Clock,
+        damage::Damage,
+        files::{Files, Lock},
+        options::{Options, SyncMode},
+        shared::{SEGMENT, Shared, lock},
+        state::{Phase, State},
+    },
+    recovery::{Mend, Recovered, recover},
 };
 
 /// So many messages are recognised when they come again. A checkpoint takes 8 bytes for each.
 const REMEMBERED: usize = 131_072;
-/// The sizes of a segment.
-const SEGMENT: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);
-/// So many buffers for records are kept, none larger than this.
-const BUFFERS: (usize, usize) = (4, 4 * 1024 * 1024);
-
-/// What a spool is opened with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Its folder; made where there is none.
-    pub path: PathBuf,
-    /// What it takes on disk at most. Progress is written also when it is full.
-    pub max_bytes: u64,
-    /// What happens to a batch while it is full.
-    pub when_full: WhenFull,
-    /// When a batch counts as stored.
-    pub sync: SyncMode,
-    /// What is kept in order.
-    pub lanes: LanesBy,
-}
-
-/// What shares a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LanesBy {
-    /// The messages of a partition. Batches that may hold several are in order with each of them.
-    Partition,
-    /// All of a topic: whoever takes records out puts their keys in order.
-    Topic,
-    /// Batches with the same label, whatever they hold: there is no order.
-    Label,
-}
-
-/// What happens to a batch while the spool is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Consume waits for space.
-    Block,
-    /// The caller gets [`SpoolError::Full`] at once, and puts it to the dead letters.
-    DeadLetter,
-}
-
-/// When a batch counts as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncMode {
-    /// When it survives a crash of the machine.
-    Batch,
-    /// When it survives a crash of the process; that of the machine after this time.
-    Within(Duration),
-}
 
 /// What was found when a spool was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,76 +82,13 @@ pub struct LaneHeld {
 /// A durable queue of batches, in lanes.
 #[derive(Debug)]
 pub struct Spool {
-    pub(super) shared: Arc<Shared>,
-    pub(super) turns: Mutex<HashMap<Topic, Arc<Turn<()>>>>,
-    pub(super) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
+    pub(in crate::spool) shared: Arc<Shared>,
+    pub(in crate::spool) topic_locks: Mutex<HashMap<Topic, Arc<AsyncMutex<()>>>>,
+    pub(in crate::spool) readers: Mutex<HashMap<LaneKey, Arc<Mutex<Reader>>>>,
     /// Syncs from time to time.
     syncer: Option<Syncer>,
     /// Keeps other owners away; the last to be dropped.
     _lock: Option<Lock>,
-}
-
-/// What the threads of a spool share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) files: Arc<dyn Files>,
-    pub(super) max_bytes: u64,
-    pub(super) segment_bytes: u64,
-    pub(super) when_full: WhenFull,
-    pub(super) sync: SyncMode,
-    pub(super) lanes: LanesBy,
-    pub(super) clock: Arc<Clock>,
-    pub(super) state: Mutex<State>,
-    /// A group of records was written.
-    pub(super) committed: Condvar,
-    /// There may be space now, or the connector closes.
-    pub(super) freed: Notify,
-    /// There is something to sync.
-    pub(super) unsynced: Notify,
-    /// It is time to stop.
-    pub(super) ending: Notify,
-    /// Counts what consumers of the lanes may wait for.
-    pub(super) news: watch::Sender<u64>,
-    /// Counts how often nothing was left in a lane.
-    pub(super) emptied: watch::Sender<u64>,
-    /// The time that batches have waited for room, in microseconds.
-    pub(super) waited: AtomicU64,
-    /// Memory for records, used again and again.
-    buffers: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    fn end(&self, phase: Phase) {
-        let mut state = self.lock();
-        state.phase = state.phase.max(phase);
-    }
-
-    /// Memory for a record.
-    pub(super) fn buffer(&self) -> Vec<u8> {
-        lock(&self.buffers).pop().unwrap_or_default()
-    }
-
-    /// Keeps the memory of a record for another.
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        let (count, bytes) = BUFFERS;
-        let mut buffers = lock(&self.buffers);
-        if buffers.len() < count && buffer.capacity() <= bytes {
-            buffers.push(buffer);
-        }
-    }
-
-    /// What is kept of damaged pieces.
-    pub(super) fn damaged_limit(&self) -> u64 {
-        (self.max_bytes / 16).max(SEGMENT.0)
-    }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Spool {
@@ -224,7 +121,7 @@ impl Spool {
     }
 
     #[cfg(test)]
-    pub(super) fn start(
+    pub(in crate::spool) fn start(
         files: Arc<dyn Files>,
         lock: Option<Lock>,
         options: &Options,
@@ -295,10 +192,10 @@ impl Spool {
             freed: Notify::new(),
             unsynced: Notify::new(),
             ending: Notify::new(),
-            news: watch::Sender::new(0),
+            version: watch::Sender::new(0),
             emptied: watch::Sender::new(0),
             waited: AtomicU64::new(0),
-            buffers: Mutex::default(),
+            buffers: Arc::default(),
         });
         let syncer = match options.sync {
             SyncMode::Batch => None,
@@ -307,8 +204,48 @@ impl Spool {
                     .map_err(SpoolError::io("no thread can be started"))?,
             ),
         };
-        let (turns, readers) = (Mutex::default(), Mutex::default());
-        Ok((Self { shared, turns, readers, syncer, _lock: lock }, recovery))
+        let (topic_locks, readers) = (Mutex::default(), Mutex::default());
+        Ok((Self { shared, topic_locks, readers, syncer, _lock: lock }, recovery))
+    }
+
+    /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
+    /// all. `None` if there is none yet.
+    ///
+    /// A record that was damaged since it was stored is told in the log, set aside and passed over.
+    ///
+    /// # Errors
+    /// The record cannot be read now.
+    pub fn next(&self, lane: &LaneKey, after: u64) -> Result<Option<Record>, SpoolError> {
+        let reader = lock(&self.readers).entry(lane.clone()).or_default().clone();
+        lock(&reader).next(&self.shared, lane, after)
+    }
+
+    /// Tells what is known by now of a record that was read: which of its messages are settled, and which are sent together.
+    /// Returns whether any is left.
+    pub fn refresh(&self, record: &mut Record) -> bool {
+        let state = self.shared.lock();
+        let Some(lane) = state.lanes.get(&record.lane) else { return false };
+        if lane.run(record.sequence).is_none() {
+            return false;
+        }
+        record.settled = lane.partly.get(&record.sequence).cloned().unwrap_or_default();
+        record.bodies = lane.bodies.get(&record.sequence).cloned().unwrap_or_default();
+        true
+    }
+
+    /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.
+    ///
+    /// # Errors
+    /// That of [`next`](Self::next).
+    pub fn again(&self, lane: &LaneKey, sequence: u64) -> Result<Option<Record>, SpoolError> {
+        let record = Reader::default().next(&self.shared, lane, sequence.saturating_sub(1))?;
+        Ok(record.filter(|record| record.sequence == sequence))
+    }
+
+    /// Whether something of the same topic is to be delivered before a batch of `lane` with this label: in another lane, and
+    /// possibly of the same partition.
+    pub fn is_behind_another(&self, lane: &LaneKey, label: u32, messages: &[BorrowedMessage<'_>]) -> bool {
+        mixed::is_behind_another(&self.shared.lock().lanes, lane, label, messages)
     }
 
     /// The lanes with unsettled records.
@@ -318,8 +255,8 @@ impl Spool {
     }
 
     /// Changes whenever records were added, and when [`close_begins`](Self::close_begins) was called.
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.shared.news.subscribe()
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
     }
 
     /// Changes whenever nothing is left in a lane.
@@ -331,7 +268,7 @@ impl Spool {
     pub fn close_begins(&self) {
         self.shared.end(Phase::Closing);
         self.shared.freed.notify_waiters();
-        self.shared.news.send_modify(|news| *news += 1);
+        self.shared.version.send_modify(|version| *version += 1);
     }
 
     /// What each lane holds that is not empty.
@@ -382,7 +319,7 @@ impl Drop for Spool {
 }
 
 /// As many messages are remembered as a checkpoint should hold, which every segment begins with.
-pub(super) fn windows(segment_bytes: u64) -> Windows {
+pub(in crate::spool) fn windows(segment_bytes: u64) -> Windows {
     Windows::new(usize::try_from(segment_bytes / 64).unwrap_or(REMEMBERED).clamp(64, REMEMBERED))
 }
 

@@ -1,11 +1,11 @@
-//! Walks over the records of a segment, past whatever is damaged.
+//! Goes over the records of a segment, past whatever is damaged.
 
 use std::io;
 
-use super::{
-    LaneKey,
-    files::SegmentFile,
+use super::files::SegmentFile;
+use crate::spool::{
     format::{HEAD, Header, Kind, MARKER, PREFIX},
+    lanes::key::LaneKey,
 };
 
 /// What is read ahead.
@@ -13,7 +13,7 @@ const AHEAD: usize = 64 * 1024;
 
 /// What comes next in a segment.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(in crate::spool) enum Found {
     /// A whole record. Its body was verified if it was asked for.
     Record(Place),
     /// Bytes that are no record, up to the next record or the end.
@@ -29,20 +29,20 @@ pub(super) enum Found {
 
 /// A record and where it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) header: Header,
-    pub(super) position: u64,
+pub(in crate::spool) struct Place {
+    pub(in crate::spool) header: Header,
+    pub(in crate::spool) position: u64,
 }
 
 impl Place {
-    pub(super) fn end(&self) -> u64 {
+    pub(in crate::spool) fn end(&self) -> u64 {
         self.position + self.header.length()
     }
 }
 
 /// A place in a segment, and the bytes around it.
 #[derive(Debug, Default)]
-pub(super) struct Walker {
+pub(in crate::spool) struct Cursor {
     segment: u64,
     /// Of the next record.
     position: u64,
@@ -54,22 +54,22 @@ pub(super) struct Walker {
     names: Vec<u8>,
 }
 
-impl Walker {
+impl Cursor {
     /// At the first record of a segment of this length.
-    pub(super) fn new(segment: u64, end: u64) -> Self {
+    pub(in crate::spool) fn new(segment: u64, end: u64) -> Self {
         Self { segment, position: HEAD, end, ..Self::default() }
     }
 
-    pub(super) fn segment(&self) -> u64 {
+    pub(in crate::spool) fn segment(&self) -> u64 {
         self.segment
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(in crate::spool) fn position(&self) -> u64 {
         self.position
     }
 
     /// Goes to another place, where a record begins, in a segment that is whole up to `end`.
-    pub(super) fn go(&mut self, segment: u64, position: u64, end: u64) {
+    pub(in crate::spool) fn go(&mut self, segment: u64, position: u64, end: u64) {
         if self.segment != segment {
             self.segment = segment;
             self.ahead.clear();
@@ -79,7 +79,7 @@ impl Walker {
     }
 
     /// The next record, with its body in `body` if there is a place for it.
-    pub(super) fn next(
+    pub(in crate::spool) fn next(
         &mut self,
         file: &dyn SegmentFile,
         body: Option<&mut Vec<u8>>,
@@ -118,12 +118,12 @@ impl Walker {
     }
 
     /// The names of the lane of the record that was found last.
-    pub(super) fn names(&self) -> &[u8] {
+    pub(in crate::spool) fn names(&self) -> &[u8] {
         &self.names
     }
 
     /// Reads the body of a record.
-    pub(super) fn body(
+    pub(in crate::spool) fn body(
         &mut self,
         file: &dyn SegmentFile,
         place: Place,

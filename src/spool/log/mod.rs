@@ -1,0 +1,11 @@
+//! The log: segments on disk, what is known of them, and how they are appended to.
+
+pub(in crate::spool) mod buffers;
+pub(in crate::spool) mod clock;
+pub(in crate::spool) mod cursor;
+pub(in crate::spool) mod damage;
+pub(in crate::spool) mod files;
+pub(in crate::spool) mod options;
+pub(in crate::spool) mod segment;
+pub(in crate::spool) mod shared;
+pub(in crate::spool) mod state;

@@ -1,0 +1,36 @@
+//! What is known of segments.
+
+use std::sync::Arc;
+
+use super::files::SegmentFile;
+
+/// What is known of a segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::spool) struct Segment {
+    pub(in crate::spool) length: u64,
+    /// How many of its records are unsettled.
+    pub(in crate::spool) live: u64,
+    /// Their bytes.
+    pub(in crate::spool) live_bytes: u64,
+}
+
+/// The segment that is appended to.
+#[derive(Debug, Clone)]
+pub(in crate::spool) struct Active {
+    pub(in crate::spool) number: u64,
+    pub(in crate::spool) file: Arc<dyn SegmentFile>,
+    /// Where the first record behind the checkpoint begins.
+    pub(in crate::spool) begin: u64,
+    pub(in crate::spool) length: u64,
+    /// It and its checkpoint survive a crash, so that what that covers can be deleted.
+    pub(in crate::spool) durable: bool,
+}
+
+/// Where records were written.
+#[derive(Debug)]
+pub(in crate::spool) struct Written {
+    pub(in crate::spool) active: Active,
+    pub(in crate::spool) from: u64,
+    /// The place of each.
+    pub(in crate::spool) places: Vec<u64>,
+}
