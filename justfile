@@ -27,6 +27,10 @@ advisories:
 test:
     cargo test --workspace --locked
 
+# What of the SDK no other crate here switches on
+sdk:
+    cargo test --locked -p iggy_connector_sdk --all-features
+
 # With a real server and runtime: IGGY_SERVER and IGGY_CONNECTORS name the executables (docs/iggy.md)
 iggy *args:
     cargo test --locked -p iggy-http-sink --test 'iggy_*' -- --nocapture {{ args }}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::header_kind::{HeaderError, HeaderKind};
+use crate::header_text::Text;
 
 /// The longest header field, in bytes.
 const MAX_LENGTH: usize = 255;
@@ -36,7 +37,7 @@ pub struct ValueMarker;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HeaderField<M> {
     kind: HeaderKind,
-    #[serde(with = "crate::header_wire::base64_text")]
+    #[serde(with = "base64_text")]
     value: Bytes,
     #[serde(skip)]
     marker: PhantomData<M>,
@@ -122,29 +123,6 @@ impl<M> HeaderField<M> {
     }
 }
 
-/// A field as text; see [`HeaderField::to_string_value`].
-pub(crate) struct Text<'b> {
-    pub(crate) kind: HeaderKind,
-    pub(crate) bytes: &'b [u8],
-}
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.kind, self.bytes) {
-            (HeaderKind::Raw, bytes) => write!(f, "{:?}", Bytes::copy_from_slice(bytes)),
-            (HeaderKind::String, bytes) => f.write_str(&String::from_utf8_lossy(bytes)),
-            (HeaderKind::Bool, [first, ..]) => write!(f, "{}", *first != 0),
-            _ => self.number(f),
-        }
-    }
-}
-
-impl Text<'_> {
-    fn malformed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<malformed {}>", self.kind)
-    }
-}
-
 /// What every kind of number has: its accessor, and the conversions to and from its type.
 macro_rules! numbers {
     ($($kind:ident $type:ident $accessor:ident;)*) => {
@@ -161,20 +139,8 @@ macro_rules! numbers {
                         .map_err(|_| HeaderError::Malformed(self.kind))
                 }
             )*
-
         }
 
-        impl Text<'_> {
-            fn number(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self.kind {
-                    $(HeaderKind::$kind => match self.bytes.try_into().map($type::from_le_bytes) {
-                        Ok(number) => write!(f, "{number}"),
-                        Err(_) => self.malformed(f),
-                    },)*
-                    HeaderKind::Raw | HeaderKind::String | HeaderKind::Bool => self.malformed(f),
-                }
-            }
-        }
         $(
             impl<M> From<$type> for HeaderField<M> {
                 fn from(number: $type) -> Self {
@@ -278,5 +244,39 @@ impl<M> FromStr for HeaderField<M> {
 impl<M> fmt::Display for HeaderField<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.to_string_value())
+    }
+}
+
+/// Bytes as base64 text.
+mod base64_text {
+    use std::fmt;
+
+    use base64::Engine;
+    use bytes::Bytes;
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use crate::header_wire::BASE64;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64 text")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+                BASE64.decode(text).map(Bytes::from).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use crate::header::Text;
+use crate::header_text::Text;
 use crate::{Error, HeaderKey, HeaderKind, HeaderValue};
 
 /// The wire form of a message's headers: empty for none.
@@ -89,14 +91,14 @@ impl BorrowedField<'_> {
         self.kind
     }
 
-    /// Appends its bytes to `buffer`; shown, the field reads as
-    /// [`to_string_value`](crate::HeaderField::to_string_value) says.
+    /// Appends its bytes to `buffer`; shown, the field reads as that of the decoded one,
+    /// [`to_string_value`](crate::HeaderField::to_string_value).
     ///
     /// # Errors
     /// [`Error::InvalidRecordValue`] if they are not base64.
     pub fn decode_into<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<impl fmt::Display + use<'b>, Error> {
         let start = buffer.len();
-        base64_text::BASE64.decode_vec(self.base64, buffer).map_err(unreadable)?;
+        BASE64.decode_vec(self.base64, buffer).map_err(unreadable)?;
         Ok(Text { kind: self.kind, bytes: &buffer[start..] })
     }
 }
@@ -105,44 +107,11 @@ fn unreadable(why: impl fmt::Display) -> Error {
     Error::InvalidRecordValue(format!("headers: {why}"))
 }
 
-/// Bytes as standard base64 text; padding may be missing when read.
-pub(crate) mod base64_text {
-    use std::fmt;
-
-    use base64::Engine;
-    use base64::alphabet::STANDARD;
-    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    use bytes::Bytes;
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
-        &STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-
-    pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("base64 text")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
-                BASE64.decode(text).map(Bytes::from).map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_str(Text)
-    }
-}
+/// Standard base64; padding may be missing when read.
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 #[cfg(test)]
 mod tests {

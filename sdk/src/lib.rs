@@ -51,8 +51,13 @@
 //!
 //! The way in: `ffi` takes a call and decodes it over the runtime's buffer ([`message`]), `instance` keeps count of
 //! who is inside a sink, `executor` drives the [`sink`]'s futures and catches its panics; the [`log`] goes back
-//! through the runtime's callback. With the feature `host`, the module `host` is the other side: it loads plugins
-//! and calls them.
+//! through the runtime's callback.
+//!
+//! # Features
+//! - `retry`: the module `retry`, what sinks that speak HTTP need to try again.
+//! - `iggy_common`: [`HeaderKey`], [`HeaderValue`] and [`HeaderKind`] are those of the crate `iggy_common`, for a sink that hands them
+//!   to code of Iggy. They have the methods of this crate's own, and errors of their own.
+//! - `host`: the module `host`, the other side, which loads plugins and calls them.
 
 pub mod convert;
 mod error;
@@ -60,8 +65,11 @@ mod executor;
 mod export;
 #[doc(hidden)]
 pub mod ffi;
+#[cfg(not(feature = "iggy_common"))]
 mod header;
+#[cfg(not(feature = "iggy_common"))]
 mod header_kind;
+mod header_text;
 mod header_wire;
 #[cfg(feature = "host")]
 pub mod host;
@@ -72,6 +80,8 @@ pub mod log;
 pub mod message;
 mod offsets;
 mod payload;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod schema;
 mod shown;
 pub mod sink;
@@ -79,9 +89,13 @@ pub mod sink;
 pub use convert::owned_value_to_serde_json;
 pub use error::Error;
 pub use executor::get_runtime;
+#[cfg(not(feature = "iggy_common"))]
 pub use header::{HeaderField, HeaderKey, HeaderValue, KeyMarker, ValueMarker};
+#[cfg(not(feature = "iggy_common"))]
 pub use header_kind::{HeaderError, HeaderKind};
 pub use header_wire::{BorrowedField, BorrowedHeaders, decode_headers, encode_headers};
+#[cfg(feature = "iggy_common")]
+pub use iggy_common::{HeaderField, HeaderKey, HeaderKind, HeaderValue};
 pub use log::LogCallback;
 pub use message::{
     BorrowedMessage, BorrowedMessages, ConsumedMessage, MessagesMetadata, RawMessage, RawMessages,
@@ -91,4 +105,6 @@ pub use offsets::OffsetRanges;
 pub use payload::Payload;
 pub use schema::Schema;
 pub use shown::{Shown, shown, shown_json, shown_lines};
+/// The version of which [`Payload::Json`] holds a value.
+pub use simd_json;
 pub use sink::Sink;

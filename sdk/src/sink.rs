@@ -34,11 +34,11 @@ pub trait Sink: Send + Sync {
     /// Takes one batch over the runtime's own buffer, which is what the container calls.
     ///
     /// Unless overridden, decodes the messages and passes them to [`consume`](Self::consume). Those that do not
-    /// decode are logged at ERROR in one line with their offsets.
+    /// decode are left out, and logged at ERROR in one line with their offsets. They are no error of the batch: a host that
+    /// sends a failed batch again would send the others with them, for ever. A sink that keeps such messages overrides this.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume); unless overridden also [`Error::CannotDecode`] when that went well but some
-    /// messages did not decode.
+    /// As [`consume`](Self::consume).
     async fn consume_borrowed(
         &self,
         topic: &TopicMetadata,
@@ -59,7 +59,7 @@ pub trait Sink: Send + Sync {
         }
         if let Some(reason) = &reason {
             error!(
-                "{} of {} messages cannot be decoded and are not passed on: stream: {}, topic: {}, partition: {}, \
+                "{} of {} messages cannot be decoded and are left out: stream: {}, topic: {}, partition: {}, \
                  schema: {}, offsets: {}; the first: {reason}",
                 undecodable.len(),
                 messages.len(),
@@ -70,8 +70,7 @@ pub trait Sink: Send + Sync {
                 OffsetRanges::of(undecodable.iter().copied()),
             );
         }
-        self.consume(topic, metadata, decoded).await?;
-        if reason.is_some() { Err(Error::CannotDecode(metadata.schema)) } else { Ok(()) }
+        self.consume(topic, metadata, decoded).await
     }
 
     /// Told once when close begins, while batches may still be under way: from here on the sink should bring them

@@ -1,4 +1,5 @@
 //! Header fields: building, reading, and what others got wrong.
+#![cfg(not(feature = "iggy_common"))] // these are the types of this crate
 #![allow(clippy::unwrap_used)]
 
 use base64::Engine;

@@ -89,11 +89,12 @@ fn undecodable_messages_do_not_hold_up_the_others() {
         let facts = control.expect("consume").answer("ok");
         let offsets: Vec<_> = facts["messages"].as_array().unwrap().iter().map(|m| &m["offset"]).collect();
         assert_eq!(offsets, [10, 14]);
-        assert_eq!(consume.join().unwrap(), 1);
+        // A host would send a failed batch again, with what was delivered, and never get past it.
+        assert_eq!(consume.join().unwrap(), 0);
     });
     let facts = "stream: orders, topic: created, partition: 3, schema: json, offsets: 11-13, 20; the first: ";
-    assert_eq!(logged(4, &["4 of 6 messages cannot be decoded", facts]).len(), 1);
-    assert_eq!(logged(4, &[&sink(id), "consume failed", "Cannot decode schema json"]).len(), 1);
+    assert_eq!(logged(4, &["4 of 6 messages cannot be decoded and are left out", facts]).len(), 1);
+    assert!(logged(4, &[&sink(id), "consume failed"]).is_empty());
     close_answered(&control, id);
 }
 

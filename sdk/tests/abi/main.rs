@@ -3,6 +3,7 @@
 
 mod close;
 mod consume;
+mod first_sink;
 mod hostile;
 mod load;
 mod log;

@@ -1,0 +1,54 @@
+//! What sinks that speak HTTP need to try again: waits, a circuit breaker, a retrying client, a probe at open.
+//!
+//! The names and signatures are those that sinks of the connectors runtime already use. Needs the feature `retry`.
+
+mod backoff;
+mod breaker;
+mod client;
+mod connectivity;
+
+pub use backoff::{exponential_backoff, jitter, parse_duration};
+pub use breaker::CircuitBreaker;
+pub use client::{HttpRetryMiddleware, build_retry_client, is_transient_status, parse_retry_after};
+pub use connectivity::{ConnectivityConfig, check_connectivity, check_connectivity_with_retry};
+
+use std::error::Error;
+use std::fmt::{self, Write};
+
+/// The most bytes of an answer that a log line or an error shows.
+const EXCERPT: usize = 1024;
+
+/// The beginning of an answer's body, for a log line. Reads no further, so it is soon there, whatever the server sends.
+async fn excerpt(mut answer: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() <= EXCERPT {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            // What came before the connection broke says more than that it broke.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    crate::shown(&String::from_utf8_lossy(&bytes), EXCERPT).to_string()
+}
+
+/// An error with its causes: that of a client says at its top only that a request failed.
+struct Causes<'e>(&'e (dyn Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = String::new();
+        let mut cause = Some(self.0);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many errors repeat their source in their own text.
+            if !told.contains(&text) {
+                if !told.is_empty() {
+                    told.push_str(": ");
+                }
+                told.write_str(&text)?;
+            }
+            cause = error.source();
+        }
+        f.write_str(&told)
+    }
+}
