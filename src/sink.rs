@@ -108,7 +108,7 @@ impl HttpSink {
         let dead_letters = pipeline.dead_letters.as_ref();
         let stored = match &self.spooled {
             Some(Spooled { spool, .. }) => {
-                let _blocked = pipeline.counters.blocked("spool");
+                let _blocked = pipeline.counters.blocked("spool", &batch);
                 let lanes = lanes_by(&pipeline.terms(batch.stream, batch.topic).ordering);
                 Some(self.store(spool, lanes, topic, &metadata, messages).await)
             }
@@ -116,7 +116,7 @@ impl HttpSink {
         };
         let account = match stored {
             None => {
-                let _blocked = pipeline.counters.blocked("delivery");
+                let _blocked = pipeline.counters.blocked("delivery", &batch);
                 let _held = pipeline.counters.hold(messages.len());
                 let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
                 pipeline.account(&batch, patience, dead_letters, None).await

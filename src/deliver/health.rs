@@ -9,7 +9,7 @@ use super::{
     attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     classify::Class,
     patience::Patience,
-    send::RetryState,
+    retry::RetryState,
 };
 use crate::config::HealthCheckMethod;
 

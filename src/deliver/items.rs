@@ -13,7 +13,8 @@ use super::{
     classify::Class,
     fault::Fault,
     patience::Patience,
-    send::{Parked, RetryState, Sent},
+    retry::{Parked, RetryState},
+    send::Sent,
 };
 use crate::{
     encode::Body,

@@ -29,6 +29,7 @@ pub mod reach;
 mod redirect;
 mod request;
 mod resolve;
+mod retry;
 mod retry_after;
 mod send;
 mod shortage;
@@ -54,7 +55,7 @@ pub(crate) use self::{
     gate::{BreakerState, GateState, Origin},
     parts::{Parts, Settled},
     patience::Patience,
-    send::{Parked, RetryState},
+    retry::{Parked, RetryState},
 };
 use crate::{
     config::Config,

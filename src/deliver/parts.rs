@@ -8,7 +8,8 @@ use super::{
     gate::{Origin, Refused},
     items::{Again, Apart, ItemEnd},
     patience::Patience,
-    send::{RetryState, Sent},
+    retry::RetryState,
+    send::Sent,
 };
 use crate::{
     encode::Body,

@@ -9,22 +9,18 @@ use tracing::{debug, warn};
 use super::{
     Delivery,
     attempt::{Answer, Attempt, How, Keep, SHOWN, attempt, in_words},
-    backoff::Backoff,
     classify::Class,
     fault::Fault,
     gate::{Asking, Origin, Pass, Refused},
     items::{Apart, Ends},
     patience::{Ended, Patience},
-    shortage,
+    retry::{Parked, RetryState, why},
 };
 use crate::{
     encode::Body,
     settle::{Failure, Reason},
-    telemetry::{AttemptEnd, Verdict},
+    telemetry::{AttemptEnd, HeadOf, HeadWait, Verdict},
 };
-
-/// How much of an answer is kept with a message that it refused, in bytes.
-const ANSWER_LIMIT: usize = 4096;
 
 /// How sending a body ended.
 #[derive(Debug)]
@@ -43,59 +39,6 @@ pub(super) enum Sent {
     Apart(Apart),
 }
 
-/// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
-#[derive(Debug, Clone)]
-pub(crate) struct Parked {
-    /// Not before this time,
-    pub(crate) until: Instant,
-    /// unless it waits for the breaker alone, and that closes earlier.
-    pub(crate) for_breaker: bool,
-    /// Whether others that it was sent with have ended, so that it goes on without them.
-    pub(crate) apart: bool,
-    /// What the next attempt goes on with.
-    pub(crate) retry: RetryState,
-}
-
-impl Parked {
-    /// How the last attempt ended, for people.
-    pub(crate) fn why(&self) -> String {
-        match &self.retry.last {
-            Some(ended) => format!("attempt {} {}", self.retry.attempts, in_words(ended)),
-            None => "its first attempt has not begun".to_owned(),
-        }
-    }
-
-    /// For what comes behind it in order, and was not tried yet.
-    pub(crate) fn behind(&self) -> Self {
-        Self { retry: RetryState::default(), apart: false, ..*self }
-    }
-}
-
-/// The attempts that were made so far at sending a body.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RetryState {
-    /// Where its messages are from: what is sent again is of no other lane than before.
-    origin: Option<Origin>,
-    attempts: u32,
-    /// Retries that count against `max_retries`.
-    spent: u32,
-    /// Waits for a held status, for the backoff alone.
-    held: u32,
-    /// Whether an attempt reached the endpoint, as far as can be told.
-    counts: bool,
-    /// What the next one is to do otherwise.
-    next: How,
-    /// Whether the endpoint closes new connections too.
-    resets: bool,
-    /// Attempts in a row that a shortage on this machine ended, for the backoff alone.
-    shortages: u32,
-    last: Option<Result<Answer, Fault>>,
-    /// The pause that the endpoint asked for last.
-    asked: Option<Duration>,
-    /// When the next attempt may begin.
-    pub(super) not_before: Option<Instant>,
-}
-
 impl Delivery {
     /// Sends a body until there is no use in going on; what is kept elsewhere, until it would have to wait.
     pub(super) async fn send(
@@ -108,10 +51,9 @@ impl Delivery {
         let key = self.template.idempotency_key(body);
         let origin = *retry.origin.get_or_insert(origin);
         if let Some(until) = retry.not_before.take() {
-            match patience.wait_until(until).await {
-                Ok(()) => {}
-                Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
-                Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
+            self.waits(body, &mut retry, until);
+            if let Err(reason) = self.wait_until(until, &retry, &mut patience).await {
+                return Sent::Failed(retry.failure(reason));
             }
         }
         loop {
@@ -122,12 +64,20 @@ impl Delivery {
                 messages: body.len(),
                 bytes: body.wire().len(),
             };
-            let pass = match self.endpoint.gate.enter(&mut patience, asking).await {
+            let entered = tokio::select! {
+                biased;
+                () = retry.given_up() => return Sent::Failed(retry.failure(Reason::GivenUp)),
+                entered = self.endpoint.gate.enter(&mut patience, asking) => entered,
+            };
+            let pass = match entered {
                 Ok(pass) => pass,
                 Err(Refused::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
                 Err(Refused::BreakerOpen) => return Sent::Failed(retry.failure(Reason::CircuitOpen)),
                 Err(Refused::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
-                Err(Refused::Later { until, for_breaker }) => return retry.park(until, for_breaker),
+                Err(Refused::Later { until, for_breaker }) => {
+                    self.waits(body, &mut retry, until);
+                    return retry.park(until, for_breaker);
+                }
             };
             let probe = pass.probe;
             let Some((class, asked, ends)) =
@@ -146,6 +96,7 @@ impl Delivery {
             self.watch_outage(class, retry.last.as_ref(), wait);
             match class {
                 Class::Success => {
+                    retry.ended();
                     return ends.map_or(Sent::Delivered, |ends| self.apart(ends, asked, retry, &patience));
                 }
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
@@ -174,25 +125,48 @@ impl Delivery {
                 // A pause that would end after the deadline ends with it, and then comes a last attempt.
                 until = until.min(patience.deadline());
             }
+            self.waits(body, &mut retry, until);
             if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
                 return retry.park(until, false);
             }
-            let mut retries_now = self.endpoint.gate.retries_now();
-            let waited = tokio::select! {
-                biased;
-                waited = patience.wait_until(until) => waited,
-                _ = retries_now.changed() => Ok(()),
-            };
-            match waited {
-                Ok(()) => {}
-                Err(Ended::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
-                Err(Ended::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
+            if let Err(reason) = self.wait_until(until, &retry, &mut patience).await {
+                return Sent::Failed(retry.failure(reason));
             }
         }
     }
-}
 
-impl Delivery {
+    /// Waits before another attempt. An operator can end that, or give up what waits.
+    async fn wait_until(
+        &self,
+        until: Instant,
+        retry: &RetryState,
+        patience: &mut Patience,
+    ) -> Result<(), Reason> {
+        let mut retries_now = self.endpoint.gate.retries_now();
+        tokio::select! {
+            biased;
+            () = retry.given_up() => Err(Reason::GivenUp),
+            waited = patience.wait_until(until) => match waited {
+                Ok(()) => Ok(()),
+                Err(Ended::Deadline) => Err(Reason::DeadlineExceeded),
+                Err(Ended::Closed) => Err(Reason::Closed),
+            },
+            _ = retries_now.changed() => Ok(()),
+        }
+    }
+
+    /// Shows an operator that a body has to be sent again.
+    fn waits(&self, body: &Body, retry: &mut RetryState, until: Instant) {
+        let RetryState { head, last, attempts, .. } = retry;
+        let of = || {
+            let ((stream, topic, partition), (first_offset, last_offset)) = (body.origin(), body.offsets());
+            let [stream, topic] = [stream, topic].map(str::to_owned);
+            HeadOf { stream, topic, partition, first_offset, last_offset, messages: body.len() }
+        };
+        let wait = || HeadWait { attempts: *attempts, why: why(*attempts, last.as_ref()), until };
+        self.counters.head_waits(head, of, wait);
+    }
+
     /// Makes one attempt, and writes down how it ended: its class, the pause that the endpoint asked for, and the ends of
     /// messages that have each their own. `None` when the
     /// close of the connector cut it off.
@@ -313,72 +287,6 @@ impl Delivery {
             at once until it is not, and what could not be sent is sent later",
             self.endpoint.label
         );
-    }
-}
-
-impl RetryState {
-    /// How long to wait after an attempt of this class, for which the endpoint `asked` for a pause; `None` where there is to be
-    /// no other.
-    pub(super) fn wait(
-        &mut self,
-        class: Class,
-        asked: Option<Duration>,
-        backoff: &Backoff,
-        max_retries: u32,
-    ) -> Option<Duration> {
-        let shortages = if class == Class::Shortage { self.shortages + 1 } else { 0 };
-        self.shortages = shortages;
-        match class {
-            Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
-            Class::Stale | Class::Reauthenticate => Some(Duration::ZERO),
-            Class::Shortage => Some(shortage::wait(shortages - 1)),
-            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
-            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
-            // not counted.
-            Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold if asked.is_some() => asked,
-            Class::Hold => {
-                self.held += 1;
-                Some(backoff.held(self.held - 1))
-            }
-            Class::Retry | Class::Throttled | Class::TimedOut => (self.spent < max_retries).then(|| {
-                self.spent += 1;
-                backoff.wait(self.spent - 1)
-            }),
-        }
-    }
-
-    /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
-    /// than people need.
-    pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
-        if let Some(Ok(answer)) = &mut self.last {
-            answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));
-            answer.excerpt.shrink_to_fit();
-        }
-        Sent::Parked(Parked { until, for_breaker, apart: false, retry: self })
-    }
-
-    /// The close of the connector ended the attempt that was on its way.
-    fn cut_off(self) -> Failure {
-        let detail = "cut off by the close of the connector: it may have arrived".to_owned();
-        Failure { reason: Reason::Closed, status: None, detail, attempts: self.attempts }
-    }
-
-    fn failure(self, reason: Reason) -> Failure {
-        let asked = self.asked.filter(|_| reason == Reason::DeadlineExceeded);
-        let (status, detail) = match self.last {
-            Some(Ok(mut answer)) => {
-                // It is kept for each message until the batch is settled, and nobody reads more of it.
-                answer.excerpt.truncate(answer.excerpt.floor_char_boundary(ANSWER_LIMIT));
-                (Some(answer.status.as_u16()), answer.excerpt)
-            }
-            Some(Err(fault)) => (None, fault.to_string()),
-            None => (None, String::new()),
-        };
-        let detail = match asked {
-            Some(asked) => format!("asked for a pause of {}, {detail}", humantime::format_duration(asked)),
-            None => detail,
-        };
-        Failure { reason, status, detail, attempts: self.attempts }
     }
 }
 

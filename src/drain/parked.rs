@@ -175,18 +175,13 @@ impl Parked {
 
     /// The breaker has closed: what waits for nothing else is due.
     pub(super) fn breaker_closed(&mut self, now: Instant) {
-        for (group, units) in &mut self.units {
-            for unit in units.iter_mut().filter(|unit| unit.for_breaker && unit.until > now) {
-                self.due.insert((now, *group));
-                unit.until = now;
-            }
-        }
+        self.due_if(now, |unit| unit.for_breaker);
     }
 
-    /// All that waits is due, whatever it waits for.
-    pub(super) fn all_due(&mut self, now: Instant) {
+    /// What is meant is due, whatever it waits for.
+    pub(super) fn due_if(&mut self, now: Instant, is_meant: impl Fn(&Unit) -> bool) {
         for (group, units) in &mut self.units {
-            for unit in units.iter_mut().filter(|unit| unit.until > now) {
+            for unit in units.iter_mut().filter(|unit| unit.until > now && is_meant(unit)) {
                 self.due.insert((now, *group));
                 unit.until = now;
             }

@@ -62,6 +62,7 @@ impl Lanes {
         let mut version = self.spool.subscribe();
         let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
         let mut retries_now = self.pipeline.routes().retries_now(lane.stream(), lane.topic());
+        let mut given_up = self.pipeline.counters.heads_given_up();
         let mut windows: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut units: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
         let mut reading: Option<BoxFuture<'_, Read>> = None;
@@ -121,7 +122,9 @@ impl Lanes {
                 // Nothing of this lane is parked, but too much of others.
                 () = tokio::time::sleep(WAITS.0), if idle => {}
                 _ = breaker_closed.changed() => shared.lock().breaker_closed(Instant::now()),
-                _ = retries_now.changed() => shared.lock().all_due(Instant::now()),
+                _ = retries_now.changed() => shared.lock().due_if(Instant::now(), |_| true),
+                // The counters outlive this, so there is no error.
+                _ = given_up.changed() => shared.lock().due_if(Instant::now(), |unit| unit.retry.is_given_up()),
                 // The spool outlives this, so there is no error.
                 _ = version.changed() => read_all = false,
             }

@@ -1,6 +1,6 @@
 //! A lane whose messages go in order: one window after the other, and none behind what has to be sent again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::error;
@@ -10,7 +10,12 @@ use super::{
     progress::Selection,
     window::{Backlog, Index, Message, Window},
 };
-use crate::{deliver::RetryState, settle::Account, spool::LaneKey, telemetry::LaneWait};
+use crate::{
+    deliver::RetryState,
+    settle::Account,
+    spool::LaneKey,
+    telemetry::{Head, LaneWait},
+};
 
 /// When the first messages of a lane are to be sent again.
 #[derive(Clone)]
@@ -18,6 +23,8 @@ struct Later {
     until: Instant,
     for_breaker: bool,
     why: String,
+    /// What an operator can give up of it.
+    head: Option<Arc<Head>>,
 }
 
 /// How many bodies are taken together: one, and what is left goes with the next.
@@ -79,7 +86,12 @@ impl Lanes {
                 Err(why) => {
                     error!("{lane}: {why}");
                     selection = Selection::default();
-                    Later { until: Instant::now() + wait, for_breaker: false, why: why.to_string() }
+                    Later {
+                        until: Instant::now() + wait,
+                        for_breaker: false,
+                        why: why.to_string(),
+                        head: None,
+                    }
                 }
             };
             backlog.clear();
@@ -87,13 +99,14 @@ impl Lanes {
                 wait = (wait * 2).min(WAITS.1);
             }
             self.pipeline.counters.lane_waits(lane, || {
-                let Later { until, for_breaker, why } = later.clone();
+                let Later { until, for_breaker, why, .. } = later.clone();
                 LaneWait { until, for_breaker, why }
             });
             tokio::select! {
                 () = tokio::time::sleep_until(later.until) => {}
                 _ = breaker_closed.changed(), if later.for_breaker => {}
                 _ = retries_now.changed() => {}
+                () = given_up(later.head.as_deref()) => {}
                 () = self.pipeline.closing() => return,
             }
             self.pipeline.counters.lane_goes_on(lane);
@@ -121,14 +134,28 @@ impl Lanes {
 /// When what a window left is to be sent; `None` where it left nothing that was tried.
 fn later(account: &Account, wait: Duration) -> Option<Later> {
     if let Some((_, parked)) = account.parked.first() {
-        return Some(Later { until: parked.until, for_breaker: parked.for_breaker, why: parked.why() });
+        return Some(Later {
+            until: parked.until,
+            for_breaker: parked.for_breaker,
+            why: parked.why(),
+            head: parked.head().cloned(),
+        });
     }
     let left = !account.unwritten.is_empty() || !account.left.is_empty();
     left.then(|| Later {
         until: Instant::now() + wait,
         for_breaker: false,
         why: if account.unwritten.is_empty() { "delivery broke off" } else { super::UNWRITTEN }.to_owned(),
+        head: None,
     })
+}
+
+/// Returns once an operator gives it up.
+async fn given_up(head: Option<&Head>) {
+    match head {
+        Some(head) => head.until_given_up().await,
+        None => future::pending().await,
+    }
 }
 
 /// The bodies that were parked begin again where they began, and go on with the attempts that were made at them.

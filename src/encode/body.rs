@@ -112,6 +112,21 @@ impl Body {
         }
     }
 
+    /// The stream, topic and partition that its messages come from.
+    pub(crate) fn origin(&self) -> (&str, &str, u32) {
+        let mut parts = self.frame.origin.split('\0');
+        let mut next = || parts.next().unwrap_or_default();
+        // As [`origin`] puts them together.
+        let (stream, topic, partition) = (next(), next(), next());
+        (stream, topic, partition.parse().unwrap_or_default())
+    }
+
+    /// The offsets of its first and its last message.
+    pub(crate) fn offsets(&self) -> (u64, u64) {
+        let offset = |record: Option<&Record>| record.map_or(0, |record| record.offset);
+        (offset(self.records.first()), offset(self.records.last()))
+    }
+
     /// How many messages there are in it.
     pub fn len(&self) -> usize {
         self.records.len()

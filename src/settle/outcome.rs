@@ -51,6 +51,8 @@ pub(crate) enum Reason {
     DeadlineExceeded,
     /// The breaker was open, and no time was left to wait for it.
     CircuitOpen,
+    /// An operator gave it up.
+    GivenUp,
     /// The connector was closed while it was on its way.
     Closed,
     /// The spool had no room for it.

@@ -5,18 +5,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use iggy_connector_sdk::shown;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::report::{ConnectorReport, DeadLetterReport, EndpointReport, HostReport, LaneReport, SpoolReport};
+use super::{
+    lanes,
+    report::{ConnectorReport, DeadLetterReport, EndpointReport, HostReport, SpoolReport, in_words, time_of},
+};
 use crate::{
+    batch::LONGEST_NAME,
     deliver::{BreakerState, Delivery, GateState},
     pipeline::Pipeline,
     settle::DeadLetters,
-    spool::{LaneHeld, Spool},
+    spool::Spool,
     telemetry::{
-        BreakerLabels, EndpointLabels, Health, INTERVAL, Interval, LaneLabels, LaneWait, Metrics,
-        MetricsRegistry, OTHER,
+        BreakerLabels, EndpointLabels, Health, INTERVAL, Interval, LaneLabels, Metrics, MetricsRegistry,
+        OTHER,
     },
 };
 
@@ -80,6 +85,26 @@ impl Board {
         info!("connector {}: an operator {did} ({})", self.connector, labels.join(", "));
     }
 
+    /// Gives up the body with this number, that is to be sent again: once an attempt that is on its way has ended, its messages go
+    /// to the dead letters, or fail where there are none. Returns whether it still waits.
+    pub(super) fn give_up(&self, number: u64) -> bool {
+        let Some(head) = self.pipeline.counters.head(number) else { return false };
+        if head.is_given_up() {
+            return true;
+        }
+        let [stream, topic] = [&head.of.stream, &head.of.topic].map(|name| shown(name, LONGEST_NAME));
+        let report = lanes::report(&head);
+        warn!(
+            "connector {}: an operator gives up {} of stream {stream}, topic {topic}, partition {}: {}",
+            self.connector,
+            report.in_words(),
+            report.partition,
+            report.why
+        );
+        head.give_up();
+        true
+    }
+
     /// The metrics of now, in the text format of `OpenMetrics`, without its end.
     pub(super) fn metrics(&self) -> String {
         let (Some(metrics), Some(registry)) = (self.pipeline.counters.metrics(), &self.registry) else {
@@ -103,7 +128,15 @@ impl Board {
     pub(super) fn report(&self) -> ConnectorReport {
         let counters = &self.pipeline.counters;
         let endpoints: Vec<EndpointReport> = self.endpoints().map(endpoint).collect();
-        let spool = self.spool.as_ref().map(|spool| self.spool_report(spool));
+        let spool = self.spool.as_ref().map(|spool| {
+            let usage = spool.usage();
+            SpoolReport {
+                messages: usage.messages,
+                bytes: usage.bytes,
+                max_bytes: usage.max_bytes,
+                waited_for_room_seconds: usage.waited.as_secs(),
+            }
+        });
         let room = self.pipeline.dead_letters.as_ref().and_then(DeadLetters::room);
         let dead_letters = self.pipeline.dead_letters.as_ref().map(|_| DeadLetterReport {
             bytes: room.map(|(bytes, _)| bytes),
@@ -125,6 +158,7 @@ impl Board {
             dead_lettered: outcomes.dead_lettered,
             failed: outcomes.failed,
             endpoints,
+            lanes: lanes::lanes(&self.pipeline, self.spool.as_deref()),
             spool,
             dead_letters,
         }
@@ -138,73 +172,9 @@ impl Board {
         HostReport { connector: self.report(), requests, retries, bytes, failures, failures_left_out }
     }
 
-    fn spool_report(&self, spool: &Spool) -> SpoolReport {
-        let usage = spool.usage();
-        let waits = self.pipeline.counters.waiting_lanes();
-        let now = Instant::now();
-        let routes = self.pipeline.routes();
-        let mut lanes: Vec<LaneReport> = spool
-            .held()
-            .into_iter()
-            .map(|held| {
-                let wait = waits.get(&held.lane).filter(|wait| wait.until > now || wait.for_breaker);
-                let route = routes.of(held.lane.stream(), held.lane.topic());
-                let for_all = route.and_then(|route| kept_by(&route.delivery.state()));
-                lane(held, wait, for_all)
-            })
-            .collect();
-        lanes.sort_by_key(|lane| (lane.waits.is_none(), std::cmp::Reverse(lane.oldest_seconds)));
-        SpoolReport {
-            messages: usage.messages,
-            bytes: usage.bytes,
-            max_bytes: usage.max_bytes,
-            waited_for_room_seconds: usage.waited.as_secs(),
-            lanes,
-        }
-    }
-
     /// One route to each endpoint.
     fn endpoints(&self) -> impl Iterator<Item = &Delivery> {
         self.pipeline.routes().endpoints().iter().map(|delivery| &**delivery)
-    }
-}
-
-/// What keeps the requests of all lanes.
-fn kept_by(gate: &GateState) -> Option<(&'static str, Option<Instant>)> {
-    match (gate.held, gate.breaker, gate.paused_until) {
-        (true, ..) => Some(("an operator paused the endpoint", None)),
-        (false, BreakerState::Open(until), _) => Some(("the circuit breaker is open", Some(until))),
-        (false, BreakerState::HalfOpen, _) => {
-            Some(("the circuit breaker is open, a probe is on its way", None))
-        }
-        (false, BreakerState::Closed, Some(until)) => Some(("the endpoint asked for a pause", Some(until))),
-        (false, BreakerState::Closed, None) => None,
-    }
-}
-
-fn lane(
-    held: LaneHeld,
-    wait: Option<&LaneWait>,
-    for_all: Option<(&'static str, Option<Instant>)>,
-) -> LaneReport {
-    let LaneHeld { lane, messages, bytes, oldest } = held;
-    let (why, until) = match (wait, for_all) {
-        (Some(wait), Some((why, until))) => {
-            (Some(format!("{why}; {}", wait.why)), until.max(Some(wait.until)))
-        }
-        (Some(wait), None) => (Some(wait.why.clone()), Some(wait.until)),
-        (None, Some((why, until))) => (Some(why.to_owned()), until),
-        (None, None) => (None, None),
-    };
-    LaneReport {
-        stream: lane.stream().to_owned(),
-        topic: lane.topic().to_owned(),
-        partition: (!lane.is_of_several()).then(|| lane.partition()),
-        messages,
-        bytes,
-        oldest_seconds: oldest.map(|age| age.as_secs()),
-        waits: why,
-        until: until.map(time_of).map(in_words),
     }
 }
 
@@ -339,13 +309,4 @@ fn write_spool(metrics: &Metrics, spool: &Spool) {
 
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The time of day at a moment that is near.
-fn time_of(moment: Instant) -> SystemTime {
-    SystemTime::now() + moment.saturating_duration_since(Instant::now())
-}
-
-fn in_words(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }

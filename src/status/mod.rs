@@ -8,6 +8,7 @@ mod access;
 mod board;
 mod chart;
 mod exposition;
+mod lanes;
 mod page;
 mod report;
 mod routes;

@@ -1,24 +1,22 @@
 //! The page for people: what is stuck, why, since when, and what can be done.
 
+mod lanes;
+
 use bytesize::ByteSize;
 use iggy_connector_sdk::shown;
 use maud::{DOCTYPE, Markup, html};
 
 use super::{
     chart::chart,
-    report::{ConnectorReport, DeadLetterReport, EndpointReport, LaneReport, SpoolReport, StatusReport},
+    report::{ConnectorReport, DeadLetterReport, EndpointReport, SpoolReport, StatusReport},
 };
-use crate::{batch::LONGEST_NAME, telemetry::INTERVAL};
+use crate::telemetry::INTERVAL;
 
 pub(super) const SCRIPT: &str = include_str!("script.js");
 pub(super) const STYLE: &str = include_str!("style.css");
 
-/// How many lanes are shown; `/api/status` has all.
-const LANES: usize = 100;
 /// How much of the endpoint's words is shown, in bytes.
 const WORDS: usize = 500;
-/// The same in the table of lanes, of which there are many.
-const WORDS_OF_LANE: usize = 120;
 
 /// The page. Only who has a token can change something.
 pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
@@ -46,7 +44,7 @@ pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
                 footer {
                     p { a href="/metrics" { "Metrics" } " " a href="/api/status" { "JSON" } " " a href="/ready" { "Ready?" } }
                     @if !can_change {
-                        p { "Set " code { "status.token" } " to pause, resume and retry from here." }
+                        p { "Set " code { "status.token" } " to pause, resume, retry and give up from here." }
                     }
                 }
             }
@@ -79,7 +77,8 @@ fn connector(connector: &ConnectorReport, can_change: bool) -> Markup {
             }
             @for endpoint in &connector.endpoints { (self::endpoint(endpoint)) }
             @if can_change && connector.state == "open" { (actions(connector)) }
-            @if let Some(spool) = &connector.spool { (self::spool(spool, connector.connector)) }
+            @if let Some(spool) = &connector.spool { (self::spool(spool)) }
+            (lanes::lanes(connector, can_change))
             @if let Some(letters) = &connector.dead_letters { (dead_letters(letters)) }
         }
     }
@@ -159,45 +158,13 @@ fn actions(connector: &ConnectorReport) -> Markup {
     }
 }
 
-fn spool(spool: &SpoolReport, connector: u32) -> Markup {
-    let label = format!("Lanes of connector {connector}");
+fn spool(spool: &SpoolReport) -> Markup {
     html! {
         h3 { "Spool" }
         p {
             (spool.messages) " messages wait, " (ByteSize(spool.bytes)) " of " (ByteSize(spool.max_bytes)) " are taken"
             @if spool.waited_for_room_seconds > 0 { ", batches waited " (spool.waited_for_room_seconds) " s for room" }
             "."
-        }
-        @if !spool.lanes.is_empty() {
-            div class="scroll" role="region" tabindex="0" aria-label=(label) {
-                table {
-                    thead { tr {
-                        th scope="col" { "Stream" } th scope="col" { "Topic" } th scope="col" { "Partition" }
-                        th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Waits for" }
-                    } }
-                    tbody { @for lane in spool.lanes.iter().take(LANES) { (self::lane(lane)) } }
-                }
-            }
-            @if spool.lanes.len() > LANES {
-                p { "and " (spool.lanes.len() - LANES) " more lanes: " a href="/api/status" { "all as JSON" } }
-            }
-        }
-    }
-}
-
-fn lane(lane: &LaneReport) -> Markup {
-    html! {
-        tr {
-            td { (shown(&lane.stream, LONGEST_NAME)) }
-            td { (shown(&lane.topic, LONGEST_NAME)) }
-            td { @if let Some(partition) = lane.partition { (partition) } @else { "several" } }
-            td { (lane.messages) }
-            td { @if let Some(seconds) = lane.oldest_seconds { (age(seconds)) } }
-            td {
-                @if let Some(why) = &lane.waits {
-                    (shown(why, WORDS_OF_LANE)) @if let Some(until) = &lane.until { ", until " time { (until) } }
-                }
-            }
         }
     }
 }
@@ -222,42 +189,5 @@ fn dead_letters(letters: &DeadLetterReport) -> Markup {
                 @for (reason, messages) in &letters.by_reason { (number(reason, *messages)) }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lanes(count: u32) -> Vec<LaneReport> {
-        (0..count)
-            .map(|partition| LaneReport {
-                stream: "orders<script>".to_owned(),
-                topic: "created\u{202e}".to_owned(),
-                partition: Some(partition),
-                messages: 12_345_678,
-                bytes: 1 << 30,
-                oldest_seconds: Some(123_456),
-                waits: Some(format!("attempt 7 answered 503 Service Unavailable: {}", "<b>&\"".repeat(40))),
-                until: Some("2026-11-26T03:00:00Z".to_owned()),
-            })
-            .collect()
-    }
-
-    /// Of a thousand lanes the page shows those that come first, and what comes from outside stays text.
-    #[test]
-    fn a_thousand_lanes_make_no_large_page() {
-        let mut connector = ConnectorReport::opening(1);
-        connector.spool = Some(SpoolReport {
-            messages: 1,
-            bytes: 1,
-            max_bytes: 2,
-            waited_for_room_seconds: 3,
-            lanes: lanes(1000),
-        });
-        let page = page(&StatusReport::of(vec![connector]), true).into_string();
-        assert!(page.len() < 100_000, "{}", page.len());
-        assert!(page.contains("and 900 more lanes") && page.contains("orders&lt;script&gt;"));
-        assert!(!page.contains("<b>") && !page.contains("orders<") && !page.contains('\u{202e}'));
     }
 }

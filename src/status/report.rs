@@ -1,8 +1,9 @@
 //! What there is to tell of a connector: the shape of `/api/status`, and what the page is made from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::telemetry::{FailedRange, Interval};
 
@@ -42,6 +43,9 @@ pub(super) struct ConnectorReport {
     pub(super) dead_lettered: u64,
     pub(super) failed: u64,
     pub(super) endpoints: Vec<EndpointReport>,
+    /// Those that wait first, the oldest first: lanes of the spool that hold messages, or, without one, partitions of which calls of
+    /// consume hold some.
+    pub(super) lanes: Vec<LaneReport>,
     pub(super) spool: Option<SpoolReport>,
     pub(super) dead_letters: Option<DeadLetterReport>,
 }
@@ -82,8 +86,6 @@ pub(super) struct SpoolReport {
     pub(super) bytes: u64,
     pub(super) max_bytes: u64,
     pub(super) waited_for_room_seconds: u64,
-    /// Those that wait first, the oldest first.
-    pub(super) lanes: Vec<LaneReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,12 +95,37 @@ pub(super) struct LaneReport {
     /// `null` for batches that may hold several.
     pub(super) partition: Option<u32>,
     pub(super) messages: u64,
-    pub(super) bytes: u64,
+    /// `null` without a spool.
+    pub(super) bytes: Option<u64>,
     pub(super) oldest_seconds: Option<u64>,
     /// Why its first messages wait; `null` where they are on their way.
     pub(super) waits: Option<String>,
     /// When they are sent again; RFC 3339.
     pub(super) until: Option<String>,
+    /// What has failed and is to be sent again, oldest first: one body in order, several by key or without an order.
+    pub(super) heads: Vec<HeadReport>,
+    /// How many more there are.
+    pub(super) heads_left_out: usize,
+}
+
+/// A body that has failed and is to be sent again.
+#[derive(Debug, Serialize)]
+pub(super) struct HeadReport {
+    /// Its number, to give it up by.
+    pub(super) head: u64,
+    pub(super) partition: u32,
+    pub(super) first_offset: u64,
+    pub(super) last_offset: u64,
+    pub(super) messages: usize,
+    pub(super) attempts: u32,
+    /// When the first of them failed; RFC 3339.
+    pub(super) since: String,
+    /// How the last of them ended.
+    pub(super) why: String,
+    /// RFC 3339; in the past while one is on its way, or waits for the endpoint.
+    pub(super) next_attempt: String,
+    /// Whether an operator gave it up, and an attempt is still on its way.
+    pub(super) given_up: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,8 +149,21 @@ impl ConnectorReport {
             dead_lettered: 0,
             failed: 0,
             endpoints: Vec::new(),
+            lanes: Vec::new(),
             spool: None,
             dead_letters: None,
+        }
+    }
+}
+
+impl HeadReport {
+    /// Its messages, for people. Of several, others may stand between the first and the last.
+    pub(super) fn in_words(&self) -> String {
+        let Self { messages, first_offset, last_offset, .. } = self;
+        if *messages == 1 {
+            format!("offset {first_offset}")
+        } else {
+            format!("{messages} messages, offsets {first_offset} to {last_offset}")
         }
     }
 }
@@ -138,4 +178,14 @@ impl StatusReport {
             .collect();
         Self { ready: reasons.is_empty(), reasons, connectors }
     }
+}
+
+/// The time of day at a moment that is near.
+pub(super) fn time_of(moment: Instant) -> SystemTime {
+    let now = Instant::now();
+    SystemTime::now() + moment.saturating_duration_since(now) - now.saturating_duration_since(moment)
+}
+
+pub(super) fn in_words(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }

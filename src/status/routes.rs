@@ -17,6 +17,13 @@ use super::{
 
 type Answer = Response<Full<Bytes>>;
 
+/// What an operator asks of a connector.
+enum Asked {
+    Act(Action),
+    /// The head with this number.
+    GiveUp(u64),
+}
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -76,20 +83,30 @@ fn ready(server: &Server, with_reasons: bool) -> Answer {
     }
 }
 
-/// `/connectors/ID/ACTION`.
+/// `/connectors/ID/ACTION`, or `/connectors/ID/heads/NUMBER/give_up`.
 fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
     if let Err(refusal) = access::may_change(headers, server.token.as_ref()) {
         return refused(refusal);
     }
     let mut parts = path.strip_prefix("/connectors/").into_iter().flat_map(|rest| rest.split('/'));
     let connector = parts.next().and_then(|part| part.parse::<u32>().ok());
-    let action = parts.next().and_then(|part| part.parse::<Action>().ok());
-    let (Some(connector), Some(action), None) = (connector, action, parts.next()) else { return not_found() };
-    match server.boards().get(&connector) {
-        Some(Some(board)) => board.act(action),
-        Some(None) => return text(StatusCode::CONFLICT, "the connector is being opened\n"),
-        None => return not_found(),
-    }
+    let rest: Vec<&str> = parts.collect();
+    let asked = match rest[..] {
+        ["heads", head, "give_up"] => head.parse().ok().map(Asked::GiveUp),
+        [action] => action.parse().ok().map(Asked::Act),
+        _ => None,
+    };
+    let (Some(connector), Some(asked)) = (connector, asked) else { return not_found() };
+    let done = match (server.boards().get(&connector), asked) {
+        (Some(Some(board)), Asked::Act(action)) => {
+            board.act(action);
+            action.to_string()
+        }
+        (Some(Some(board)), Asked::GiveUp(head)) if board.give_up(head) => "give_up".to_owned(),
+        (Some(Some(_)), Asked::GiveUp(_)) => return text(StatusCode::GONE, "it waits no more\n"),
+        (Some(None), _) => return text(StatusCode::CONFLICT, "the connector is being opened\n"),
+        (None, _) => return not_found(),
+    };
     let is_of_page =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
     if is_of_page {
@@ -97,7 +114,7 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
         back.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
         back
     } else {
-        answer(StatusCode::OK, JSON, format!("{{\"connector\":{connector},\"done\":\"{action}\"}}\n"))
+        answer(StatusCode::OK, JSON, format!("{{\"connector\":{connector},\"done\":\"{done}\"}}\n"))
     }
 }
 

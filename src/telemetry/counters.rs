@@ -11,11 +11,13 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use tokio::sync::watch;
 use twox_hash::XxHash3_64;
 
 use super::{
     EndpointMeter,
-    blocked::{Blocked, Call},
+    blocked::{Blocked, Call, CallOf, LaneOfCalls},
+    heads::{Head, HeadOf, HeadWait, Heads},
     held::{Held, HeldBatch, Holding},
     lanes::LaneWait,
     metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER},
@@ -43,6 +45,8 @@ pub(crate) struct Counters {
     holding: Holding,
     /// `None` where nobody can look at them: then they cost nothing.
     observed: Option<Box<Observed>>,
+    /// None where nobody can look at them.
+    heads: Arc<Heads>,
 }
 
 #[derive(Debug, Default)]
@@ -101,9 +105,9 @@ impl fmt::Display for Outcomes {
 
 /// The counters of one topic, resolved once.
 #[derive(Debug)]
-struct Topic {
-    stream: String,
-    name: String,
+pub(super) struct Topic {
+    pub(super) stream: String,
+    pub(super) name: String,
     delivered: Counter,
     dead_lettered: Counter,
     failed: Counter,
@@ -161,9 +165,47 @@ impl Counters {
         }
     }
 
-    /// Consume waits, for `cause`, until what is returned is dropped.
-    pub(crate) fn blocked(&self, cause: &'static str) -> Option<Call<'_>> {
-        self.observed.as_ref().map(|observed| observed.blocked.begin(cause))
+    /// Consume waits with a batch, for `cause`, until what is returned is dropped.
+    pub(crate) fn blocked(&self, cause: &'static str, batch: &Batch<'_>) -> Option<Call<'_>> {
+        let observed = self.observed.as_ref()?;
+        let topic = observed.topic(batch.stream, batch.topic);
+        let (partition, messages) = (batch.partition_id, batch.messages.len());
+        Some(observed.blocked.begin(CallOf { cause, topic, partition, messages }))
+    }
+
+    /// What is in calls of consume that have not returned, by lane.
+    pub(crate) fn calls(&self) -> Vec<LaneOfCalls> {
+        self.observed.as_ref().map(|observed| observed.blocked.lanes()).unwrap_or_default()
+    }
+
+    /// A body has failed and is to be sent again: takes down what it waits for.
+    pub(crate) fn head_waits(
+        &self,
+        head: &mut Option<Arc<Head>>,
+        of: impl FnOnce() -> HeadOf,
+        wait: impl FnOnce() -> HeadWait,
+    ) {
+        if self.observed.is_some() {
+            match head {
+                Some(head) => head.waits(wait()),
+                None => *head = self.heads.add(of(), wait()),
+            }
+        }
+    }
+
+    /// The bodies that have failed and are to be sent again, oldest first.
+    pub(crate) fn heads(&self) -> Vec<Arc<Head>> {
+        self.heads.all()
+    }
+
+    /// The one with this number, if it still waits.
+    pub(crate) fn head(&self, number: u64) -> Option<Arc<Head>> {
+        self.heads.find(number)
+    }
+
+    /// Changes whenever an operator has given one up.
+    pub(crate) fn heads_given_up(&self) -> watch::Receiver<u64> {
+        self.heads.given_up()
     }
 
     /// Consume has taken so many messages, until what is returned is dropped.
@@ -277,7 +319,7 @@ impl Observed {
 }
 
 impl Topic {
-    fn new(metrics: &Metrics, stream: &str, topic: &str) -> Self {
+    pub(super) fn new(metrics: &Metrics, stream: &str, topic: &str) -> Self {
         let counter = |outcome| {
             let labels = MessageLabels { stream: stream.to_owned(), topic: topic.to_owned(), outcome };
             metrics.messages.get_or_create_owned(&labels)
@@ -347,7 +389,7 @@ mod tests {
     fn who_is_not_observed_has_no_metrics() {
         let counters = Counters::default();
         counters.settled(&batch("t"), &Account { delivered: 1, ..Account::default() });
-        assert!(counters.metrics().is_none() && counters.blocked("delivery").is_none());
+        assert!(counters.metrics().is_none() && counters.blocked("delivery", &batch("t")).is_none());
         assert!(counters.to_string().starts_with("1 messages delivered"), "{counters}");
     }
 }

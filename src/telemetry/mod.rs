@@ -3,6 +3,7 @@
 mod blocked;
 mod counters;
 mod endpoint;
+mod heads;
 mod held;
 mod lanes;
 mod metrics;
@@ -10,6 +11,7 @@ mod recent;
 
 pub(crate) use counters::{Counters, FailedRange, Outcomes};
 pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Verdict};
+pub(crate) use heads::{Head, HeadOf, HeadWait};
 pub(crate) use lanes::LaneWait;
 pub(crate) use metrics::{BreakerLabels, EndpointLabels, LaneLabels, Metrics, MetricsRegistry, OTHER};
 pub(crate) use recent::{INTERVAL, Interval};

@@ -65,3 +65,26 @@ pub(crate) fn metric(address: SocketAddr, sample: &str) -> f64 {
         text.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse::<f64>().ok());
     values.sum()
 }
+
+/// The token of an operator.
+pub(crate) const TOKEN: &str = "a-long-token-of-an-operator";
+
+/// A sink with the shipped defaults that is shown on a free port, to who has the [`TOKEN`].
+pub(crate) fn open(url: &str, more: Value) -> Sink {
+    let status = json!({ "status": { "address": "127.0.0.1:0", "token": TOKEN } });
+    Sink::open(&shown(url, with(status, more)))
+}
+
+/// Has something done, with the token.
+pub(crate) fn post(address: SocketAddr, path: &str, more: &[(&str, &str)]) -> Answer {
+    let bearer = format!("Bearer {TOKEN}");
+    let mut headers = vec![("authorization", bearer.as_str())];
+    headers.extend(more);
+    ask(address, "POST", path, &headers)
+}
+
+/// `/api/status`, with the token.
+pub(crate) fn report(address: SocketAddr) -> Value {
+    let answer = ask(address, "GET", "/api/status", &[("authorization", &format!("Bearer {TOKEN}"))]);
+    serde_json::from_str(&answer.body).expect("JSON")
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp)] // what is compared are counts
 
 mod client;
+mod give_up;
 mod operator;
 mod prometheus;
 mod seen;

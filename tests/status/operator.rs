@@ -1,11 +1,11 @@
 //! What an operator can do, with the token.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer as Answered, address, ask, shown},
+    client::{TOKEN, address, ask, open, post, report, shown},
     support::{
         config::with,
         endpoint::{Answer, Endpoint},
@@ -13,25 +13,6 @@ use crate::{
         spooled::{SOON, taken, wait_until},
     },
 };
-
-const TOKEN: &str = "a-long-token-of-an-operator";
-
-fn open(url: &str, more: Value) -> Sink {
-    let status = json!({ "status": { "address": "127.0.0.1:0", "token": TOKEN } });
-    Sink::open(&shown(url, with(status, more)))
-}
-
-fn post(address: SocketAddr, path: &str, more: &[(&str, &str)]) -> Answered {
-    let bearer = format!("Bearer {TOKEN}");
-    let mut headers = vec![("authorization", bearer.as_str())];
-    headers.extend(more);
-    ask(address, "POST", path, &headers)
-}
-
-fn report(address: SocketAddr) -> Value {
-    let answer = ask(address, "GET", "/api/status", &[("authorization", &format!("Bearer {TOKEN}"))]);
-    serde_json::from_str(&answer.body).unwrap()
-}
 
 #[test]
 fn a_wrong_token_is_401_and_a_page_of_another_site_403() {
@@ -78,7 +59,7 @@ fn what_is_paused_goes_on_when_it_is_resumed() {
     assert_eq!(sink.consume(&Batch::numbered(3)), 0);
     wait_until("a request that waits", || endpoint_report()["waiting"] == 1);
     assert_eq!(endpoint_report()["state"], "paused");
-    let lane = report(address)["connectors"][0]["spool"]["lanes"][0].clone();
+    let lane = report(address)["connectors"][0]["lanes"][0].clone();
     assert_eq!(lane["waits"], "an operator paused the endpoint", "{lane:#}");
     assert_eq!(ask(address, "GET", "/ready", &[]).status, 503);
     assert_eq!(endpoint.requests().len(), 0);

@@ -113,7 +113,7 @@ fn lanes_show_what_waits_and_why_its_head_does() {
     let address = address(&sink);
     let stream = "lanes<script>alert(1)</script>\u{202e}";
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream(stream)), 0);
-    let lane = || status(address)["connectors"][0]["spool"]["lanes"][0].clone();
+    let lane = || status(address)["connectors"][0]["lanes"][0].clone();
     wait_until("the reason why the lane waits", || lane()["waits"].is_string());
     let shown = lane();
     assert_eq!(
