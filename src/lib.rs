@@ -45,6 +45,7 @@ mod machine;
 mod mask;
 pub mod observe;
 
+mod each_minute;
 mod executor;
 mod folder;
 mod private;

@@ -16,11 +16,11 @@ use crate::{
     config::{Config, Ordering},
     deliver::{Origin, Patience, Settled},
     encode::{Bodies, Buffers},
-    executor::Executor,
+    executor::{Executor, Task},
     lane::{Decision, LaneSender},
     observe, plan,
     route::{Route, Routes},
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress},
+    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress, Tally},
     telemetry::Counters,
     turns::Turns,
     world::World,
@@ -51,6 +51,9 @@ pub(crate) struct Pipeline {
     pub(crate) counters: Arc<Counters>,
     turns: Turns,
     pub(crate) dead_letters: Option<DeadLetters>,
+    /// Names the messages that were not delivered.
+    pub(crate) tally: Arc<Tally>,
+    _telling: Task<()>,
     executor: Executor,
     closing: Closing,
     pub(crate) world: World,
@@ -103,8 +106,23 @@ impl Pipeline {
         for route in routes.all() {
             check_health(id, route, is_kept, &executor, &closing).await?;
         }
-        let (buffers, turns) = (Buffers::default(), Turns::default());
-        Ok(Self { id, config, buffers, routes, counters, turns, dead_letters, executor, closing, world })
+        let (buffers, turns, tally) = (Buffers::default(), Turns::default(), Arc::<Tally>::default());
+        let told = tally.clone();
+        let telling = executor.spawn(async move { told.watch().await });
+        Ok(Self {
+            id,
+            config,
+            buffers,
+            routes,
+            counters,
+            turns,
+            dead_letters,
+            tally,
+            _telling: telling,
+            executor,
+            closing,
+            world,
+        })
     }
 
     /// Where messages go.
@@ -156,7 +174,7 @@ impl Pipeline {
         progress: Option<&dyn Progress>,
     ) -> Account {
         let label = self.routes.of(batch.stream, batch.topic).map_or("", |route| route.delivery.label());
-        let mut ledger = Ledger::of(batch, dead_letters, label, progress);
+        let mut ledger = Ledger::of(batch, dead_letters, &self.tally, label, progress);
         let is_open = |message: &usize| progress.is_none_or(|progress| progress.state(*message).is_open());
         let left = (0..batch.messages.len()).filter(is_open).collect();
         ledger.settle(vec![(left, Outcome::Failed(failure))], &self.executor).await;
@@ -178,7 +196,7 @@ impl Pipeline {
         let unordered = config.ordering == Ordering::None;
         // What is kept is taken from there in its order.
         let _turn = if unordered || progress.is_some() { None } else { Some(self.turns.take(batch).await) };
-        let mut ledger = Ledger::of(batch, dead_letters, route.delivery.label(), progress);
+        let mut ledger = Ledger::of(batch, dead_letters, &self.tally, route.delivery.label(), progress);
         let origin = match config.ordering {
             Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
             Ordering::Key(_) | Ordering::None => None,

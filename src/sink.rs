@@ -17,7 +17,7 @@ use crate::{
     drain::Drain,
     observe,
     pipeline::{Closing, Pipeline, time_for_requests},
-    settle::{self, Failure, Reason},
+    settle::{Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
     status::{Board, Seat},
     world::World,
@@ -149,7 +149,6 @@ impl HttpSink {
                 pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room), None).await
             }
         };
-        settle::report(&batch, &account);
         pipeline.counters.settled(&batch, &account);
         match account.failed() {
             0 => Ok(()),
@@ -283,6 +282,10 @@ impl Sink for HttpSink {
         self.process(topic, metadata, messages).await
     }
 
+    fn names_failures(&self) -> bool {
+        true
+    }
+
     fn begin_close(&self) -> Duration {
         let timeout = self.pipeline.as_ref().map_or(Duration::ZERO, |pipeline| pipeline.close_timeout());
         let (now, for_requests) = (Instant::now(), time_for_requests(timeout));
@@ -316,6 +319,7 @@ impl Sink for HttpSink {
             }
         }
         if let Some(pipeline) = self.pipeline.take() {
+            pipeline.tally.tell_all();
             info!("connector {} is closed: {}", self.id, pipeline.counters);
         }
         Ok(())

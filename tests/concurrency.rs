@@ -300,6 +300,8 @@ fn messages_of_many_calls_are_each_settled_once() {
             });
         }
     });
+    // Those that were not told at once are told by close.
+    assert_eq!(sink.close(), 0);
     let taken = taken_once(&endpoint);
     let failed: BTreeMap<u64, String> =
         (0..16).flat_map(|call| failures(&format!("many-calls-{call}")).reasons).collect();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::{
     config::config,
     endpoint::{Answer, Endpoint, Request, refused_url},
-    plugin::{Batch, Sink, logged},
+    plugin::{Batch, Sink, failures, logged},
 };
 
 fn bodies(requests: &[Request]) -> Vec<String> {
@@ -322,13 +322,9 @@ fn an_undecodable_message_fails_by_name_and_the_others_go_on() {
         Batch::of(Schema::Json, [&br#"{"n":0}"#[..], br#"{"n":"#, b"{\"n\":\"\xff\"}", br#"{"n":3}"#, b""]);
     assert_eq!(sink.consume(&batch.from_stream("undecodable")), 1);
     assert_eq!(numbers(&endpoint.requests()[0].body), [0, 3]);
-    let errors = logged("stream undecodable");
-    for offset in [1, 2, 4] {
-        assert!(
-            errors.iter().any(|line| line.contains(&format!("offsets {offset} failed: undecodable"))),
-            "{errors:?}"
-        );
-    }
+    let failed = failures("undecodable").reasons;
+    assert_eq!(failed.keys().collect::<Vec<_>>(), [&1, &2, &4]);
+    assert!(failed.values().all(|why| why.starts_with("undecodable: ")), "{failed:?}");
 }
 
 #[test]

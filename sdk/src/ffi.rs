@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::executor::{Panic, catch, drive};
 use crate::instance::Instance;
@@ -148,7 +148,14 @@ impl<T: Sink> Registry<T> {
             Ok(()) => Ok(DONE),
             Err(error) => {
                 let count = batch.messages.len();
-                error!("Sink connector with ID: {id}: consume failed: {place}, messages: {count}: {error}");
+                let line = format!(
+                    "Sink connector with ID: {id}: consume failed: {place}, messages: {count}: {error}"
+                );
+                if running.sink().names_failures() {
+                    debug!("{line}");
+                } else {
+                    error!("{line}");
+                }
                 Ok(FAILED)
             }
         }

@@ -20,6 +20,33 @@ impl OffsetRanges {
     }
 }
 
+impl OffsetRanges {
+    /// Puts others behind these.
+    pub fn append(&mut self, others: Self) {
+        for (first, end) in others.0 {
+            match self.0.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(first) => *last = end,
+                _ => self.0.push((first, end)),
+            }
+        }
+    }
+
+    /// How many ranges there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many offsets they hold.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(first, last)| last - first + 1).sum()
+    }
+}
+
 impl fmt::Display for OffsetRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (first, last)) in self.0.iter().enumerate() {
@@ -45,6 +72,9 @@ mod tests {
         assert_eq!(shown(&[7]), "7");
         assert_eq!(shown(&[3, 4, 5, 9, 11, 12]), "3-5, 9, 11-12");
         assert_eq!(shown(&[u64::MAX, 0]), format!("{}, 0", u64::MAX));
+        let mut ranges = OffsetRanges::of([1, 2]);
+        ranges.append(OffsetRanges::of([3, 7, 8]));
+        assert_eq!((ranges.to_string().as_str(), ranges.len(), ranges.count()), ("1-3, 7-8", 2, 5));
         let odd: Vec<u64> = (0..1000).map(|n| 2 * n + 1).collect();
         assert_eq!(shown(&odd).split(", ").count(), 1000);
     }

@@ -23,7 +23,8 @@ pub trait Sink: Send + Sync {
     /// Takes one batch, decoded; it can be empty.
     ///
     /// # Errors
-    /// Any error is logged and reported to the runtime, which does not send the batch again.
+    /// Any error is logged (see [`names_failures`](Self::names_failures)) and reported to the runtime, which does not send the
+    /// batch again.
     async fn consume(
         &self,
         topic_metadata: &TopicMetadata,
@@ -71,6 +72,12 @@ pub trait Sink: Send + Sync {
             );
         }
         self.consume(topic, metadata, decoded).await
+    }
+
+    /// Whether the sink names in its log every message that it fails. Then the container tells an error of consume at DEBUG: a
+    /// second line of each would say the same.
+    fn names_failures(&self) -> bool {
+        false
     }
 
     /// Told once when close begins, while batches may still be under way: from here on the sink should bring them

@@ -24,7 +24,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{runtime::Builder, task};
+use tokio::{runtime::Builder, task, time::Instant};
 use tracing::{error, warn};
 
 use self::{
@@ -35,6 +35,7 @@ use self::{
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
+    each_minute::EachMinute,
     pipeline::Pipeline,
     plan,
     settle::Account,
@@ -103,6 +104,8 @@ struct Lanes {
     budget: Arc<Budget>,
     /// How many messages are parked, in all lanes.
     parked: AtomicUsize,
+    /// That messages stay whose dead letters cannot be written.
+    unwritten: EachMinute,
 }
 
 /// A record that is in memory.
@@ -116,7 +119,7 @@ struct Opened {
 impl Lanes {
     fn of(pipeline: Arc<Pipeline>, spool: Arc<Spool>) -> Self {
         let budget = Budget::of(MEMORY, &pipeline.world);
-        Self { pipeline, spool, budget, parked: AtomicUsize::new(0) }
+        Self { pipeline, spool, budget, parked: AtomicUsize::new(0), unwritten: EachMinute::default() }
     }
 
     async fn run(&self) {
@@ -185,11 +188,13 @@ impl Lanes {
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
         self.pipeline.counters.settled(&batch, &account);
         if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
-            warn!(
-                "{}: {} messages are neither delivered nor dead letters, and stay in the spool",
-                window.lane(),
-                account.unwritten.len()
-            );
+            if let Some(times) = self.unwritten.happened(Instant::now()) {
+                warn!(
+                    "{}: {} messages are neither delivered nor dead letters, and stay in the spool{times}",
+                    window.lane(),
+                    account.unwritten.len()
+                );
+            }
         }
         Ok(account)
     }

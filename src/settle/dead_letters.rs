@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashSet,
-    io,
-    sync::{Arc, Mutex, PoisonError},
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 use tokio::{sync::watch, time::Instant};
 use tracing::error;
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, Tally};
 use crate::{
     batch::Batch,
     config::{
@@ -19,6 +19,7 @@ use crate::{
     },
     dead_letter::{Record, Store},
     deliver::{Delivery, Origin, Patience},
+    each_minute::EachMinute,
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
     plan::Lane,
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) struct DeadLetters {
     target: Target,
     world: World,
+    /// That they cannot be written.
+    trouble: EachMinute,
 }
 
 #[derive(Debug)]
@@ -105,13 +108,13 @@ impl DeadLetters {
                 }))
             }
         };
-        Ok(Self { target, world: world.clone() })
+        Ok(Self { target, world: world.clone(), trouble: EachMinute::default() })
     }
 
     /// The bytes that they take in their folder, and those that they may; `None` where they go to an endpoint.
     pub(crate) fn room(&self) -> Option<(u64, u64)> {
         match &self.target {
-            Target::Folder(store) => Some(store.lock().unwrap_or_else(PoisonError::into_inner).room()),
+            Target::Folder(store) => Some(lock(store).room()),
             Target::Endpoint(_) => None,
         }
     }
@@ -123,6 +126,7 @@ impl DeadLetters {
         undelivered: Vec<Undelivered>,
         url: &str,
         executor: &Executor,
+        tally: &Tally,
     ) -> Vec<Undelivered> {
         let now = self.world.now();
         let lines: Vec<(usize, Vec<u8>)> = undelivered
@@ -134,32 +138,33 @@ impl DeadLetters {
             .collect();
         let unkept = match &self.target {
             Target::Folder(store) => {
-                let unkept = write(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &lines);
+                let unkept = write(&mut lock(store), &lines, &self.trouble);
                 if let Some(simulation) = self.world.simulation() {
                     tokio::time::sleep(simulation.letters_take()).await;
                 }
                 unkept
             }
-            Target::Endpoint(endpoint) => endpoint.send(&lines, executor).await,
+            Target::Endpoint(endpoint) => endpoint.send(&lines, executor, &self.trouble).await,
         };
-        let mut failed = Vec::new();
+        let (mut failed, mut all_kept) = (Vec::new(), Vec::new());
         for (messages, failure) in undelivered {
             let (lost, kept): (Vec<usize>, Vec<usize>) =
                 messages.into_iter().partition(|message| unkept.contains(message));
-            if !kept.is_empty() {
-                super::kept(batch, &kept, &failure);
-            }
             if !lost.is_empty() {
-                failed.push((lost, failure));
+                failed.push((lost, failure.clone()));
+            }
+            if !kept.is_empty() {
+                all_kept.push((kept, failure));
             }
         }
+        tally.dead_lettered(batch, &all_kept);
         failed
     }
 }
 
 /// Writes all lines with one sync to disk, or, where they do not all fit, as many as do. Returns the
 /// messages of the others.
-fn write(store: &mut Store, lines: &[(usize, Vec<u8>)]) -> HashSet<usize> {
+fn write(store: &mut Store, lines: &[(usize, Vec<u8>)], trouble: &EachMinute) -> HashSet<usize> {
     let all: Vec<u8> = lines.iter().map(|(_, line)| line.as_slice()).collect::<Vec<_>>().concat();
     let why = match store.append(&all) {
         Ok(()) => return HashSet::new(),
@@ -169,12 +174,18 @@ fn write(store: &mut Store, lines: &[(usize, Vec<u8>)]) -> HashSet<usize> {
         why.kind() == io::ErrorKind::StorageFull && store.append(line).is_ok()
     };
     let kept = lines.iter().take_while(fits).count();
-    report(&why);
+    report(&why, trouble);
     lines[kept..].iter().map(|(message, _)| *message).collect()
 }
 
-fn report(why: &io::Error) {
-    error!("dead letters cannot be written, so their messages fail: {why}");
+fn report(why: &dyn fmt::Display, trouble: &EachMinute) {
+    if let Some(times) = trouble.happened(Instant::now()) {
+        error!("dead letters cannot be written, so their messages fail, or stay in the spool: {why}{times}");
+    }
+}
+
+fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A record as a line of NDJSON.
@@ -186,7 +197,12 @@ fn line(record: &Record) -> Vec<u8> {
 
 impl Endpoint {
     /// Sends records; returns the messages whose records did not arrive.
-    async fn send(&self, lines: &[(usize, Vec<u8>)], executor: &Executor) -> HashSet<usize> {
+    async fn send(
+        &self,
+        lines: &[(usize, Vec<u8>)],
+        executor: &Executor,
+        trouble: &EachMinute,
+    ) -> HashSet<usize> {
         let topic = TopicMetadata { stream: "dead_letters".to_owned(), topic: String::new() };
         let metadata = MessagesMetadata { partition_id: 0, current_offset: 0, schema: Schema::Json };
         let records: Vec<BorrowedMessage<'_>> = (0..)
@@ -210,7 +226,7 @@ impl Endpoint {
             let body = match encoded {
                 Encoded::Body(body) => body,
                 Encoded::Refused(_, refusal) => {
-                    report(&io::Error::other(refusal.to_string()));
+                    report(&refusal, trouble);
                     continue;
                 }
             };
@@ -228,7 +244,7 @@ impl Endpoint {
                     // Its messages are kept nowhere else, so none is parked.
                     Outcome::Parked(_) => {}
                     Outcome::Failed(failure) => {
-                        report(&io::Error::other(format!("{}: {failure}", self.delivery.label())));
+                        report(&format_args!("{}: {failure}", self.delivery.label()), trouble);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use super::{DeadLetters, Failure, Outcome, Reason};
+use super::{DeadLetters, Failure, Outcome, Reason, Tally};
 use crate::{
     batch::Batch,
     deliver::{Parked, RetryState, Settled},
@@ -15,6 +15,7 @@ use crate::{
 pub(crate) struct Ledger<'b> {
     batch: &'b Batch<'b>,
     dead_letters: Option<&'b DeadLetters>,
+    tally: &'b Tally,
     url: &'b str,
     progress: Option<&'b dyn Progress>,
     known: Vec<bool>,
@@ -96,6 +97,7 @@ impl<'b> Ledger<'b> {
     pub(crate) fn of(
         batch: &'b Batch<'b>,
         dead_letters: Option<&'b DeadLetters>,
+        tally: &'b Tally,
         url: &'b str,
         progress: Option<&'b dyn Progress>,
     ) -> Self {
@@ -105,7 +107,7 @@ impl<'b> Ledger<'b> {
                 (0..batch.messages.len()).map(|message| !progress.state(message).is_open()).collect()
             }
         };
-        Self { batch, dead_letters, url, progress, known, account: Account::default() }
+        Self { batch, dead_letters, tally, url, progress, known, account: Account::default() }
     }
 
     /// Settles messages by their outcome: what was not delivered goes to the dead letters, where there
@@ -156,11 +158,11 @@ impl<'b> Ledger<'b> {
             return all;
         }
         let Some(letters) = self.dead_letters else {
+            if self.progress.is_some() {
+                // Once it is written down nobody delivers them any more, so that they are named before.
+                self.tally.failed(self.batch, &undelivered);
+            }
             for (messages, failure) in undelivered {
-                if self.progress.is_some() {
-                    // Once it is written down nobody delivers them any more, so that they are named before.
-                    super::report_failed(self.batch, &messages, &failure);
-                }
                 self.written_down(&messages);
                 together(&mut self.account.undelivered, messages, failure);
             }
@@ -169,7 +171,7 @@ impl<'b> Ledger<'b> {
         let messages: Vec<usize> = undelivered.iter().flat_map(|(messages, _)| messages).copied().collect();
         let mut reasons: Vec<(Reason, usize)> =
             undelivered.iter().map(|(messages, failure)| (failure.reason, messages.len())).collect();
-        let unkept = letters.keep(self.batch, undelivered, self.url, executor).await;
+        let unkept = letters.keep(self.batch, undelivered, self.url, executor, self.tally).await;
         let lost: HashSet<usize> = unkept.iter().flat_map(|(messages, _)| messages).copied().collect();
         self.account.dead_lettered += messages.len() - lost.len();
         for (lost, failure) in &unkept {
@@ -206,7 +208,7 @@ impl<'b> Ledger<'b> {
         self.account.held_back.extend(messages);
     }
 
-    /// Ends the account.
+    /// Ends the account, and names what failed.
     pub(crate) async fn close(mut self, executor: &Executor) -> Account {
         let unknown = |(message, known): (usize, &bool)| (!known).then_some(message);
         let forgotten: Vec<usize> = self.known.iter().enumerate().filter_map(unknown).collect();
@@ -216,6 +218,9 @@ impl<'b> Ledger<'b> {
             let detail = "the sink stopped before it knew what became of them".to_owned();
             let failure = Failure { reason: Reason::Internal, status: None, detail, attempts: 0 };
             self.settle(vec![(forgotten, Outcome::Failed(failure))], executor).await;
+        }
+        if self.progress.is_none() {
+            self.tally.failed(self.batch, &self.account.undelivered);
         }
         self.account
     }
@@ -286,7 +291,8 @@ mod tests {
         let batch = Batch::borrowed(&topic, &metadata, &messages);
         let executor = Executor::start("test".to_owned(), &World::real()).expect("a thread");
         let notes = Notes::default();
-        let mut ledger = Ledger::of(&batch, None, "http://localhost/", Some(&notes));
+        let tally = Tally::default();
+        let mut ledger = Ledger::of(&batch, None, &tally, "http://localhost/", Some(&notes));
         let detail = String::new();
         let failure = Failure { reason: Reason::Rejected, status: Some(400), detail, attempts: 1 };
         let parts = vec![
@@ -305,7 +311,8 @@ mod tests {
         let messages = [0, 1, 2].map(message);
         let batch = Batch::borrowed(&topic, &metadata, &messages);
         let executor = Executor::start("test".to_owned(), &World::real()).expect("a thread");
-        let mut ledger = Ledger::of(&batch, None, "http://localhost/", None);
+        let tally = Tally::default();
+        let mut ledger = Ledger::of(&batch, None, &tally, "http://localhost/", None);
         ledger.settle(vec![(vec![1], Outcome::Delivered)], &executor).await;
         let account = ledger.close(&executor).await;
         assert_eq!((account.delivered, account.dead_lettered, account.failed()), (1, 0, 2));

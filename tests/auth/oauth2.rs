@@ -134,6 +134,7 @@ fn an_endpoint_that_refuses_every_token_is_asked_once_more_and_then_classified_a
     for offset in 0..5 {
         assert_eq!(sink.consume(&Batch::numbered(1).from_offset(offset).from_stream(stream)), 1);
     }
+    assert_eq!(sink.close(), 0);
     assert_eq!(failures(stream).count, 5);
     // The first message with two tokens, each other one with the second.
     assert_eq!(world.endpoint.requests().len(), 6);

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use support::{
     config::with,
     endpoint::{Answer, Endpoint, Exchange, Request},
-    plugin::{Batch, Failures, Sink, failures, logged},
+    plugin::{Batch, Failures, Sink, failures, logged, plugin},
 };
 
 /// All modes.
@@ -120,6 +120,8 @@ impl Run {
     /// the same key.
     #[track_caller]
     fn settled_at_least_once(&self) -> Settled {
+        // It tells what failed and was not told at once; a test may have closed it before.
+        plugin().close(self.sink.id);
         let stream = &self.stream;
         let exchanges = self.endpoint.exchanges();
         let mut taken = Vec::new();

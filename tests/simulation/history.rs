@@ -170,16 +170,19 @@ impl Failed {
 
 /// The messages that a line of the log says have failed: their topic, the label of their batch, and their offset.
 fn failed(line: &str) -> Option<Vec<(u8, u32, u64)>> {
-    let (_, rest) = line.split_once(" of stream s, topic ")?;
-    let (topic, rest) = rest.split_once(", partition ")?;
-    let (label, rest) = rest.split_once(", offsets ")?;
-    let (offsets, _) = rest.split_once(" failed: ")?;
-    let topic = topic.bytes().next()? - b'a';
-    let label = label.parse().ok()?;
+    let (_, rest) = line.split_once(" of stream s, ")?;
+    let (places, _) = rest.split_once(" failed")?;
     let mut all = Vec::new();
-    for range in offsets.split(", ") {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        all.extend((first.parse().ok()?..=last.parse().ok()?).map(|offset| (topic, label, offset)));
+    for place in places.split("; ") {
+        let (_, rest) = place.split_once("topic ")?;
+        let (topic, rest) = rest.split_once(", partition ")?;
+        let (label, offsets) = rest.split_once(", offsets ")?;
+        let topic = topic.bytes().next()? - b'a';
+        let label = label.parse().ok()?;
+        for range in offsets.split(", ") {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            all.extend((first.parse().ok()?..=last.parse().ok()?).map(|offset| (topic, label, offset)));
+        }
     }
     Some(all)
 }

@@ -47,20 +47,24 @@ pub struct Failures {
 /// A message is named twice.
 pub fn failures(stream: &str) -> Failures {
     let mut failures = Failures::default();
-    for line in logged(&format!(" of stream {stream}, topic ")) {
-        let Some((count, rest)) = line.strip_prefix("ERROR ").and_then(|line| line.split_once(" message"))
+    let of_stream = format!("stream {stream}, topic ");
+    for line in logged(&of_stream) {
+        let Some((_, rest)) = line.strip_prefix("ERROR ").and_then(|line| line.split_once(" of stream "))
         else {
             continue;
         };
-        let (_, rest) = rest.split_once(", offsets ").expect("a failure names its offsets");
-        let (offsets, reason) = rest.split_once(" failed: ").expect("a failure names its reason");
-        failures.count += count.parse::<usize>().expect("a failure names its number");
-        for range in offsets.split(", ").filter(|range| !range.starts_with("and ")) {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let [first, last] = [first, last].map(|offset| offset.parse::<u64>().expect("a number"));
-            for offset in first..=last {
-                let before = failures.reasons.insert(offset, reason.to_owned());
-                assert_eq!(before, None, "offset {offset} of {stream} failed twice");
+        let (places, rest) = rest.split_once(" failed").expect("it says what became of them");
+        let (_, reason) = rest.split_once(": ").expect("a failure names its reason");
+        for place in format!("stream {places}").split("; ").filter(|place| place.starts_with(&of_stream)) {
+            let (_, offsets) = place.split_once(", offsets ").expect("a failure names its offsets");
+            for range in offsets.split(", ") {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let [first, last] = [first, last].map(|offset| offset.parse::<u64>().expect("a number"));
+                for offset in first..=last {
+                    failures.count += 1;
+                    let before = failures.reasons.insert(offset, reason.to_owned());
+                    assert_eq!(before, None, "offset {offset} of {stream} failed twice");
+                }
             }
         }
     }

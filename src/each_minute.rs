@@ -1,0 +1,65 @@
+//! What repeats is told once a minute.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+const EVERY: Duration = Duration::from_mins(1);
+
+/// Something that may happen often.
+#[derive(Debug, Default)]
+pub(crate) struct EachMinute(Mutex<Option<Told>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    at: Instant,
+    /// How often it happened since.
+    times: u64,
+}
+
+/// How often it happened since it was told last: nothing where that is once, else ` (12 times since the last such line)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times(u64);
+
+impl EachMinute {
+    /// It happened; `None` where it was told in the minute before.
+    pub(crate) fn happened(&self, now: Instant) -> Option<Times> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *told {
+            Some(told) if now < told.at + EVERY => {
+                told.times += 1;
+                None
+            }
+            _ => {
+                let before = told.replace(Told { at: now, times: 0 });
+                Some(Times(before.map_or(0, |told| told.times) + 1))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 { write!(f, " ({} times since the last such line)", self.0) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_is_told_once_a_minute_with_how_often_it_was() {
+        let (repeats, now) = (EachMinute::default(), Instant::now());
+        assert_eq!(repeats.happened(now).expect("it is the first").to_string(), "");
+        for _ in 0..10 {
+            assert_eq!(repeats.happened(now + EVERY / 2), None);
+        }
+        let times = repeats.happened(now + EVERY).expect("a minute has passed").to_string();
+        assert_eq!(times, " (11 times since the last such line)");
+    }
+}
