@@ -75,7 +75,7 @@ pub extern "C" fn iggy_http_sink_observe() {
     OBSERVED.store(true, Relaxed);
 }
 
-/// Hands the state of a connector to `write`, as JSON: that of `/api/status`, with `requests`, `retries`, `bytes`, and
+/// Hands the state of a connector to `write`, as JSON: that of `/api/status`, with `requests`, `retries`, `bytes`, `waiting` messages, and
 /// the `failures` since the last report. After close it is the last one. Returns 0; -1 where the connector is not known.
 ///
 /// # Safety

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::report;
+use crate::log::{self, Level};
 
 /// What a shell reports for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
@@ -31,7 +31,8 @@ pub(crate) fn at_first(
         runtime.block_on(async {
             signals.next().await;
             let first = Instant::now();
-            report::note(
+            log::line(
+                Level::Info,
                 "stopping: the batch on its way is finished, within close_timeout; a second signal ends at once",
             );
             thread::spawn(stop);

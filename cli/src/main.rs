@@ -2,7 +2,8 @@
 //!
 //! Each command is a module: [`demo`], [`run`] with its input from [`iggy`] or from lines, [`check`], [`preview`], [`init`],
 //! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They share the way to the plugin ([`host`]), the [`connector_file`] with the place
-//! of each key and the overrides of the environment, signals ([`interrupt`]), and what people see ([`report`]).
+//! of each key and the overrides of the environment, signals ([`interrupt`]), the log
+//! ([`mod@log`]), and what people see ([`report`]).
 
 mod bench;
 mod check;
@@ -13,6 +14,7 @@ mod host;
 mod iggy;
 mod init;
 mod interrupt;
+mod log;
 mod mode;
 mod preview;
 mod report;
@@ -38,6 +40,8 @@ use crate::report::Failure;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    log: log::Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +65,9 @@ enum Command {
 fn main() -> ExitCode {
     // Before Iggy's client would take another: one provider of cryptography in the process. It fails only where there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let outcome = match Arguments::parse().command {
+    let Arguments { command, log } = Arguments::parse();
+    log.apply();
+    let outcome = match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -80,7 +86,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             if !matches!(failure, Failure::Told) {
-                report::note(&format!("error: {failure}"));
+                report::complain(&failure.to_string());
             }
             match failure {
                 Failure::Usage(_) | Failure::Told => ExitCode::from(2),

@@ -13,6 +13,8 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use iggy_connector_sdk::{shown, shown_json, shown_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::log::{self, Level};
+
 /// The most bytes in a cell of a table.
 const LONGEST_CELL: usize = 1000;
 
@@ -57,16 +59,18 @@ pub(crate) enum Unit {
 impl Progress {
     /// Towards `total`; without one, only counting.
     pub(crate) fn start(total: Option<u64>, unit: Unit) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
+        let bar = if std::io::stderr().is_terminal() && !log::is_quiet() {
             ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
         } else {
             ProgressBar::hidden()
         };
         let template = match (total.is_some(), unit) {
-            (true, Unit::Messages) => "{bar:20} {human_pos}/{human_len} messages, {per_sec}, {eta} left",
-            (true, Unit::Bytes) => "{bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
-            (false, Unit::Messages) => "{spinner} {human_pos} messages, {per_sec}",
-            (false, Unit::Bytes) => "{spinner} {bytes}, {bytes_per_sec}",
+            (true, Unit::Messages) => {
+                "{bar:20} {human_pos}/{human_len} messages, {per_sec}, {eta} left{wide_msg}"
+            }
+            (true, Unit::Bytes) => "{bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left{wide_msg}",
+            (false, Unit::Messages) => "{spinner} {human_pos} messages, {per_sec}{wide_msg}",
+            (false, Unit::Bytes) => "{spinner} {bytes}, {bytes_per_sec}{wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -78,6 +82,16 @@ impl Progress {
     pub(crate) fn set(&self, position: u64) {
         self.bar.set_position(position);
     }
+
+    /// Whether anybody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Shows this behind the count; what does not fit is cut.
+    pub(crate) fn tell(&self, text: &str) {
+        self.bar.set_message(format!("; {text}"));
+    }
 }
 
 impl Drop for Progress {
@@ -87,10 +101,19 @@ impl Drop for Progress {
     }
 }
 
-/// Writes a line to stderr without tearing the progress bar.
-pub(crate) fn note(line: &str) {
+/// Tells whoever called the command something, on stderr.
+pub(crate) fn note(text: &str) {
+    write_line(&log::told(Level::Info, text));
+}
+
+/// Tells why the command could not do its work.
+pub(crate) fn complain(text: &str) {
+    write_line(&log::told(Level::Error, text));
+}
+
+/// Writes a line, which a terminal can show, to stderr without tearing the progress bar.
+pub(crate) fn write_line(line: &str) {
     // A closed stderr is no reason to stop the work.
-    let line = shown_lines(line);
     let write = || drop(writeln!(std::io::stderr(), "{line}"));
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match bar {

@@ -169,7 +169,16 @@ impl Board {
         let counters = &self.pipeline.counters;
         let (requests, retries, bytes) = counters.requests();
         let (failures, failures_left_out) = counters.take_failures();
-        HostReport { connector: self.report(), requests, retries, bytes, failures, failures_left_out }
+        let waiting = counters.held().messages();
+        HostReport {
+            connector: self.report(),
+            requests,
+            retries,
+            bytes,
+            waiting,
+            failures,
+            failures_left_out,
+        }
     }
 
     /// One route to each endpoint.

@@ -26,6 +26,8 @@ pub(crate) struct HostReport {
     pub(super) retries: u64,
     /// Of all bodies that were sent.
     pub(super) bytes: u64,
+    /// Messages that the connector holds: in calls of consume, or in the spool.
+    pub(super) waiting: u64,
     pub(crate) failures: Vec<FailedRange>,
     /// How many failed messages are not among them.
     pub(super) failures_left_out: u64,

@@ -60,6 +60,15 @@ impl Holding {
     }
 }
 
+impl Held {
+    /// How many messages there are.
+    pub(crate) fn messages(self) -> u64 {
+        match self {
+            Self::Consume { messages, .. } | Self::Spool { messages, .. } => messages,
+        }
+    }
+}
+
 impl Drop for HeldBatch<'_> {
     fn drop(&mut self) {
         self.holding.messages.fetch_sub(self.messages, Relaxed);

@@ -6,7 +6,7 @@ mod observed;
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    env, io, iter,
+    env, io,
     path::{Path, PathBuf, absolute},
     sync::{
         Arc, OnceLock,
@@ -23,11 +23,12 @@ use serde_json::Value;
 
 use self::observed::Observed;
 pub(crate) use self::observed::{FailedRange, Failures, State};
-use crate::report::{self, Failure};
+use crate::{
+    log::{self, Level},
+    report::Failure,
+};
 
 const ID: u32 = 1;
-const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
-const INFO: u8 = 2;
 
 /// A plugin with its connector open. Closed when dropped, at the latest.
 #[derive(Debug)]
@@ -204,7 +205,7 @@ fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Takes a log event: `LEVEL target: message` on stderr, from the level in `RUST_LOG` on.
+/// Takes a log event, for the log on stderr.
 extern "C" fn write_log(
     level: u8,
     target: *const u8,
@@ -212,14 +213,9 @@ extern "C" fn write_log(
     message: *const u8,
     message_len: usize,
 ) {
-    static LEAST: OnceLock<u8> = OnceLock::new();
-    if level < *LEAST.get_or_init(|| least_level(env::var("RUST_LOG").ok().as_deref())) {
-        return;
-    }
     // SAFETY: the ABI has each pointer and length describe bytes that live during this call.
     let (target, message) = unsafe { (text(target, target_len), text(message, message_len)) };
-    let name = LEVELS.get(usize::from(level)).unwrap_or(&"ERROR");
-    report::note(&format!("{name} {target}: {message}"));
+    log::from(Level::of(level), &target, &message);
 }
 
 /// # Safety
@@ -230,16 +226,6 @@ unsafe fn text<'a>(start: *const u8, len: usize) -> Cow<'a, str> {
     }
     // SAFETY: not null, and the caller vouches for the length.
     String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(start, len) })
-}
-
-/// The level that `RUST_LOG` names for everything; what it says of single modules is for the plugin.
-fn least_level(filter: Option<&str>) -> u8 {
-    let names = || (0..).zip(LEVELS).chain(iter::once((u8::MAX, "OFF")));
-    filter
-        .into_iter()
-        .flat_map(|filter| filter.split(','))
-        .find_map(|word| names().find(|(_, name)| word.trim().eq_ignore_ascii_case(name)))
-        .map_or(INFO, |(level, _)| level)
 }
 
 /// The current time in microseconds since the Unix epoch.
@@ -256,19 +242,6 @@ pub(crate) fn now_micros() -> Result<u64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_log_starts_at_the_level_asked_for() {
-        for (filter, least) in [
-            (None, INFO),
-            (Some("debug"), 1),
-            (Some("hyper=trace,WARN"), 3),
-            (Some("off"), u8::MAX),
-            (Some("nonsense"), INFO),
-        ] {
-            assert_eq!(least_level(filter), least, "{filter:?}");
-        }
-    }
 
     #[test]
     fn a_missing_plugin_is_told_with_every_place() {

@@ -30,6 +30,9 @@ pub(crate) struct State {
     pub(crate) failed: u64,
     pub(crate) requests: u64,
     pub(crate) retries: u64,
+    /// What the connector holds that is not settled yet.
+    #[serde(default)]
+    pub(crate) waiting: u64,
     /// `None` where it has none.
     pub(crate) spool: Option<Spool>,
     pub(crate) endpoints: Vec<Endpoint>,

@@ -18,6 +18,7 @@ mod topic;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -33,6 +34,7 @@ use crate::{
     host::OpenPlugin,
     interrupt,
     report::{Failure, Progress, Unit},
+    run::Watch,
 };
 
 pub(crate) use self::{outcome::Outcome, replay::ReplayFrom, server::Server};
@@ -134,7 +136,13 @@ pub(crate) fn run(
         progress: Progress::start(None, Unit::Messages),
     });
     let topics = topics(file, &shared);
-    let (mut errors, unreachable) = runtime.block_on(read_all(topics, &sender));
+    let watch = Watch::default();
+    let (mut errors, unreachable) = thread::scope(|scope| {
+        scope.spawn(|| watch.show(&shared.plugin, &shared.progress));
+        let ended = runtime.block_on(read_all(topics, &sender));
+        watch.end();
+        ended
+    });
     let stopped = errors.is_empty() && *stop.borrow();
     if let Err(why) = last.close() {
         errors.push(why.to_string());

@@ -8,7 +8,7 @@ use std::{
 use iggy::prelude::{PolledMessages, PollingStrategy};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
-use crate::report;
+use crate::log::{self, Level};
 
 use super::{
     batch::Batch,
@@ -205,7 +205,7 @@ impl Worker {
             shared.outcome().failed(names, self.partition, first, last);
             let why = format!("offsets {first} to {last} were not settled, the sink's log says why");
             if shared.once {
-                report::note(&format!("WARN {what}: {why}: nothing of them is stored"));
+                log::line(Level::Warn, &format!("{what}: {why}: nothing of them is stored"));
                 return Err(End::Failed);
             }
             if !pause(patience.failed(&why), &mut self.over.clone()).await {
@@ -237,11 +237,14 @@ impl Worker {
         };
         stored.map_err(|trouble| {
             let Batch { first, last, .. } = *batch;
-            report::note(&format!(
-                "WARN {names}, partition {}: offsets {first} to {last} are settled, but that could not be stored ({trouble}): \
-                 they are sent again",
-                self.partition
-            ));
+            let partition = self.partition;
+            log::line(
+                Level::Warn,
+                &format!(
+                    "{names}, partition {partition}: offsets {first} to {last} are settled, but that could not be stored \
+                     ({trouble}): they are sent again"
+                ),
+            );
             End::Trouble(trouble)
         })?;
         self.topic.shared.outcome().stored(names, self.partition, batch.last);

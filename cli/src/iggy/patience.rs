@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use iggy_connector_sdk::shown;
 use tokio::sync::watch;
 
-use crate::report;
+use crate::log::{self, Level};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 /// Of the time between two lines about the same trouble.
@@ -45,11 +45,14 @@ impl Patience {
             if now - since.told >= SILENCE {
                 since.told = now;
                 let lasted = whole_seconds(now - since.start);
-                report::note(&format!("WARN {}: {why}: {} attempts in {lasted}", self.what, since.times));
+                log::line(
+                    Level::Warn,
+                    &format!("{}: {why}: {} attempts in {lasted}", self.what, since.times),
+                );
             }
         } else {
             self.trouble = Some(Since { start: now, told: now, times: 1 });
-            report::note(&format!("WARN {}: {why}: trying again", self.what));
+            log::line(Level::Warn, &format!("{}: {why}: trying again", self.what));
         }
         pause
     }
@@ -60,10 +63,11 @@ impl Patience {
         if let Some(since) = self.trouble.take() {
             let lasted = whole_seconds(since.start.elapsed());
             let plural = if since.times == 1 { "" } else { "s" };
-            report::note(&format!(
-                "INFO {}: works again after {} failed attempt{plural} in {lasted}",
-                self.what, since.times
-            ));
+            let times = since.times;
+            log::line(
+                Level::Info,
+                &format!("{}: works again after {times} failed attempt{plural} in {lasted}", self.what),
+            );
         }
     }
 }

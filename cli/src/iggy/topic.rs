@@ -15,7 +15,8 @@ use tokio::{
 
 use crate::{
     connector_file::StreamConfig,
-    report::{self, Failure},
+    log::{self, Level},
+    report::Failure,
 };
 
 use super::{
@@ -258,10 +259,13 @@ impl Follower {
         }
         let names = &self.topic.names;
         let group = shown(&names.group, LONGEST_NAME);
-        report::note(&format!(
-            "WARN {names}: {ghosts} of the members of {group} are not connected any more, which the \
-             server does not notice: the group is made anew, with its offsets"
-        ));
+        log::line(
+            Level::Warn,
+            &format!(
+                "{names}: {ghosts} of the members of {group} are not connected any more, which the server does not notice: \
+                 the group is made anew, with its offsets"
+            ),
+        );
         session.drive_out().await?;
         Err(Trouble::MadeAnew)
     }
@@ -275,7 +279,7 @@ impl Follower {
         let list = ours.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         let what =
             if ours.is_empty() { "no partition for now".to_owned() } else { format!("partitions {list}") };
-        report::note(&format!("INFO {names}: reading {what} as a member of {group}"));
+        log::line(Level::Info, &format!("{names}: reading {what} as a member of {group}"));
         self.told = Some(ours.to_vec());
     }
 

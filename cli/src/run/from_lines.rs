@@ -20,6 +20,7 @@ use crate::{
     connector_file::{ConnectorFile, StreamConfig},
     host::{self, OpenPlugin},
     interrupt,
+    log::{self, Level},
     report::{self, Failure, Progress, Unit},
 };
 
@@ -32,7 +33,7 @@ use super::{
     selection::Selection,
     source::{NoLines, Source},
     stop::Stop,
-    trouble,
+    trouble::Watch,
 };
 
 /// What consume returns when an interrupt closed the connector just before.
@@ -161,9 +162,9 @@ impl Run<'_> {
         let mut outcome = Outcome { input_id: self.id.name().to_owned(), ..Outcome::default() };
         let start = Instant::now();
         let progress = Progress::start(size, Unit::Bytes);
-        let watch = trouble::Watch::default();
+        let watch = Watch::default();
         let sent = thread::scope(|scope| {
-            scope.spawn(|| watch.tell(plugin));
+            scope.spawn(|| watch.show(plugin, &progress));
             let sent = self.send(plugin, &mut input, stream, &topic, &mut outcome, stop, &progress);
             let sent = sent.and_then(|ended| match ended {
                 Ended::AtEnd => self.wait_for_delivery(plugin).map(|()| ended),
@@ -277,7 +278,8 @@ impl Run<'_> {
                 break;
             }
             if !told {
-                report::note(
+                log::line(
+                    Level::Info,
                     "all is in the spool: waiting until it is delivered; Ctrl-C leaves the rest to the next run",
                 );
                 told = true;

@@ -14,6 +14,7 @@ mod trouble;
 pub(crate) use self::{
     from_lines::{CLOSED, Opened, line_schema, messages, open_input},
     selection::Selection,
+    trouble::Watch,
 };
 
 use std::{path::PathBuf, time::Duration};

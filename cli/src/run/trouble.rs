@@ -1,55 +1,41 @@
-//! Says while a run goes on why nothing gets through, and since when.
+//! Shows while a run goes on how it goes: what is delivered, what waits, and why. (What does not get through is in the log of the
+//! plugin, too.)
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use iggy_connector_sdk::shown;
 
 use crate::{
     host::{OpenPlugin, State},
-    report,
+    report::{Progress, grouped},
 };
 
 /// How often the connector is asked.
 const ASKED: Duration = Duration::from_secs(1);
-/// Of the time in which nothing gets through until it is told, and between two lines about it.
-const SILENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// The most bytes of an error.
 const LONGEST_ERROR: usize = 300;
 
-/// Tells until it is ended.
+/// Shows it until it is ended.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     over: Mutex<bool>,
     ended: Condvar,
 }
 
 impl Watch {
-    /// Tells whenever nothing has got through for a while.
-    pub(super) fn tell(&self, plugin: &OpenPlugin) {
-        let (mut last, mut told) = (None, None::<Instant>);
-        let mut quiet = Instant::now();
-        while !self.waits(ASKED) {
+    /// Shows it on the progress display, if there is one.
+    pub(crate) fn show(&self, plugin: &OpenPlugin, progress: &Progress) {
+        while progress.is_shown() && !self.waits(ASKED) {
             let Some(state) = plugin.state() else { return };
-            let through = state.delivered + state.dead_lettered;
-            if last.replace(through) != Some(through) {
-                (quiet, told) = (Instant::now(), None);
-                continue;
-            }
-            let silence = SILENCE[usize::from(told.is_some())];
-            if told.unwrap_or(quiet).elapsed() >= silence
-                && let Some(line) = line(&state)
-            {
-                report::note(&line);
-                told = Some(Instant::now());
-            }
+            progress.tell(&line(&state));
         }
     }
 
     /// Ends it.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ended.notify_all();
     }
@@ -63,16 +49,43 @@ impl Watch {
     }
 }
 
-/// Why nothing gets through, where the endpoint is the reason.
-fn line(state: &State) -> Option<String> {
-    let failing = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some())?;
-    let since = failing.failing_since.as_deref().unwrap_or_default();
-    let why = failing.last_error.as_deref().unwrap_or("its answers tell no reason");
-    Some(format!(
-        "nothing gets through to {} since {}, after {} attempts: {}",
-        shown(&failing.name, LONGEST_ERROR),
-        shown(since, 40),
-        report::grouped(failing.failures_in_a_row),
-        shown(why, LONGEST_ERROR)
-    ))
+/// What became of messages, and what keeps those that wait.
+fn line(state: &State) -> String {
+    let counts =
+        [(state.delivered, "delivered"), (state.dead_lettered, "dead-lettered"), (state.failed, "failed")];
+    let mut parts: Vec<String> = counts
+        .iter()
+        .filter(|(count, what)| *count > 0 || *what == "delivered")
+        .map(|(count, what)| format!("{} {what}", grouped(*count)))
+        .collect();
+    if state.waiting > 0 {
+        parts.push(format!("{} waiting", grouped(state.waiting)));
+    }
+    if let Some(failing) = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some()) {
+        parts.push(format!(
+            "retrying {} since {} ({} attempts): {}",
+            shown(&failing.name, LONGEST_ERROR),
+            shown(failing.failing_since.as_deref().unwrap_or_default(), 40),
+            grouped(failing.failures_in_a_row),
+            shown(failing.last_error.as_deref().unwrap_or("its answers tell no reason"), LONGEST_ERROR)
+        ));
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_display_says_what_is_delivered_what_waits_and_why() {
+        let state = r#"{"delivered":1234,"dead_lettered":0,"failed":2,"requests":9,"retries":3,"waiting":56,"spool":null,"endpoints":[
+            {"endpoint":"http://a:1","failing_since":null,"failures_in_a_row":0,"last_error":null},
+            {"endpoint":"http://b:2","failing_since":"2026-01-02T03:04:05Z","failures_in_a_row":7,"last_error":"answered 503"}]}"#;
+        assert_eq!(
+            line(&serde_json::from_str(state).unwrap()),
+            "1,234 delivered, 2 failed, 56 waiting, retrying http://b:2 since 2026-01-02T03:04:05Z (7 attempts): answered 503"
+        );
+        assert_eq!(line(&State::default()), "0 delivered");
+    }
 }
