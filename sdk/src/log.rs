@@ -79,12 +79,13 @@ pub(crate) fn install(callback: LogCallback) {
     });
 }
 
-/// Turns spans off: the callback takes events alone, so each would be made for nobody.
+/// Turns spans off: the callback takes events alone, so each would be made for nobody. Whoever asks whether a level is on, as
+/// `tracing::enabled!` does, asks with neither a span nor an event.
 struct EventsOnly;
 
 impl<S: Subscriber> Layer<S> for EventsOnly {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.is_event()
+        !metadata.is_span()
     }
 }
 
@@ -161,6 +162,17 @@ mod tests {
         let lines = Lines::default();
         tracing::subscriber::with_default(Registry::default().with(lines.clone()), body);
         Arc::try_unwrap(lines.0).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn events_and_levels_are_enabled_and_spans_are_not() {
+        let layers = Registry::default().with(EventsOnly).with(EnvFilter::new("info"));
+        tracing::subscriber::with_default(layers, || {
+            assert!(tracing::enabled!(Level::INFO) && tracing::event_enabled!(Level::INFO));
+            assert!(!tracing::enabled!(Level::DEBUG));
+            assert!(!tracing::span_enabled!(Level::ERROR));
+            assert!(tracing::error_span!("for nobody").is_disabled());
+        });
     }
 
     #[test]
