@@ -16,10 +16,6 @@ use crate::{
 
 /// What a lane is made of.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are bodies, and a box for each would cost an allocation"
-)]
 pub(crate) enum Item {
     /// A body, and the attempts that were made at it before.
     Body(Body, RetryState),

@@ -44,13 +44,12 @@ mod lane;
 mod machine;
 mod mask;
 pub mod observe;
+mod otlp;
 
 mod each_minute;
 mod executor;
 mod folder;
 mod private;
-#[cfg(target_arch = "x86_64")]
-mod simd;
 mod status;
 mod telemetry;
 mod turns;

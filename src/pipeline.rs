@@ -13,12 +13,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     batch::Batch,
-    config::{Config, Ordering},
-    deliver::{Origin, Patience, Settled},
+    config::{ClientConfig, Config, Ordering, TracingConfig},
+    deliver::{self, Origin, Patience, Settled},
     encode::{Bodies, Buffers},
     executor::{Executor, Task},
     lane::{Decision, LaneSender},
-    observe, plan,
+    observe,
+    otlp::{self, Exporter, Tracer},
+    plan,
     route::{Route, Routes},
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress, Tally},
     telemetry::Counters,
@@ -30,6 +32,9 @@ use crate::{
 /// delivered in that time is written down together.
 const UNWRITTEN: Duration = Duration::from_millis(5);
 
+/// How long a collector has to take spans.
+const SPANS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the health check may take where requests have hours.
 const LONGEST_HEALTH_CHECK: Duration = Duration::from_mins(5);
 
@@ -38,7 +43,7 @@ const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
 /// How much of `close_timeout` requests have; what is left is for settling those that were cut off.
 pub(crate) fn time_for_requests(close_timeout: Duration) -> Duration {
-    close_timeout.saturating_sub((close_timeout / SETTLING.0).min(SETTLING.1))
+    close_timeout - (close_timeout / SETTLING.0).min(SETTLING.1)
 }
 
 /// Everything between open and close that a batch passes on its way to the endpoint.
@@ -54,6 +59,9 @@ pub(crate) struct Pipeline {
     /// Names the messages that were not delivered.
     pub(crate) tally: Arc<Tally>,
     _telling: Task<()>,
+    /// Takes spans of attempts.
+    pub(crate) tracer: Option<Arc<Tracer>>,
+    _exporting: Option<Task<()>>,
     executor: Executor,
     closing: Closing,
     pub(crate) world: World,
@@ -92,7 +100,9 @@ impl Pipeline {
         }
         let is_observed = (config.status.is_some() || observe::is_on()) && world.is_real();
         let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
-        let routes = Routes::open(&config, &counters, &world).map_err(Error::InitError)?;
+        let (tracer, exporter) = tracer(&config, &world).map_err(Error::InitError)?.unzip();
+        let tracer = tracer.map(Arc::new);
+        let routes = Routes::open(&config, &counters, tracer.as_ref(), &world).map_err(Error::InitError)?;
         let dead_letters = match &config.dead_letter {
             None => None,
             Some(letters) => Some(
@@ -102,6 +112,7 @@ impl Pipeline {
         };
         let executor = Executor::start(format!("http-sink-{id}"), &world)
             .map_err(|why| Error::InitError(format!("no thread can be started: {why}")))?;
+        let exporting = exporter.map(|exporter| executor.spawn(exporter.run()));
         let is_kept = config.spool.is_some();
         for route in routes.all() {
             check_health(id, route, is_kept, &executor, &closing).await?;
@@ -119,6 +130,8 @@ impl Pipeline {
             dead_letters,
             tally,
             _telling: telling,
+            tracer,
+            _exporting: exporting,
             executor,
             closing,
             world,
@@ -144,8 +157,7 @@ impl Pipeline {
     pub(crate) fn patience(&self, stream: &str, topic: &str, ago: Duration) -> Patience {
         let terms = self.terms(stream, topic);
         let left = terms.retry.max_duration.saturating_sub(ago);
-        let ahead =
-            time_for_requests(self.close_timeout()).saturating_sub(time_for_requests(terms.close_timeout));
+        let ahead = time_for_requests(self.close_timeout()) - time_for_requests(terms.close_timeout);
         Patience::from_now(left, self.closing.requests.clone()).closed_ahead(ahead)
     }
 
@@ -280,6 +292,25 @@ impl Pipeline {
             let _ = decision.all_settled.send(all);
         }
     }
+}
+
+/// What takes spans of attempts, and what sends them, where there is an endpoint for them.
+///
+/// # Errors
+/// The environment names what is none, or the client cannot be built.
+fn tracer(config: &Config, world: &World) -> Result<Option<(Tracer, Exporter)>, String> {
+    if !world.is_real() {
+        return Ok(None);
+    }
+    let tracing = match &config.tracing {
+        Some(tracing) => Some(tracing.clone()),
+        None => TracingConfig::of_environment()?,
+    };
+    let Some(TracingConfig { url }) = tracing else { return Ok(None) };
+    let client = ClientConfig { timeout: SPANS_WITHIN, ..config.client.clone() };
+    let transport =
+        deliver::transport_of_spans(&client, &url).map_err(|why| format!("tracing.otlp_endpoint: {why}"))?;
+    Ok(Some(otlp::to(url, transport, world)))
 }
 
 /// Asks the endpoint of a route whether it is there, where the configuration says so.

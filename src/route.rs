@@ -9,6 +9,7 @@ use crate::{
     deliver::{Delivery, Endpoints, Patience, RetryState},
     encode::{Bodies, Encoded},
     lane::Item,
+    otlp::Tracer,
     settle::Progress,
     telemetry::Counters,
     world::World,
@@ -42,10 +43,16 @@ pub(crate) struct Route {
 impl Routes {
     /// # Errors
     /// A client cannot be built, or a secret went missing since the configuration was checked.
-    pub(crate) fn open(config: &Config, counters: &Arc<Counters>, world: &World) -> Result<Self, String> {
+    pub(crate) fn open(
+        config: &Config,
+        counters: &Arc<Counters>,
+        tracer: Option<&Arc<Tracer>>,
+        world: &World,
+    ) -> Result<Self, String> {
         let mut shared = Endpoints::default();
         let mut open = |topics, config: &Config| -> Result<Route, String> {
-            let delivery = Arc::new(Delivery::to(config, &mut shared, counters.clone(), world)?);
+            let delivery =
+                Arc::new(Delivery::to(config, &mut shared, counters.clone(), tracer.cloned(), world)?);
             Ok(Route { topics, config: config.clone(), delivery })
         };
         let mut routes = Vec::with_capacity(config.routes.len() + 1);

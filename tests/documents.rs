@@ -89,6 +89,7 @@ fn documented_defaults_are_the_true_ones() {
         "tls",
         "proxy",
         "status",
+        "tracing",
     ] {
         assert!(keys.remove(example).is_some(), "{example}");
     }

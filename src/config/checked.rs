@@ -4,8 +4,8 @@ use std::{
     collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use reqwest::header::HeaderName;
-use strum::{Display, EnumString, VariantNames};
+use reqwest::{Url, header::HeaderName};
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use super::{AuthConfig, Route, Text, TlsVersion, shown_url};
 use crate::request::{Form, TargetTemplate, Template, VerdictOf};
@@ -39,6 +39,8 @@ pub struct Config {
     pub dead_letter: Option<DeadLetterConfig>,
     /// Where the connector shows what it does, if anywhere.
     pub status: Option<StatusConfig>,
+    /// Where spans of attempts go.
+    pub tracing: Option<TracingConfig>,
     /// Where answers say whether messages were taken, if their status does not say it all.
     pub response: Option<Arc<VerdictOf>>,
     /// The most bytes kept of an answer, for the log.
@@ -264,6 +266,13 @@ pub struct StatusConfig {
     pub token: Option<Text>,
 }
 
+/// Where spans of attempts go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// Where a collector takes them, as OTLP over HTTP.
+    pub url: Url,
+}
+
 /// Where batches are kept until they are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
@@ -413,7 +422,7 @@ impl From<HealthCheckMethod> for reqwest::Method {
 }
 
 /// A request method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display, IntoStaticStr)]
 #[strum(serialize_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are those of RFC 9110")]
 pub enum Method {

@@ -21,6 +21,7 @@ mod routes;
 mod secret;
 mod starter;
 mod status;
+mod tracing;
 mod transport;
 mod units;
 mod url;
@@ -38,7 +39,7 @@ pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Compression, Concurrency, Config,
     DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
     Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
-    WhenFull,
+    TracingConfig, WhenFull,
 };
 pub use declared::{Declared, Shape};
 pub use glob::Glob;
@@ -146,6 +147,7 @@ impl Config {
         client.tls = transport::read_tls(&mut keys);
         client.proxy = transport::read_proxy(&mut keys);
         let status = status::read(&mut keys);
+        let tracing = tracing::read(&mut keys);
         if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
             && dead_letter.is_none()
         {
@@ -191,6 +193,7 @@ impl Config {
             linger,
             dead_letter,
             status,
+            tracing,
             response,
             max_response_bytes,
             health_check,

@@ -30,6 +30,7 @@ pub(super) fn read_target(
             Err(why) => keys.problem(&format!("headers.{name}"), why),
         }
     }
+    let unordered = *ordering == Ordering::None;
     let depends = |template: &Template| template.slots().next().is_some();
     let frame: Vec<Template> = form
         .filter(|form| depends(&form.prefix) || depends(&form.suffix))
@@ -38,8 +39,7 @@ pub(super) fn read_target(
     if !has_brace(url) && templates.is_empty() && forwarded.is_empty() && frame.is_empty() {
         return None;
     }
-    let ordering = ordering.clone();
-    Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, ordering }))
+    Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, unordered }))
 }
 
 /// `message_template` and what stands around it; `None` where bodies are as the mode says.

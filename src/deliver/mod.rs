@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parts (halves of what is too large or has a bad message in it)
-//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client (trace -> redirect -> auth -> header timeout -> reqwest)
+//!   -> send (the one retry loop) -> gate (breaker, pause, rate, slot) -> attempt -> client (redirect -> auth -> header timeout -> reqwest)
 //! ```
 
 mod adaptive;
@@ -35,6 +35,7 @@ mod send;
 mod shortage;
 mod size;
 mod slots;
+mod spans;
 mod tls;
 mod trust;
 
@@ -58,7 +59,9 @@ pub(crate) use self::{
     retry::{Parked, RetryState},
 };
 use crate::{
-    config::Config,
+    auth::Transport,
+    config::{ClientConfig, Config},
+    otlp::Tracer,
     request::VerdictOf,
     telemetry::{Counters, EndpointMeter},
     world::World,
@@ -66,6 +69,17 @@ use crate::{
 
 /// How often it is told again that something goes on.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
+
+/// What sends spans to `url`, with the certificates and the proxy of a connector.
+///
+/// # Errors
+/// The client cannot be built.
+pub(crate) fn transport_of_spans(
+    config: &ClientConfig,
+    url: &reqwest::Url,
+) -> Result<Box<dyn Transport>, String> {
+    client::Client::of_token_endpoint(config, url)
+}
 
 /// Everything one connector needs to bring bodies to its endpoint.
 #[derive(Debug)]
@@ -82,13 +96,14 @@ pub(crate) struct Delivery {
     told_of_unreadable: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Delivery {
     /// # Errors
     /// The client cannot be built, or a secret went missing since the configuration was checked.
     pub(crate) fn new(config: &Config, counters: Arc<Counters>, world: &World) -> Result<Self, String> {
-        Self::to(config, &mut Endpoints::default(), counters, world)
+        Self::to(config, &mut Endpoints::default(), counters, None, world)
     }
 
     /// The same, beside others that may go to the same endpoint.
@@ -99,6 +114,7 @@ impl Delivery {
         config: &Config,
         endpoints: &mut Endpoints,
         counters: Arc<Counters>,
+        tracer: Option<Arc<Tracer>>,
         world: &World,
     ) -> Result<Self, String> {
         let template = RequestTemplate::new(config)?;
@@ -115,6 +131,7 @@ impl Delivery {
             told_of_unreadable: Mutex::default(),
             verbose: config.verbose_logging,
             counters,
+            tracer,
             template,
         })
     }

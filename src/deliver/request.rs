@@ -141,8 +141,7 @@ impl RequestTemplate {
     ) -> Request {
         let current = self.current();
         let tombstone_method = self.tombstone_method.filter(|_| body.is_tombstone());
-        let method = tombstone_method.unwrap_or(self.endpoint.method);
-        let mut request = Request::new(method.into(), current.url.clone());
+        let mut request = Request::new(self.method(body).into(), current.url.clone());
         let headers = request.headers_mut();
         headers.clone_from(&current.headers);
         current.filled.fill(body, self.target.as_deref(), idempotency_key, &mut request);
@@ -171,6 +170,11 @@ impl RequestTemplate {
             *request.body_mut() = Some(RequestBody::from(body.wire().clone()));
         }
         request
+    }
+
+    /// The method of the request for a body.
+    pub(super) fn method(&self, body: &Body) -> config::Method {
+        self.tombstone_method.filter(|_| body.is_tombstone()).unwrap_or(self.endpoint.method)
     }
 
     /// The key of a body, where the endpoint is to be told.

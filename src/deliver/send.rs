@@ -179,10 +179,15 @@ impl Delivery {
         patience: &Patience,
     ) -> Option<(Class, Option<Duration>, Option<Ends>)> {
         let retries = retry.attempts;
+        let span = self.begin_span(body);
         let request = || {
             // What is held, retried or sent again goes out with the secrets of now, not those of when it was accepted.
             self.template.refresh();
-            self.template.request(body, key, retries)
+            let mut request = self.template.request(body, key, retries);
+            if let Some(span) = &span {
+                span.send(request.headers_mut(), body.trace());
+            }
+            request
         };
         self.counters.request(body.wire().len(), retries > 0);
         if let Some(last) = retry.last.as_ref().filter(|_| retries > 0) {
@@ -207,6 +212,7 @@ impl Delivery {
         let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
         let Some(Attempt { class, ended }) = attempt.await else {
             self.endpoint.meter.cut_off();
+            self.end_span(span, None, body, retries);
             return None;
         };
         let mut ended = self.template.masked(ended);
@@ -223,6 +229,7 @@ impl Delivery {
             || ends.as_ref().is_some_and(|ends: &Ends| ends.again.is_some());
         let asked = asked.filter(|_| goes_again).map(|asked| self.backoff.asked(asked));
         self.measure(class, &ended, began, body, asked.is_some());
+        self.end_span(span, Some((class, &ended)), body, retries);
         if let Ok(answer) = &ended
             && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {

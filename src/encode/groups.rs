@@ -1,10 +1,6 @@
 //! Bodies side by side, where requests depend on their messages: those whose requests are alike share a body.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Arc,
-};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use super::{
     frame::{Bodies, Draft, Encoded, Put},
@@ -12,9 +8,8 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    config::Ordering,
-    plan::{self, Place},
-    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate, Template},
+    plan::Place,
+    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate},
 };
 
 /// How many bodies are written side by side, and how many bytes they may have together: then the oldest goes.
@@ -23,9 +18,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bodies that are being written, and what they are told apart by.
 ///
-/// With an order by partition, what goes to one URL stays in order: of two messages for it whose headers differ, the body of the
-/// first one ends before that of the second begins. What goes to different URLs has no order. With an order by key a key is in
-/// one body at a time, so that its order holds over all of them.
+/// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before
+/// that of the second begins. What goes to different URLs has no order.
 pub(super) struct Groups<'b> {
     source: Source<'b>,
     template: &'b TargetTemplate,
@@ -35,10 +29,6 @@ pub(super) struct Groups<'b> {
     bytes: usize,
     /// Those that go before any other is written.
     ended: VecDeque<Draft>,
-    /// How many bodies were begun.
-    begun: u64,
-    /// Where there is an order by key.
-    keys: Option<Keys<'b>>,
     /// The offset of the last message.
     last: Option<u64>,
     rendered: Rendered,
@@ -52,11 +42,6 @@ impl<'b> Groups<'b> {
             form,
             live: Vec::new(),
             bytes: 0,
-            begun: 0,
-            keys: match &template.ordering {
-                Ordering::Key(template) => Some(Keys { template, body_of: HashMap::new() }),
-                Ordering::Partition | Ordering::None => None,
-            },
             ended: VecDeque::new(),
             last: None,
             rendered: Rendered::default(),
@@ -72,48 +57,25 @@ impl<'b> Groups<'b> {
     fn end_all(&mut self) {
         self.ended.extend(self.live.drain(..));
         self.bytes = 0;
-        if let Some(keys) = &mut self.keys {
-            keys.body_of.clear();
-        }
     }
 
-    /// The body that has this place, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
     fn take(&mut self, index: usize) -> Draft {
-        let draft = mem::take(&mut self.live[index]);
+        let draft = self.live.remove(index);
         self.bytes -= draft.bytes.len();
         draft
     }
 
-    fn put_back(&mut self, index: usize, draft: Draft) {
-        self.bytes += draft.bytes.len();
-        self.live[index] = draft;
-    }
-
-    /// The place has no body any more.
-    fn close(&mut self, index: usize) {
-        self.live.remove(index);
-    }
-
-    /// Whether a message that is like the one rendered last may be in this body.
-    fn likeness(&self, draft: &Draft) -> Likeness {
-        let target = draft.special.as_ref().and_then(|special| special.target.as_ref());
-        target.map_or(Likeness::None, |target| target.likeness(&self.rendered))
-    }
-
-    /// The body for the message that was rendered last, which may have a key, and may be one to go alone.
-    fn choose(&self, key: Option<u64>, alone: bool) -> Choice {
-        let body = key.zip(self.keys.as_ref()).and_then(|(key, keys)| keys.body_of.get(&key));
-        let home = body.and_then(|number| self.live.iter().position(|draft| draft.number == *number));
-        if let Some(home) = home
-            && (alone || self.likeness(&self.live[home]) != Likeness::Same)
-        {
-            return Choice::EndsFirst(home);
-        }
-        let by_url = self.template.ordering == Ordering::Partition;
+    /// The body for the message that was rendered last, which may be one to go alone.
+    fn choose(&mut self, alone: bool) -> Choice {
         for (index, draft) in self.live.iter().enumerate() {
-            match self.likeness(draft) {
+            let Some(target) = draft.special.as_ref().and_then(|special| special.target.as_ref()) else {
+                continue;
+            };
+            match target.likeness(&self.rendered) {
                 Likeness::Same if !alone => return Choice::Goes(index),
-                Likeness::Same | Likeness::SameUrl if by_url => return Choice::EndsFirst(index),
+                Likeness::Same | Likeness::SameUrl if !self.template.unordered => {
+                    return Choice::EndsFirst(index);
+                }
                 Likeness::Same | Likeness::SameUrl | Likeness::None => {}
             }
         }
@@ -122,13 +84,6 @@ impl<'b> Groups<'b> {
         }
         Choice::Begins
     }
-}
-
-/// Where the last message of each key is.
-struct Keys<'b> {
-    template: &'b Template,
-    /// Numbers of bodies by digests of keys. A body that is not live any more stands for none.
-    body_of: HashMap<u64, u64>,
 }
 
 enum Choice {
@@ -172,12 +127,10 @@ impl Bodies<'_> {
                 return Some(Encoded::Refused(place.message, refusal));
             }
             let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
-            let key = groups.keys.as_ref().map(|keys| plan::hash(&keys.template.key(batch, message)));
-            let index = match groups.choose(key, alone) {
-                Choice::Goes(index) => index,
+            match groups.choose(alone) {
+                Choice::Goes(index) => self.draft = groups.take(index),
                 Choice::EndsFirst(index) => {
                     self.draft = groups.take(index);
-                    groups.close(index);
                     return self.end();
                 }
                 Choice::Begins if alone => {
@@ -194,19 +147,11 @@ impl Bodies<'_> {
                         special.framing = Some(Arc::new(Framing::of(form, fields)));
                     }
                     special.target = Some(Arc::new(target));
-                    groups.begun += 1;
-                    let number = groups.begun;
-                    groups.live.push(Draft { special: Some(special), number, ..Draft::default() });
-                    groups.live.len() - 1
+                    self.draft = Draft { special: Some(special), ..Draft::default() };
                 }
-            };
-            groups.last = Some(message.offset);
-            if let Some((key, keys)) = key.zip(groups.keys.as_mut()) {
-                keys.body_of.insert(key, groups.live[index].number);
             }
-            self.draft = groups.take(index);
-            self.known = groups.rendered.known();
-            match self.put_grouped(place, index, limit) {
+            groups.last = Some(message.offset);
+            match self.put_grouped(place, limit) {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Some(ended),
                 Err(refusal) => return Some(Encoded::Refused(place.message, refusal)),
@@ -221,31 +166,24 @@ impl Bodies<'_> {
     }
 
     /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
-    fn put_grouped(&mut self, place: Place, index: usize, limit: usize) -> Result<Option<Encoded>, Refusal> {
+    fn put_grouped(&mut self, place: Place, limit: usize) -> Result<Option<Encoded>, Refusal> {
         let put = self.put(place, &self.batch.messages[place.message], limit);
         if !matches!(put, Put::NoRoom) {
             self.next += 1;
         }
-        let Some(groups) = &mut self.groups else { return Ok(self.end()) };
         match put {
-            Put::Full | Put::NoRoom => {
-                groups.close(index);
-                Ok(self.end())
-            }
-            Put::Added => {
-                groups.put_back(index, mem::take(&mut self.draft));
-                Ok(None)
-            }
-            Put::Refused(refusal) => {
+            Put::Full | Put::NoRoom => return Ok(self.end()),
+            Put::Added | Put::Refused(_) => {
                 let draft = mem::take(&mut self.draft);
-                // It may have been begun for this message alone.
-                if draft.records.is_empty() {
-                    groups.close(index);
-                } else {
-                    groups.put_back(index, draft);
+                if let Some(groups) = self.groups.as_mut().filter(|_| !draft.records.is_empty()) {
+                    groups.bytes += draft.bytes.len();
+                    groups.live.push(draft);
                 }
-                Err(refusal)
             }
+        }
+        match put {
+            Put::Refused(refusal) => Err(refusal),
+            _ => Ok(None),
         }
     }
 }

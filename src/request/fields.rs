@@ -7,6 +7,9 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use iggy_connector_sdk::{BorrowedMessage, Schema};
+use serde_json::value::RawValue;
+
 use super::{
     escape::Place,
     header::header,
@@ -15,9 +18,8 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    encode::{Json, Known, Refusal, checked_json, single_key, write_id, write_json, write_number, write_raw},
+    encode::{Refusal, is_json_line, single_key, write_id, write_json, write_number, write_raw},
 };
-use iggy_connector_sdk::{BorrowedMessage, Schema};
 
 /// Where messages come from: what the fields of all messages of a batch have in common.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +34,8 @@ pub struct Source<'b> {
 pub(crate) struct Fields<'m> {
     source: Source<'m>,
     message: &'m BorrowedMessage<'m>,
-    /// What was known of the payload before.
-    known: Known,
-    /// The payload as JSON, or why it is none.
-    json: OnceCell<Result<Json<'m>, Refusal>>,
+    /// The payload, where it is JSON.
+    json: OnceCell<Option<&'m str>>,
 }
 
 /// Why a field is not there.
@@ -54,23 +54,9 @@ impl<'b> Source<'b> {
         Self { stream: batch.stream, topic: batch.topic, partition: batch.partition_id, schema: batch.schema }
     }
 
-    /// Writes a field that all messages of the batch have in common; whether it is one, and can stand there. If not, `out` may
-    /// end in the middle of it.
-    pub(super) fn write(self, slot: &Slot, out: &mut Vec<u8>) -> bool {
-        match slot.field {
-            Field::Stream => text(slot.place, self.stream, out).is_ok(),
-            Field::Topic => text(slot.place, self.topic, out).is_ok(),
-            Field::Partition => {
-                write_number(self.partition.into(), out);
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// The fields of one message.
     pub(crate) fn fields(self, message: &'b BorrowedMessage<'b>) -> Fields<'b> {
-        Fields { source: self, message, known: Known::Nothing, json: OnceCell::new() }
+        Fields { source: self, message, json: OnceCell::new() }
     }
 }
 
@@ -97,24 +83,7 @@ impl Template {
     }
 }
 
-impl<'m> Fields<'m> {
-    /// The same, where something is known of the payload.
-    pub(super) fn with(self, known: Known) -> Self {
-        Self { known, ..self }
-    }
-
-    /// What the fields that were asked for so far tell of the payload.
-    pub(super) fn known(&self) -> Known {
-        match self.json.get() {
-            Some(Ok(json)) => Known::Json { one_line: json.one_line },
-            _ => self.known,
-        }
-    }
-
-    fn json(&self) -> Result<Json<'m>, &Refusal> {
-        self.json.get_or_init(|| checked_json(self.message.payload)).as_ref().copied()
-    }
-
+impl Fields<'_> {
     /// Writes the field that a placeholder stands for, as its place needs it. After an error, `out` may end in the middle
     /// of it.
     pub(crate) fn write(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -174,8 +143,7 @@ impl<'m> Fields<'m> {
         let start = out.len();
         match place {
             Place::Json => {
-                let (schema, payload) = (self.source.schema, self.message.payload);
-                if !write_json(schema, payload, self.known(), out).map_err(Absent::Refused)? {
+                if !write_json(self.source.schema, self.message.payload, out).map_err(Absent::Refused)? {
                     on_one_line(&mut out[start..]);
                 }
                 Ok(())
@@ -194,12 +162,12 @@ impl<'m> Fields<'m> {
         if self.message.payload.is_empty() {
             return Err(Absent::Lacking);
         }
-        let json = self.json().map_err(|refusal| match self.source.schema {
+        let json = self.json.get_or_init(|| json(self.message.payload));
+        if json.is_none() && self.source.schema == Schema::Json {
             // This says more than that the field is not there.
-            Schema::Json => Absent::Refused(refusal.clone()),
-            _ => Absent::Lacking,
-        })?;
-        let value = pointer.find(json.text).ok_or(Absent::Lacking)?;
+            write_raw(Schema::Json, self.message.payload, &mut Vec::new()).map_err(Absent::Refused)?;
+        }
+        let value = json.and_then(|json| pointer.find(json)).ok_or(Absent::Lacking)?;
         if place == Place::Json {
             let start = out.len();
             out.extend_from_slice(value.as_bytes());
@@ -218,6 +186,13 @@ impl<'m> Fields<'m> {
             text(place, value, out)
         }
     }
+}
+
+/// A text, where it is JSON.
+pub(crate) fn json(payload: &[u8]) -> Option<&str> {
+    let text = simdutf8::basic::from_utf8(payload).ok()?;
+    let is_json = is_json_line(text) || serde_json::from_str::<&RawValue>(text).is_ok();
+    is_json.then_some(text)
 }
 
 fn text(place: Place, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {

@@ -11,10 +11,7 @@ use super::{
     header::header,
     template::{Field, Part, Slot, Template},
 };
-use crate::{
-    config::Ordering,
-    encode::{Known, Refusal},
-};
+use crate::encode::Refusal;
 
 /// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers so much.
 const LONGEST_URL: usize = 60_000;
@@ -30,8 +27,8 @@ pub struct TargetTemplate {
     pub(crate) forwarded: Vec<Forwarded>,
     /// What stands before and behind the messages of a body, where that has placeholders.
     pub(crate) frame: Vec<Template>,
-    /// What of messages is kept in order, and must not join a request that overtakes another.
-    pub(crate) ordering: Ordering,
+    /// Whether messages need no order, so that each may join any request that is like its own.
+    pub(crate) unordered: bool,
 }
 
 /// A header of messages that is sent as a header of requests.
@@ -63,8 +60,6 @@ pub(crate) struct Rendered {
     text: Vec<u8>,
     ends: Vec<usize>,
     url: usize,
-    /// What its fields told of the payload.
-    known: Known,
 }
 
 /// How two requests compare.
@@ -119,7 +114,7 @@ impl TargetTemplate {
         message: &BorrowedMessage<'_>,
         rendered: &mut Rendered,
     ) -> Result<(), Refusal> {
-        let Rendered { text, ends, url, known } = rendered;
+        let Rendered { text, ends, url } = rendered;
         text.clear();
         ends.clear();
         let fields = source.fields(message);
@@ -146,7 +141,6 @@ impl TargetTemplate {
         for template in &self.frame {
             write(template, text, ends)?;
         }
-        *known = fields.known();
         Ok(())
     }
 }
@@ -224,9 +218,7 @@ fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal
 }
 
 fn is_dots(segment: &str) -> bool {
-    segment.starts_with(['.', '%'])
-        && segment.len() <= 6
-        && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+    segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
 }
 
 fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
@@ -253,11 +245,6 @@ impl Target {
 }
 
 impl Rendered {
-    /// What is known of the payload of the message that was rendered last.
-    pub(crate) fn known(&self) -> Known {
-        self.known
-    }
-
     /// What was rendered last.
     pub(crate) fn target(&self) -> Target {
         let text = String::from_utf8_lossy(&self.text).into_owned();

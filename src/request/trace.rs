@@ -5,7 +5,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::header::header;
 
-const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The headers of a trace, as a message has them.
@@ -15,14 +14,44 @@ pub(crate) struct Trace {
     state: Option<HeaderValue>,
 }
 
+/// Where an attempt stands in a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TraceContext {
+    pub(crate) trace: [u8; 16],
+    /// The span that it is part of; `None` where the trace begins with it.
+    pub(crate) parent: Option<[u8; 8]>,
+    pub(crate) state: Option<String>,
+}
+
 impl Trace {
+    /// The header that names trace and span.
+    pub(crate) const PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+    /// As the header has it.
+    pub(crate) fn parent(&self) -> &HeaderValue {
+        &self.parent
+    }
+
+    /// The same in parts; `None` where whoever began the trace does not want it recorded.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        let mut parts = self.parent.to_str().ok()?.split('-').skip(1);
+        let [trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+        let is_sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+        let context = TraceContext {
+            trace: u128::from_str_radix(trace, 16).ok()?.to_be_bytes(),
+            parent: Some(u64::from_str_radix(parent, 16).ok()?.to_be_bytes()),
+            state: self.state.as_ref().and_then(|state| Some(state.to_str().ok()?.to_owned())),
+        };
+        is_sampled.then_some(context)
+    }
+
     /// That of a message. One without a valid `traceparent` is of none, and its `tracestate` means nothing then
     /// (section 3.3).
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
         if message.headers.is_empty() {
             return None;
         }
-        let parent = header(message.headers, PARENT.as_str()).filter(|parent| is_parent(parent))?;
+        let parent = header(message.headers, Self::PARENT.as_str()).filter(|parent| is_parent(parent))?;
         let state = header(message.headers, STATE.as_str());
         Some(Self {
             parent: HeaderValue::from_str(&parent).ok()?,
@@ -32,10 +61,10 @@ impl Trace {
 
     /// Puts it into a request, unless that is of a trace already.
     pub(crate) fn send(&self, headers: &mut HeaderMap) {
-        if headers.contains_key(PARENT) {
+        if headers.contains_key(Self::PARENT) {
             return;
         }
-        headers.insert(PARENT, self.parent.clone());
+        headers.insert(Self::PARENT, self.parent.clone());
         if let Some(state) = &self.state {
             headers.entry(STATE).or_insert_with(|| state.clone());
         }
@@ -62,6 +91,21 @@ fn is_parent(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_that_is_not_sampled_has_no_context() {
+        let trace = |flags: &str| Trace {
+            parent: HeaderValue::from_str(&format!(
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}"
+            ))
+            .expect("text"),
+            state: None,
+        };
+        let context = trace("03").context().expect("it is sampled");
+        assert_eq!(context.trace[..2], [0x4b, 0xf9]);
+        assert_eq!(context.parent, Some([0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
+        assert_eq!(trace("00").context(), None);
+    }
 
     #[test]
     fn only_what_the_specification_allows_is_a_parent() {

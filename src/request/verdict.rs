@@ -3,8 +3,7 @@
 use iggy_connector_sdk::shown;
 use serde_json::Value;
 
-use super::{Pointer, elements, unquoted};
-use crate::encode::{Json, checked_json};
+use super::{Pointer, elements, json, unquoted};
 
 /// How much of what an endpoint says of one message is kept, in bytes.
 const WORDS: usize = 1000;
@@ -71,7 +70,7 @@ impl VerdictOf {
                 "the answer is longer than max_response_bytes, or broke off".to_owned(),
             );
         };
-        let Ok(Json { text, .. }) = checked_json(answer.as_bytes()) else {
+        let Some(text) = json(answer.as_bytes()) else {
             return Verdict::Unreadable(format!("the answer is not JSON: {}", shown(answer, WORDS)));
         };
         if let Some((pointer, expected)) = &self.expect {

@@ -8,7 +8,7 @@ use crate::{
     program::{lines_of, python},
     support::{
         config::with,
-        endpoint::{Endpoint, Request},
+        endpoint::{Answer, Endpoint, Request},
         plugin::{Batch, Sink},
     },
 };
@@ -105,4 +105,61 @@ fn the_protocol_buffers_of_opentelemetry_read_logs() {
     assert_eq!(records[0]["timeUnixNano"], "1760000000000000000");
     assert_eq!(records[0]["body"]["stringValue"], "{\"n\":1,\"text\":\"\\u00e4 \\\"b\\\"\"}");
     assert_eq!(attribute(&records[1], "iggy.offset"), json!({ "intValue": "1" }));
+}
+
+#[test]
+fn the_protocol_buffers_of_opentelemetry_read_the_spans_of_attempts() {
+    let (endpoint, collector) = (
+        Endpoint::start(|request| {
+            if request.index == 0 { Answer::status(503).body("too much") } else { Answer::status(200) }
+        }),
+        Endpoint::answering(200),
+    );
+    let sink = Sink::open(&json!({
+        "url": endpoint.url(),
+        "retry_delay": "1ms",
+        "tracing": { "otlp_endpoint": collector.origin() },
+    }));
+    let mut batch = Batch::of(Schema::Json, ["{\"n\":1}"]);
+    let header =
+        |name: &str, value: &str| (HeaderKey::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    batch.messages[0].headers =
+        encode_headers(&[header("traceparent", parent), header("tracestate", "a=b")].into());
+    assert_eq!(sink.consume(&batch), 0);
+    assert_eq!(sink.close(), 0);
+    let Some(read) = read("traces", &collector.requests()) else { return };
+    assert!(read.iter().all(|request| request["known"] == true), "{read:?}");
+    let resource = &read[0]["resourceSpans"][0];
+    assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "iggy-http-sink");
+    let spans: Vec<&Value> = read
+        .iter()
+        .flat_map(|request| request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap())
+        .collect();
+    assert_eq!(spans.len(), 2, "{read:?}");
+    let base64 = |hex: u128, bytes: usize| BASE64_STANDARD.encode(&hex.to_be_bytes()[16 - bytes..]);
+    for (span, request) in spans.iter().zip(endpoint.requests()) {
+        assert_eq!(span["traceId"], base64(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 16), "{span}");
+        assert_eq!(span["parentSpanId"], base64(0x00f0_67aa_0ba9_02b7, 8), "{span}");
+        assert_eq!(
+            (&span["kind"], &span["traceState"]),
+            (&json!("SPAN_KIND_CLIENT"), &json!("a=b")),
+            "{span}"
+        );
+        let id = request.header("traceparent").unwrap().split('-').nth(2).unwrap().to_owned();
+        assert_eq!(span["spanId"], base64(u128::from_str_radix(&id, 16).unwrap(), 8), "{span}");
+        let time = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"), "{span}");
+    }
+    assert_eq!(
+        spans[0]["status"],
+        json!({ "code": "STATUS_CODE_ERROR", "message": "answered 503 Service Unavailable: too much" })
+    );
+    let attribute = |span: &Value, key: &str| {
+        let all = span["attributes"].as_array().unwrap();
+        all.iter().find(|one| one["key"] == key).map(|one| one["value"].clone())
+    };
+    assert_eq!(attribute(spans[0], "http.response.status_code"), Some(json!({ "intValue": "503" })));
+    assert_eq!(attribute(spans[1], "http.request.resend_count"), Some(json!({ "intValue": "1" })));
+    assert!(spans[1].get("status").is_none(), "{}", spans[1]);
 }

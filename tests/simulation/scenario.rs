@@ -273,7 +273,6 @@ fn config(random: &mut Random, large: bool) -> Value {
         &[
             json!({ "x-topic": "{topic}" }),
             json!({ "x-key": "{payload:/k|none}" }),
-            json!({ "x-group": "{payload:/g|none}" }),
             json!({ "x-id": "{id}" }),
         ],
     );

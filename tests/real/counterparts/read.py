@@ -1,6 +1,6 @@
 """Reads requests with the libraries of their formats.
 
-Usage: read.py standardwebhooks|cloudevents|otlp. Each line of stdin is a request as JSON, with lower-case names of headers and its body in
+Usage: read.py standardwebhooks|cloudevents|otlp|traces. Each line of stdin is a request as JSON, with lower-case names of headers and its body in
 base64; for each a line of JSON says what the library read, or `{"error": …}`. Exits with 77 where the library is not installed.
 """
 
@@ -18,6 +18,7 @@ try:
     else:
         from google.protobuf.json_format import MessageToDict, Parse
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 except ImportError as why:
     print(why)
     sys.exit(77)
@@ -52,6 +53,15 @@ def logs(body):
     return MessageToDict(Parse(body, ExportLogsServiceRequest()))
 
 
+def traces(body):
+    read = ExportTraceServiceRequest()
+    read.ParseFromString(body)
+    # Whatever was written that the messages do not know is lost by this.
+    read.DiscardUnknownFields()
+    known = read.SerializeToString()
+    return {"known": len(known) == len(body), **MessageToDict(read)}
+
+
 for line in sys.stdin:
     request = json.loads(line)
     headers, body = request["headers"], base64.b64decode(request["body"])
@@ -60,6 +70,8 @@ for line in sys.stdin:
             read = webhook(headers, body, request["secret"])
         elif KIND == "cloudevents":
             read = events(headers, body)
+        elif KIND == "traces":
+            read = traces(body)
         else:
             read = logs(body)
     except Exception as why:

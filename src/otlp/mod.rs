@@ -1,0 +1,250 @@
+//! Spans of attempts, sent to a collector as OTLP over HTTP. Without an endpoint for them there is no [`Tracer`], and nothing is done.
+//!
+//! They take no way through the subscriber of `tracing`: what an attempt was is known where it ends, and a span that is handed over
+//! whole costs nothing before.
+
+mod wire;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{
+    Request, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::warn;
+
+use crate::{
+    auth::Transport,
+    each_minute::EachMinute,
+    request::{Trace, TraceContext},
+    world::World,
+};
+
+/// How many spans wait to be sent at most; others are lost, and counted.
+const QUEUE: usize = 4096;
+/// How many go in a request, and how long they are waited for.
+const MOST: usize = 512;
+const WITHIN: Duration = Duration::from_secs(1);
+/// How long close waits for the last ones.
+const LAST: Duration = Duration::from_secs(2);
+
+const SERVICE: &str = "iggy-http-sink";
+
+/// A name and its value.
+type Attribute = (&'static str, Value);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Text(String),
+    Number(u64),
+}
+
+/// An attempt that is over.
+#[derive(Debug)]
+struct Span {
+    trace: [u8; 16],
+    id: [u8; 8],
+    parent: Option<[u8; 8]>,
+    state: Option<String>,
+    name: &'static str,
+    began: SystemTime,
+    ended: SystemTime,
+    attributes: Vec<Attribute>,
+    /// Why, if it failed.
+    failure: Option<String>,
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+pub(crate) struct OpenSpan {
+    context: TraceContext,
+    id: [u8; 8],
+    began: SystemTime,
+}
+
+/// Takes spans to be sent.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    queue: mpsc::Sender<Item>,
+    lost: Arc<AtomicU64>,
+    world: World,
+}
+
+#[derive(Debug)]
+enum Item {
+    Span(Box<Span>),
+    /// All that came before is to be sent now; told when it is.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Sends them.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    transport: Box<dyn Transport>,
+    url: Url,
+    service: String,
+    queue: mpsc::Receiver<Item>,
+    lost: Arc<AtomicU64>,
+    trouble: EachMinute,
+}
+
+/// What takes spans for `url`, and what sends them.
+pub(crate) fn to(url: Url, transport: Box<dyn Transport>, world: &World) -> (Tracer, Exporter) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let lost = Arc::<AtomicU64>::default();
+    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let exporter = Exporter {
+        transport,
+        url,
+        service: service.unwrap_or_else(|| SERVICE.to_owned()),
+        queue,
+        lost: lost.clone(),
+        trouble: EachMinute::default(),
+    };
+    (Tracer { queue: sender, lost, world: world.clone() }, exporter)
+}
+
+impl Tracer {
+    /// An attempt begins, for a message of this trace, or of none. `None` where the trace is not sampled.
+    pub(crate) fn begin(&self, trace: Option<&Trace>) -> Option<OpenSpan> {
+        let context = match trace {
+            Some(trace) => trace.context()?,
+            None => {
+                let mut id = [0; 16];
+                id[..8].copy_from_slice(&self.id());
+                id[8..].copy_from_slice(&self.id());
+                TraceContext { trace: id, parent: None, state: None }
+            }
+        };
+        Some(OpenSpan { context, id: self.id(), began: self.world.now() })
+    }
+
+    /// It is over. Where the queue is full it is lost.
+    pub(crate) fn end(
+        &self,
+        span: OpenSpan,
+        name: &'static str,
+        attributes: Vec<Attribute>,
+        failure: Option<String>,
+    ) {
+        let OpenSpan { context, id, began } = span;
+        let TraceContext { trace, parent, state } = context;
+        let ended = self.world.now();
+        let span = Span { trace, id, parent, state, name, began, ended, attributes, failure };
+        if self.queue.try_send(Item::Span(Box::new(span))).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Returns when what was handed over is sent, or that takes too long.
+    pub(crate) async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        let flush = async {
+            if self.queue.send(Item::Flush(done)).await.is_ok() {
+                // An error means that nobody sends any more.
+                let _ = is_done.await;
+            }
+        };
+        // What is not sent by then is lost.
+        let _ = timeout(LAST, flush).await;
+    }
+
+    /// Eight bytes of chance, which are an id if they are not all zero.
+    fn id(&self) -> [u8; 8] {
+        self.world.random().max(1).to_be_bytes()
+    }
+}
+
+impl OpenSpan {
+    /// Has a request pass this span on, unless the request is of another trace.
+    pub(crate) fn send(&self, headers: &mut HeaderMap, of_message: Option<&Trace>) {
+        let is_other = headers
+            .get(Trace::PARENT)
+            .is_some_and(|parent| of_message.is_none_or(|trace| trace.parent() != parent));
+        if is_other {
+            return;
+        }
+        let parent = format!(
+            "00-{:032x}-{:016x}-01",
+            u128::from_be_bytes(self.context.trace),
+            u64::from_be_bytes(self.id)
+        );
+        if let Ok(parent) = HeaderValue::from_str(&parent) {
+            headers.insert(Trace::PARENT, parent);
+        }
+    }
+}
+
+impl Exporter {
+    /// Sends what comes until nobody hands anything over any more.
+    pub(crate) async fn run(mut self) {
+        let (mut items, mut spans) = (Vec::new(), Vec::new());
+        loop {
+            let until = Instant::now() + WITHIN;
+            // The first is waited for as long as it takes.
+            let mut open = self.queue.recv_many(&mut items, MOST).await > 0;
+            let mut flushed = Vec::new();
+            loop {
+                for item in items.drain(..) {
+                    match item {
+                        Item::Span(span) => spans.push(*span),
+                        Item::Flush(done) => flushed.push(done),
+                    }
+                }
+                if !open || !flushed.is_empty() || spans.len() >= MOST {
+                    break;
+                }
+                match timeout_at(until.max(Instant::now()), self.queue.recv_many(&mut items, MOST)).await {
+                    Ok(received) => open = received > 0,
+                    Err(_) => break,
+                }
+            }
+            if !spans.is_empty() {
+                self.send(&spans).await;
+                spans.clear();
+            }
+            for done in flushed {
+                // Whoever asked may have waited for too long.
+                let _ = done.send(());
+            }
+            if !open {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, spans: &[Span]) {
+        let mut request = Request::new(reqwest::Method::POST, self.url.clone());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        *request.body_mut() = Some(wire::request(&self.service, spans).into());
+        let why = match self.transport.send(request).await {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("answered {}", answer.status())),
+            Err(why) => Some(crate::deliver::chain(&why)),
+        };
+        if why.is_some() {
+            self.lost.fetch_add(spans.len() as u64, Relaxed);
+        }
+        let why =
+            why.or_else(|| (self.lost.load(Relaxed) > 0).then(|| "it takes them too slowly".to_owned()));
+        if let Some(why) = why
+            && self.trouble.happened(Instant::now()).is_some()
+        {
+            let lost = self.lost.swap(0, Relaxed);
+            warn!(
+                "tracing.otlp_endpoint {}: {why}: {lost} spans are lost since the last such line; messages are delivered all the same",
+                self.url.origin().ascii_serialization()
+            );
+        }
+    }
+}
