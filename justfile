@@ -47,6 +47,10 @@ kills:
 outage:
     cargo test --release --locked -p iggy_connector_http_sink --test outage -- --ignored --nocapture --test-threads 1
 
+# An archive and a Debian package of the plugin and the tool
+dist folder="dist":
+    packaging/dist {{ folder }}
+
 # The plugin on real input, against an endpoint of its own
 demo *args:
     cargo run --release --locked -- demo {{ args }}

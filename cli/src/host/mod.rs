@@ -188,11 +188,14 @@ pub(crate) fn executable() -> Result<PathBuf, Failure> {
         .map_err(|why| Failure::Other(format!("the place of this executable is not known: {why}")))
 }
 
-/// `name` beside the executable, in `deps/` beside it, and in `deps/` of the folder above.
+/// `name` beside the executable, in `deps/` beside it, and in `deps/` of the folder above, as cargo has it; and in
+/// `lib/iggy-http-sink/` of the folder above, as packages have it.
 fn near_executable(executable: &Path, name: &str) -> Vec<PathBuf> {
     let folder = executable.parent().unwrap_or(Path::new("."));
     let above = folder.parent().unwrap_or(folder);
-    [folder.join(name), folder.join("deps").join(name), above.join("deps").join(name)].into()
+    [folder.to_owned(), folder.join("deps"), above.join("deps"), above.join("lib/iggy-http-sink")]
+        .map(|place| place.join(name))
+        .into()
 }
 
 fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
@@ -200,7 +203,8 @@ fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
         let places: String =
             places.iter().flat_map(|place| ["\n  ".to_owned(), place.display().to_string()]).collect();
         Failure::Start(format!(
-            "the plugin is in none of these places:{places}\nbuild it with `cargo build --release`, or name it with --plugin"
+            "the plugin is in none of these places:{places}\nname it with --plugin, or put it there: `cargo build --release -p \
+             iggy_connector_http_sink`, in the sources of this program, makes it in target/release"
         ))
     })
 }
