@@ -18,6 +18,10 @@ use tracing::info;
 
 sink_connector!(ControlledSink);
 
+// Imported by the macro, where it is asked for.
+#[cfg(feature = "dashmap")]
+const _: fn() -> DashMap<u32, u32> = DashMap::new;
+
 #[derive(Debug)]
 struct State {
     batches: usize,

@@ -10,6 +10,8 @@
 #[macro_export]
 macro_rules! sink_connector {
     ($sink:ty) => {
+        $crate::names_of_the_runtimes_sdk!();
+
         const _: () = {
             const fn is_a_sink<T: $crate::Sink>() {}
             is_a_sink::<$sink>();
@@ -58,4 +60,23 @@ macro_rules! sink_connector {
             }
         };
     };
+}
+
+/// What the macro of the runtime's SDK brings into scope beside the plugin, and sinks name without an import.
+#[cfg(feature = "dashmap")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! names_of_the_runtimes_sdk {
+    () => {
+        #[allow(unused_imports)]
+        use $crate::DashMap;
+    };
+}
+
+/// Nothing, without the feature `dashmap`.
+#[cfg(not(feature = "dashmap"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! names_of_the_runtimes_sdk {
+    () => {};
 }

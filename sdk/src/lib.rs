@@ -57,6 +57,7 @@
 //! - `retry`: the module `retry`, what sinks that speak HTTP need to try again.
 //! - `iggy_common`: [`HeaderKey`], [`HeaderValue`] and [`HeaderKind`] are those of the crate `iggy_common`, for a sink that hands them
 //!   to code of Iggy. They have the methods of this crate's own, and errors of their own.
+//! - `dashmap`: [`sink_connector!`] imports `DashMap`, as that of the runtime's SDK does; a sink can name it without an import of its own.
 //! - `host`: the module `host`, the other side, which loads plugins and calls them.
 
 pub mod convert;
@@ -87,6 +88,9 @@ mod shown;
 pub mod sink;
 
 pub use convert::owned_value_to_serde_json;
+#[cfg(feature = "dashmap")]
+#[doc(hidden)]
+pub use dashmap::DashMap;
 pub use error::Error;
 pub use executor::get_runtime;
 #[cfg(not(feature = "iggy_common"))]
