@@ -16,6 +16,7 @@ use crate::{
 
 /// What a lane is made of.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are bodies")]
 pub(crate) enum Item {
     /// A body, and the attempts that were made at it before.
     Body(Body, RetryState),

@@ -127,6 +127,21 @@ impl Folder {
         Ok(())
     }
 
+    /// The letter at a place, if there is one.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn find(&self, place: Place) -> io::Result<Option<Entry>> {
+        let mut found = None;
+        self.for_each_of(place.segment, &mut |entry| {
+            if entry.place == place {
+                found = Some(entry);
+            }
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
     fn for_each_of(&self, segment: u64, each: &mut impl FnMut(Entry) -> bool) -> io::Result<bool> {
         let file = match private::open(&names::segment(&self.path, segment), Access::Read) {
             Ok(file) => file,
@@ -222,13 +237,28 @@ impl Folder {
     /// # Errors
     /// Somebody replays or purges already, or a file cannot be removed.
     pub fn purge(&self, all: bool) -> io::Result<Purged> {
-        let replaying = self.replaying()?;
+        let _replaying = self.replaying()?;
         // Held until the end, so that no connector opens the folder meanwhile.
         let writer = lock(&self.path.join(names::LOCK))?;
         let mut segments = names::segments(&self.path)?;
         if writer.is_none() {
             segments.pop();
         }
+        self.remove(segments, all)
+    }
+
+    /// The same beside the connector that appends to the segment with this number or later ones.
+    ///
+    /// # Errors
+    /// As of [`purge`](Self::purge).
+    pub(crate) fn purge_before(&self, next: u64, all: bool) -> io::Result<Purged> {
+        let _replaying = self.replaying()?;
+        let mut segments = names::segments(&self.path)?;
+        segments.retain(|segment| *segment < next);
+        self.remove(segments, all)
+    }
+
+    fn remove(&self, segments: Vec<u64>, all: bool) -> io::Result<Purged> {
         let mut purged = Purged::default();
         for segment in segments {
             let (records, open) = self.count(segment)?;
@@ -246,8 +276,19 @@ impl Folder {
                 purged.records += records;
             }
         }
-        drop((replaying, writer));
         Ok(purged)
+    }
+}
+
+impl Entry {
+    /// It as JSON, with its payload as it stands in the record: going through values would rewrite it.
+    pub fn to_json(&self) -> String {
+        let record = match &self.record {
+            Ok(record) => serde_json::to_string(record).unwrap_or_default(),
+            Err(why) => serde_json::json!({ "unreadable": why }).to_string(),
+        };
+        let fields = record.strip_prefix('{').unwrap_or(&record);
+        format!("{{\"place\":\"{}\",\"replayed\":{},{fields}", self.place, self.replayed)
     }
 }
 

@@ -9,11 +9,13 @@ mod failing_disk;
 mod folder;
 mod record;
 mod replay;
+mod selection;
 mod store;
 
 pub use folder::{Entry, Folder, Place, Purged};
 pub use record::Record;
 pub use replay::{Replay, ReplayError};
+pub use selection::{Count, Selection, Summary};
 pub(crate) use store::Store;
 
 /// The reasons that letters have.

@@ -5,8 +5,8 @@ use std::{ops::ControlFlow, time::Duration};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
 use serde_json::Value;
 
-use super::{Entry, Folder, Place, Record};
-use crate::{batch::Batch, sink::HttpSink};
+use super::{Entry, Folder, Place, Record, folder::Replaying};
+use crate::{batch::Batch, pipeline::Pipeline, sink::HttpSink};
 
 /// How many letters go in one batch at most.
 const BATCH: usize = 100;
@@ -93,22 +93,54 @@ impl Folder {
     pub fn replay_naming(
         &self,
         plugin_config: &Value,
-        mut wanted: impl FnMut(&Entry) -> bool,
-        mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
-        mut failed: impl FnMut(Place, &str),
+        wanted: impl FnMut(&Entry) -> bool,
+        progress: impl FnMut(&Replay) -> ControlFlow<()>,
+        failed: impl FnMut(Place, &str),
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
         self.can_mark(&replaying)?;
         let mut sink = HttpSink::new(0, for_letters(plugin_config).into());
         get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
+        let pipeline = sink.pipeline().map_err(ReplayError::Open)?;
+        let replay = self.send(&replaying, (pipeline, Duration::MAX), wanted, progress, failed);
+        // It logs how it went; there is nothing else that could fail.
+        let _ = get_runtime().block_on(sink.close());
+        Ok(replay?)
+    }
+
+    /// The same through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most so long.
+    ///
+    /// # Errors
+    /// The folder cannot be read or marked, or another replay is at work.
+    pub(crate) fn replay_through(
+        &self,
+        pipeline: &Pipeline,
+        longest: Duration,
+        wanted: impl FnMut(&Entry) -> bool,
+        progress: impl FnMut(&Replay) -> ControlFlow<()>,
+        failed: impl FnMut(Place, &str),
+    ) -> std::io::Result<Replay> {
+        let replaying = self.replaying()?;
+        self.can_mark(&replaying)?;
+        self.send(&replaying, (pipeline, longest), wanted, progress, failed)
+    }
+
+    fn send(
+        &self,
+        replaying: &Replaying,
+        through: (&Pipeline, Duration),
+        mut wanted: impl FnMut(&Entry) -> bool,
+        mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
+        mut failed: impl FnMut(Place, &str),
+    ) -> std::io::Result<Replay> {
         let mut replay = Replay::default();
         let mut together = Together::default();
         let (mut stopped, mut interrupted) = (None, false);
         let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<ControlFlow<()>> {
             let letters = std::mem::take(&mut together.letters);
             let places: Vec<Place> = letters.iter().map(|(place, _)| *place).collect();
-            let marks = self.make_room(&places, &replaying)?;
-            let (delivered, failures) = deliver(&sink, &letters);
+            let marks = self.make_room(&places, replaying)?;
+            let (delivered, failures) = deliver(through, &letters);
             for (place, why) in &failures {
                 failed(*place, why);
             }
@@ -138,20 +170,21 @@ impl Folder {
             stopped.is_none() && !interrupted
         })?;
         if let Some(why) = stopped {
-            return Err(why.into());
+            return Err(why);
         }
         if !together.letters.is_empty() && !interrupted {
             // It was the last batch, so there is nothing left to stop.
             let _ = send(&mut together, &mut replay)?;
         }
-        // It logs how it went; there is nothing else that could fail.
-        let _ = get_runtime().block_on(sink.close());
         Ok(replay)
     }
 }
 
 /// Sends letters. Returns the places of those that were delivered, and of the others with the reason.
-fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> (Vec<Place>, Vec<(Place, String)>) {
+fn deliver(
+    (pipeline, longest): (&Pipeline, Duration),
+    letters: &[(Place, Record)],
+) -> (Vec<Place>, Vec<(Place, String)>) {
     let Some((_, first)) = letters.first() else { return (Vec::new(), Vec::new()) };
     let mut failures = Vec::new();
     // A letter that was changed by hand and cannot be put together again stays where it is.
@@ -175,8 +208,7 @@ fn deliver(sink: &HttpSink, letters: &[(Place, Record)]) -> (Vec<Place>, Vec<(Pl
     let current_offset = messages.last().map_or(0, |message| message.offset);
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
-    let Ok(pipeline) = sink.pipeline() else { return (Vec::new(), failures) };
-    let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
+    let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO).at_most(longest);
     let account = get_runtime().block_on(pipeline.account(&batch, patience, None, None));
     let mut delivered = vec![true; messages.len()];
     for (messages, failure) in &account.undelivered {

@@ -181,6 +181,14 @@ impl Store {
         Ok(file)
     }
 
+    /// Ends the segment that is appended to. Returns the number of the next: those before it are whole.
+    pub(crate) fn end_segment(&mut self) -> u64 {
+        if self.last.bytes > 0 {
+            self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
+        }
+        self.last.number
+    }
+
     /// The bytes that are taken, and those that may be.
     pub(crate) fn room(&self) -> (u64, u64) {
         (self.measure().unwrap_or(self.bytes), self.max_bytes)

@@ -39,6 +39,11 @@ impl Patience {
         Self { ahead, ..self }
     }
 
+    /// The same, but waited for no longer than so.
+    pub(crate) fn at_most(self, longest: Duration) -> Self {
+        Self { deadline: self.deadline.min(Instant::now() + longest.min(FOR_EVER)), ..self }
+    }
+
     /// For messages that a close does not lose: it ends all waits at once, and leaves its time to requests that are on
     /// their way.
     pub(crate) fn of_kept(self) -> Self {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt, io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,7 +39,7 @@ pub(crate) struct DeadLetters {
 
 #[derive(Debug)]
 enum Target {
-    Folder(Mutex<Store>),
+    Folder { path: PathBuf, store: Mutex<Store> },
     Endpoint(Box<Endpoint>),
 }
 
@@ -67,7 +68,7 @@ impl DeadLetters {
             DeadLetterConfig::Path { path, max_bytes, segment_bytes } => {
                 let store = Store::open(path, *max_bytes, *segment_bytes, world)
                     .map_err(|why| format!("dead_letter.path {}: {why}", path.display()))?;
-                Target::Folder(Mutex::new(store))
+                Target::Folder { path: path.clone(), store: Mutex::new(store) }
             }
             DeadLetterConfig::Endpoint(letters) => {
                 let DeadLetterEndpoint { url, headers, auth } = &**letters;
@@ -114,7 +115,23 @@ impl DeadLetters {
     /// The bytes that they take in their folder, and those that they may; `None` where they go to an endpoint.
     pub(crate) fn room(&self) -> Option<(u64, u64)> {
         match &self.target {
-            Target::Folder(store) => Some(lock(store).room()),
+            Target::Folder { store, .. } => Some(lock(store).room()),
+            Target::Endpoint(_) => None,
+        }
+    }
+
+    /// Their folder; `None` where they go to an endpoint.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Folder { path, .. } => Some(path),
+            Target::Endpoint(_) => None,
+        }
+    }
+
+    /// Ends the file that is appended to, and says which is the next; `None` where they go to an endpoint.
+    pub(crate) fn end_segment(&self) -> Option<u64> {
+        match &self.target {
+            Target::Folder { store, .. } => Some(lock(store).end_segment()),
             Target::Endpoint(_) => None,
         }
     }
@@ -137,7 +154,7 @@ impl DeadLetters {
             })
             .collect();
         let unkept = match &self.target {
-            Target::Folder(store) => {
+            Target::Folder { store, .. } => {
                 let unkept = write(&mut lock(store), &lines, &self.trouble);
                 if let Some(simulation) = self.world.simulation() {
                     tokio::time::sleep(simulation.letters_take()).await;

@@ -1,6 +1,7 @@
 //! A connector that is shown: what it is asked, and told to do.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -11,10 +12,12 @@ use tracing::{info, warn};
 
 use super::{
     lanes,
+    letters::Letters,
     report::{ConnectorReport, DeadLetterReport, EndpointReport, HostReport, SpoolReport, in_words, time_of},
 };
 use crate::{
     batch::LONGEST_NAME,
+    dead_letter::Selection,
     deliver::{BreakerState, Delivery, GateState},
     pipeline::Pipeline,
     settle::DeadLetters,
@@ -43,6 +46,8 @@ pub(crate) struct Board {
     pipeline: Arc<Pipeline>,
     spool: Option<Arc<Spool>>,
     registry: Option<MetricsRegistry>,
+    /// Where they are in a folder.
+    letters: Option<Arc<Letters>>,
 }
 
 /// What an operator can ask for.
@@ -61,7 +66,9 @@ impl Board {
     pub(crate) fn new(connector: u32, pipeline: Arc<Pipeline>, spool: Option<Arc<Spool>>) -> Self {
         let registry =
             pipeline.counters.metrics().map(|metrics| MetricsRegistry::of(metrics, &connector.to_string()));
-        Self { connector, pipeline, spool, registry }
+        let folder = pipeline.dead_letters.as_ref().and_then(DeadLetters::folder);
+        let letters = folder.map(|path| Arc::new(Letters::new(connector, path.to_owned())));
+        Self { connector, pipeline, spool, registry, letters }
     }
 
     /// Does what an operator asks for, and writes it to the log.
@@ -83,6 +90,27 @@ impl Board {
         };
         let labels: Vec<&str> = self.endpoints().map(Delivery::label).collect();
         info!("connector {}: an operator {did} ({})", self.connector, labels.join(", "));
+    }
+
+    /// The dead letters, where they are in a folder.
+    pub(super) fn letters(&self) -> Option<Arc<Letters>> {
+        self.letters.clone()
+    }
+
+    /// Begins to send dead letters again.
+    ///
+    /// # Errors
+    /// There are none in a folder, or a replay is under way.
+    pub(super) fn replay(&self, selection: Selection) -> io::Result<()> {
+        match &self.letters {
+            Some(letters) => letters.replay(selection, self.pipeline.clone()),
+            None => Err(io::Error::other("the dead letters are in no folder")),
+        }
+    }
+
+    /// The number of the first file of dead letters that is not whole yet.
+    pub(super) fn end_segment(&self) -> u64 {
+        self.pipeline.dead_letters.as_ref().and_then(DeadLetters::end_segment).unwrap_or_default()
     }
 
     /// Gives up the body with this number, that is to be sent again: once an attempt that is on its way has ended, its messages go
@@ -142,6 +170,8 @@ impl Board {
             bytes: room.map(|(bytes, _)| bytes),
             max_bytes: room.map(|(_, max)| max).filter(|max| *max != u64::MAX),
             by_reason: counters.dead_letters(),
+            in_folder: self.letters.is_some(),
+            replay: self.letters.as_ref().and_then(|letters| letters.replayed()),
         });
         let mut reasons: Vec<String> =
             endpoints.iter().flat_map(|endpoint| endpoint.not_ready.clone()).collect();

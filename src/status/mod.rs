@@ -9,6 +9,7 @@ mod board;
 mod chart;
 mod exposition;
 mod lanes;
+mod letters;
 mod page;
 mod report;
 mod routes;

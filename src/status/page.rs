@@ -1,6 +1,7 @@
 //! The page for people: what is stuck, why, since when, and what can be done.
 
 mod lanes;
+mod letters;
 
 use bytesize::ByteSize;
 use iggy_connector_sdk::shown;
@@ -12,14 +13,42 @@ use super::{
 };
 use crate::telemetry::INTERVAL;
 
+pub(super) use self::letters::{letter, letters};
+
 pub(super) const SCRIPT: &str = include_str!("script.js");
 pub(super) const STYLE: &str = include_str!("style.css");
+pub(super) const ICON: &str = include_str!("icon.svg");
 
 /// How much of the endpoint's words is shown, in bytes.
 const WORDS: usize = 500;
 
 /// The page. Only who has a token can change something.
 pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
+    let title = if report.ready { "HTTP sink" } else { "Not ready - HTTP sink" };
+    let status = html! {
+        (summary(report))
+        @for connector in &report.connectors { (self::connector(connector, can_change)) }
+    };
+    let footer = html! {
+        p { a href="/metrics" { "Metrics" } " " a href="/api/status" { "JSON" } " " a href="/ready" { "Ready?" } }
+        @if !can_change {
+            p { "Set " code { "status.token" } " to pause, resume, retry, give up and replay from here." }
+        }
+    };
+    let refresh = html! {
+        // Shown by the script, without which nothing refreshes.
+        label id="refresh" hidden { input type="checkbox" checked; " Refresh every 2 seconds" }
+    };
+    whole(title, &refresh, &status, &footer)
+}
+
+/// A page that does not refresh by itself.
+fn document(title: &str, content: Markup) -> Markup {
+    let back = html! { p { a href="/" { "Back to all connectors" } } };
+    whole(title, &Markup::default(), &content, &back)
+}
+
+fn whole(title: &str, beside: &Markup, content: &Markup, footer: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -27,26 +56,15 @@ pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (if report.ready { "HTTP sink" } else { "Not ready - HTTP sink" }) }
+                title { (title) }
+                link rel="icon" href="/icon.svg";
                 link rel="stylesheet" href="/style.css";
                 script src="/script.js" defer {}
             }
             body {
-                header {
-                    h1 { "HTTP sink" }
-                    // Shown by the script, without which nothing refreshes.
-                    label id="refresh" hidden { input type="checkbox" checked; " Refresh every 2 seconds" }
-                }
-                main id="status" {
-                    (summary(report))
-                    @for connector in &report.connectors { (self::connector(connector, can_change)) }
-                }
-                footer {
-                    p { a href="/metrics" { "Metrics" } " " a href="/api/status" { "JSON" } " " a href="/ready" { "Ready?" } }
-                    @if !can_change {
-                        p { "Set " code { "status.token" } " to pause, resume, retry and give up from here." }
-                    }
-                }
+                header { h1 { "HTTP sink" } (beside) }
+                main id="status" { (content) }
+                footer { (footer) }
             }
         }
     }
@@ -79,7 +97,7 @@ fn connector(connector: &ConnectorReport, can_change: bool) -> Markup {
             @if can_change && connector.state == "open" { (actions(connector)) }
             @if let Some(spool) = &connector.spool { (self::spool(spool)) }
             (lanes::lanes(connector, can_change))
-            @if let Some(letters) = &connector.dead_letters { (dead_letters(letters)) }
+            @if let Some(letters) = &connector.dead_letters { (dead_letters(letters, connector.connector)) }
         }
     }
 }
@@ -173,13 +191,15 @@ fn age(seconds: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
-fn dead_letters(letters: &DeadLetterReport) -> Markup {
+fn dead_letters(letters: &DeadLetterReport, connector: u32) -> Markup {
     html! {
         h3 { "Dead letters" }
         @if let Some(bytes) = letters.bytes {
             p {
                 (ByteSize(bytes)) @if let Some(max) = letters.max_bytes { " of " (ByteSize(max)) } " are taken. "
-                code { "iggy-http-sink dead-letters" } " lists and replays them."
+                @if letters.in_folder {
+                    a id=(format!("letters-{connector}")) href=(format!("/connectors/{connector}/letters")) { "Look into them" }
+                }
             }
         }
         @if letters.by_reason.is_empty() {

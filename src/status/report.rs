@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::letters::ReplayReport;
 use crate::telemetry::{FailedRange, Interval};
 
 /// `/api/status`.
@@ -137,6 +138,11 @@ pub(super) struct DeadLetterReport {
     pub(super) max_bytes: Option<u64>,
     /// Since the connector was opened.
     pub(super) by_reason: BTreeMap<String, u64>,
+    /// Whether they can be looked into.
+    #[serde(skip)]
+    pub(super) in_folder: bool,
+    /// How the last replay that an operator asked for here goes, or went.
+    pub(super) replay: Option<ReplayReport>,
 }
 
 impl ConnectorReport {

@@ -1,12 +1,16 @@
 //! What is answered to which request.
 
+mod letters;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
+use serde_json::{Value, json};
 
+use self::letters::LettersPath;
 use super::{
     access::{self, Refusal},
     board::Action,
@@ -32,11 +36,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Answers a request. It waits for nothing.
-pub(super) fn respond(server: &Server, request: &Request<()>) -> Answer {
-    let answer = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, path) => get(server, path, request.headers()),
-        (&Method::POST, path) => post(server, path, request.headers()),
+/// Answers a request. Nothing but the reading of dead letters is waited for.
+pub(super) async fn respond(server: &Server, request: &Request<()>) -> Answer {
+    let (path, query, headers) = (request.uri().path(), request.uri().query(), request.headers());
+    let answer = match (request.method(), LettersPath::of(path)) {
+        (&Method::GET | &Method::HEAD, Some(path)) => letters::get(server, path, query, headers).await,
+        (&Method::POST, Some(path)) => letters::post(server, path, query, headers).await,
+        (&Method::GET | &Method::HEAD, None) => get(server, path, headers),
+        (&Method::POST, None) => post(server, path, headers),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST are answered\n"),
     };
     with_headers(answer)
@@ -49,6 +56,7 @@ fn get(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
         "/live" => return text(StatusCode::OK, "live\n"),
         "/ready" => return ready(server, may_look.is_ok()),
         "/script.js" => return answer(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
+        "/icon.svg" => return answer(StatusCode::OK, "image/svg+xml", page::ICON),
         "/style.css" => return answer(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
         _ => {}
     }
@@ -97,7 +105,7 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
         _ => None,
     };
     let (Some(connector), Some(asked)) = (connector, asked) else { return not_found() };
-    let done = match (server.boards().get(&connector), asked) {
+    let done_what = match (server.boards().get(&connector), asked) {
         (Some(Some(board)), Asked::Act(action)) => {
             board.act(action);
             action.to_string()
@@ -107,14 +115,20 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
         (Some(None), _) => return text(StatusCode::CONFLICT, "the connector is being opened\n"),
         (None, _) => return not_found(),
     };
+    done(headers, "/", &json!({ "connector": connector, "done": done_what }))
+}
+
+/// What was asked for is done: a browser goes back to a page, others are told what was done.
+fn done(headers: &HeaderMap, page: &str, what: &Value) -> Answer {
     let is_of_page =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
-    if is_of_page {
-        let mut back = text(StatusCode::SEE_OTHER, "done\n");
-        back.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
-        back
-    } else {
-        answer(StatusCode::OK, JSON, format!("{{\"connector\":{connector},\"done\":\"{done}\"}}\n"))
+    match HeaderValue::from_str(page) {
+        Ok(page) if is_of_page => {
+            let mut back = text(StatusCode::SEE_OTHER, "done\n");
+            back.headers_mut().insert(header::LOCATION, page);
+            back
+        }
+        _ => answer(StatusCode::OK, JSON, format!("{what}\n")),
     }
 }
 

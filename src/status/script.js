@@ -1,9 +1,10 @@
 // Refreshes what is below the heading, and asks before something is changed.
 "use strict";
 
+// Pages that do not refresh have none.
 const label = document.getElementById("refresh");
-const refreshes = label.querySelector("input");
-label.hidden = false;
+const refreshes = label?.querySelector("input");
+if (label) label.hidden = false;
 
 async function refresh() {
   const answer = await fetch("/", { headers: { accept: "text/html" } });
@@ -24,7 +25,7 @@ async function refresh() {
 }
 
 setInterval(() => {
-  if (!refreshes.checked || document.hidden) return;
+  if (!refreshes?.checked || document.hidden) return;
   refresh().then(
     () => document.body.classList.remove("stale"),
     () => document.body.classList.add("stale"),

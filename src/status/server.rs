@@ -107,11 +107,16 @@ impl Drop for Seat {
     /// Returns when nobody looks at the connector any more.
     fn drop(&mut self) {
         let mut servers = lock(&SERVERS);
+        let letters;
         let is_last = {
             let mut boards = lock(&self.server.boards);
-            boards.remove(&self.connector);
+            let removed = boards.remove(&self.connector).flatten();
+            letters = removed.and_then(|board| board.letters());
             boards.is_empty()
         };
+        if let Some(letters) = letters {
+            letters.join();
+        }
         if is_last {
             servers.retain(|server| !Arc::ptr_eq(server, &self.server));
             if let Some(Running { stop, thread }) = lock(&self.server.running).take() {
@@ -173,8 +178,8 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
         let server = server.clone();
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = routes::respond(&server, &request.map(drop));
-                async move { Ok::<_, Infallible>(response) }
+                let (server, request) = (server.clone(), request.map(drop));
+                async move { Ok::<_, Infallible>(routes::respond(&server, &request).await) }
             });
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::float_cmp)] // what is compared are counts
 
+mod browser;
 mod client;
 mod give_up;
+mod letters;
 mod operator;
 mod prometheus;
 mod seen;

@@ -11,7 +11,6 @@ use std::{io, path::PathBuf};
 use clap::{Args, Subcommand};
 use iggy_connector_http_sink::dead_letter::{Folder, Place};
 
-use self::selection::Selection;
 use crate::report::Failure;
 
 /// List, show, count, replay and purge dead letters
@@ -36,7 +35,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// A line for each letter: its place, when, why, and where it came from
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH list --reason rejected --since 2h")]
-    List(Selection),
+    List(selection::Arguments),
     /// One letter whole, as JSON
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH show 1:0")]
     Show {
@@ -45,7 +44,7 @@ enum Action {
     },
     /// How many letters there are of each reason and topic
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH summary")]
-    Summary(Selection),
+    Summary(selection::Arguments),
     /// Send letters again, and mark what is delivered, so that no later replay sends it twice
     #[command(
         after_help = "Example:\n  iggy-http-sink dead-letters PATH replay --config config.toml --reason retries_exhausted"
@@ -58,7 +57,7 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        selection: Selection,
+        selection: selection::Arguments,
     },
     /// Remove the files all of whose letters were replayed
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH purge")]
@@ -91,14 +90,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
         )));
     }
     match &arguments.action {
-        Action::List(selection) => show::list(&folder, selection, arguments.json, at),
+        Action::List(selection) => show::list(&folder, &selection.meant(), arguments.json, at),
         Action::Show { place } => show::one(&folder, *place, at),
-        Action::Summary(selection) => show::summary(&folder, selection, arguments.json, at),
+        Action::Summary(selection) => show::summary(&folder, &selection.meant(), arguments.json, at),
         Action::Replay { config, dry_run: false, selection } => {
-            replay::replay(&folder, config, selection, arguments.json, at)
+            replay::replay(&folder, config, &selection.meant(), arguments.json, at)
         }
         Action::Replay { config, dry_run: true, selection } => {
-            replay::dry_run(&folder, config, selection, arguments.json, at)
+            replay::dry_run(&folder, config, &selection.meant(), arguments.json, at)
         }
         Action::Purge { all, yes, dry_run } => {
             purge::purge(&folder, purge::How { all: *all, yes: *yes, dry_run: *dry_run }, arguments.json, at)

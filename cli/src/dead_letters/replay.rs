@@ -10,11 +10,11 @@ use std::{
     },
 };
 
-use iggy_connector_http_sink::dead_letter::{Folder, Replay, ReplayError};
+use iggy_connector_http_sink::dead_letter::{Folder, Replay, ReplayError, Selection};
 use iggy_connector_sdk::shown;
 use serde_json::{Value, json};
 
-use super::selection::{Seen, Selection};
+use super::selection::Seen;
 use crate::{
     connector_file, interrupt,
     report::{self, Failure, Progress, Unit, grouped},

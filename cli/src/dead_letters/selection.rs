@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use clap::{Args, builder::PossibleValuesParser};
-use iggy_connector_http_sink::dead_letter::{self, Entry, Place};
+use iggy_connector_http_sink::dead_letter::{self, Entry, Place, Selection};
 
 use crate::report::{self, Failure, grouped};
 
 /// Which letters.
-#[derive(Debug, Args)]
-pub(super) struct Selection {
+#[derive(Debug, Clone, Args)]
+pub(super) struct Arguments {
     /// Only letters with this reason
     #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(dead_letter::reasons()))]
     reason: Option<String>,
@@ -36,17 +36,11 @@ fn since(text: &str) -> Result<String, String> {
     Ok(humantime::format_rfc3339_millis(time).to_string())
 }
 
-impl Selection {
-    pub(super) fn takes(&self, entry: &Entry) -> bool {
-        let field = |wanted: &Option<String>, found: Option<&String>| {
-            wanted.as_ref().is_none_or(|wanted| Some(wanted) == found)
-        };
-        let record = entry.record.as_ref().ok();
-        (self.places.is_empty() || self.places.contains(&entry.place))
-            && field(&self.reason, record.map(|record| &record.reason))
-            && field(&self.stream, record.map(|record| &record.stream))
-            && field(&self.topic, record.map(|record| &record.topic))
-            && self.since.as_ref().is_none_or(|since| record.is_some_and(|record| record.time >= *since))
+impl Arguments {
+    /// The letters that are meant.
+    pub(super) fn meant(&self) -> Selection {
+        let Self { reason, stream, topic, since, places } = self.clone();
+        Selection { reason, stream, topic, since, places }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Letters as people and programs read them.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
-use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place};
+use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place, Selection, Summary};
 use iggy_connector_sdk::shown;
 use serde_json::json;
 
-use super::selection::{Seen, Selection, no_letter};
+use super::selection::{Seen, no_letter};
 use crate::report::{self, Failure, grouped};
 
 pub(super) fn list(
@@ -27,11 +27,8 @@ pub(super) fn list(
                     ));
                 }
                 if said.is_ok() {
-                    said = if as_json {
-                        report::say_json(&as_json_text(&entry))
-                    } else {
-                        report::say(&line(&entry))
-                    };
+                    said =
+                        if as_json { report::say_json(&entry.to_json()) } else { report::say(&line(&entry)) };
                 }
             }
             said.is_ok() && !report::stdout_is_closed()
@@ -50,26 +47,9 @@ pub(super) fn list(
 }
 
 pub(super) fn one(folder: &Folder, place: Place, at: impl Fn(io::Error) -> Failure) -> Result<bool, Failure> {
-    let mut found = None;
-    folder
-        .for_each(|entry| {
-            if entry.place == place {
-                found = Some(as_json_text(&entry));
-            }
-            found.is_none()
-        })
-        .map_err(at)?;
+    let found = folder.find(place).map_err(at)?.map(|entry| entry.to_json());
     report::say_json(&found.ok_or_else(|| no_letter(place))?)?;
     Ok(true)
-}
-
-/// Letters of one reason and topic.
-#[derive(Debug, Default)]
-struct Count {
-    letters: u64,
-    waiting: u64,
-    first: String,
-    last: String,
 }
 
 pub(super) fn summary(
@@ -79,25 +59,16 @@ pub(super) fn summary(
     at: impl Fn(io::Error) -> Failure,
 ) -> Result<bool, Failure> {
     let mut seen = Seen::default();
-    let mut counts: BTreeMap<(String, String, String), Count> = BTreeMap::new();
+    let mut summary = Summary::default();
     folder
         .for_each(|entry| {
             if seen.takes(selection, &entry) {
-                let (key, time) = match entry.record {
-                    Ok(record) => ((record.reason, record.stream, record.topic), record.time),
-                    Err(_) => (("(unreadable)".to_owned(), String::new(), String::new()), String::new()),
-                };
-                let count = counts.entry(key).or_default();
-                count.letters += 1;
-                count.waiting += u64::from(!entry.replayed);
-                if count.first.is_empty() || time < count.first {
-                    count.first.clone_from(&time);
-                }
-                count.last = count.last.clone().max(time);
+                summary.add(&entry);
             }
             true
         })
         .map_err(at)?;
+    let counts = summary.by;
     if as_json {
         let counts: Vec<_> = counts
             .iter()
@@ -157,14 +128,4 @@ fn columns([place, time, state, reason, status, from]: [&str; 6], answer: &str) 
     let line =
         format!("{place:<10}  {time:<24}  {state:<8}  {reason:<17}  {status:<6}  {from:<30}  {answer}");
     line.trim_end().to_owned()
-}
-
-/// A letter as JSON, its payload as it stands in the record: going through values would rewrite it.
-fn as_json_text(entry: &Entry) -> String {
-    let record = match &entry.record {
-        Ok(record) => serde_json::to_string(record).unwrap_or_default(),
-        Err(why) => json!({ "unreadable": why }).to_string(),
-    };
-    let fields = record.strip_prefix('{').unwrap_or(&record);
-    format!("{{\"place\":\"{}\",\"replayed\":{},{fields}", entry.place, entry.replayed)
 }

@@ -37,9 +37,8 @@ pub(super) fn lanes(connector: &ConnectorReport, can_change: bool) -> Markup {
                 table {
                     thead { tr {
                         th scope="col" { "Stream" } th scope="col" { "Topic" } th scope="col" { "Partition" }
-                        th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Waits for" }
-                        th scope="col" { "Head" } th scope="col" { "Attempts" } th scope="col" { "Next" }
-                        @if can_change { th scope="col" { "Do" } }
+                        th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Head" }
+                        th scope="col" { "Waits for" }
                     } }
                     tbody { @for (lane, heads) in shown { (self::lane(connector, lane, heads, can_change)) } }
                 }
@@ -69,12 +68,12 @@ fn lane(connector: &ConnectorReport, lane: &LaneReport, heads: usize, can_change
                 @let words = if lane.heads.len() == 1 { lane.waits.as_ref() } else { None }.unwrap_or(&head.why);
                 (self::head(connector, lane, head, words, can_change))
             } @else {
+                td {}
                 td {
                     @if let Some(why) = &lane.waits {
                         (shown(why, WORDS)) @if let Some(until) = &lane.until { ", until " time { (until) } }
                     }
                 }
-                td {} td {} td {} @if can_change { td {} }
             }
         }
         @for head in lane.heads.iter().take(heads).skip(1) {
@@ -92,11 +91,11 @@ fn head(
     can_change: bool,
 ) -> Markup {
     html! {
-        td { (shown(why, WORDS)) }
-        td { (head.in_words()) }
-        td { (head.attempts) " since " time { (head.since) } }
-        td { @if head.given_up { "given up" } @else { time { (head.next_attempt) } } }
-        @if can_change { td { (give_up(connector, lane, head)) } }
+        td { (head.in_words()) @if can_change { " " (give_up(connector, lane, head)) } }
+        td {
+            (shown(why, WORDS)) "; since " time { (head.since) } ", "
+            @if head.given_up { "given up" } @else { "next " time { (head.next_attempt) } }
+        }
     }
 }
 

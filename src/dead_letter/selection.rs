@@ -1,0 +1,82 @@
+//! Which letters are meant, and how many there are.
+
+use std::collections::BTreeMap;
+
+use super::{Entry, Place};
+
+/// Letters by what they say; all of them, where nothing is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those with this reason.
+    pub reason: Option<String>,
+    /// Those from this stream.
+    pub stream: Option<String>,
+    /// Those from this topic.
+    pub topic: Option<String>,
+    /// Those since this time, in the form that letters have.
+    pub since: Option<String>,
+    /// Those at these places.
+    pub places: Vec<Place>,
+}
+
+/// Letters of one reason and topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub letters: u64,
+    /// Those that were never replayed.
+    pub waiting: u64,
+    /// The time of the oldest.
+    pub first: String,
+    /// The time of the newest.
+    pub last: String,
+}
+
+/// How many letters there are, by reason, stream and topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// All that were added.
+    pub letters: u64,
+    /// Those of them that a replay delivered.
+    pub replayed: u64,
+    /// By reason, stream and topic; lines that cannot be read stand at `(unreadable)`.
+    pub by: BTreeMap<(String, String, String), Count>,
+}
+
+impl Selection {
+    /// Whether a letter is meant.
+    pub fn takes(&self, entry: &Entry) -> bool {
+        let record = entry.record.as_ref().ok();
+        let field = |wanted: &Option<String>, found: Option<&String>| {
+            wanted.as_ref().is_none_or(|wanted| Some(wanted) == found)
+        };
+        (self.places.is_empty() || self.places.contains(&entry.place))
+            && field(&self.reason, record.map(|record| &record.reason))
+            && field(&self.stream, record.map(|record| &record.stream))
+            && field(&self.topic, record.map(|record| &record.topic))
+            && self.since.as_ref().is_none_or(|since| record.is_some_and(|record| record.time >= *since))
+    }
+}
+
+impl Summary {
+    /// Counts a letter.
+    pub fn add(&mut self, entry: &Entry) {
+        let (key, time) = match &entry.record {
+            Ok(record) => {
+                ((record.reason.clone(), record.stream.clone(), record.topic.clone()), record.time.as_str())
+            }
+            Err(_) => (("(unreadable)".to_owned(), String::new(), String::new()), ""),
+        };
+        self.letters += 1;
+        self.replayed += u64::from(entry.replayed);
+        let count = self.by.entry(key).or_default();
+        count.letters += 1;
+        count.waiting += u64::from(!entry.replayed);
+        if count.first.is_empty() || time < count.first.as_str() {
+            time.clone_into(&mut count.first);
+        }
+        if time > count.last.as_str() {
+            time.clone_into(&mut count.last);
+        }
+    }
+}
