@@ -43,6 +43,10 @@ iggy-full:
 kills:
     IGGY_HTTP_SINK_KILLS=100 cargo test --release --locked -p iggy_connector_http_sink --test crash -- --nocapture --test-threads 1
 
+# Two hundred ends of a run by signals, each followed by the command that it names
+interruptions:
+    IGGY_HTTP_SINK_INTERRUPTIONS=200 cargo test --locked -p iggy-http-sink --test run_lines however_often -- --nocapture
+
 # A minute without an endpoint, and a topic beside one that is stuck
 outage:
     cargo test --release --locked -p iggy_connector_http_sink --test outage -- --ignored --nocapture --test-threads 1

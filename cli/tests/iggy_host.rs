@@ -201,7 +201,9 @@ fn a_signal_ends_it_while_the_server_hangs() {
     let finished = running.finish();
     server.signal("CONT");
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    // Two seconds for each of the last things that the server is asked, and as much again for a busy machine; a poll that
+    // nobody ended would wait for a minute.
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
 }
 
 #[test]
