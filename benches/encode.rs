@@ -30,7 +30,7 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::{
     BorrowedMessage, BorrowedMessages, MessagesMetadata, Schema, TopicMetadata, host::encode_batch,
 };
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 /// Each figure is the best of so many rounds: noise only ever adds.
 const ROUNDS: usize = 30;
@@ -38,6 +38,8 @@ const ROUNDS: usize = 30;
 const COUNTED_ROUNDS: u64 = 5;
 /// What a count may be off by: compilers differ.
 const TOLERANCE: f64 = 0.10;
+/// The envelope of `nd_json` as a template.
+const ENVELOPE: &str = r#"{"metadata":{"iggy_id":{id},"iggy_offset":{offset},"iggy_timestamp":{timestamp},"iggy_stream":{stream},"iggy_topic":{topic},"iggy_partition_id":{partition}},"payload":{payload}}"#;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
 
 /// One thing to measure, and how many messages one round of it is.
@@ -103,15 +105,28 @@ fn cases(size: usize) -> Vec<Case> {
     ];
     for mode in ["nd_json", "json_array", "individual", "raw"] {
         for schema in [Schema::Json, Schema::Text, Schema::Raw] {
-            let config = Config::from_json(&json!({ "url": "http://localhost/", "batch_mode": mode }));
-            let (config, buffers) = (config.expect("a configuration"), Buffers::default());
-            let topic = TopicMetadata { stream: "orders".to_owned(), topic: "created".to_owned() };
-            let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema };
-            let encode = move || encode(&Batch::borrowed(&topic, &metadata, borrowed), &config, &buffers);
-            cases.push(case(format!("{mode} {schema}"), Box::new(encode)));
+            let config = json!({ "url": "http://localhost/", "batch_mode": mode });
+            cases.push(case(format!("{mode} {schema}"), encoding(&config, schema, borrowed)));
         }
     }
+    for (name, template) in [("template", ENVELOPE), ("pointer", "{payload:/note}")] {
+        let config =
+            json!({ "url": "http://localhost/", "batch_mode": "nd_json", "message_template": template });
+        cases.push(case(name.to_owned(), encoding(&config, Schema::Json, borrowed)));
+    }
     cases
+}
+
+/// Encodes a batch as a configuration says.
+fn encoding(
+    config: &Value,
+    schema: Schema,
+    messages: &'static [BorrowedMessage<'static>],
+) -> Box<dyn FnMut()> {
+    let (config, buffers) = (Config::from_json(config).expect("a configuration"), Buffers::default());
+    let topic = TopicMetadata { stream: "orders".to_owned(), topic: "created".to_owned() };
+    let metadata = MessagesMetadata { partition_id: 1, current_offset: 0, schema };
+    Box::new(move || encode(&Batch::borrowed(&topic, &metadata, messages), &config, &buffers))
 }
 
 fn encode(batch: &Batch<'_>, config: &Config, buffers: &Buffers) {

@@ -50,6 +50,8 @@ mod each_minute;
 mod executor;
 mod folder;
 mod private;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod status;
 mod telemetry;
 mod turns;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use iggy_connector_sdk::{BorrowedField, BorrowedHeaders, BorrowedMessage, Error, HeaderKind, Schema};
 
 use super::{
-    payload::{HEADER_ENCODING, Refusal, write_base64_object, write_json},
+    payload::{HEADER_ENCODING, Known, Refusal, write_base64_object, write_json},
     text::write_string,
 };
 use crate::{batch::Batch, config::BodyConfig};
@@ -41,10 +41,11 @@ impl<'c> Envelope<'c> {
     pub(super) fn write(
         &mut self,
         message: &BorrowedMessage<'_>,
+        known: Known,
         out: &mut Vec<u8>,
     ) -> Result<bool, Refusal> {
         if !self.config.include_metadata {
-            return write_json(self.schema, message.payload, out);
+            return write_json(self.schema, message.payload, known, out);
         }
         out.extend_from_slice(b"{\"metadata\":{\"iggy_id\":\"");
         write_id(message.id, out);
@@ -68,7 +69,7 @@ impl<'c> Envelope<'c> {
                 .map_err(|why| Refusal::Undecodable(format!("the headers cannot be read: {why}")))?;
         }
         out.extend_from_slice(b"},\"payload\":");
-        let one_line = write_json(self.schema, message.payload, out)?;
+        let one_line = write_json(self.schema, message.payload, known, out)?;
         out.push(b'}');
         Ok(one_line)
     }
@@ -118,17 +119,45 @@ impl HeaderWriter {
     }
 }
 
-/// 32 hex digits, lower case.
+/// Writes 32 lower case hex digits.
 pub(crate) fn write_id(id: u128, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    for (digits, bytes) in text.chunks_exact_mut(8).zip(id.to_be_bytes().chunks_exact(4)) {
+        let quarter = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        digits.copy_from_slice(&hex_digits(quarter));
     }
     out.extend_from_slice(&text);
 }
 
+/// Returns the eight hex digits of a number, all computed at once: one byte of a register each.
+#[inline]
+fn hex_digits(number: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut nibbles = u64::from(number);
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & (0x0f * EACH);
+    // 6 more make 16 of whatever is a letter.
+    let letters = ((nibbles + 6 * EACH) >> 4) & EACH;
+    (nibbles + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_as_the_formatter_writes_it() {
+        let mut id = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210_u128;
+        for round in 0..1000_u128 {
+            let mut written = Vec::new();
+            write_id(id, &mut written);
+            assert_eq!(String::from_utf8_lossy(&written), format!("{id:032x}"));
+            id = id.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(round);
+        }
+    }
 }

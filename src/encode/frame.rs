@@ -10,13 +10,13 @@ use super::{
     buffers::Buffers,
     envelope::Envelope,
     groups::Groups,
-    payload::{Refusal, write_raw},
+    payload::{Known, Refusal, write_raw},
 };
 use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
     plan::{Lane, Place},
-    request::{Form, Framing, Source, Target, Template, Trace, on_one_line},
+    request::{Framing, Prepared, Source, Target, Template, Trace, on_one_line},
 };
 
 /// What becomes of messages in encoding.
@@ -39,6 +39,10 @@ pub struct Bodies<'b> {
     /// What all bodies have that the modes do not say.
     pub(super) special: Option<Box<Special>>,
     envelope: Envelope<'b>,
+    /// What a message is in the body, where it is no envelope.
+    template: Option<Prepared<'b>>,
+    /// What is known of the payload of the message that is put next.
+    pub(super) known: Known,
     /// How many bytes stand behind each message that are not its own.
     trailing: usize,
     /// The place in the lane of the next message.
@@ -86,9 +90,25 @@ impl<'b> Bodies<'b> {
             .then(|| Box::new(Special { framing, compression: config.compression, ..Special::default() }));
         let groups = config.target.as_deref().filter(|target| target.is_of_messages());
         let groups = groups.map(|target| Groups::of(batch, target, form));
+        let template = form.and_then(|form| form.message.as_ref());
+        let template = template.map(|template| template.prepared(Source::of(batch)));
         let trailing = usize::from(form.is_none() && config.mode == BatchMode::NdJson);
         let draft = Draft::default();
-        Self { batch, buffers, config, lane, frame, special, envelope, trailing, next: 0, draft, groups }
+        Self {
+            batch,
+            buffers,
+            config,
+            lane,
+            frame,
+            special,
+            envelope,
+            template,
+            known: Known::Nothing,
+            trailing,
+            next: 0,
+            draft,
+            groups,
+        }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
@@ -203,18 +223,19 @@ impl<'b> Bodies<'b> {
     #[inline(always)]
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let start = self.draft.bytes.len();
-        if let Some(form) = &self.config.form {
-            return self.append_in(form, message);
+        if self.config.form.is_some() {
+            return self.append_in_form(message);
         }
+        let known = std::mem::take(&mut self.known);
         match self.config.mode {
-            BatchMode::Individual => self.envelope.write(message, &mut self.draft.bytes).map(drop),
+            BatchMode::Individual => self.envelope.write(message, known, &mut self.draft.bytes).map(drop),
             BatchMode::Raw => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes),
             BatchMode::JsonArray => {
                 self.draft.bytes.push(if self.draft.records.is_empty() { b'[' } else { b',' });
-                self.envelope.write(message, &mut self.draft.bytes).map(drop)
+                self.envelope.write(message, known, &mut self.draft.bytes).map(drop)
             }
             BatchMode::NdJson => {
-                if !self.envelope.write(message, &mut self.draft.bytes)? {
+                if !self.envelope.write(message, known, &mut self.draft.bytes)? {
                     on_one_line(&mut self.draft.bytes[start..]);
                 }
                 self.draft.bytes.push(b'\n');
@@ -225,18 +246,19 @@ impl<'b> Bodies<'b> {
 
     /// The same in a form of its own.
     #[inline(never)]
-    fn append_in(&mut self, form: &Form, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
+    fn append_in_form(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let special = self.draft.special.as_ref().or(self.special.as_ref());
         if let Some(framing) = special.and_then(|special| special.framing.as_ref()) {
             let opening = if self.draft.records.is_empty() { &framing.prefix } else { &framing.separator };
             self.draft.bytes.extend_from_slice(opening);
         }
         let start = self.draft.bytes.len();
-        match (&form.message, self.config.mode) {
-            (Some(template), _) => template.write(Source::of(self.batch), message, &mut self.draft.bytes)?,
+        let known = std::mem::take(&mut self.known);
+        match (&self.template, self.config.mode) {
+            (Some(template), _) => template.write(message, known, &mut self.draft.bytes)?,
             (None, BatchMode::Raw) => write_raw(self.batch.schema, message.payload, &mut self.draft.bytes)?,
             (None, _) => {
-                if !self.envelope.write(message, &mut self.draft.bytes)? {
+                if !self.envelope.write(message, known, &mut self.draft.bytes)? {
                     on_one_line(&mut self.draft.bytes[start..]);
                 }
             }
@@ -283,7 +305,7 @@ impl<'b> Bodies<'b> {
             }
         }
         self.draft.bytes = self.buffers.take(bytes.min(limit));
-        self.draft.records.reserve_exact(messages);
+        self.draft.records = Vec::with_capacity(messages);
     }
 
     /// The body as far as it was written, if there is anything in it.

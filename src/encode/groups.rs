@@ -59,10 +59,21 @@ impl<'b> Groups<'b> {
         self.bytes = 0;
     }
 
+    /// The body that has this place, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
     fn take(&mut self, index: usize) -> Draft {
-        let draft = self.live.remove(index);
+        let draft = mem::take(&mut self.live[index]);
         self.bytes -= draft.bytes.len();
         draft
+    }
+
+    fn put_back(&mut self, index: usize, draft: Draft) {
+        self.bytes += draft.bytes.len();
+        self.live[index] = draft;
+    }
+
+    /// The place has no body any more.
+    fn close(&mut self, index: usize) {
+        self.live.remove(index);
     }
 
     /// The body for the message that was rendered last, which may be one to go alone.
@@ -127,10 +138,11 @@ impl Bodies<'_> {
                 return Some(Encoded::Refused(place.message, refusal));
             }
             let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
-            match groups.choose(alone) {
-                Choice::Goes(index) => self.draft = groups.take(index),
+            let index = match groups.choose(alone) {
+                Choice::Goes(index) => index,
                 Choice::EndsFirst(index) => {
                     self.draft = groups.take(index);
+                    groups.close(index);
                     return self.end();
                 }
                 Choice::Begins if alone => {
@@ -147,11 +159,14 @@ impl Bodies<'_> {
                         special.framing = Some(Arc::new(Framing::of(form, fields)));
                     }
                     special.target = Some(Arc::new(target));
-                    self.draft = Draft { special: Some(special), ..Draft::default() };
+                    groups.live.push(Draft { special: Some(special), ..Draft::default() });
+                    groups.live.len() - 1
                 }
-            }
+            };
             groups.last = Some(message.offset);
-            match self.put_grouped(place, limit) {
+            self.draft = groups.take(index);
+            self.known = groups.rendered.known();
+            match self.put_grouped(place, index, limit) {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Some(ended),
                 Err(refusal) => return Some(Encoded::Refused(place.message, refusal)),
@@ -166,24 +181,36 @@ impl Bodies<'_> {
     }
 
     /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
-    fn put_grouped(&mut self, place: Place, limit: usize) -> Result<Option<Encoded>, Refusal> {
+    fn put_grouped(
+        &mut self,
+        place: Place,
+        index: usize,
+        limit: usize,
+    ) -> Result<Option<Encoded>, Refusal> {
         let put = self.put(place, &self.batch.messages[place.message], limit);
         if !matches!(put, Put::NoRoom) {
             self.next += 1;
         }
+        let Some(groups) = &mut self.groups else { return Ok(self.end()) };
         match put {
-            Put::Full | Put::NoRoom => return Ok(self.end()),
-            Put::Added | Put::Refused(_) => {
-                let draft = mem::take(&mut self.draft);
-                if let Some(groups) = self.groups.as_mut().filter(|_| !draft.records.is_empty()) {
-                    groups.bytes += draft.bytes.len();
-                    groups.live.push(draft);
-                }
+            Put::Full | Put::NoRoom => {
+                groups.close(index);
+                Ok(self.end())
             }
-        }
-        match put {
-            Put::Refused(refusal) => Err(refusal),
-            _ => Ok(None),
+            Put::Added => {
+                groups.put_back(index, mem::take(&mut self.draft));
+                Ok(None)
+            }
+            Put::Refused(refusal) => {
+                let draft = mem::take(&mut self.draft);
+                // It may have been begun for this message alone.
+                if draft.records.is_empty() {
+                    groups.close(index);
+                } else {
+                    groups.put_back(index, draft);
+                }
+                Err(refusal)
+            }
         }
     }
 }

@@ -17,5 +17,5 @@ pub(crate) use envelope::{write_id, write_number};
 pub use frame::{Bodies, Encoded};
 pub use json::is_json_line;
 pub use payload::Refusal;
-pub(crate) use payload::{write_json, write_raw};
+pub(crate) use payload::{Json, Known, checked_json, write_json, write_raw};
 pub(crate) use text::write_escaped;

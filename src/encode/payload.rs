@@ -50,9 +50,18 @@ pub(crate) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Re
 }
 
 /// Writes a payload as JSON text. Returns whether that is surely a single line.
-pub(crate) fn write_json(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Refusal> {
+pub(crate) fn write_json(
+    schema: Schema,
+    payload: &[u8],
+    known: Known,
+    out: &mut Vec<u8>,
+) -> Result<bool, Refusal> {
     match schema {
         Schema::Json => {
+            if let Known::Json { one_line } = known {
+                out.extend_from_slice(payload);
+                return Ok(one_line);
+            }
             let Json { text, one_line } = checked_json(payload)?;
             out.extend_from_slice(text.as_bytes());
             return Ok(one_line);
@@ -86,15 +95,28 @@ pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":\"base64\"}");
 }
 
+/// What is known of a payload before it is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Known {
+    #[default]
+    Nothing,
+    /// It is JSON: a placeholder asked for a field of it.
+    Json {
+        /// Whether it surely has no line breaks.
+        one_line: bool,
+    },
+}
+
 /// A payload that is JSON.
-struct Json<'p> {
-    text: &'p str,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Json<'p> {
+    pub(crate) text: &'p str,
     /// Whether it surely has no line breaks.
-    one_line: bool,
+    pub(crate) one_line: bool,
 }
 
 /// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.
-fn checked_json(payload: &[u8]) -> Result<Json<'_>, Refusal> {
+pub(crate) fn checked_json(payload: &[u8]) -> Result<Json<'_>, Refusal> {
     let text = utf8(payload, "JSON")?;
     let one_line = is_json_line(text);
     if !one_line {

@@ -8,8 +8,6 @@ use std::{
 };
 
 use iggy_connector_sdk::{BorrowedMessage, Schema};
-use serde_json::value::RawValue;
-
 use super::{
     escape::Place,
     header::header,
@@ -18,7 +16,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    encode::{Refusal, is_json_line, single_key, write_id, write_json, write_number, write_raw},
+    encode::{Json, Known, Refusal, checked_json, single_key, write_id, write_json, write_number, write_raw},
 };
 
 /// Where messages come from: what the fields of all messages of a batch have in common.
@@ -34,8 +32,10 @@ pub struct Source<'b> {
 pub(crate) struct Fields<'m> {
     source: Source<'m>,
     message: &'m BorrowedMessage<'m>,
-    /// The payload, where it is JSON.
-    json: OnceCell<Option<&'m str>>,
+    /// What was known of the payload before.
+    known: Known,
+    /// The payload as JSON, or why it is none.
+    json: OnceCell<Result<Json<'m>, Refusal>>,
 }
 
 /// Why a field is not there.
@@ -54,9 +54,23 @@ impl<'b> Source<'b> {
         Self { stream: batch.stream, topic: batch.topic, partition: batch.partition_id, schema: batch.schema }
     }
 
+    /// Writes a field that all messages of the batch have in common; whether it is one, and can stand there. If not, `out` may
+    /// end in the middle of it.
+    pub(super) fn write(self, slot: &Slot, out: &mut Vec<u8>) -> bool {
+        match slot.field {
+            Field::Stream => text(slot.place, self.stream, out).is_ok(),
+            Field::Topic => text(slot.place, self.topic, out).is_ok(),
+            Field::Partition => {
+                write_number(self.partition.into(), out);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The fields of one message.
     pub(crate) fn fields(self, message: &'b BorrowedMessage<'b>) -> Fields<'b> {
-        Fields { source: self, message, json: OnceCell::new() }
+        Fields { source: self, message, known: Known::Nothing, json: OnceCell::new() }
     }
 }
 
@@ -83,7 +97,24 @@ impl Template {
     }
 }
 
-impl Fields<'_> {
+impl<'m> Fields<'m> {
+    /// The same, where something is known of the payload.
+    pub(super) fn with(self, known: Known) -> Self {
+        Self { known, ..self }
+    }
+
+    /// What the fields that were asked for so far tell of the payload.
+    pub(super) fn known(&self) -> Known {
+        match self.json.get() {
+            Some(Ok(json)) => Known::Json { one_line: json.one_line },
+            _ => self.known,
+        }
+    }
+
+    fn json(&self) -> Result<Json<'m>, &Refusal> {
+        self.json.get_or_init(|| checked_json(self.message.payload)).as_ref().copied()
+    }
+
     /// Writes the field that a placeholder stands for, as its place needs it. After an error, `out` may end in the middle
     /// of it.
     pub(crate) fn write(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -143,7 +174,8 @@ impl Fields<'_> {
         let start = out.len();
         match place {
             Place::Json => {
-                if !write_json(self.source.schema, self.message.payload, out).map_err(Absent::Refused)? {
+                let (schema, payload) = (self.source.schema, self.message.payload);
+                if !write_json(schema, payload, self.known(), out).map_err(Absent::Refused)? {
                     on_one_line(&mut out[start..]);
                 }
                 Ok(())
@@ -162,12 +194,12 @@ impl Fields<'_> {
         if self.message.payload.is_empty() {
             return Err(Absent::Lacking);
         }
-        let json = self.json.get_or_init(|| json(self.message.payload));
-        if json.is_none() && self.source.schema == Schema::Json {
+        let json = self.json().map_err(|refusal| match self.source.schema {
             // This says more than that the field is not there.
-            write_raw(Schema::Json, self.message.payload, &mut Vec::new()).map_err(Absent::Refused)?;
-        }
-        let value = json.and_then(|json| pointer.find(json)).ok_or(Absent::Lacking)?;
+            Schema::Json => Absent::Refused(refusal.clone()),
+            _ => Absent::Lacking,
+        })?;
+        let value = pointer.find(json.text).ok_or(Absent::Lacking)?;
         if place == Place::Json {
             let start = out.len();
             out.extend_from_slice(value.as_bytes());
@@ -186,13 +218,6 @@ impl Fields<'_> {
             text(place, value, out)
         }
     }
-}
-
-/// A text, where it is JSON.
-pub(crate) fn json(payload: &[u8]) -> Option<&str> {
-    let text = simdutf8::basic::from_utf8(payload).ok()?;
-    let is_json = is_json_line(text) || serde_json::from_str::<&RawValue>(text).is_ok();
-    is_json.then_some(text)
 }
 
 fn text(place: Place, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {

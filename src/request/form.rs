@@ -9,9 +9,9 @@ use strum::{Display, EnumString, VariantNames};
 use super::{
     escape::Place,
     fields::Source,
-    template::{Kind, Part, Template},
+    template::{Kind, Part, Slot, Template},
 };
-use crate::encode::Refusal;
+use crate::encode::{Known, Refusal};
 
 /// What templates of bodies are, which says how fields are escaped in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
@@ -87,27 +87,55 @@ impl Form {
     }
 }
 
-impl Template {
-    /// Writes the text for one message.
+/// A template with what all messages of a batch have in common written into it.
+pub(crate) struct Prepared<'b> {
+    source: Source<'b>,
+    /// Each placeholder that is left, with what stands before it.
+    slots: Vec<(Vec<u8>, &'b Slot)>,
+    /// What stands behind the last one.
+    end: Vec<u8>,
+}
+
+impl Prepared<'_> {
+    /// Writes the text for one message, of whose payload this is known.
     ///
     /// # Errors
     /// The message lacks a field, or has one that cannot stand there.
     pub(crate) fn write(
         &self,
-        source: Source<'_>,
         message: &BorrowedMessage<'_>,
+        known: Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        let fields = source.fields(message);
+        let fields = self.source.fields(message).with(known);
+        for (text, slot) in &self.slots {
+            out.extend_from_slice(text);
+            fields.write(slot, out)?;
+        }
+        out.extend_from_slice(&self.end);
+        Ok(())
+    }
+}
+
+impl Template {
+    /// Writes what all messages of a batch have in common.
+    pub(crate) fn prepared<'b>(&'b self, source: Source<'b>) -> Prepared<'b> {
+        let (mut slots, mut text) = (Vec::new(), Vec::new());
         for part in self.parts() {
             match part {
-                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Slot(slot) => fields.write(slot, out)?,
+                Part::Literal(literal) => text.extend_from_slice(literal.as_bytes()),
+                Part::Slot(slot) => {
+                    let start = text.len();
+                    if !source.write(slot, &mut text) {
+                        text.truncate(start);
+                        slots.push((std::mem::take(&mut text), slot));
+                    }
+                }
                 // They were resolved when the configuration was read.
                 Part::Secret(_) => {}
             }
         }
-        Ok(())
+        Prepared { source, slots, end: text }
     }
 
     /// The text with these fields in place of its placeholders.

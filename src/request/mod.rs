@@ -5,13 +5,14 @@ mod fields;
 mod form;
 mod header;
 mod pointer;
+mod structure;
 mod target;
 mod template;
 mod trace;
 mod verdict;
 
-pub(crate) use self::fields::{json, on_one_line};
-pub(crate) use self::form::Framing;
+pub(crate) use self::fields::on_one_line;
+pub(crate) use self::form::{Framing, Prepared};
 pub(crate) use self::pointer::{Pointer, elements, unquoted};
 pub(crate) use self::target::{Likeness, Pieces, Rendered};
 pub(crate) use self::template::Part;

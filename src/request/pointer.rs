@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use iggy_connector_sdk::shown;
-use memchr::memchr2;
+
+use super::structure::Structure;
 
 /// The reference tokens of a JSON pointer. Without any it means the whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +48,18 @@ impl Pointer {
     /// The value at this place of a valid JSON text, as it is written there. Of members with the same name the first
     /// counts. Text that is not JSON gives anything or nothing.
     pub(crate) fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
+        let mut structure = Structure::of(json);
         let bytes = json.as_bytes();
         let mut at = skip_space(bytes, 0);
         for token in &self.tokens {
             at = match bytes.get(at)? {
-                b'{' if self.wild && token == "*" => only_member(json, at)?,
-                b'{' => member(json, at, token)?,
-                b'[' => element(bytes, at, token)?,
+                b'{' if self.wild && token == "*" => only_member(&mut structure, at)?,
+                b'{' => member(json, &mut structure, at, token)?,
+                b'[' => element(&mut structure, at, token)?,
                 _ => return None,
             };
         }
-        json.get(at..skip_value(bytes, at)?)
+        json.get(at..value_end(&mut structure, at)?)
     }
 }
 
@@ -77,59 +79,69 @@ pub(crate) fn elements(array: &str) -> Option<impl Iterator<Item = &str>> {
     let bytes = array.as_bytes();
     let mut next = Some(skip_space(bytes, array.starts_with('[').then_some(1)?));
     next = next.filter(|at| bytes.get(*at) != Some(&b']'));
+    let mut structure = Structure::of(array);
     Some(std::iter::from_fn(move || {
         let start = next?;
-        let end = skip_value(bytes, start)?;
+        let end = value_end(&mut structure, start)?;
         next = behind_comma(bytes, end);
         array.get(start..end)
     }))
 }
 
 /// Where the value of the only member begins.
-fn only_member(json: &str, object: usize) -> Option<usize> {
-    let bytes = json.as_bytes();
+fn only_member(structure: &mut Structure<'_>, object: usize) -> Option<usize> {
+    let bytes = structure.bytes();
     let name = skip_space(bytes, object + 1);
     if bytes.get(name) != Some(&b'"') {
         return None;
     }
-    let colon = skip_space(bytes, skip_string(bytes, name)?);
-    let value = skip_space(bytes, (bytes.get(colon) == Some(&b':')).then_some(colon + 1)?);
-    behind_comma(bytes, skip_value(bytes, value)?).is_none().then_some(value)
+    let value = behind_colon(bytes, structure.string_end(name)?)?;
+    // What comes next reads the value again from its start.
+    let end = value_end(&mut structure.clone(), value)?;
+    behind_comma(bytes, end).is_none().then_some(value)
 }
 
 /// Where the value of a member begins.
-fn member(json: &str, object: usize, name: &str) -> Option<usize> {
+fn member(json: &str, structure: &mut Structure<'_>, object: usize, name: &str) -> Option<usize> {
     let bytes = json.as_bytes();
     let mut at = skip_space(bytes, object + 1);
     while bytes.get(at) == Some(&b'"') {
-        let end = skip_string(bytes, at)?;
-        let is_it = unquoted(json.get(at..end)?).is_some_and(|key| key == name);
-        at = skip_space(bytes, end);
-        if bytes.get(at) != Some(&b':') {
-            return None;
+        let end = structure.string_end(at)?;
+        let value = behind_colon(bytes, end)?;
+        if is_name(json.get(at..end)?, name) {
+            return Some(value);
         }
-        at = skip_space(bytes, at + 1);
-        if is_it {
-            return Some(at);
-        }
-        at = behind_comma(bytes, skip_value(bytes, at)?)?;
+        at = behind_comma(bytes, value_end(structure, value)?)?;
     }
     None
 }
 
+/// Whether a JSON string is this text.
+fn is_name(string: &str, name: &str) -> bool {
+    string.strip_prefix('"').and_then(|string| string.strip_suffix('"')) == Some(name) && !name.contains('\\')
+        || string.contains('\\') && unquoted(string).is_some_and(|key| key == name)
+}
+
 /// Where an element begins.
-fn element(bytes: &[u8], array: usize, index: &str) -> Option<usize> {
+fn element(structure: &mut Structure<'_>, array: usize, index: &str) -> Option<usize> {
     if index.len() > 1 && index.starts_with('0') || !index.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
+    let bytes = structure.bytes();
     let mut at = skip_space(bytes, array + 1);
     if bytes.get(at) == Some(&b']') {
         return None;
     }
     for _ in 0..index.parse::<usize>().ok()? {
-        at = behind_comma(bytes, skip_value(bytes, at)?)?;
+        at = behind_comma(bytes, value_end(structure, at)?)?;
     }
     Some(at)
+}
+
+/// Where the value of a member begins, behind its name.
+fn behind_colon(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = skip_space(bytes, at);
+    (bytes.get(at) == Some(&b':')).then(|| skip_space(bytes, at + 1))
 }
 
 /// Where the next value begins, if a comma says that there is one.
@@ -139,49 +151,17 @@ fn behind_comma(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Where a value ends.
-fn skip_value(bytes: &[u8], start: usize) -> Option<usize> {
-    let (mut at, mut depth) = (start, 0_usize);
-    loop {
-        match bytes.get(at)? {
-            b'"' => at = skip_string(bytes, at)?,
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b']' => {
-                depth = depth.checked_sub(1)?;
-                at += 1;
-            }
-            b' ' | b'\n' | b'\r' | b'\t' | b',' | b':' if depth > 0 => {
-                at += 1;
-                continue;
-            }
-            _ => {
-                let rest = &bytes[at..];
-                let ends =
-                    |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b':');
-                let length = rest.iter().position(ends).unwrap_or(rest.len());
-                if length == 0 {
-                    return None;
-                }
-                at += length;
-            }
+fn value_end(structure: &mut Structure<'_>, start: usize) -> Option<usize> {
+    let bytes = structure.bytes();
+    match bytes.get(start)? {
+        b'"' => structure.string_end(start),
+        b'{' | b'[' => structure.container_end(start),
+        _ => {
+            let rest = &bytes[start..];
+            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b':');
+            let length = rest.iter().position(ends).unwrap_or(rest.len());
+            (length > 0).then_some(start + length)
         }
-        if depth == 0 {
-            return Some(at);
-        }
-    }
-}
-
-/// Where a string ends, behind its quote.
-fn skip_string(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut at = start + 1;
-    loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes[at] == b'"' {
-            return Some(at + 1);
-        }
-        at += 2;
     }
 }
 

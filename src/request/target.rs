@@ -11,7 +11,7 @@ use super::{
     header::header,
     template::{Field, Part, Slot, Template},
 };
-use crate::encode::Refusal;
+use crate::encode::{Known, Refusal};
 
 /// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers so much.
 const LONGEST_URL: usize = 60_000;
@@ -60,6 +60,8 @@ pub(crate) struct Rendered {
     text: Vec<u8>,
     ends: Vec<usize>,
     url: usize,
+    /// What its fields told of the payload.
+    known: Known,
 }
 
 /// How two requests compare.
@@ -114,7 +116,7 @@ impl TargetTemplate {
         message: &BorrowedMessage<'_>,
         rendered: &mut Rendered,
     ) -> Result<(), Refusal> {
-        let Rendered { text, ends, url } = rendered;
+        let Rendered { text, ends, url, known } = rendered;
         text.clear();
         ends.clear();
         let fields = source.fields(message);
@@ -141,6 +143,7 @@ impl TargetTemplate {
         for template in &self.frame {
             write(template, text, ends)?;
         }
+        *known = fields.known();
         Ok(())
     }
 }
@@ -218,7 +221,7 @@ fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal
 }
 
 fn is_dots(segment: &str) -> bool {
-    segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+    segment.starts_with(['.', '%']) && segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
 }
 
 fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
@@ -245,6 +248,11 @@ impl Target {
 }
 
 impl Rendered {
+    /// What is known of the payload of the message that was rendered last.
+    pub(crate) fn known(&self) -> Known {
+        self.known
+    }
+
     /// What was rendered last.
     pub(crate) fn target(&self) -> Target {
         let text = String::from_utf8_lossy(&self.text).into_owned();

@@ -3,7 +3,8 @@
 use iggy_connector_sdk::shown;
 use serde_json::Value;
 
-use super::{Pointer, elements, json, unquoted};
+use super::{Pointer, elements, unquoted};
+use crate::encode::{Json, checked_json};
 
 /// How much of what an endpoint says of one message is kept, in bytes.
 const WORDS: usize = 1000;
@@ -70,7 +71,7 @@ impl VerdictOf {
                 "the answer is longer than max_response_bytes, or broke off".to_owned(),
             );
         };
-        let Some(text) = json(answer.as_bytes()) else {
+        let Ok(Json { text, .. }) = checked_json(answer.as_bytes()) else {
             return Verdict::Unreadable(format!("the answer is not JSON: {}", shown(answer, WORDS)));
         };
         if let Some((pointer, expected)) = &self.expect {
