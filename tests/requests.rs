@@ -157,6 +157,31 @@ fn a_message_that_lacks_a_field_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn a_key_stays_in_order_over_urls() {
+    let message = |key, url, n| json!({ "k": key, "u": url, "n": n }).to_string();
+    let batch = Batch::of(
+        Schema::Json,
+        [message("b", 2, 0), message("a", 1, 1), message("a", 2, 2), message("b", 2, 3), message("b", 1, 4)],
+    );
+    let requests = sent(
+        json!({
+            "url": "/{payload:/u}", "batch_mode": "nd_json", "include_metadata": false, "ordering": "key",
+            "ordering_key": "{payload:/k}",
+        }),
+        &batch,
+    );
+    let sent: Vec<Value> = requests
+        .iter()
+        .flat_map(|request| serde_json::Deserializer::from_slice(&request.body).into_iter().map(Result::unwrap))
+        .collect();
+    let of_key = |key| -> Vec<u64> {
+        let of_it = sent.iter().filter(|message| message["k"] == key);
+        of_it.map(|message| message["n"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((of_key("a"), of_key("b")), (vec![1, 2], vec![0, 3, 4]));
+}
+
+#[test]
 fn the_idempotency_key_in_a_url_is_that_of_the_body() {
     let endpoint = Endpoint::start(|request| Answer::status(if request.body.len() > 30 { 413 } else { 200 }));
     let config =

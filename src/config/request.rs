@@ -30,7 +30,6 @@ pub(super) fn read_target(
             Err(why) => keys.problem(&format!("headers.{name}"), why),
         }
     }
-    let unordered = *ordering == Ordering::None;
     let depends = |template: &Template| template.slots().next().is_some();
     let frame: Vec<Template> = form
         .filter(|form| depends(&form.prefix) || depends(&form.suffix))
@@ -39,7 +38,8 @@ pub(super) fn read_target(
     if !has_brace(url) && templates.is_empty() && forwarded.is_empty() && frame.is_empty() {
         return None;
     }
-    Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, unordered }))
+    let ordering = ordering.clone();
+    Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, ordering }))
 }
 
 /// `message_template` and what stands around it; `None` where bodies are as the mode says.

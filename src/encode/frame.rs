@@ -58,6 +58,8 @@ pub struct Bodies<'b> {
 pub(super) struct Draft {
     pub(super) bytes: Vec<u8>,
     pub(super) records: Vec<Record>,
+    /// Which of the bodies that are written side by side it is.
+    pub(super) number: u64,
     /// Whether it was written down before.
     pub(super) noted: bool,
     /// The most bytes that it may have.

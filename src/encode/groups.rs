@@ -1,6 +1,10 @@
 //! Bodies side by side, where requests depend on their messages: those whose requests are alike share a body.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+};
 
 use super::{
     frame::{Bodies, Draft, Encoded, Put},
@@ -8,8 +12,9 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    plan::Place,
-    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate},
+    config::Ordering,
+    plan::{self, Place},
+    request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate, Template},
 };
 
 /// How many bodies are written side by side, and how many bytes they may have together: then the oldest goes.
@@ -18,8 +23,9 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bodies that are being written, and what they are told apart by.
 ///
-/// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before
-/// that of the second begins. What goes to different URLs has no order.
+/// With an order by partition, what goes to one URL stays in order: of two messages for it whose headers differ, the body of the
+/// first one ends before that of the second begins. What goes to different URLs has no order. With an order by key a key is in
+/// one body at a time, so that its order holds over all of them.
 pub(super) struct Groups<'b> {
     source: Source<'b>,
     template: &'b TargetTemplate,
@@ -29,6 +35,10 @@ pub(super) struct Groups<'b> {
     bytes: usize,
     /// Those that go before any other is written.
     ended: VecDeque<Draft>,
+    /// How many bodies were begun.
+    begun: u64,
+    /// Where there is an order by key.
+    keys: Option<Keys<'b>>,
     /// The offset of the last message.
     last: Option<u64>,
     rendered: Rendered,
@@ -42,6 +52,11 @@ impl<'b> Groups<'b> {
             form,
             live: Vec::new(),
             bytes: 0,
+            begun: 0,
+            keys: match &template.ordering {
+                Ordering::Key(template) => Some(Keys { template, body_of: HashMap::new() }),
+                Ordering::Partition | Ordering::None => None,
+            },
             ended: VecDeque::new(),
             last: None,
             rendered: Rendered::default(),
@@ -57,6 +72,9 @@ impl<'b> Groups<'b> {
     fn end_all(&mut self) {
         self.ended.extend(self.live.drain(..));
         self.bytes = 0;
+        if let Some(keys) = &mut self.keys {
+            keys.body_of.clear();
+        }
     }
 
     /// The body that has this place, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
@@ -76,17 +94,26 @@ impl<'b> Groups<'b> {
         self.live.remove(index);
     }
 
-    /// The body for the message that was rendered last, which may be one to go alone.
-    fn choose(&mut self, alone: bool) -> Choice {
+    /// Whether a message that is like the one rendered last may be in this body.
+    fn likeness(&self, draft: &Draft) -> Likeness {
+        let target = draft.special.as_ref().and_then(|special| special.target.as_ref());
+        target.map_or(Likeness::None, |target| target.likeness(&self.rendered))
+    }
+
+    /// The body for the message that was rendered last, which may have a key, and may be one to go alone.
+    fn choose(&self, key: Option<u64>, alone: bool) -> Choice {
+        let body = key.zip(self.keys.as_ref()).and_then(|(key, keys)| keys.body_of.get(&key));
+        let home = body.and_then(|number| self.live.iter().position(|draft| draft.number == *number));
+        if let Some(home) = home
+            && (alone || self.likeness(&self.live[home]) != Likeness::Same)
+        {
+            return Choice::EndsFirst(home);
+        }
+        let by_url = self.template.ordering == Ordering::Partition;
         for (index, draft) in self.live.iter().enumerate() {
-            let Some(target) = draft.special.as_ref().and_then(|special| special.target.as_ref()) else {
-                continue;
-            };
-            match target.likeness(&self.rendered) {
+            match self.likeness(draft) {
                 Likeness::Same if !alone => return Choice::Goes(index),
-                Likeness::Same | Likeness::SameUrl if !self.template.unordered => {
-                    return Choice::EndsFirst(index);
-                }
+                Likeness::Same | Likeness::SameUrl if by_url => return Choice::EndsFirst(index),
                 Likeness::Same | Likeness::SameUrl | Likeness::None => {}
             }
         }
@@ -95,6 +122,13 @@ impl<'b> Groups<'b> {
         }
         Choice::Begins
     }
+}
+
+/// Where the last message of each key is.
+struct Keys<'b> {
+    template: &'b Template,
+    /// Numbers of bodies by digests of keys. A body that is not live any more stands for none.
+    body_of: HashMap<u64, u64>,
 }
 
 enum Choice {
@@ -138,7 +172,8 @@ impl Bodies<'_> {
                 return Some(Encoded::Refused(place.message, refusal));
             }
             let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
-            let index = match groups.choose(alone) {
+            let key = groups.keys.as_ref().map(|keys| plan::hash(&keys.template.key(batch, message)));
+            let index = match groups.choose(key, alone) {
                 Choice::Goes(index) => index,
                 Choice::EndsFirst(index) => {
                     self.draft = groups.take(index);
@@ -159,11 +194,16 @@ impl Bodies<'_> {
                         special.framing = Some(Arc::new(Framing::of(form, fields)));
                     }
                     special.target = Some(Arc::new(target));
-                    groups.live.push(Draft { special: Some(special), ..Draft::default() });
+                    groups.begun += 1;
+                    let number = groups.begun;
+                    groups.live.push(Draft { special: Some(special), number, ..Draft::default() });
                     groups.live.len() - 1
                 }
             };
             groups.last = Some(message.offset);
+            if let Some((key, keys)) = key.zip(groups.keys.as_mut()) {
+                keys.body_of.insert(key, groups.live[index].number);
+            }
             self.draft = groups.take(index);
             self.known = groups.rendered.known();
             match self.put_grouped(place, index, limit) {

@@ -11,7 +11,10 @@ use super::{
     header::header,
     template::{Field, Part, Slot, Template},
 };
-use crate::encode::{Known, Refusal};
+use crate::{
+    config::Ordering,
+    encode::{Known, Refusal},
+};
 
 /// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers so much.
 const LONGEST_URL: usize = 60_000;
@@ -27,8 +30,8 @@ pub struct TargetTemplate {
     pub(crate) forwarded: Vec<Forwarded>,
     /// What stands before and behind the messages of a body, where that has placeholders.
     pub(crate) frame: Vec<Template>,
-    /// Whether messages need no order, so that each may join any request that is like its own.
-    pub(crate) unordered: bool,
+    /// What of messages is kept in order, and must not join a request that overtakes another.
+    pub(crate) ordering: Ordering,
 }
 
 /// A header of messages that is sent as a header of requests.

@@ -90,7 +90,10 @@ pub(super) struct Message {
 impl Message {
     pub(super) fn new(id: Id, key: u64, nature: Nature, size: usize) -> Self {
         let padding = "x".repeat(size);
-        let mut payload = format!("{{{MARK}{id}\",\"k\":\"{key}\",\"p\":\"{padding}\"}}").into_bytes();
+        // What requests can be told apart by that has nothing to do with keys.
+        let group = size % 3;
+        let mut payload =
+            format!("{{{MARK}{id}\",\"k\":\"{key}\",\"g\":{group},\"p\":\"{padding}\"}}").into_bytes();
         if nature == Nature::Undecodable {
             payload.pop();
         }

@@ -273,6 +273,7 @@ fn config(random: &mut Random, large: bool) -> Value {
         &[
             json!({ "x-topic": "{topic}" }),
             json!({ "x-key": "{payload:/k|none}" }),
+            json!({ "x-group": "{payload:/g|none}" }),
             json!({ "x-id": "{id}" }),
         ],
     );
