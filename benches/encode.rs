@@ -3,6 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench encode                  # times
+//! cargo bench --bench encode -- kinds         # times by kind of document
 //! cargo bench --bench encode -- instructions  # instructions, held to benches/instructions.toml; needs valgrind
 //! cargo bench --bench encode -- update        # writes that file anew
 //! ```
@@ -40,6 +41,22 @@ const COUNTED_ROUNDS: u64 = 5;
 const TOLERANCE: f64 = 0.10;
 /// The envelope of `nd_json` as a template.
 const ENVELOPE: &str = r#"{"metadata":{"iggy_id":{id},"iggy_offset":{offset},"iggy_timestamp":{timestamp},"iggy_stream":{stream},"iggy_topic":{topic},"iggy_partition_id":{partition}},"payload":{payload}}"#;
+/// Kinds of documents, by what they consist of.
+const KINDS: [(&str, Schema, &str); 10] = [
+    ("orders: strings, numbers, nesting", Schema::Json, ORDER),
+    ("coordinates: negative decimals", Schema::Json, "[-64.7731,-0.128]"),
+    ("ledger: flat, amounts of both signs", Schema::Json, r#"{"account":40017,"amount":-120.50,"open":true}"#),
+    ("sensor: exponents", Schema::Json, r#"{"t":1.5e-7,"v":-2E3}"#),
+    ("literals", Schema::Json, "null,true,false"),
+    ("strings with escapes", Schema::Json, r#""a \"b\" \\ c\n""#),
+    ("one long string", Schema::Json, LONG),
+    ("pretty-printed", Schema::Json, "{\n  \"id\": 17,\n  \"name\": \"a\"\n}"),
+    ("text: prose", Schema::Text, "It was the best of times, it was the worst of times. "),
+    ("text: JSON as text", Schema::Text, r#"{"id":17,"name":"a b"}"#),
+];
+/// The first of `fixtures/orders.ndjson`, shortened.
+const ORDER: &str = r#"{"order_id":5000001,"items":[{"sku":"KT-17922","title":"Häkelnadel-Set 2,0–6,0 mm","quantity":3,"price":43.00}],"customer":{"id":4908792426311401119,"name":"Dan Brown","phone":null,"vip":true},"total":1493.00}"#;
+const LONG: &str = "\"please ring twice, and then leave it with the neighbours at number seven if nobody opens within a minute or so\"";
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
 
 /// One thing to measure, and how many messages one round of it is.
@@ -147,11 +164,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => times(),
+        ["kinds"] => kinds(),
         ["instructions"] => return held_to_the_file(),
         ["update"] => std::fs::write(FILE, written(&counts())).expect("the file can be written"),
         ["rounds", name, rounds] => run(name, rounds.parse().expect("a number")),
         _ => {
-            eprintln!("the words are: instructions, update, or none");
+            eprintln!("the words are: kinds, instructions, update, or none");
             return ExitCode::from(2);
         }
     }
@@ -171,6 +189,45 @@ fn times() {
             let (each, speed) = (nanos / case.messages as f64, case.bytes as f64 / nanos);
             println!("{:<24} {each:>12.0} {speed:>10.2} {copies:>12.1}", case.name);
         }
+    }
+}
+
+/// What 1 KiB of each kind of document costs on its way into a body: validated, or escaped where it is text.
+fn kinds() {
+    println!("{:<42} {:>12} {:>16}", "kind", "ns/KiB", "RawValue, ns/KiB");
+    for (name, schema, piece) in KINDS {
+        let of_json = schema == Schema::Json;
+        let (begin, mark, end) = if of_json { ("[", ",", "]") } else { ("", "", "") };
+        let mut text = format!("{begin}{piece}");
+        while text.len() + mark.len() + piece.len() + end.len() <= 1024 {
+            text.push_str(mark);
+            text.push_str(piece);
+        }
+        text.push_str(end);
+        let text: &'static str = text.leak();
+        let message = BorrowedMessage {
+            id: 1,
+            offset: 0,
+            checksum: 0,
+            timestamp: 0,
+            origin_timestamp: 0,
+            headers: b"",
+            payload: text.as_bytes(),
+        };
+        let messages: Vec<_> = (0..1000).map(|offset| BorrowedMessage { offset, ..message }).collect();
+        let bytes = (messages.len() * text.len()) as f64 / 1024.0;
+        let config =
+            json!({ "url": "http://localhost/", "batch_mode": "nd_json", "include_metadata": false });
+        let ours = best(&mut encoding(&config, schema, messages.leak()));
+        let raw_value = of_json.then(|| {
+            best(&mut || {
+                for _ in 0..1000 {
+                    black_box(serde_json::from_str::<&RawValue>(black_box(text)).expect("JSON"));
+                }
+            })
+        });
+        let each = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e9 / bytes);
+        println!("{name:<42} {:>12} {:>16}", each(ours), raw_value.map(each).unwrap_or_default());
     }
 }
 
