@@ -45,7 +45,11 @@ const ENVELOPE: &str = r#"{"metadata":{"iggy_id":{id},"iggy_offset":{offset},"ig
 const KINDS: [(&str, Schema, &str); 10] = [
     ("orders: strings, numbers, nesting", Schema::Json, ORDER),
     ("coordinates: negative decimals", Schema::Json, "[-64.7731,-0.128]"),
-    ("ledger: flat, amounts of both signs", Schema::Json, r#"{"account":40017,"amount":-120.50,"open":true}"#),
+    (
+        "ledger: flat, amounts of both signs",
+        Schema::Json,
+        r#"{"account":40017,"amount":-120.50,"open":true}"#,
+    ),
     ("sensor: exponents", Schema::Json, r#"{"t":1.5e-7,"v":-2E3}"#),
     ("literals", Schema::Json, "null,true,false"),
     ("strings with escapes", Schema::Json, r#""a \"b\" \\ c\n""#),

@@ -172,7 +172,9 @@ fn a_key_stays_in_order_over_urls() {
     );
     let sent: Vec<Value> = requests
         .iter()
-        .flat_map(|request| serde_json::Deserializer::from_slice(&request.body).into_iter().map(Result::unwrap))
+        .flat_map(|request| {
+            serde_json::Deserializer::from_slice(&request.body).into_iter().map(Result::unwrap)
+        })
         .collect();
     let of_key = |key| -> Vec<u64> {
         let of_it = sent.iter().filter(|message| message["k"] == key);

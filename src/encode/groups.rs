@@ -221,12 +221,7 @@ impl Bodies<'_> {
     }
 
     /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
-    fn put_grouped(
-        &mut self,
-        place: Place,
-        index: usize,
-        limit: usize,
-    ) -> Result<Option<Encoded>, Refusal> {
+    fn put_grouped(&mut self, place: Place, index: usize, limit: usize) -> Result<Option<Encoded>, Refusal> {
         let put = self.put(place, &self.batch.messages[place.message], limit);
         if !matches!(put, Put::NoRoom) {
             self.next += 1;

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use iggy_connector_sdk::{BorrowedMessage, Schema};
 use super::{
     escape::Place,
     header::header,
@@ -18,6 +17,7 @@ use crate::{
     batch::Batch,
     encode::{Json, Known, Refusal, checked_json, single_key, write_id, write_json, write_number, write_raw},
 };
+use iggy_connector_sdk::{BorrowedMessage, Schema};
 
 /// Where messages come from: what the fields of all messages of a batch have in common.
 #[derive(Debug, Clone, Copy)]

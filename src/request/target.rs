@@ -224,7 +224,9 @@ fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal
 }
 
 fn is_dots(segment: &str) -> bool {
-    segment.starts_with(['.', '%']) && segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+    segment.starts_with(['.', '%'])
+        && segment.len() <= 6
+        && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
 }
 
 fn ranges(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
