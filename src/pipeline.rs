@@ -43,7 +43,7 @@ const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
 /// How much of `close_timeout` requests have; what is left is for settling those that were cut off.
 pub(crate) fn time_for_requests(close_timeout: Duration) -> Duration {
-    close_timeout - (close_timeout / SETTLING.0).min(SETTLING.1)
+    close_timeout.saturating_sub((close_timeout / SETTLING.0).min(SETTLING.1))
 }
 
 /// Everything between open and close that a batch passes on its way to the endpoint.
@@ -157,7 +157,8 @@ impl Pipeline {
     pub(crate) fn patience(&self, stream: &str, topic: &str, ago: Duration) -> Patience {
         let terms = self.terms(stream, topic);
         let left = terms.retry.max_duration.saturating_sub(ago);
-        let ahead = time_for_requests(self.close_timeout()) - time_for_requests(terms.close_timeout);
+        let ahead =
+            time_for_requests(self.close_timeout()).saturating_sub(time_for_requests(terms.close_timeout));
         Patience::from_now(left, self.closing.requests.clone()).closed_ahead(ahead)
     }
 

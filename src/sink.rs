@@ -290,7 +290,7 @@ impl Sink for HttpSink {
         let timeout = self.pipeline.as_ref().map_or(Duration::ZERO, |pipeline| pipeline.close_timeout());
         let (now, for_requests) = (Instant::now(), time_for_requests(timeout));
         self.cut_off.send_replace(Some(now + for_requests));
-        self.closing.send_replace(Some(now + timeout - (timeout - for_requests) / 4));
+        self.closing.send_replace(Some(now + timeout - timeout.saturating_sub(for_requests) / 4));
         if let Some(spooled) = &self.spooled {
             spooled.spool.close_begins();
         }

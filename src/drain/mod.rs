@@ -187,14 +187,15 @@ impl Lanes {
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
         self.pipeline.counters.settled(&batch, &account);
-        if !account.unwritten.is_empty() && !self.pipeline.is_closing() {
-            if let Some(times) = self.unwritten.happened(Instant::now()) {
-                warn!(
-                    "{}: {} messages are neither delivered nor dead letters, and stay in the spool{times}",
-                    window.lane(),
-                    account.unwritten.len()
-                );
-            }
+        if !account.unwritten.is_empty()
+            && !self.pipeline.is_closing()
+            && let Some(times) = self.unwritten.happened(Instant::now())
+        {
+            warn!(
+                "{}: {} messages are neither delivered nor dead letters, and stay in the spool{times}",
+                window.lane(),
+                account.unwritten.len()
+            );
         }
         Ok(account)
     }
