@@ -102,10 +102,10 @@ impl Level {
 
     /// The level that `RUST_LOG` names for everything; what it says of single modules is for the plugin.
     fn named_in(filter: Option<&str>) -> Self {
-        let words = filter.into_iter().flat_map(|filter| filter.split(','));
+        let mut words = filter.into_iter().flat_map(|filter| filter.split(','));
         let level =
             |word: &str| Self::ALL.into_iter().find(|level| word.trim().eq_ignore_ascii_case(level.name()));
-        words.filter_map(level).next().unwrap_or(Self::Info)
+        words.find_map(level).unwrap_or(Self::Info)
     }
 }
 
