@@ -1,6 +1,9 @@
 //! Messages that cannot be delivered: kept durably with the reason, and replayed once.
 #![allow(clippy::unwrap_used)]
 
+mod elsewhere;
+mod replay;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -184,99 +187,6 @@ fn a_dead_endpoint_holds_a_batch_no_longer_than_the_deadline_while_the_breaker_i
 }
 
 #[test]
-fn a_replay_delivers_what_failed_and_a_second_one_sends_nothing() {
-    for mode in MODES {
-        let folder = tempfile::tempdir().unwrap();
-        let away = Arc::new(AtomicBool::new(true));
-        let endpoint = Endpoint::start({
-            let away = away.clone();
-            move |_| Answer::status(if away.load(SeqCst) { 404 } else { 200 })
-        });
-        let config = config(
-            &endpoint.url(),
-            folder.path(),
-            json!({ "batch_mode": mode, "include_metadata": mode != "raw" }),
-        );
-        let sink = Sink::open(&config);
-        let batch = Batch::numbered(20);
-        assert_eq!(sink.consume(&batch), 0, "{mode}");
-        let failed_requests = endpoint.requests().len();
-        assert_eq!(replay(folder.path(), &config), Replay { failed: 20, ..Replay::default() }, "{mode}");
-
-        away.store(false, SeqCst);
-        let before = endpoint.requests().len();
-        // While the connector runs, as it would.
-        assert_eq!(replay(folder.path(), &config), Replay { delivered: 20, ..Replay::default() }, "{mode}");
-        let again: Vec<Request> = endpoint.requests().split_off(before);
-        let first: Vec<Request> = endpoint.requests().into_iter().take(failed_requests).collect();
-        assert_eq!(
-            again.iter().map(|request| &request.body).collect::<Vec<_>>(),
-            first.iter().map(|request| &request.body).collect::<Vec<_>>(),
-            "{mode}: the same bodies, metadata and all"
-        );
-        assert_eq!(
-            again.iter().map(|request| request.header("idempotency-key")).collect::<Vec<_>>(),
-            first.iter().map(|request| request.header("idempotency-key")).collect::<Vec<_>>(),
-            "{mode}: with the same keys"
-        );
-        assert_eq!(
-            replay(folder.path(), &config),
-            Replay { replayed_before: 20, ..Replay::default() },
-            "{mode}"
-        );
-        assert_eq!(endpoint.requests().len(), before + again.len(), "{mode}");
-        drop(sink);
-    }
-}
-
-#[test]
-fn a_replay_marks_what_was_delivered_and_leaves_the_rest() {
-    let folder = tempfile::tempdir().unwrap();
-    let mended = Arc::new(AtomicBool::new(false));
-    let endpoint = Endpoint::start({
-        let mended = mended.clone();
-        move |request| Answer::status(if mended.load(SeqCst) && !holds(request, 3) { 200 } else { 422 })
-    });
-    let config = config(&endpoint.url(), folder.path(), json!({}));
-    assert_eq!(Sink::open(&config).consume(&Batch::numbered(5)), 0);
-    mended.store(true, SeqCst);
-    assert_eq!(replay(folder.path(), &config), Replay { delivered: 4, failed: 1, ..Replay::default() });
-    assert_eq!(replay(folder.path(), &config), Replay { failed: 1, replayed_before: 4, ..Replay::default() });
-    let folder = Folder::open(folder.path()).unwrap();
-    let mut left = Vec::new();
-    folder
-        .for_each(|entry| {
-            if !entry.replayed {
-                left.push(entry.record.unwrap().offset);
-            }
-            true
-        })
-        .unwrap();
-    assert_eq!(left, [3]);
-    assert_eq!(folder.purge(false).unwrap().records, 0, "a letter is left in the segment");
-    assert_eq!(folder.purge(true).unwrap().records, 5);
-}
-
-#[test]
-fn purge_leaves_the_file_that_a_running_connector_appends_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let endpoint = Endpoint::answering(404);
-    let mut config = config(&endpoint.url(), folder.path(), json!({}));
-    config["dead_letter"]["segment_bytes"] = json!(1000);
-    let sink = Sink::open(&config);
-    for _ in 0..10 {
-        assert_eq!(sink.consume(&Batch::numbered(1)), 0);
-    }
-    let opened = Folder::open(folder.path()).unwrap();
-    let purged = opened.purge(true).unwrap();
-    assert!(purged.records > 0 && purged.records < 10, "{purged:?}");
-    assert_eq!(sink.consume(&Batch::numbered(1)), 0);
-    assert_eq!(records(folder.path()).len(), 10 - purged.records + 1);
-    assert_eq!(sink.close(), 0);
-    assert_eq!(opened.purge(true).unwrap().records, 11 - purged.records);
-}
-
-#[test]
 fn a_full_folder_makes_messages_fail_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::answering(404);
@@ -374,69 +284,6 @@ fn a_folder_that_cannot_be_used_fails_open() {
     assert!(logged(&folder.path().display().to_string()).iter().any(|line| line.contains("its own path")));
     drop(first);
     Sink::open(&config("http://localhost/", folder.path(), json!({})));
-}
-
-#[test]
-fn dead_letters_can_go_to_another_endpoint() {
-    let letters = Endpoint::sequence(vec![Answer::status(503), Answer::status(200)]);
-    let endpoint = Endpoint::start(|_| Answer::status(422).body("no"));
-    let whole = json!({ "batch_mode": "nd_json", "isolate_status_codes": [], "max_payload_size_bytes": 40 });
-    let mut config = config(&endpoint.url(), Path::new("unused"), whole);
-    config["dead_letter"] = json!({ "url": letters.url() });
-    let sink = Sink::open(&config);
-    assert_eq!(sink.consume(&Batch::numbered(3)), 0);
-    let requests = letters.requests();
-    assert_eq!(requests.len(), 2, "the first was answered with 503");
-    assert_eq!(requests[1].header("content-type"), Some("application/x-ndjson"));
-    let offsets: Vec<u64> = requests[1]
-        .body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice::<Record>(line).unwrap().offset)
-        .collect();
-    assert_eq!(offsets, [0, 1, 2]);
-    // Other letters have another key, and one over the limit of bodies is a letter all the same.
-    let oversize = Batch::of(Schema::Text, ["x".repeat(100)]);
-    assert_eq!(sink.consume(&oversize), 0);
-    assert_eq!(sink.consume(&Batch::numbered(3).from_offset(10)), 0);
-    let requests = letters.requests();
-    assert_eq!(requests.len(), 4);
-    let keys: std::collections::BTreeSet<_> =
-        requests.iter().map(|request| request.header("idempotency-key")).collect();
-    assert_eq!(keys.len(), 3, "one for the first and its repetition");
-}
-
-#[test]
-fn what_a_close_cuts_off_still_reaches_the_other_endpoint() {
-    let letters = Endpoint::answering(200);
-    let endpoint = Endpoint::start(|_| Answer::stall());
-    let mut config = config(&endpoint.url(), Path::new("unused"), json!({ "close_timeout": "1s" }));
-    config["dead_letter"] = json!({ "url": letters.url() });
-    let sink = Sink::open(&config);
-    let id = sink.id;
-    let consuming = std::thread::spawn(move || (sink.consume(&Batch::numbered(2)), sink));
-    endpoint.wait_for_requests(1, Duration::from_secs(10));
-    assert_eq!(support::plugin::plugin().close(id), 0);
-    assert_eq!(consuming.join().unwrap().0, 0);
-    let letters: Vec<Record> = letters
-        .requests()
-        .iter()
-        .flat_map(|request| request.body.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(&line).unwrap())
-        .collect();
-    let sent: Vec<(u64, u32)> = letters.iter().map(|letter| (letter.offset, letter.attempts)).collect();
-    assert_eq!(sent, [(0, 1), (1, 0)], "the first may have arrived, the second cannot");
-}
-
-#[test]
-fn messages_fail_where_the_other_endpoint_is_away_too() {
-    let endpoint = Endpoint::answering(422);
-    let mut config = config(&endpoint.url(), Path::new("unused"), json!({ "max_retries": 1 }));
-    config["dead_letter"] = json!({ "url": refused_url() });
-    let sink = Sink::open(&config);
-    assert_eq!(sink.consume(&Batch::numbered(3).from_stream("both-away")), 1);
-    assert!(logged("stream both-away").iter().any(|line| line.starts_with("ERROR 3 messages")));
 }
 
 /// The child consumes, says so, and waits to be killed; what it said is then looked for.
