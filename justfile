@@ -55,6 +55,10 @@ outage:
 dist folder="dist":
     packaging/dist {{ folder }}
 
+# Writes docs/configuration.md from the declarations of the keys
+configuration:
+    cargo run -q --locked -p iggy-http-sink -- schema --markdown > docs/configuration.md
+
 # The plugin on real input, against an endpoint of its own
 demo *args:
     cargo run --release --locked -- demo {{ args }}

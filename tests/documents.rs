@@ -121,3 +121,23 @@ fn the_first_commands_of_the_readme_run_the_demo_and_the_tests() {
     assert_eq!(commands[..2], ["cargo run --release -- demo", "cargo test --workspace"]);
     assert!(include_str!("../.ci/run").contains(commands[1]), "CI runs the very same tests");
 }
+
+#[test]
+fn the_reference_of_the_keys_is_that_of_the_declarations() {
+    let written = include_str!("../docs/configuration.md");
+    let reference = Config::reference();
+    for (line, made) in reference.lines().enumerate() {
+        let stands = written.lines().nth(line);
+        assert_eq!(
+            stands,
+            Some(made),
+            "line {} of docs/configuration.md: `just configuration` writes it",
+            line + 1
+        );
+    }
+    assert_eq!(
+        written.lines().count(),
+        reference.lines().count(),
+        "`just configuration` writes docs/configuration.md"
+    );
+}

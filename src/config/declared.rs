@@ -15,6 +15,8 @@ pub struct Declared {
     pub shape: Shape,
     /// The words that it takes; none where it takes others.
     pub choices: &'static [&'static str],
+    /// Its default, as TOML; `None` where it has none, or one that depends on other keys.
+    pub default: Option<String>,
     /// Whether its value is text or a table that can hold a secret as it is.
     pub can_be_secret: bool,
 }
@@ -103,12 +105,13 @@ impl Config {
                     set(&mut context, &key.path, value);
                     context
                 };
-                if !chosen {
+                let is_new = !all.contains_key(&key.path);
+                // Of keys that a choice brought, the choices may bring more.
+                if !chosen || is_new {
                     // A preset is a matter of defaults, and brings no keys.
                     let choices = key.choices.iter().filter(|_| !key.path.ends_with(".preset"));
                     open.extend(choices.map(|choice| (with(json!(choice)), table.clone(), true)));
                 }
-                let is_new = !all.contains_key(&key.path);
                 if is_new && key.shape == Shape::Table {
                     open.push((with(json!({})), key.path.clone(), false));
                 }
@@ -137,6 +140,12 @@ impl Config {
             }
             let properties = at.get("properties").cloned();
             *at = key.schema();
+            at["description"] = key.meaning().into();
+            // A default is written the same in both languages.
+            if let Some(default) = key.default.as_ref().and_then(|default| serde_json::from_str(default).ok())
+            {
+                at["default"] = default;
+            }
             if let Some(properties) = properties {
                 at["properties"] = properties;
             }

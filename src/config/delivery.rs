@@ -96,7 +96,7 @@ fn ordering_key(text: &Text) -> Result<Template, String> {
     Ok(template)
 }
 
-#[derive(strum::EnumString, strum::VariantNames)]
+#[derive(strum::EnumString, strum::VariantNames, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 enum OrderingName {
     Partition,

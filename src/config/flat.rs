@@ -109,9 +109,13 @@ impl ClientConfig {
     }
 }
 
+/// How much of an answer is read, unless given, where it has no items.
+pub(super) const MAX_RESPONSE_BYTES: usize = 64 << 10;
+
 /// `None` where it is not given.
 pub(super) fn read_max_response_bytes(keys: &mut Reader<'_>) -> Option<usize> {
     let bytes = keys.size("max_response_bytes", u64::MAX);
+    keys.default(MAX_RESPONSE_BYTES);
     if bytes == u64::MAX {
         return None;
     }

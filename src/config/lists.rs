@@ -29,6 +29,10 @@ impl Reader<'_> {
             }
             Ok(codes.clone())
         });
+        // A longer one is told in words.
+        if default.len() <= 10 {
+            self.default(format_args!("{default:?}"));
+        }
         let Some(codes) = codes else { return default.iter().copied().collect() };
         let mut read = BTreeSet::new();
         for (index, code) in codes.iter().enumerate() {

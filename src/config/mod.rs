@@ -11,11 +11,13 @@ mod flat;
 mod glob;
 pub(crate) mod headers;
 mod lists;
+mod meaning;
 mod overrides;
 mod preset;
 mod problem;
 mod query;
 mod reader;
+mod reference;
 mod request;
 mod routes;
 mod secret;
@@ -158,7 +160,8 @@ impl Config {
         }
         let response = request::read_response(&mut keys);
         let of_items = response.as_ref().is_some_and(|response| response.items.is_some());
-        let max_response_bytes = max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { 64 << 10 });
+        let max_response_bytes =
+            max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { flat::MAX_RESPONSE_BYTES });
         let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
         let auth = auth::read(&mut keys);
         let headers = headers::read(&mut keys);

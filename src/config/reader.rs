@@ -10,13 +10,10 @@ use strum::VariantNames;
 
 use super::{
     declared::{Declared, Shape},
-    problem::{self, Problem, shown_name, shown_value},
+    problem::{self, Problem, nearest, shown_name, shown_value},
     secret::Text,
     units,
 };
-
-/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
-const NEAR: f64 = 0.82;
 
 /// A table being read. Everything it finds wrong goes to the list shared by all tables of one read.
 pub(super) struct Reader<'p> {
@@ -51,6 +48,11 @@ impl<'p> Reader<'p> {
         if let Some(last) = self.declared.borrow_mut().last_mut() {
             more(last);
         }
+    }
+
+    /// Declares the default of the key that was asked for last, as TOML.
+    pub(super) fn default(&self, default: impl Display) {
+        self.declare(|key| key.default = Some(default.to_string()));
     }
 
     /// Writes down that `key` is wrong.
@@ -122,6 +124,7 @@ impl<'p> Reader<'p> {
             path,
             shape: Shape::Any,
             choices: &[],
+            default: None,
             can_be_secret: true,
         });
         self.left.shift_remove(key).filter(|value| !value.is_null())
@@ -150,31 +153,37 @@ impl<'p> Reader<'p> {
     }
 
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        self.read_as(key, Shape::Boolean, |value| match value {
+        let value = self.read_as(key, Shape::Boolean, |value| match value {
             Value::Bool(yes) => Ok(*yes),
             other => Err(format!("{} is neither true nor false", shown_value(other))),
-        })
-        .unwrap_or(default)
+        });
+        self.default(default);
+        value.unwrap_or(default)
     }
 
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.read_as(key, Shape::Duration, units::duration).unwrap_or(default)
+        let value = self.read_as(key, Shape::Duration, units::duration);
+        self.default(format_args!("\"{}\"", humantime::format_duration(default)));
+        value.unwrap_or(default)
     }
 
     /// A duration that must not be zero.
     pub(super) fn positive_duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.read_as(key, Shape::Duration, |value| match units::duration(value)? {
+        let value = self.read_as(key, Shape::Duration, |value| match units::duration(value)? {
             Duration::ZERO => Err(format!(
                 "{} leaves no time at all: write a duration above zero, such as \"30s\"",
                 shown_value(value)
             )),
             duration => Ok(duration),
-        })
-        .unwrap_or(default)
+        });
+        self.default(format_args!("\"{}\"", humantime::format_duration(default)));
+        value.unwrap_or(default)
     }
 
     pub(super) fn size(&mut self, key: &'static str, default: u64) -> u64 {
-        self.read_as(key, Shape::Size, units::size).unwrap_or(default)
+        let value = self.read_as(key, Shape::Size, units::size);
+        self.default(default);
+        value.unwrap_or(default)
     }
 
     pub(super) fn integer<T>(&mut self, key: &'static str, allowed: RangeInclusive<T>, default: T) -> T
@@ -182,7 +191,7 @@ impl<'p> Reader<'p> {
         T: TryFrom<u64> + PartialOrd + Display + Copy,
     {
         let bounds = Shape::Integer { least: allowed.start().to_string(), most: allowed.end().to_string() };
-        self.read_as(key, bounds, |value| {
+        let value = self.read_as(key, bounds, |value| {
             // Digits that a number would change, such as 007, come from the environment as text.
             let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             value
@@ -194,13 +203,16 @@ impl<'p> Reader<'p> {
                     let value = shown_value(value);
                     format!("{value} is not a whole number from {} to {}", allowed.start(), allowed.end())
                 })
-        })
-        .unwrap_or(default)
+        });
+        self.default(default);
+        value.unwrap_or(default)
     }
 
     /// One of the names of `T`, spelled exactly.
-    pub(super) fn choice<T: FromStr + VariantNames>(&mut self, key: &'static str, default: T) -> T {
-        self.optional_choice(key).unwrap_or(default)
+    pub(super) fn choice<T: FromStr + VariantNames + Display>(&mut self, key: &'static str, default: T) -> T {
+        let value = self.optional_choice(key);
+        self.default(format_args!("\"{default}\""));
+        value.unwrap_or(default)
     }
 
     /// One of the names of `T`, that may be missing.
@@ -220,7 +232,9 @@ impl<'p> Reader<'p> {
 
     /// A string without references, or with references that are resolved once.
     pub(super) fn string(&mut self, key: &'static str, default: &str) -> String {
-        self.optional_string(key).unwrap_or_else(|| default.to_owned())
+        let value = self.optional_string(key);
+        self.default(format_args!("\"{default}\""));
+        value.unwrap_or_else(|| default.to_owned())
     }
 
     /// A string that may be missing.
@@ -377,14 +391,4 @@ pub(super) fn as_text(value: &Value) -> Result<Text, String> {
         Value::Object(_) => Err("a table stands where a string must: put one value in quotes".to_owned()),
         Value::Null => Err("null stands where a string must: put a value in quotes".to_owned()),
     }
-}
-
-fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    let wrong = wrong.to_ascii_lowercase();
-    known
-        .iter()
-        .map(|key| (strsim::jaro_winkler(&wrong, &key.to_ascii_lowercase()), *key))
-        .filter(|(likeness, _)| *likeness > NEAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key)
 }

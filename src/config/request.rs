@@ -122,13 +122,15 @@ pub(super) fn read_compression(keys: &mut Reader<'_>) -> Option<Compression> {
         Coding::Zstd => (22, 3),
     };
     let level = keys.integer("compression_level", 1..=most, default);
+    // It is one of each coding.
+    keys.declare(|key| key.default = None);
     Some(match coding {
         Coding::Zstd => Compression::Zstd { level: i32::try_from(level).unwrap_or(3) },
         Coding::Gzip | Coding::None => Compression::Gzip { level },
     })
 }
 
-#[derive(Clone, Copy, strum::EnumString, strum::VariantNames)]
+#[derive(Clone, Copy, strum::EnumString, strum::VariantNames, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 enum Coding {
     None,

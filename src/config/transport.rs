@@ -16,7 +16,7 @@ use rustls::{
 use serde_json::Value;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{FileStamp, ProxyConfig, Text, TlsConfig, endpoint_url, reader::Reader};
+use super::{FileStamp, ProxyConfig, Shape, Text, TlsConfig, endpoint_url, reader::Reader};
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]
@@ -199,7 +199,9 @@ fn fits(
 pub(super) fn read_proxy(keys: &mut Reader<'_>) -> ProxyConfig {
     let Some(mut table) = keys.table("proxy") else { return ProxyConfig::default() };
     let url = table.optional_text("url", proxy_url);
-    let no_proxy = match table.value("no_proxy") {
+    let no_proxy = table.value("no_proxy");
+    table.declare(|key| key.shape = Shape::Texts);
+    let no_proxy = match no_proxy {
         None => Vec::new(),
         Some(Value::String(text)) => listed(&text),
         Some(Value::Array(entries)) if entries.iter().all(Value::is_string) => {

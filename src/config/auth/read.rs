@@ -73,14 +73,14 @@ const OWN_PARAMETERS: [&str; 7] = [
     "audience",
 ];
 
-#[derive(EnumString, VariantNames)]
+#[derive(EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 enum Place {
     Header,
     Query,
 }
 
-#[derive(EnumString, VariantNames)]
+#[derive(EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 enum ClientAuthName {
     Basic,
