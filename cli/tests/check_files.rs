@@ -146,6 +146,23 @@ const CASES: &[(&str, &str, &[At])] = &[
         "[plugin_config.circuit_braker]",
         &[(41, 16, "plugin_config.circuit_braker")],
     ),
+    // The second one is the mistake, and its keys are not; the first is what it stood for.
+    (
+        "[plugin_config.circuit_breaker]",
+        "[plugin_config.auth]\ntype = \"basic\"\n[plugin_config.circuit_breaker]\nfailure_threshold = 1",
+        &[(41, 16, "")],
+    ),
+    ("max_retries = 3", "circuit_breaker.failure_threshold = 3", &[(41, 16, "")]),
+    (
+        "path = \"letters\"",
+        "path = \"letters\"\n[plugin_config.spool]\npath = \"letters/\"",
+        &[(38, 8, "plugin_config.dead_letter.path")],
+    ),
+    (
+        "type = \"bearer\"\ntoken = \"hunter2\"",
+        "type = \"webhook_signature\"\nsecrets = [\"abc\",\n  \"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\", \"whsec_!\"]",
+        &[(35, 12, "plugin_config.auth.secrets[0]"), (36, 45, "plugin_config.auth.secrets[2]")],
+    ),
     ("[[streams]]", "[streams]", &[(8, 1, "streams")]),
     ("[plugin_config.auth]", "[auth]", &[(33, 2, "auth")]),
     ("version = 0", "version = ", &[(4, 11, "")]),
@@ -212,6 +229,25 @@ fn it_reads_as_a_compiler_does() {
         "UPDATE_DOCS=1 writes it anew"
     );
     assert!(!finished.stdout.contains("hunter2"));
+}
+
+#[test]
+fn a_status_in_two_lists_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    let lists = "[200, 409]\nhold_status_codes = [503]\nretry_status_codes = [409, 429, 503]";
+    fs::write(&file, GOOD.replace("[200, 204]", lists)).unwrap();
+    let finished = check(&file, &["--json"]);
+    let result: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let told: Vec<_> = result["warnings"].as_array().unwrap().iter().map(|found| &found["message"]).collect();
+    let told = json!(told).to_string();
+    for words in ["409, and so does success_status_codes", "503, and so does hold_status_codes"] {
+        assert!(told.contains(&format!("retry_status_codes holds {words}, which decides")), "{told}");
+    }
+    assert_eq!(
+        (result["warnings"].as_array().unwrap().len(), &result["warnings"][0]["line"]),
+        (2, &json!(25))
+    );
 }
 
 #[test]

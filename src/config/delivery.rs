@@ -176,6 +176,19 @@ pub(super) fn read_linger(keys: &mut Reader<'_>, spool: bool, mode: BatchMode) -
     linger
 }
 
+/// Checks that what is in the spool and what was taken out of it lie apart.
+pub(super) fn check_folders(
+    keys: &Reader<'_>,
+    spool: Option<&SpoolConfig>,
+    dead_letter: Option<&DeadLetterConfig>,
+) {
+    if let (Some(spool), Some(DeadLetterConfig::Path { path, .. })) = (spool, dead_letter)
+        && path.components().eq(spool.path.components())
+    {
+        keys.problem("dead_letter.path", "is the folder of [spool], too: write another one");
+    }
+}
+
 pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig> {
     let mut table = keys.table("dead_letter")?;
     let path = table.optional_string("path").map(PathBuf::from);

@@ -1,6 +1,6 @@
 //! The flat keys of bodies, retries and connections.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use super::{
     BatchMode, BodyConfig, ClientConfig, Concurrency, HealthCheckConfig, HealthCheckMethod, Jitter,
@@ -56,6 +56,42 @@ pub(super) fn read_retry(keys: &mut Reader<'_>, spooled: bool) -> RetryConfig {
         );
     }
     retry
+}
+
+/// The keys that say what becomes of a status: the first that has it decides.
+const STATUS_LISTS: [&str; 4] =
+    ["success_status_codes", "hold_status_codes", "retry_status_codes", "isolate_status_codes"];
+
+/// Which of [`STATUS_LISTS`] are given. A default yields to them, and that needs no word.
+pub(super) struct StatusLists([bool; 4]);
+
+impl StatusLists {
+    pub(super) fn given(keys: &Reader<'_>) -> Self {
+        Self(STATUS_LISTS.map(|key| keys.gives(key)))
+    }
+
+    /// What to say of codes that stand in two of them.
+    pub(super) fn overlaps(&self, success: &BTreeSet<u16>, retry: &RetryConfig) -> Vec<String> {
+        let codes = [success, &retry.hold_status_codes, &retry.status_codes, &retry.isolate_status_codes];
+        let lists: Vec<_> = STATUS_LISTS
+            .iter()
+            .zip(codes)
+            .zip(self.0)
+            .filter(|(_, given)| *given)
+            .map(|(list, _)| list)
+            .collect();
+        let mut found = Vec::new();
+        for (index, (key, codes)) in lists.iter().enumerate() {
+            for (first, others) in &lists[..index] {
+                for code in codes.intersection(others) {
+                    found.push(format!(
+                        "{key} holds {code}, and so does {first}, which decides: remove it from one of them"
+                    ));
+                }
+            }
+        }
+        found
+    }
 }
 
 /// 408, 425, 429 and every 5xx but 501 and 505, which no repetition can mend (RFC 9110, 15.6).

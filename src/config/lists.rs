@@ -74,7 +74,7 @@ impl Reader<'_> {
             match as_text(value).and_then(|text| check(&text).map(|()| text)) {
                 Ok(text) => texts.push(text),
                 Err(why) if values.len() == 1 => self.problem(key, why),
-                Err(why) => self.problem(key, format!("number {} of the list {why}", index + 1)),
+                Err(why) => self.problem(&format!("{key}[{index}]"), why),
             }
         }
         Some(texts)

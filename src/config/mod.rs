@@ -128,11 +128,13 @@ impl Config {
         let method = keys.choice("method", Method::Post);
         let mut body = flat::read_body(&mut keys);
         body.form = request::read_form(&mut keys, body.mode);
+        let status_lists = flat::StatusLists::given(&keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
         let spooled = spool.is_some() || scope == Scope::Route { spooled: true };
         let linger = delivery::read_linger(&mut keys, spooled, body.mode);
         let retry = flat::read_retry(&mut keys, spooled);
+        warnings.extend(status_lists.overlaps(&success_status_codes, &retry));
         let concurrency = delivery::read_concurrency(&mut keys);
         let mut client = flat::read_client(&mut keys, concurrency);
         let max_response_bytes = flat::read_max_response_bytes(&mut keys);
@@ -146,6 +148,7 @@ impl Config {
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
         let dead_letter = delivery::read_dead_letter(&mut keys);
+        delivery::check_folders(&keys, spool.as_ref(), dead_letter.as_ref());
         client.tls = transport::read_tls(&mut keys);
         client.proxy = transport::read_proxy(&mut keys);
         let status = status::read(&mut keys);

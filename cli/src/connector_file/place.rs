@@ -237,7 +237,18 @@ pub(crate) fn read(text: &str) -> Result<(Map<String, Value>, Lines), Vec<Findin
     let (document, errors) = DeTable::parse_recoverable(text);
     let lines = Lines { text: text.to_owned(), keys: HashMap::new() };
     let mut reader = Reader { text, lines, findings: Vec::new() };
+    let mut repeated = 0;
     for error in errors {
+        if let Some(at) = error.span().map(|span| span.start).filter(|_| error.message() == "duplicate key") {
+            // All keys of a table that is there twice are, too: that is one mistake.
+            if at < repeated {
+                continue;
+            }
+            let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+            if text[line..].trim_start().starts_with('[') {
+                repeated = text[at..].find("\n[").map_or(text.len(), |next| at + next);
+            }
+        }
         let place = error.span().map_or(Place::File, |span| Place::Line(reader.line(span.start)));
         // Advice on several lines would tear the list of findings.
         let message = format!("the TOML cannot be read: {}", error.message().replace('\n', "; "));
