@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use reqwest::{Proxy, Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware};
+use reqwest_tracing::TracingMiddleware;
+use tracing::{Level, span_enabled};
 
 use super::{connect::Connections, fault::chain, resolve::Resolver, tls};
 use crate::config::{ClientConfig, ProxyConfig, TlsFiles};
@@ -134,26 +136,109 @@ fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
     Ok(Some(proxy))
 }
 
-/// A client behind its middleware. Where there is none, none is passed: it would only cost.
+/// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
+/// tenth of a small request. Where there is no middleware, none is passed then.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
     bare: reqwest::Client,
     /// `None` where there is no middleware.
     wrapped: Option<ClientWithMiddleware>,
+    traced: ClientWithMiddleware,
 }
 
 impl Sender {
     fn new(client: reqwest::Client, middleware: &[Arc<dyn Middleware>]) -> Self {
-        let builder =
-            || middleware.iter().cloned().fold(ClientBuilder::new(client.clone()), ClientBuilder::with_arc);
-        let wrapped = (!middleware.is_empty()).then(|| builder().build());
-        Self { bare: client, wrapped }
+        let with = |builder: ClientBuilder| {
+            middleware.iter().cloned().fold(builder, ClientBuilder::with_arc).build()
+        };
+        // Outermost, so that no span sees a credential.
+        let traced = with(ClientBuilder::new(client.clone()).with(TracingMiddleware::default()));
+        let wrapped = (!middleware.is_empty()).then(|| with(ClientBuilder::new(client.clone())));
+        Self { bare: client, wrapped, traced }
     }
 
     pub(super) async fn execute(&self, request: Request) -> Result<Response, Error> {
-        match &self.wrapped {
-            Some(wrapped) => wrapped.execute(request).await,
-            None => self.bare.execute(request).await.map_err(Error::Reqwest),
+        // As the middleware names it.
+        if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
+            self.traced.execute(request).await
+        } else if let Some(wrapped) = &self.wrapped {
+            wrapped.execute(request).await
+        } else {
+            self.bare.execute(request).await.map_err(Error::Reqwest)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{
+        Event, Metadata, Subscriber,
+        field::{Field, Visit},
+        span,
+    };
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Listens to spans of requests, and notes the names of the fields that are recorded in them later.
+    #[derive(Default)]
+    struct Listener {
+        spans: Arc<Mutex<Vec<&'static str>>>,
+        recorded: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    struct Names<'l>(&'l Mutex<Vec<&'static str>>);
+
+    impl Visit for Names<'_> {
+        fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
+            self.0.lock().expect("nobody panics").push(field.name());
+        }
+    }
+
+    impl Subscriber for Listener {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_span() && metadata.target().starts_with("reqwest_tracing")
+        }
+
+        fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+            self.spans.lock().expect("nobody panics").push(attributes.metadata().name());
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, values: &span::Record<'_>) {
+            values.record(&mut Names(&self.recorded));
+        }
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_request_is_a_span_where_somebody_listens() {
+        let listener = Listener::default();
+        let (spans, recorded) = (listener.spans.clone(), listener.recorded.clone());
+        tracing::subscriber::with_default(listener, || {
+            let config =
+                Config::from_json(&serde_json::json!({ "url": "http://127.0.0.1:0/" })).expect("it is right");
+            let target = Target { https: false, loopback: true };
+            let client =
+                Pools::new(&config.client, target, &[], TlsFiles::default()).expect("a client").pooled;
+            // Nobody listens there: it is the port that is never given out.
+            let url = reqwest::Url::parse("http://127.0.0.1:0/").expect("a URL");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let outcome = runtime
+                .expect("a runtime")
+                .block_on(client.execute(Request::new(reqwest::Method::POST, url)));
+            outcome.expect_err("there is no endpoint");
+        });
+        assert_eq!(*spans.lock().expect("nobody panics"), ["HTTP request"]);
+        assert!(recorded.lock().expect("nobody panics").contains(&"otel.status_code"));
     }
 }

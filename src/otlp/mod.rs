@@ -117,14 +117,13 @@ pub(crate) fn to(url: Url, transport: Box<dyn Transport>, world: &World) -> (Tra
 impl Tracer {
     /// An attempt begins, for a message of this trace, or of none. `None` where the trace is not sampled.
     pub(crate) fn begin(&self, trace: Option<&Trace>) -> Option<OpenSpan> {
-        let context = match trace {
-            Some(trace) => trace.context()?,
-            None => {
-                let mut id = [0; 16];
-                id[..8].copy_from_slice(&self.id());
-                id[8..].copy_from_slice(&self.id());
-                TraceContext { trace: id, parent: None, state: None }
-            }
+        let context = if let Some(trace) = trace {
+            trace.context()?
+        } else {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&self.id());
+            id[8..].copy_from_slice(&self.id());
+            TraceContext { trace: id, parent: None, state: None }
         };
         Some(OpenSpan { context, id: self.id(), began: self.world.now() })
     }
