@@ -144,6 +144,9 @@ impl HttpSink {
                         | SpoolError::NoSpace(_)
                         | SpoolError::TooLarge { .. }
                 );
+                if no_room {
+                    pipeline.counters.shed(&batch);
+                }
                 let failure =
                     Failure { reason: Reason::NotStored, status: None, detail: why.to_string(), attempts: 0 };
                 pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room), None).await

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
+    expiry,
     fault::FaultKind,
     header_timeout::LimitsHeader,
     pool::{Pools, Target},
@@ -23,7 +24,8 @@ use super::{
 };
 use crate::{
     auth::Transport,
-    config::{ClientConfig, FileStamp, is_loopback},
+    config::{ClientConfig, FileStamp, TlsFiles, is_loopback},
+    telemetry::{EndpointMeter, Reload},
 };
 
 /// How long the files are not looked at again: a request a microsecond must not ask the disk each time.
@@ -39,6 +41,7 @@ pub(super) struct Client {
     current: RwLock<Arc<Current>>,
     /// Whether `current` is ever replaced.
     renews: bool,
+    meter: Arc<EndpointMeter>,
     /// When the files were last looked at; `None` asks for a look now.
     looked: Mutex<Option<Instant>>,
 }
@@ -65,6 +68,7 @@ impl Client {
         config: &ClientConfig,
         url: &Url,
         auth: Option<&Arc<dyn Middleware>>,
+        meter: &Arc<EndpointMeter>,
     ) -> Result<Self, String> {
         let stamps = stamps(config);
         let files = config.tls.read_files().map_err(|problems| {
@@ -72,6 +76,7 @@ impl Client {
                 problems.into_iter().map(|(key, why)| format!("tls.{key}: {why}")).collect();
             problems.join("; ")
         })?;
+        tell_end(&files, meter);
         let target = Target { https: url.scheme() == "https", loopback: is_loopback(url) };
         let mut middleware: Vec<Arc<dyn Middleware>> = Vec::new();
         if config.follow_redirects {
@@ -90,6 +95,7 @@ impl Client {
             middleware,
             current: RwLock::new(Arc::new(current)),
             renews,
+            meter: meter.clone(),
             looked: Mutex::new(Some(Instant::now())),
         })
     }
@@ -106,7 +112,7 @@ impl Client {
             http2_prior_knowledge: false,
             ..config.clone()
         };
-        Ok(Box::new(Self::new(&config, url, None)?))
+        Ok(Box::new(Self::new(&config, url, None, &Arc::default())?))
     }
 
     /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
@@ -176,7 +182,9 @@ impl Client {
             format!("tls.{key}: {why}")
         });
         let made = files
+            .inspect(|files| tell_end(files, &self.meter))
             .and_then(|files| current.pools.anew(&self.config, self.target, &self.middleware, Some(files)));
+        self.meter.reloaded(Reload::Tls, made.is_ok());
         let (pools, made) = match made {
             Ok(pools) => {
                 info!("a file of [tls] or [proxy] changed: new connections go by its new content");
@@ -198,6 +206,14 @@ impl Transport for Client {
     /// A token is asked for so seldom that a connection that was kept would be closed by then.
     async fn send(&self, request: Request) -> Result<Response, Error> {
         self.execute(request, true).await.0
+    }
+}
+
+/// Tells when the client certificate ends, where there is one.
+fn tell_end(files: &TlsFiles, meter: &EndpointMeter) {
+    let certificate = files.identity.as_ref().and_then(|(certificates, _)| certificates.first());
+    if let Some(at) = certificate.and_then(|certificate| expiry::ends_at(certificate)) {
+        meter.certificate_ends(at);
     }
 }
 

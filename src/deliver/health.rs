@@ -30,7 +30,7 @@ impl Delivery {
         let mut retry = RetryState::default();
         let (mut asked_times, mut how) = (0, How::default());
         loop {
-            self.template.refresh();
+            self.template.refresh(&self.endpoint.meter);
             let request = || self.template.probe(method.into());
             let keep = Keep { of_success: 0, of_others: SHOWN, whole: None };
             let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;

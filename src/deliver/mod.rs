@@ -13,6 +13,7 @@ mod classify;
 mod client;
 mod connect;
 mod endpoint;
+mod expiry;
 mod fault;
 mod gate;
 mod header_timeout;
@@ -119,12 +120,19 @@ impl Delivery {
     ) -> Result<Self, String> {
         let template = RequestTemplate::new(config)?;
         let origin = template.url().origin().ascii_serialization();
+        let endpoint = endpoints.of(origin, template.label(), config, &counters);
         Ok(Self {
-            client: Network::new(&config.client, &template.url(), config.endpoint.auth.as_ref(), world)?,
+            client: Network::new(
+                &config.client,
+                &template.url(),
+                config.endpoint.auth.as_ref(),
+                &endpoint.meter,
+                world,
+            )?,
             classifier: Classifier::new(config),
             backoff: Backoff::new(&config.retry, world.clone()),
             max_retries: config.retry.max_retries,
-            endpoint: endpoints.of(origin, template.label(), config, &counters),
+            endpoint,
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             response: config.response.clone(),

@@ -5,13 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use reqwest::{Request, Response, Url};
 use reqwest_middleware::Error;
 
 use super::client::Client;
 use crate::{
-    auth,
+    auth::{self, Transport},
     config::{AuthConfig, ClientConfig},
+    telemetry::{EndpointMeter, Reload},
     world::{NetworkFault, NetworkFaultKind, Reply, Simulation, World},
 };
 
@@ -28,6 +30,23 @@ enum Kind {
     Simulated { simulation: Arc<dyn Simulation>, timeout: Duration },
 }
 
+/// Counts what comes of asking for tokens.
+#[derive(Debug)]
+struct CountsTokens {
+    inner: Box<dyn Transport>,
+    meter: Arc<EndpointMeter>,
+}
+
+#[async_trait]
+impl Transport for CountsTokens {
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        let answered = self.inner.send(request).await;
+        let is_good = answered.as_ref().is_ok_and(|answer| answer.status().is_success());
+        self.meter.reloaded(Reload::Token, is_good);
+        answered
+    }
+}
+
 impl Network {
     /// The network towards `url`, which requests pass with credentials where there is `auth`.
     ///
@@ -37,12 +56,16 @@ impl Network {
         config: &ClientConfig,
         url: &Url,
         auth: Option<&AuthConfig>,
+        meter: &Arc<EndpointMeter>,
         world: &World,
     ) -> Result<Self, String> {
-        let token_client = |url: &Url| Client::of_token_endpoint(config, url);
+        let token_client = |url: &Url| {
+            let inner = Client::of_token_endpoint(config, url)?;
+            Ok(Box::new(CountsTokens { inner, meter: meter.clone() }) as Box<dyn Transport>)
+        };
         let auth = auth.map(|auth| auth::middleware(auth, world, token_client)).transpose()?;
         let kind = match world.simulation() {
-            None => Kind::Real(Box::new(Client::new(config, url, auth.as_ref())?)),
+            None => Kind::Real(Box::new(Client::new(config, url, auth.as_ref(), meter)?)),
             Some(_) if auth.is_some() => {
                 return Err("auth: a simulated network takes no credentials".to_owned());
             }

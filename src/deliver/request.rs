@@ -28,6 +28,7 @@ use crate::{
     encode::Body,
     mask::Masks,
     request::{Pieces, Target, TargetTemplate},
+    telemetry::{EndpointMeter, Reload},
 };
 
 /// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
@@ -98,7 +99,7 @@ impl RequestTemplate {
     }
 
     /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
-    pub(super) fn refresh(&self) {
+    pub(super) fn refresh(&self, meter: &EndpointMeter) {
         if self.current().stamps.is_empty() {
             return;
         }
@@ -112,7 +113,11 @@ impl RequestTemplate {
         if stamps == self.current().stamps {
             return;
         }
-        match render(&self.endpoint, self.content_type, self.target.as_deref(), stamps.clone()) {
+        let rendered = render(&self.endpoint, self.content_type, self.target.as_deref(), stamps.clone());
+        let secrets = self.endpoint.auth.iter().flat_map(AuthConfig::secrets);
+        let is_good = rendered.is_ok() && secrets.into_iter().all(|secret| secret.text().resolve().is_ok());
+        meter.reloaded(Reload::Secret, is_good);
+        match rendered {
             Ok(rendered) => {
                 info!("a secret's file changed: its new content is used from now on");
                 self.masks.learn_endpoint(&self.endpoint);

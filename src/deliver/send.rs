@@ -182,7 +182,7 @@ impl Delivery {
         let span = self.begin_span(body);
         let request = || {
             // What is held, retried or sent again goes out with the secrets of now, not those of when it was accepted.
-            self.template.refresh();
+            self.template.refresh(&self.endpoint.meter);
             let mut request = self.template.request(body, key, retries);
             if let Some(span) = &span {
                 span.send(request.headers_mut(), body.trace());

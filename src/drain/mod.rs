@@ -181,6 +181,7 @@ impl Lanes {
         keys: Option<(&[u64], &Shared)>,
     ) -> Result<Account, SpoolError> {
         let stored = window.decode()?;
+        self.pipeline.counters.together(window.records().count());
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
         let patience = self.pipeline.patience(batch.stream, batch.topic, window.age()).of_kept();
         let progress = InSpool { spool: &self.spool, window, index, selection, keys };

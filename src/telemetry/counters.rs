@@ -20,7 +20,7 @@ use super::{
     heads::{Head, HeadOf, HeadWait, Heads},
     held::{Held, HeldBatch, Holding},
     lanes::LaneWait,
-    metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER},
+    metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER, TopicLabels},
 };
 use crate::{
     batch::Batch,
@@ -162,6 +162,22 @@ impl Counters {
             };
             *lock(&observed.reasons).entry(labels.reason.clone()).or_default() += *messages as u64;
             observed.metrics.dead_letters.get_or_create(&labels).inc_by(*messages as u64);
+        }
+    }
+
+    /// A full spool did not take a batch.
+    pub(crate) fn shed(&self, batch: &Batch<'_>) {
+        if let Some(observed) = &self.observed {
+            let topic = observed.topic(batch.stream, batch.topic);
+            let labels = TopicLabels { stream: topic.stream.clone(), topic: topic.name.clone() };
+            observed.metrics.shed.get_or_create(&labels).inc_by(batch.messages.len() as u64);
+        }
+    }
+
+    /// So many stored batches go on their way together.
+    pub(crate) fn together(&self, batches: usize) {
+        if let Some(observed) = &self.observed {
+            observed.metrics.merges.inc_by(batches.saturating_sub(1) as u64);
         }
     }
 

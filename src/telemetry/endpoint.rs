@@ -11,7 +11,7 @@ use std::{
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 
 use super::{
-    metrics::{CauseLabels, EndpointLabels, Metrics, OTHER, StatusLabels},
+    metrics::{CauseLabels, EndpointLabels, Metrics, OTHER, ReloadLabels, StatusLabels},
     recent::{Interval, Recent},
 };
 
@@ -75,6 +75,17 @@ pub(crate) enum Verdict {
     Refused,
     /// Nothing.
     Nothing,
+}
+
+/// What is read or asked for anew while the connector is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// A file with a secret.
+    Secret,
+    /// A file of `[tls]` or `[proxy]`.
+    Tls,
+    /// A token.
+    Token,
 }
 
 impl EndpointMeter {
@@ -171,6 +182,28 @@ impl EndpointMeter {
     pub(crate) fn isolated(&self) {
         if let Some(observed) = &self.0 {
             observed.metrics.isolated.get_or_create(&observed.labels()).inc();
+        }
+    }
+
+    /// Something was read or asked for anew, or could not be.
+    pub(crate) fn reloaded(&self, what: Reload, is_good: bool) {
+        if let Some(observed) = &self.0 {
+            let what = match what {
+                Reload::Secret => "secret",
+                Reload::Tls => "tls",
+                Reload::Token => "token",
+            };
+            let result = if is_good { "success" } else { "failure" };
+            let labels = ReloadLabels { endpoint: observed.label.clone(), what, result };
+            observed.metrics.reloads.get_or_create(&labels).inc();
+        }
+    }
+
+    /// The client certificate that is shown to it ends then.
+    pub(crate) fn certificate_ends(&self, at: SystemTime) {
+        if let Some(observed) = &self.0 {
+            let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            observed.metrics.certificate.get_or_create(&observed.labels()).set(since_epoch.as_secs_f64());
         }
     }
 

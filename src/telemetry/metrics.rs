@@ -70,6 +70,19 @@ pub(crate) struct LaneLabels {
     pub(crate) partition: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TopicLabels {
+    pub(crate) stream: String,
+    pub(crate) topic: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReloadLabels {
+    pub(crate) endpoint: String,
+    pub(crate) what: &'static str,
+    pub(crate) result: &'static str,
+}
+
 /// Handles to all metrics of a connector. Cloning it is cheap.
 ///
 /// Counters and the histogram are fed by delivery; gauges are set when somebody asks.
@@ -90,6 +103,10 @@ pub(crate) struct Metrics {
     pub(crate) last_success: Family<EndpointLabels, Float>,
     pub(crate) splits: Family<EndpointLabels, Counter>,
     pub(crate) isolated: Family<EndpointLabels, Counter>,
+    pub(crate) reloads: Family<ReloadLabels, Counter>,
+    pub(crate) certificate: Family<EndpointLabels, Float>,
+    pub(crate) shed: Family<TopicLabels, Counter>,
+    pub(crate) merges: Counter,
     pub(crate) dead_letter_bytes: Gauge,
     pub(crate) dead_letter_max_bytes: Gauge,
     pub(crate) consume_calls: Gauge,
@@ -207,6 +224,17 @@ impl Metrics {
             Unit::Seconds,
             self.last_success.clone(),
         );
+        to.register(
+            "reloads",
+            "Tokens that were asked for, and files of secrets or of [tls] and [proxy] that changed, by how that ended",
+            self.reloads.clone(),
+        );
+        to.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the client certificate of [tls] ends, since the Unix epoch; missing without one",
+            Unit::Seconds,
+            self.certificate.clone(),
+        );
     }
 
     fn register_stores(&self, to: &mut Registry) {
@@ -229,6 +257,12 @@ impl Metrics {
             "Time that batches waited for room in the spool",
             Unit::Seconds,
             self.spool_full.clone(),
+        );
+        to.register("shed_messages", "Messages that a full spool did not take", self.shed.clone());
+        to.register(
+            "merges",
+            "Stored batches that went on their way together with the one before them",
+            self.merges.clone(),
         );
         to.register_with_unit(
             "dead_letter",
@@ -263,6 +297,10 @@ impl Default for Metrics {
             last_success: Family::default(),
             splits: Family::default(),
             isolated: Family::default(),
+            reloads: Family::default(),
+            certificate: Family::default(),
+            shed: Family::default(),
+            merges: Counter::default(),
             dead_letter_bytes: Gauge::default(),
             dead_letter_max_bytes: Gauge::default(),
             consume_calls: Gauge::default(),
@@ -283,78 +321,4 @@ fn durations() -> Histogram {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    /// Metrics with a sample of each: others are not told.
-    fn sampled() -> Metrics {
-        let metrics = Metrics::default();
-        let [stream, topic, endpoint, value] = ["s", "t", "e", "v"].map(str::to_owned);
-        let of_message = MessageLabels { stream: stream.clone(), topic: topic.clone(), outcome: "delivered" };
-        metrics.messages.get_or_create_owned(&of_message);
-        let of_letter =
-            DeadLetterLabels { stream: stream.clone(), topic: topic.clone(), reason: value.clone() };
-        metrics.dead_letters.get_or_create_owned(&of_letter);
-        metrics
-            .requests
-            .get_or_create_owned(&StatusLabels { endpoint: endpoint.clone(), status: value.clone() });
-        metrics
-            .retries
-            .get_or_create_owned(&CauseLabels { endpoint: endpoint.clone(), cause: value.clone() });
-        metrics.breaker.get_or_create_owned(&BreakerLabels { endpoint: endpoint.clone(), state: "open" });
-        metrics.consume_blocked.get_or_create_owned(&BlockedLabels { cause: "spool" });
-        let of_lane = LaneLabels { stream, topic, partition: value };
-        metrics.spool_messages.get_or_create_owned(&of_lane);
-        metrics.spool_oldest.get_or_create_owned(&of_lane);
-        let of_endpoint = EndpointLabels { endpoint };
-        metrics.request_duration.get_or_create_owned(&of_endpoint);
-        for counter in [&metrics.request_bytes, &metrics.pauses, &metrics.splits, &metrics.isolated] {
-            counter.get_or_create_owned(&of_endpoint);
-        }
-        for gauge in [&metrics.in_flight, &metrics.waiting] {
-            gauge.get_or_create_owned(&of_endpoint);
-        }
-        for gauge in [&metrics.paused, &metrics.failing, &metrics.last_success] {
-            gauge.get_or_create_owned(&of_endpoint);
-        }
-        metrics
-    }
-
-    /// The names of all metrics, as samples have them.
-    fn names() -> BTreeSet<String> {
-        let text = MetricsRegistry::of(&sampled(), "1").encode();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-        types
-            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
-            .collect()
-    }
-
-    /// The names that a text speaks of.
-    fn spoken_of(text: &str) -> BTreeSet<String> {
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let names = words.filter(|word| word.starts_with("http_sink_"));
-        names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
-    }
-
-    #[test]
-    fn documents_alerts_and_dashboard_speak_of_the_metrics_that_there_are() {
-        let names = names();
-        let (documented, shown) = (
-            spoken_of(include_str!("../../docs/operate.md")),
-            spoken_of(include_str!("../../docs/grafana-dashboard.json")),
-        );
-        assert!(names.len() > 20, "{names:?}");
-        assert_eq!(documented, names);
-        assert_eq!(shown, names);
-        let alerts = include_str!("../../docs/alerts.yml");
-        let watched = spoken_of(alerts);
-        assert_eq!(watched.difference(&names).collect::<Vec<_>>(), Vec::<&String>::new());
-        for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
-            assert!(include_str!("../../docs/operate.md").contains(&format!("`{alert}`")), "{alert}");
-        }
-        serde_json::from_str::<serde_json::Value>(include_str!("../../docs/grafana-dashboard.json"))
-            .expect("JSON");
-    }
-}
+mod tests;

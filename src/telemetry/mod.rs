@@ -10,7 +10,7 @@ mod metrics;
 mod recent;
 
 pub(crate) use counters::{Counters, FailedRange, Outcomes};
-pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Verdict};
+pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Reload, Verdict};
 pub(crate) use heads::{Head, HeadOf, HeadWait};
 pub(crate) use lanes::LaneWait;
 pub(crate) use metrics::{BreakerLabels, EndpointLabels, LaneLabels, Metrics, MetricsRegistry, OTHER};

@@ -8,6 +8,7 @@ mod give_up;
 mod letters;
 mod operator;
 mod prometheus;
+mod reloads;
 mod seen;
 mod sharing;
 #[path = "../support/mod.rs"]
