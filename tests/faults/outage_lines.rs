@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Run, plain,
+    Run, eventually, plain,
     support::{
         endpoint::{Answer, Endpoint},
         plugin::logged,
@@ -43,8 +43,25 @@ fn an_outage_is_one_line_when_it_begins_and_one_when_it_is_over() {
     }
     assert!(ended.starts_with(&format!("INFO {origin} is back after ")), "{ended}");
     let ends = ": 12 attempts failed; meanwhile the connector settled 0 messages delivered, 0 dead-lettered, 0 failed; \
-                it holds 20 messages in 1 batch";
+                the connector holds 20 messages in 1 batch";
     assert!(ended.ends_with(ends), "{ended}");
+}
+
+#[test]
+fn with_a_spool_it_is_told_what_waits_there() {
+    let endpoint = Endpoint::start(|request| Answer::status(if request.index < 4 { 503 } else { 200 }));
+    let folder = tempfile::tempdir().unwrap();
+    let keys = json!({
+        "batch_mode": "nd_json",
+        "circuit_breaker": { "failure_threshold": 3, "cool_down": "20ms" },
+        "spool": { "path": folder.path().join("spool") },
+    });
+    let mut run = Run::new("outage-of-a-spool", "nd_json", endpoint, keys);
+    assert_eq!(run.send(20, plain), 0);
+    eventually("it is back", || told(&run.endpoint).iter().any(|line| line.contains(" is back after ")));
+    let lines = told(&run.endpoint);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].ends_with("; the connector holds 20 messages in 1 lane of the spool"), "{lines:#?}");
 }
 
 #[test]

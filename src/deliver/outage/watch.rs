@@ -125,13 +125,13 @@ impl Endpoint {
 
     fn tell(&self, line: &Line, gate: &GateState, now: Instant) {
         let (label, held) = (&self.label, self.counters.held());
+        // An endpoint for dead letters holds none of its own.
+        let held = if held.messages() == 0 { String::new() } else { format!("; the connector holds {held}") };
         match line {
-            Line::Warn { next, .. } => {
-                warn!("{label} {line}; {}; the connector holds {held}", next_attempt(gate, *next, now));
-            }
+            Line::Warn { next, .. } => warn!("{label} {line}; {}{held}", next_attempt(gate, *next, now)),
             Line::Info { before, .. } => {
                 let meanwhile = self.counters.outcomes().since(before);
-                info!("{label} {line}; meanwhile the connector settled {meanwhile}; it holds {held}");
+                info!("{label} {line}; meanwhile the connector settled {meanwhile}{held}");
             }
         }
     }
