@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                report::say(&excerpt::of(warning, file, Kind::Warning))?;
+                report::say_styled(&excerpt::of(warning, file, Kind::Warning))?;
             }
             let disabled =
                 if loaded.enabled { "" } else { ", and not enabled: the runtime does not start it" };
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             report::say(&format!("{}: valid{disabled}{overrides}", file.display()))?;
         }
         Err(problems) => {
-            report::say(&excerpt::of_all(&problems, file, Kind::Problem))?;
+            report::say_styled(&excerpt::of_all(&problems, file, Kind::Problem))?;
             return Err(Failure::Told);
         }
     }

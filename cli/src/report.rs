@@ -130,6 +130,14 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
     write_out(&shown_lines(text))
 }
 
+/// Writes to stdout what holds colours; what came into it from outside a terminal can show.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(crate) fn say_styled(text: &str) -> Result<(), Failure> {
+    write_out(text)
+}
+
 /// Writes JSON to stdout. What a terminal would not show is escaped in it, which makes it no other value.
 ///
 /// # Errors

@@ -5,7 +5,11 @@
 #[expect(dead_code, reason = "not every test file needs all of it")]
 mod support;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -229,6 +233,27 @@ fn it_reads_as_a_compiler_does() {
         "UPDATE_DOCS=1 writes it anew"
     );
     assert!(!finished.stdout.contains("hunter2"));
+}
+
+#[test]
+fn a_terminal_shows_colours_and_nothing_that_a_file_wrote_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = GOOD.replace("timeout = \"30s\"", "timeout = \"s\\u001b[2Joon\" # \u{202e}");
+    fs::write(folder.path().join("c.toml"), wrong).unwrap();
+    // A terminal of its own.
+    let mut script = Command::new("script");
+    let check = format!("{} check c.toml", env!("CARGO_BIN_EXE_iggy-http-sink"));
+    script.args(["--quiet", "--return", "--command", &check, "/dev/null"]).env_remove("NO_COLOR");
+    let Ok(output) = script.env("TERM", "xterm").current_dir(folder.path()).stdin(Stdio::null()).output()
+    else {
+        eprintln!("SKIPPED: there is no `script` (util-linux) to make a terminal");
+        return;
+    };
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("\u{1b}[1m\u{1b}[91merror") && !said.contains("\\u{1b}[1m"), "{said:?}");
+    assert!(said.contains("s\\u{1b}[2Joon") && !said.contains("\u{1b}[2J"), "{said:?}");
+    assert!(!said.contains('\u{202e}'), "{said:?}");
 }
 
 #[test]

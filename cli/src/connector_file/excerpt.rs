@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, path::Path};
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
-use iggy_connector_sdk::shown;
+use iggy_connector_sdk::{shown, shown_lines};
 
 use super::place::{Finding, Place};
 
@@ -21,11 +21,15 @@ pub(crate) enum Kind {
 pub(crate) fn of_all(findings: &[Finding], file: &Path, kind: Kind) -> String {
     let plural = if findings.len() == 1 { "" } else { "s" };
     let mut all: Vec<String> = findings.iter().map(|finding| of(finding, file, kind)).collect();
-    all.push(format!("{}: {} problem{plural}", file.display(), findings.len()));
+    all.push(format!(
+        "{}: {} problem{plural}",
+        shown(&file.display().to_string(), usize::MAX),
+        findings.len()
+    ));
     all.join("\n\n")
 }
 
-/// One of them; in colours where stdout is a terminal.
+/// One of them; in colours where stdout is a terminal, so that what comes from outside is made fit for one here.
 pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
     let colours =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
@@ -38,15 +42,19 @@ pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
         "" => finding.message.clone(),
         path => format!("{path}: {}", finding.message),
     };
-    let path = file.display().to_string();
-    let title = level.primary_title(title);
+    let path = shown(&file.display().to_string(), usize::MAX).to_string();
+    let title = level.primary_title(shown_lines(&title).into_owned());
     let group = match (&finding.place, &finding.excerpt) {
-        (Place::Line(line), Some(excerpt)) if excerpt.text.len() <= LONGEST_LINE => title.element(
-            Snippet::source(&*excerpt.text)
-                .line_start(*line)
-                .path(&path)
-                .annotation(AnnotationKind::Primary.span(excerpt.marked.clone())),
-        ),
+        (Place::Line(line), Some(excerpt)) if excerpt.text.len() <= LONGEST_LINE => {
+            let up_to = |end: usize| shown_lines(&excerpt.text[..end]).len();
+            let marked = up_to(excerpt.marked.start)..up_to(excerpt.marked.end);
+            title.element(
+                Snippet::source(shown_lines(&excerpt.text))
+                    .line_start(*line)
+                    .path(&path)
+                    .annotation(AnnotationKind::Primary.span(marked)),
+            )
+        }
         (Place::Line(line), _) => title.element(Origin::path(&path).line(*line)),
         (Place::File, _) => title.element(Origin::path(&path)),
         (Place::Environment(variable), _) => {
