@@ -83,7 +83,7 @@ fn a_list_has_a_header_and_a_summary_counts() {
     assert!(lines[1][column("REASON")..].starts_with("rejected"), "{listed:?}");
     assert!(lines[1][column("ANSWER")..].starts_with("no such order"), "{listed:?}");
     let summary = letters.act(&["summary"]);
-    for word in ["rejected", "s/t", "waiting", "1 dead letters, 0 of them replayed"] {
+    for word in ["rejected", "s/t", "waiting", "1 dead letter, 0 of them replayed"] {
         assert!(summary.stdout.contains(word), "{summary:?}");
     }
     let by = &json(&letters.act(&["summary", "--json"]))["by"][0];

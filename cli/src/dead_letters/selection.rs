@@ -66,6 +66,12 @@ impl Seen {
         takes
     }
 
+    /// The last line of a list or a summary.
+    pub(super) fn total(&self) -> String {
+        let plural = if self.taken == 1 { "" } else { "s" };
+        format!("{} dead letter{plural}, {} of them replayed", grouped(self.taken), grouped(self.replayed))
+    }
+
     /// Tells what was meant and is not there.
     ///
     /// # Errors

@@ -39,9 +39,7 @@ pub(super) fn list(
         return Ok(true);
     }
     if !as_json {
-        let plural = if seen.taken == 1 { "" } else { "s" };
-        let (letters, replayed) = (grouped(seen.taken), grouped(seen.replayed));
-        report::say(&format!("{letters} dead letter{plural}, {replayed} of them replayed"))?;
+        report::say(&seen.total())?;
     }
     seen.told(selection).map(|()| true)
 }
@@ -100,11 +98,7 @@ pub(super) fn summary(
             let header = ["reason", "stream/topic", "letters", "waiting", "first", "last"];
             report::say(&report::figures(&header, &rows))?;
         }
-        report::say(&format!(
-            "{} dead letters, {} of them replayed",
-            grouped(seen.taken),
-            grouped(seen.replayed)
-        ))?;
+        report::say(&seen.total())?;
     }
     seen.told(selection).map(|()| true)
 }
