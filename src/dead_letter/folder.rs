@@ -16,6 +16,9 @@ use crate::private::{self, Access};
 
 /// All marks are as long as the longest, so that a part of one is none.
 const MARK_DIGITS: usize = 20;
+/// What the mark of a letter begins with that was removed alone. No place has so many digits, so that a release that knows no such
+/// marks passes it over.
+const REMOVED: char = '9';
 
 /// A folder of dead letters, for reading beside the connector that writes to it.
 #[derive(Debug, Clone)]
@@ -149,7 +152,7 @@ impl Folder {
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
             Err(why) => return Err(why),
         };
-        let replayed = self.replayed(segment)?;
+        let KnownMarks { replayed, removed } = self.marks(segment)?;
         let mut lines = BufReader::with_capacity(256 * 1024, file);
         let mut line = Vec::new();
         let mut byte = 0;
@@ -163,22 +166,25 @@ impl Folder {
             let record =
                 serde_json::from_slice(&line).map_err(|why| format!("the line is no dead letter: {why}"));
             let entry = Entry { place: Place { segment, byte }, replayed: replayed.contains(&byte), record };
+            let is_removed = removed.contains(&byte);
             byte += length as u64;
-            if !each(entry) {
+            if !is_removed && !each(entry) {
                 return Ok(false);
             }
         }
     }
 
-    /// Where the replayed letters of a segment begin.
-    fn replayed(&self, segment: u64) -> io::Result<BTreeSet<u64>> {
+    fn marks(&self, segment: u64) -> io::Result<KnownMarks> {
         let marks = private::read_to_string(&names::replayed(&self.path, segment))?.unwrap_or_default();
+        let mut known = KnownMarks::default();
         // A mark that a crash cut off has fewer digits, whatever was written behind it.
-        Ok(marks
-            .lines()
-            .filter(|mark| mark.len() == MARK_DIGITS)
-            .filter_map(|mark| mark.parse().ok())
-            .collect())
+        for mark in marks.lines().filter(|mark| mark.len() == MARK_DIGITS) {
+            match mark.strip_prefix(REMOVED) {
+                Some(removed) => known.removed.extend(removed.parse::<u64>()),
+                None => known.replayed.extend(mark.parse::<u64>()),
+            }
+        }
+        Ok(known)
     }
 
     /// Finds out whether letters of any segment could be marked, before the first of them is sent.
@@ -244,7 +250,7 @@ impl Folder {
         if writer.is_none() {
             segments.pop();
         }
-        self.remove(segments, all)
+        self.remove(segments, |_, open| all || open == 0)
     }
 
     /// The same beside the connector that appends to the segment with this number or later ones.
@@ -255,14 +261,36 @@ impl Folder {
         let _replaying = self.replaying()?;
         let mut segments = names::segments(&self.path)?;
         segments.retain(|segment| *segment < next);
-        self.remove(segments, all)
+        self.remove(segments, |_, open| all || open == 0)
     }
 
-    fn remove(&self, segments: Vec<u64>, all: bool) -> io::Result<Purged> {
+    /// Removes letters, replayed or not, beside the connector that appends to the segment with this number or later ones. Nobody is
+    /// told of them any more; their files go when none is left in them.
+    ///
+    /// # Errors
+    /// As of [`purge`](Self::purge).
+    pub(crate) fn purge_meant(&self, next: u64, meant: impl Fn(&Entry) -> bool) -> io::Result<Purged> {
+        let replaying = self.replaying()?;
+        let mut places = Vec::new();
+        self.for_each(|entry| {
+            if entry.place.segment < next && meant(&entry) {
+                places.push(entry.place);
+            }
+            entry.place.segment < next
+        })?;
+        let mark = |place: &Place| format!("{REMOVED}{:01$}", place.byte, MARK_DIGITS - 1);
+        self.make_room(&places, &replaying)?.write(&places, mark)?;
+        let mut segments = names::segments(&self.path)?;
+        segments.retain(|segment| *segment < next);
+        let emptied = self.remove(segments, |records, _| records == 0)?;
+        Ok(Purged { records: places.len(), ..emptied })
+    }
+
+    fn remove(&self, segments: Vec<u64>, is_over: impl Fn(usize, usize) -> bool) -> io::Result<Purged> {
         let mut purged = Purged::default();
         for segment in segments {
             let (records, open) = self.count(segment)?;
-            if all || open == 0 {
+            if is_over(records, open) {
                 let path = names::segment(&self.path, segment);
                 purged.bytes += fs::metadata(&path)?.len();
                 // The marks go first: a crash in between means that letters are sent again, not that new
@@ -292,6 +320,13 @@ impl Entry {
     }
 }
 
+/// Where the letters of a segment begin of which something is known.
+#[derive(Debug, Default)]
+struct KnownMarks {
+    replayed: BTreeSet<u64>,
+    removed: BTreeSet<u64>,
+}
+
 /// Room for the marks of letters.
 #[derive(Debug)]
 pub(super) struct Marks(Vec<Room>);
@@ -309,11 +344,15 @@ impl Marks {
     /// # Errors
     /// The marks cannot be written.
     pub(super) fn mark(self, delivered: &[Place]) -> io::Result<()> {
+        self.write(delivered, |place| format!("{:0MARK_DIGITS$}", place.byte))
+    }
+
+    fn write(self, places: &[Place], mark: impl Fn(&Place) -> String) -> io::Result<()> {
         for Room { segment, file, start } in self.0 {
             let mut marks = String::new();
-            for place in delivered.iter().filter(|place| place.segment == segment) {
+            for place in places.iter().filter(|place| place.segment == segment) {
                 // Writing to a string does not fail.
-                let _ = writeln!(marks, "{:0MARK_DIGITS$}", place.byte);
+                let _ = writeln!(marks, "{}", mark(place));
             }
             file.write_all_at(marks.as_bytes(), start)?;
             file.set_len(start + marks.len() as u64)?;

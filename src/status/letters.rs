@@ -41,6 +41,14 @@ struct State {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Which letters are removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Which {
+    Replayed,
+    All,
+    Meant(Selection),
+}
+
 /// How the last replay goes, or went.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct ReplayReport {
@@ -134,16 +142,26 @@ impl Letters {
         Ok(())
     }
 
-    /// Removes files before number `next`, to which nothing is written any more: those all of whose letters were replayed, or `all`.
+    /// Removes letters of the files before number `next`, to which nothing is written any more: files all of whose letters were
+    /// replayed, all files, or the letters that are meant.
     ///
     /// # Errors
     /// A replay is under way, or a file cannot be removed.
-    pub(super) fn purge(&self, all: bool, next: u64) -> io::Result<Purged> {
-        let purged = Folder::open(&self.path)?.purge_before(next, all)?;
+    pub(super) fn purge(&self, which: &Which, next: u64) -> io::Result<Purged> {
+        let folder = Folder::open(&self.path)?;
+        let purged = match which {
+            Which::Replayed => folder.purge_before(next, false)?,
+            Which::All => folder.purge_before(next, true)?,
+            Which::Meant(selection) => folder.purge_meant(next, |entry| selection.takes(entry))?,
+        };
         let Purged { segments, records, bytes } = purged;
-        let which = if all { "all of them, replayed or not" } else { "those that were replayed" };
+        let which = match which {
+            Which::Replayed => "files of dead letters that were replayed".to_owned(),
+            Which::All => "all dead letters, replayed or not".to_owned(),
+            Which::Meant(selection) => in_words(selection),
+        };
         warn!(
-            "connector {}: an operator removed dead letters, {which}: {records} letters in {segments} files, {bytes} bytes",
+            "connector {}: an operator removed {which}: {records} letters, {segments} files with {bytes} bytes",
             self.connector
         );
         Ok(purged)

@@ -155,8 +155,39 @@ fn letters_are_cleared_away_those_that_were_replayed_or_all() {
     // And new ones are written as before.
     assert_eq!(sink.consume(&Batch::numbered(1).from_offset(5)), 0);
     assert_eq!(list(&sink, "")["letters"], 1);
-    let told = logged(&format!("WARN connector {}: an operator removed dead letters, all of them", sink.id));
+    let told = logged(&format!(
+        "WARN connector {}: an operator removed all dead letters, replayed or not: 3 letters, 1 files",
+        sink.id
+    ));
     assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
+fn letters_that_are_meant_are_removed_alone_and_for_good() {
+    let Broken { endpoint, mended } = broken();
+    let folder = tempfile::tempdir().unwrap();
+    let first = sink(&endpoint, folder.path(), json!({}));
+    for topic in ["one", "other"] {
+        assert_eq!(first.consume(&Batch::numbered(2).from_topic(topic)), 0);
+    }
+    let page = look(&first, &format!("/connectors/{}/letters?topic=one", first.id)).body;
+    assert!(page.contains("Remove these 2 letters? 2 of them were never replayed"), "{page}");
+    let purged: Value = serde_json::from_str(&act(&first, "purge?topic=one").body).unwrap();
+    assert_eq!((&purged["letters"], &purged["files"]), (&json!(2), &json!(0)));
+    assert_eq!(act(&first, "purge?topc=other").status, 400);
+    assert_eq!(first.close(), 0);
+    // Also after a restart, where a replay does not send them.
+    let second = sink(&endpoint, folder.path(), json!({}));
+    let left = list(&second, "");
+    assert_eq!((&left["letters"], &left["by"][0]["topic"]), (&json!(2), &json!("other")), "{left:#}");
+    mended.store(true, SeqCst);
+    assert_eq!(act(&second, "replay").status, 200);
+    wait_until("the replay", || list(&second, "")["replayed"] == 2);
+    assert_eq!(taken(&endpoint), [0, 1]);
+    // With the last of its letters the file goes.
+    let purged: Value = serde_json::from_str(&act(&second, "purge?topic=other").body).unwrap();
+    assert_eq!((&purged["letters"], &purged["files"]), (&json!(2), &json!(1)));
+    assert_eq!(list(&second, "")["letters"], 0);
 }
 
 #[test]

@@ -162,6 +162,10 @@ fn actions(of: &str, query: &str, listed: &Listed) -> Markup {
                 (button(&format!("{of}/replay?{query}"), &format!("Replay {}", listed.waiting),
                     &format!("Send {} letters again?", listed.waiting)))
             }
+            @if !query.is_empty() && listed.meant > 0 {
+                (button(&format!("{of}/purge?{query}"), &format!("Remove {}", listed.meant),
+                    &format!("Remove these {} letters? {} of them were never replayed, and are lost for good.", listed.meant, listed.waiting)))
+            }
             @if listed.all.replayed > 0 {
                 (button(&format!("{of}/purge"), "Remove what was replayed",
                     "Remove the files all of whose letters were replayed?"))

@@ -12,7 +12,7 @@ use crate::{
     dead_letter::{Entry, Place, Purged, Selection},
     status::{
         access,
-        letters::{Letters, Listed},
+        letters::{Letters, Listed, Which},
         page,
         server::Server,
     },
@@ -77,7 +77,7 @@ pub(super) async fn get(
     }
 }
 
-/// `replay`, of what the query means, or `purge`, with `all=true` of what was not replayed, too.
+/// `replay`, of what the query means, or `purge`: of that, with `all=true` of all, and without a query of what was replayed.
 pub(super) async fn post(
     server: &Server,
     path: LettersPath<'_>,
@@ -104,12 +104,15 @@ pub(super) async fn post(
             }
         }
         "purge" => {
-            let all = pairs(query).any(|(name, value)| name == "all" && value == "true");
+            let which = match which(query) {
+                Ok(which) => which,
+                Err(why) => return text(StatusCode::BAD_REQUEST, why + "\n"),
+            };
             let next = match server.boards().get(&path.connector) {
                 Some(Some(board)) => board.end_segment(),
                 _ => return not_found(),
             };
-            match aside(move || letters.purge(all, next)).await {
+            match aside(move || letters.purge(&which, next)).await {
                 Ok(Purged { segments, records, bytes }) => {
                     let purged = json!({ "files": segments, "letters": records, "bytes": bytes });
                     done(headers, &back, &purged)
@@ -152,6 +155,18 @@ fn selection(query: Option<&str>) -> Result<Selection, String> {
         }
     }
     Ok(selection)
+}
+
+/// What a query wants to be removed.
+///
+/// # Errors
+/// As of [`selection`].
+fn which(query: Option<&str>) -> Result<Which, String> {
+    if pairs(query).eq([("all".to_owned(), "true".to_owned())]) {
+        return Ok(Which::All);
+    }
+    let selection = selection(query)?;
+    Ok(if selection == Selection::default() { Which::Replayed } else { Which::Meant(selection) })
 }
 
 fn list_as_json(listed: &Listed, letters: &Letters) -> String {
@@ -225,5 +240,8 @@ mod tests {
             assert!(selection(Some(wrong)).is_err(), "{wrong}");
         }
         assert_eq!(selection(None), Ok(Selection::default()));
+        assert_eq!(which(Some("all=true")), Ok(Which::All));
+        assert_eq!(which(Some("")), Ok(Which::Replayed));
+        assert!(which(Some("all=true&reason=rejected")).is_err() && which(Some("al=true")).is_err());
     }
 }
