@@ -1,15 +1,16 @@
 //! What must be so after a run, whatever happened in it.
 
+mod fair;
+mod order;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use serde_json::Value;
-
 use super::{
-    history::{Call, Digest, History, Letter},
-    model::{Batch, Id, Message, Nature},
+    history::{History, Letter},
+    model::{Batch, Id, Message},
     run::Run,
     scenario::Scenario,
     secrets,
@@ -46,6 +47,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         wrong: history.violations.clone(),
     };
     checks.each_message_has_one_end();
+    checks.what_has_no_route_is_a_dead_letter(&letters);
     checks.what_is_delivered_is_not_sent_again();
     checks.replays_are_delivered();
     checks.lanes_are_in_order();
@@ -131,6 +133,19 @@ impl Checks<'_> {
         }
     }
 
+    fn what_has_no_route_is_a_dead_letter(&mut self, letters: &[Letter]) {
+        let arrived = self.history.arrivals.iter().flat_map(|arrival| &arrival.ids);
+        let sent = arrived.filter(|id| !self.scenario.has_route(id.topic)).map(|id| format!("{id} was sent"));
+        // In a spool that is full there was no room to look at it.
+        let reasons = ["no_route", "not_stored"];
+        let others = letters
+            .iter()
+            .filter(|letter| !self.scenario.has_route(letter.id.topic) && !reasons.contains(&&*letter.reason))
+            .map(|letter| format!("{} became a dead letter as {}", letter.id, letter.reason));
+        let wrong: Vec<String> = sent.chain(others).map(|what| format!("{what}, without a route")).collect();
+        self.wrong.extend(wrong);
+    }
+
     fn is_replayed(&self, id: Id) -> bool {
         self.history.replayed.iter().any(|(topic, from, to, _)| {
             let batches = self.scenario.batches[*topic][*from..*to].iter();
@@ -186,116 +201,6 @@ impl Checks<'_> {
         }
     }
 
-    /// The messages of each lane, in the order in which they came.
-    fn lanes(&self) -> BTreeMap<(u8, u64), Vec<&Message>> {
-        let mut lanes: BTreeMap<(u8, u64), Vec<&Message>> = BTreeMap::new();
-        let Some(by_key) = self.scenario.ordered_by_key() else { return lanes };
-        for message in self.scenario.messages() {
-            let lane = if by_key { message.key } else { u64::from(message.id.partition) };
-            // It has no key that can be read.
-            if !(by_key && message.nature == Nature::Undecodable) {
-                lanes.entry((message.id.topic, lane)).or_default().push(message);
-            }
-        }
-        lanes
-    }
-
-    fn lanes_are_in_order(&mut self) {
-        let mut first: HashMap<Id, usize> = HashMap::new();
-        for (number, arrival) in self.history.arrivals.iter().enumerate() {
-            for id in &arrival.ids {
-                first.entry(*id).or_insert(number);
-            }
-        }
-        let mut wrong = Vec::new();
-        for (lane, messages) in self.lanes() {
-            for (place, message) in messages.iter().enumerate() {
-                let Some(sent) = first.get(&message.id) else { continue };
-                let arrival = &self.history.arrivals[*sent];
-                for before in &messages[..place] {
-                    if let Some(at) = arrival.ids.iter().position(|id| *id == before.id) {
-                        if arrival.ids[at..].contains(&message.id) {
-                            continue;
-                        }
-                        wrong.push(format!("lane {lane:?}: {} before {} in a body", message.id, before.id));
-                        continue;
-                    }
-                    if let Some(why) = self.is_overtaken(before, *sent) {
-                        wrong.push(format!(
-                            "lane {lane:?}: {} was sent at {:?}, before {}, which {why}",
-                            message.id, arrival.at, before.id
-                        ));
-                    }
-                }
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// Why a message was not settled when this request was sent with one behind it, if that is so.
-    fn is_overtaken(&self, before: &Message, sent: usize) -> Option<String> {
-        let arrival = &self.history.arrivals[sent];
-        let ends = &self.ends[&before.id];
-        let mut all = ends.taken.iter().chain(&ends.letters).chain(&ends.failed);
-        if all.any(|ended| *ended <= arrival.at) {
-            return None;
-        }
-        // What has failed is named only when its call returns.
-        let later = self.history.arrivals[sent + 1..].iter().find(|later| later.ids.contains(&before.id));
-        if let Some(later) = later.filter(|later| later.life == arrival.life) {
-            return Some(format!("was sent at {:?}", later.at));
-        }
-        // In the same life: without a spool, whoever calls after a crash calls with it again.
-        let over = self.history.life_ends.get(arrival.life).copied().unwrap_or(Duration::MAX);
-        let letter =
-            ends.letters.iter().min().filter(|at| ends.failed.is_empty() && later.is_none() && **at < over);
-        letter.map(|at| format!("became a dead letter at {at:?}"))
-    }
-
-    fn a_key_is_of_one_body(&mut self) {
-        let mut bodies: HashMap<&str, Digest> = HashMap::new();
-        let mut keys: HashMap<Digest, &str> = HashMap::new();
-        let mut wrong = Vec::new();
-        for arrival in &self.history.arrivals {
-            if *bodies.entry(&arrival.key).or_insert(arrival.body) != arrival.body {
-                wrong.push(format!("two bodies have the key {}", arrival.key));
-            }
-            if *keys.entry(arrival.body).or_insert(&arrival.key) != arrival.key {
-                wrong.push(format!("a body has two keys, one of them {}", arrival.key));
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// With a spool, what was sent together before a crash is sent together after it.
-    fn bodies_outlive_a_crash(&mut self) {
-        // What is replayed is cut anew, and a power cut takes the notes that were not synced yet.
-        let cut = self.scenario.replays || !self.history.power_cuts.is_empty();
-        if !self.scenario.has("spool") || self.scenario.faults() || cut {
-            return;
-        }
-        let mut before: HashMap<Id, Vec<(usize, BTreeSet<Id>)>> = HashMap::new();
-        for arrival in &self.history.arrivals {
-            let ids: BTreeSet<Id> = arrival.ids.iter().copied().collect();
-            for id in &arrival.ids {
-                let others = before.entry(*id).or_default();
-                let earlier = || others.iter().filter(|(life, _)| *life < arrival.life);
-                let is_new = earlier().count() > 0 && !others.iter().any(|(_, body)| ids.is_subset(body));
-                if is_new {
-                    self.wrong.push(format!(
-                        "{id} was sent with others than before the end of its process: {ids:?}"
-                    ));
-                }
-            }
-            for id in &arrival.ids {
-                let others = before.entry(*id).or_default();
-                if others.last() != Some(&(arrival.life, ids.clone())) {
-                    others.push((arrival.life, ids.clone()));
-                }
-            }
-        }
-    }
-
     /// Without a spool, what a call returns is what became of its messages.
     fn calls_say_what_is_so(&mut self) {
         if self.scenario.has("spool") {
@@ -317,96 +222,6 @@ impl Checks<'_> {
             }
             if !well && !messages.iter().any(|message| failed(&message)) {
                 self.wrong.push(format!("{name} returned 1, and none of its messages is named in the log"));
-            }
-        }
-    }
-
-    fn requests_are_bounded(&mut self) {
-        let mut of_key: HashMap<(usize, &str), Vec<Duration>> = HashMap::new();
-        for arrival in &self.history.arrivals {
-            of_key.entry((arrival.life, &arrival.key)).or_default().push(arrival.at);
-        }
-        let mut wrong = Vec::new();
-        for ((_, key), times) in of_key {
-            // Full jitter may draw short waits in a row, and HTTP/2 servers make requests go again at once.
-            let mut pairs = times.iter().zip(times.iter().skip(39));
-            if let Some((first, _)) =
-                pairs.find(|(first, last)| last.saturating_sub(**first) < Duration::from_secs(2))
-            {
-                wrong.push(format!("40 requests with the key {key} within 2 s of {first:?}"));
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// How long a lane that the endpoint takes may wait for others; `None` where something else may hold it up.
-    fn fair_wait(&self) -> Option<Duration> {
-        let scenario = self.scenario;
-        let lonely = |message: &Message| message.nature == Nature::Unanswered;
-        if !scenario.weather.is_empty()
-            || scenario.accidents > 0
-            || scenario.faults()
-            || scenario.body_limit.is_some()
-            || scenario.has("rate_limit")
-            || !scenario.letters_take.is_zero()
-            || scenario.config.pointer("/spool/max_bytes").is_some()
-            || scenario.has("max_payload_size_bytes")
-            || scenario.config.pointer("/spool/max_bytes").is_some()
-            || scenario.max_retry_duration() < Duration::from_mins(2)
-            || scenario.messages().any(lonely)
-        {
-            return None;
-        }
-        let cool_down = scenario.config.pointer("/circuit_breaker/cool_down").and_then(Value::as_str);
-        let cool_down = humantime::parse_duration(cool_down.unwrap_or("30s")).unwrap();
-        let latency = Duration::from_millis(scenario.latency.1);
-        let lanes: u32 = match scenario.ordered_by_key() {
-            Some(false) => 16,
-            _ => u32::try_from(scenario.messages().count()).unwrap(),
-        };
-        Some(cool_down + Duration::from_secs(3) + latency * lanes * 2)
-    }
-
-    fn healthy_lanes_go_on(&mut self) {
-        let Some(bound) = self.fair_wait() else { return };
-        let last = self.history.life;
-        for (topic, batches) in self.scenario.batches.iter().enumerate() {
-            let healthy = |message: &Message| message.nature == Nature::Good;
-            // With a spool, a batch that mixes partitions waits for what is before it in all of them.
-            let mixes = self.scenario.has("spool") && batches.iter().any(Batch::mixes);
-            if mixes || !batches.iter().flat_map(|batch| &batch.messages).all(healthy) {
-                continue;
-            }
-            let calls: Vec<&Call> =
-                self.history.calls.iter().filter(|call| call.life == last && call.topic == topic).collect();
-            // What was stored in a life before goes first.
-            let first = calls.first().map_or(0, |call| call.batch);
-            let earlier = batches[..first].iter().flat_map(|batch| &batch.messages);
-            let ended = earlier.filter_map(|message| Some(self.ends[&message.id].acknowledged.first()?.1));
-            let mut before = ended.max().unwrap_or_default();
-            for call in calls {
-                for message in &batches[call.batch].messages {
-                    let ends = &self.ends[&message.id];
-                    // Without a spool a call after a crash sends all of it again.
-                    let in_this_call = ends.acknowledged.iter().find(|(_, at)| *at >= call.begun);
-                    let Some((_, at)) = in_this_call.or(ends.acknowledged.first()) else {
-                        self.wrong.push(format!(
-                            "{} was not delivered, and nothing but others stood against it: {ends:?}",
-                            message.id
-                        ));
-                        return;
-                    };
-                    let waited = at.saturating_sub(before.max(call.begun));
-                    if waited > bound {
-                        self.wrong.push(format!(
-                            "{} waited {waited:?} beside others, from {:?} on, and may wait {bound:?}",
-                            message.id,
-                            before.max(call.begun)
-                        ));
-                        return;
-                    }
-                    before = before.max(*at);
-                }
             }
         }
     }

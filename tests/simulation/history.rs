@@ -9,7 +9,10 @@ use std::{
 
 use iggy_connector_http_sink::dead_letter::Record;
 
-use super::model::{Batch, Id};
+use super::{
+    added::NAME,
+    model::{Batch, Id},
+};
 
 /// Everything that can be seen of the sink from outside. Times count from the begin of the run.
 #[derive(Debug, Default)]
@@ -62,9 +65,13 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    pub(super) fn of(body: &[u8]) -> Self {
+    /// That of a body; of one that is empty, by the message that it is of.
+    pub(super) fn of(body: &[u8], ids: &[Id]) -> Self {
         let mut hash = DefaultHasher::new();
         body.hash(&mut hash);
+        if body.is_empty() {
+            ids.hash(&mut hash);
+        }
         Self { length: body.len(), hash: hash.finish() }
     }
 }
@@ -195,7 +202,8 @@ pub(super) fn letters(bytes: &[u8]) -> Vec<Letter> {
         .filter_map(|record| {
             let time = humantime::parse_rfc3339(&record.time).ok()?;
             let at = time.duration_since(std::time::UNIX_EPOCH).ok()?.saturating_sub(BEGIN);
-            let id = Id::all_in(&record.payload_bytes().ok()?).first().copied()?;
+            let in_payload = Id::all_in(&record.payload_bytes().ok()?).first().copied();
+            let id = in_payload.or_else(|| Id::parse(record.headers.get(NAME)?))?;
             Some(Letter { at, id, reason: record.reason })
         })
         .collect()

@@ -2,6 +2,7 @@
 //! what is sent, and everything that goes wrong. See `docs/simulation.md`.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod added;
 mod bodies;
 mod chance;
 mod checks;
@@ -22,6 +23,7 @@ mod scenario;
 mod seam;
 mod secrets;
 mod seeds;
+mod settings;
 mod world;
 
 use iggy_connector_http_sink::world::{Files, SegmentFile};

@@ -1,8 +1,13 @@
 //! Messages and batches, and how the endpoint takes to them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use super::random::Random;
+use iggy_connector_sdk::{HeaderKey, HeaderValue, encode_headers};
+
+use super::{
+    added::{NAME, TENANT},
+    random::Random,
+};
 
 /// A message: its topic, the partition that it is really of, and its offset there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +27,7 @@ impl fmt::Display for Id {
 const MARK: &str = "\"m\":\"";
 
 impl Id {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let topic = parts.next()?.bytes().next()? - b'a';
         Some(Self { topic, partition: parts.next()?.parse().ok()?, offset: parts.next()?.parse().ok()? })
@@ -84,7 +89,10 @@ pub(super) struct Message {
     pub(super) id: Id,
     pub(super) key: u64,
     pub(super) nature: Nature,
+    /// Empty where it is a tombstone: its name is in a header then.
     pub(super) payload: Vec<u8>,
+    /// A header that is sent with it, where it has one.
+    pub(super) tenant: Option<String>,
 }
 
 impl Message {
@@ -97,7 +105,25 @@ impl Message {
         if nature == Nature::Undecodable {
             payload.pop();
         }
-        Self { id, key, nature, payload }
+        Self { id, key, nature, payload, tenant: None }
+    }
+}
+
+impl Message {
+    /// Whether its key cannot be read.
+    pub(super) fn has_no_key(&self) -> bool {
+        self.nature == Nature::Undecodable || self.payload.is_empty()
+    }
+
+    /// Its headers as they are handed over.
+    pub(super) fn headers(&self) -> Vec<u8> {
+        let name = self.payload.is_empty().then(|| self.id.to_string());
+        let headers = [(TENANT, self.tenant.clone()), (NAME, name)];
+        let headers = headers.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let headers: BTreeMap<HeaderKey, HeaderValue> = headers
+            .map(|(key, value)| (HeaderKey::try_from(key).unwrap(), HeaderValue::try_from(&*value).unwrap()))
+            .collect();
+        if headers.is_empty() { Vec::new() } else { encode_headers(&headers) }
     }
 }
 

@@ -362,16 +362,18 @@ async fn consume(sink: &HttpSink, topic: usize, batch: &Batch) -> bool {
         let id = message.id;
         u128::from(number) << 96 | u128::from(id.partition) << 64 | u128::from(id.offset)
     };
+    let headers: Vec<Vec<u8>> = batch.messages.iter().map(super::model::Message::headers).collect();
     let messages: Vec<BorrowedMessage<'_>> = batch
         .messages
         .iter()
-        .map(|sent| BorrowedMessage {
+        .zip(&headers)
+        .map(|(sent, headers)| BorrowedMessage {
             id: message(sent),
             offset: sent.id.offset,
             checksum: 0,
             timestamp: 0,
             origin_timestamp: 0,
-            headers: b"",
+            headers,
             payload: &sent.payload,
         })
         .collect();

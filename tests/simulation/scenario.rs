@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, io::ErrorKind, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
+    added,
     disk::{Fault, Left},
-    model::{Batch, Id, Message, Nature},
+    model::{Batch, Id, Message, Nature, topic_name},
     random::Random,
+    settings::config,
 };
 
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Scenario {
     pub(super) replays: bool,
     pub(super) weather: Vec<Weather>,
     pub(super) natures: BTreeMap<Id, Nature>,
+    /// The messages with a tenant.
+    pub(super) tenants: BTreeMap<Id, String>,
     /// How many of a hundred requests fail by accident.
     pub(super) accidents: u64,
     /// What an answer takes, in milliseconds.
@@ -40,6 +44,7 @@ pub(super) struct Scenario {
 /// Tells the chance of what was added later from that of the rest, which stays as it was.
 const SLOW_DISK: u64 = 0x5bd1_e995_7a3f_9d24;
 const MORE: u64 = 0x6d6f_7265;
+const ADDED: u64 = 0x6164_6465_645f;
 
 /// What the endpoint does for a while, to every request.
 #[derive(Debug, Clone)]
@@ -81,10 +86,13 @@ impl Scenario {
     pub(super) fn of(seed: u64) -> Self {
         let random = &mut Random(seed);
         let large = random.percent(8);
-        let config = config(random, large);
+        let mut config = config(random, large);
         let spool = config.get("spool").is_some();
         let letters = config.get("dead_letter").is_some();
-        let batches = batches(random, large);
+        let mut batches = batches(random, large);
+        let more = &mut Random(seed ^ MORE);
+        let rotations = rotations(more);
+        added::add(&mut Random(seed ^ ADDED), &mut config, &mut batches, !rotations.is_empty());
         let fair = random.percent(50);
         let mut weather = Vec::new();
         if !fair {
@@ -98,15 +106,16 @@ impl Scenario {
         let slow = random.percent(20);
         let replays = spool && random.percent(15);
         let messages = batches.iter().flatten().flat_map(|batch| &batch.messages);
-        let natures = messages.map(|message| (message.id, message.nature)).collect();
-        let more = &mut Random(seed ^ MORE);
+        let natures = messages.clone().map(|message| (message.id, message.nature)).collect();
+        let tenants = messages.filter_map(|message| Some((message.id, message.tenant.clone()?))).collect();
         Self {
             seed,
-            rotations: rotations(more),
+            rotations,
             letters_take: letters_take(&mut Random(seed ^ SLOW_DISK)),
             memory: (spool && more.percent(25)).then(|| usize::try_from(more.between(1, 20_000)).unwrap()),
             batches,
             natures,
+            tenants,
             repeats: if spool && !replays && random.percent(30) { 10 } else { 0 },
             replays,
             weather,
@@ -135,6 +144,15 @@ impl Scenario {
     pub(super) fn duration(&self, key: &str, default: Duration) -> Duration {
         let text = self.config.get(key).and_then(Value::as_str);
         text.map_or(default, |text| humantime::parse_duration(text).unwrap())
+    }
+
+    /// Whether messages of a topic have somewhere to go.
+    pub(super) fn has_route(&self, topic: u8) -> bool {
+        let name = topic_name(topic).to_string();
+        match self.config.get("routes").and_then(Value::as_array) {
+            None => true,
+            Some(routes) => routes.iter().any(|route| route["topic"] == *name),
+        }
     }
 
     pub(super) fn max_retry_duration(&self) -> Duration {
@@ -181,103 +199,6 @@ fn trouble(random: &mut Random) -> Trouble {
         7 => Trouble::Status(if random.percent(50) { 401 } else { 403 }),
         _ => Trouble::RetryAfter(if random.percent(70) { 429 } else { 503 }, random.between(0, 40)),
     }
-}
-
-/// The shipped defaults, but for what the seed says otherwise.
-fn config(random: &mut Random, large: bool) -> Value {
-    let mut config = json!({ "url": "http://endpoint.test/in" });
-    let keys = config.as_object_mut().unwrap();
-    let mut set = |key: &str, value: Value| drop(keys.insert(key.to_owned(), value));
-    let mode = ["individual", "nd_json", "json_array", "raw"][usize::try_from(random.between(0, 3)).unwrap()];
-    if mode != "individual" {
-        set("batch_mode", json!(mode));
-    }
-    match random.between(0, 9) {
-        0..=4 => {}
-        5..=7 => {
-            set("ordering", json!("key"));
-            set("ordering_key", json!("{payload:/k}"));
-        }
-        _ => set("ordering", json!("none")),
-    }
-    match random.between(0, 9) {
-        0..=3 => {}
-        4..=7 => set("concurrency", json!(random.between(2, 8))),
-        _ => set("concurrency", json!("adaptive")),
-    }
-    let letters = random.percent(65);
-    if letters {
-        let table = match random.between(0, 9) {
-            0..=5 => json!({ "path": "letters" }),
-            6 => json!({ "path": "letters", "max_bytes": random.between(500, 5_000) }),
-            7 => json!({ "path": "letters", "segment_bytes": random.between(100, 2_000) }),
-            _ => json!({ "url": "http://letters.test/in" }),
-        };
-        set("dead_letter", table);
-    }
-    let spool = random.percent(55);
-    if spool {
-        let mut table = json!({ "path": "spool" });
-        if letters && random.percent(50) {
-            table["max_bytes"] = json!("1 MiB");
-            table["when_full"] = json!("dead_letter");
-        } else if random.percent(20) {
-            table["max_bytes"] = json!("1 MiB");
-        }
-        if random.percent(12) {
-            table["sync"] = json!("100ms");
-        }
-        set("spool", table);
-    }
-    let breaker = random.percent(25);
-    if breaker {
-        let cool_down = ["300ms", "1s", "5s", "30s"][usize::try_from(random.between(0, 3)).unwrap()];
-        let threshold = [0, 1, 2, 5, 20][usize::try_from(random.between(0, 4)).unwrap()];
-        set("circuit_breaker", json!({ "failure_threshold": threshold, "cool_down": cool_down }));
-    }
-    let mut sometimes = |chance: u64, key: &str, values: &[Value]| {
-        if random.percent(chance) {
-            let which = usize::try_from(random.between(0, values.len() as u64 - 1)).unwrap();
-            set(key, values[which].clone());
-        }
-    };
-    // Half a day of retries is many requests, and more so when they are large or come every few milliseconds.
-    let short = if large || breaker {
-        100
-    } else if spool {
-        99
-    } else {
-        25
-    };
-    sometimes(short, "max_retry_duration", &[json!("3s"), json!("30s"), json!("2m"), json!("10m")]);
-    sometimes(20, "max_retries", &[json!(0), json!(1), json!(6)]);
-    sometimes(15, "retry_delay", &[json!("50ms"), json!("200ms"), json!("3s")]);
-    sometimes(15, "retry_jitter", &[json!("none"), json!("bounded")]);
-    sometimes(15, "max_batch_messages", &[json!(1), json!(2), json!(5)]);
-    sometimes(10, "max_payload_size_bytes", &[json!(700), json!(2_000), json!("1 MiB")]);
-    sometimes(15, "timeout", &[json!("11s"), json!("15s")]);
-    sometimes(15, "close_timeout", &[json!("1s"), json!("3s"), json!("20s")]);
-    sometimes(10, "hold_status_codes", &[json!([401, 403]), json!([403])]);
-    sometimes(10, "isolate_status_codes", &[json!([]), json!([400, 409, 422])]);
-    sometimes(10, "max_retry_after", &[json!("5s")]);
-    sometimes(
-        10,
-        "rate_limit",
-        &[json!({ "requests_per_second": 20 }), json!({ "messages_per_second": 40 })],
-    );
-    sometimes(10, "include_metadata", &[json!(false)]);
-    // Requests that depend on their messages: bodies of one url are written side by side, or end early.
-    sometimes(
-        15,
-        "headers",
-        &[
-            json!({ "x-topic": "{topic}" }),
-            json!({ "x-key": "{payload:/k|none}" }),
-            json!({ "x-group": "{payload:/g|none}" }),
-            json!({ "x-id": "{id}" }),
-        ],
-    );
-    config
 }
 
 fn batches(random: &mut Random, large: bool) -> Vec<Vec<Batch>> {

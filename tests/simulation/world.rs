@@ -17,6 +17,7 @@ use reqwest::Request;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    added::{NAME, TENANT},
     disk::Disk,
     endpoint::{Says, says},
     history::{Arrival, BEGIN, Digest, History, letters},
@@ -111,15 +112,32 @@ impl SimulatedWorld {
             return self.keep_letters(&body).await;
         }
         let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-        let ids = Id::all_in(&body);
+        let mut ids = Id::all_in(&body);
+        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
+        if body.is_empty() {
+            ids.extend(header(NAME).and_then(Id::parse));
+        }
+        let tenant = header(TENANT).map(str::to_owned);
+        let is_tombstone = request.method() == reqwest::Method::DELETE;
         let number = {
             let mut history = self.history.lock().unwrap();
             let (life, at) = (history.life, self.clock.now());
+            let wrong = ids.iter().find(|id| self.scenario.tenants.get(id) != tenant.as_ref());
+            if let Some(id) = wrong {
+                history.violations.push(format!("{id} was sent with the tenant {tenant:?}"));
+            }
+            if is_tombstone != body.is_empty() || ids.is_empty() {
+                history.violations.push(format!(
+                    "a {} of {ids:?} with {} bytes",
+                    request.method(),
+                    body.len()
+                ));
+            }
             history.arrivals.push(Arrival {
                 life,
                 at,
                 key: key.unwrap_or_default(),
-                body: Digest::of(&body),
+                body: Digest::of(&body, &ids),
                 ids,
                 rotations: secrets::rotations(request.headers()),
                 ended: "dropped".to_owned(),
