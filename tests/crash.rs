@@ -57,8 +57,27 @@ fn status(folder: &Path) -> Status {
 /// Kills workers at random moments while they stream to an endpoint in changing weather, each beginning where the one
 /// before it had its last batch acknowledged, so that a batch that was being stored comes again, cut in another way; and lets the last
 /// one deliver what is left. So many messages can be in flight at once.
-fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
-    let ordered = more.get("ordering").is_none();
+fn kill_again_and_again(name: &str, in_flight: u64, more: Value) {
+    kill_while_streaming(name, in_flight, more, &Stream::default());
+}
+
+/// What is streamed: the pace of batches, the bytes that fill a payload, and the number of keys.
+struct Stream {
+    pace: Duration,
+    filling: usize,
+    keys: u64,
+    /// What the spool takes at least at one of the kills, in bytes.
+    fills: u64,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self { pace: Duration::from_millis(40), filling: 0, keys: 0, fills: 0 }
+    }
+}
+
+fn kill_while_streaming(name: &str, in_flight: u64, more: Value, stream: &Stream) {
+    let unordered = more.get("ordering").is_some();
     let kills = std::env::var("IGGY_HTTP_SINK_KILLS").map_or(15, |kills| kills.parse().unwrap());
     let clock = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let seed = std::env::var("IGGY_HTTP_SINK_SEED").map_or(clock, |seed| seed.parse().unwrap());
@@ -66,28 +85,17 @@ fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
     let mut random = Random(u64::try_from(seed).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let mut weather = Weather::start(random.between(0, u64::MAX - 1), is_poison);
-    let mut config = json!({
-        "url": weather.url(),
-        "include_metadata": false,
-        "retry_delay": "5ms",
-        "max_retry_delay": "50ms",
-        "circuit_breaker": { "failure_threshold": 5, "cool_down": "20ms" },
-        "spool": { "path": folder.path().join("spool"), "sync": "batch" },
-        "dead_letter": { "path": folder.path().join("letters") },
-    });
-    if let Some(spool) = more.as_object_mut().unwrap().remove("spool") {
-        config["spool"] = with(config["spool"].take(), spool);
-    }
     let mut job = Job {
-        config: with(config, more),
+        config: config(&weather.url(), folder.path(), more),
         topics: TOPICS.map(|topic| (topic.to_owned(), 0)).into(),
         end: u64::MAX,
         batch: (1, BATCH),
-        pace: Duration::from_millis(40),
-        filling: 0,
+        pace: stream.pace,
+        filling: stream.filling,
+        keys: stream.keys,
         seed: 0,
     };
-    let mut killed = Vec::new();
+    let (mut killed, mut fullest) = (Vec::new(), 0);
     let mut accepted = job.topics.clone();
     for _ in 0..kills {
         job.seed = random.between(0, u64::MAX - 1);
@@ -96,6 +104,7 @@ fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
         thread::sleep(Duration::from_millis(random.between(10, 500)));
         let next = worker.kill();
         killed.push(Instant::now());
+        fullest = status(folder.path()).bytes.max(fullest);
         for (topic, end) in &mut accepted {
             *end = next[topic].max(*end);
             job.topics.insert(topic.clone(), *end);
@@ -115,15 +124,18 @@ fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
     let arrivals = weather.arrivals();
     let dead = dead_letters(folder.path());
     all_arrived_or_are_dead(&accepted, &arrivals, &dead);
-    if ordered {
-        firsts_are_in_order(&arrivals);
+    match stream.keys {
+        0 if unordered => {}
+        0 => firsts_are_in_order(&arrivals, |_| 0),
+        keys => firsts_are_in_order(&arrivals, |offset| offset % keys),
     }
+    assert!(fullest >= stream.fills, "{fullest} bytes at most");
     same_bodies_have_same_keys(&arrivals);
     let away = weather.away();
     let repeats = repeats_by_cause(&arrivals, &killed, &away);
     // What was in flight is sent again, and what was answered and is not yet written down: never more than the records
     // under way hold, in each lane one, or without an order one more than there are requests at once; and mostly little.
-    let records = if ordered { 1 } else { 9 };
+    let records = if unordered { 9 } else { 1 };
     let most = repeats.iter().max().copied().unwrap_or_default();
     assert!(most <= records * BATCH * TOPICS.len() as u64, "{most} repeats for one kill");
     let (all, letters) = (repeats.iter().sum::<u64>(), dead.values().sum::<u64>());
@@ -141,6 +153,22 @@ fn kill_again_and_again(name: &str, in_flight: u64, mut more: Value) {
         dead.len(),
         all,
     );
+}
+
+fn config(url: &str, folder: &Path, mut more: Value) -> Value {
+    let mut config = json!({
+        "url": url,
+        "include_metadata": false,
+        "retry_delay": "5ms",
+        "max_retry_delay": "50ms",
+        "circuit_breaker": { "failure_threshold": 5, "cool_down": "20ms" },
+        "spool": { "path": folder.join("spool"), "sync": "batch" },
+        "dead_letter": { "path": folder.join("letters") },
+    });
+    if let Some(spool) = more.as_object_mut().unwrap().remove("spool") {
+        config["spool"] = with(config["spool"].take(), spool);
+    }
+    with(config, more)
 }
 
 /// How many letters there are of each message.
@@ -174,12 +202,12 @@ fn all_arrived_or_are_dead(
     }
 }
 
-fn firsts_are_in_order(arrivals: &[Arrival]) {
-    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+fn firsts_are_in_order(arrivals: &[Arrival], key: impl Fn(u64) -> u64) {
+    let mut last: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for message in arrivals.iter().filter(|arrival| arrival.taken).flat_map(|arrival| &arrival.messages) {
         if seen.insert(message)
-            && let Some(before) = last.insert(&message.topic, message.offset)
+            && let Some(before) = last.insert((&message.topic, key(message.offset)), message.offset)
         {
             assert!(before < message.offset, "{message:?} came behind {before}");
         }
@@ -248,15 +276,21 @@ fn what_was_accepted_survives_kills_while_bodies_linger() {
 #[test]
 fn what_was_accepted_survives_kills_by_key() {
     let more = json!({
-        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{payload:/n}", "concurrency": 4,
+        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{header:key}", "concurrency": 4,
     });
-    kill_again_and_again("key", 12 * 7, more);
+    kill_while_streaming("key", 12 * 7, more, &Stream { keys: 10, ..Stream::default() });
 }
 
 #[test]
-fn what_was_accepted_survives_kills_in_a_small_spool_that_is_synced_later() {
-    let more = json!({ "spool": { "max_bytes": "1 MiB", "sync": "100ms" } });
-    kill_again_and_again("small", 3, more);
+fn what_was_accepted_survives_kills_in_a_spool_that_is_synced_later() {
+    kill_again_and_again("sync", 3, json!({ "spool": { "sync": "100ms" } }));
+}
+
+#[test]
+fn what_was_accepted_survives_kills_while_a_small_spool_is_full() {
+    let stream =
+        Stream { pace: Duration::from_millis(5), filling: 2_000, fills: 900 * 1024, ..Stream::default() };
+    kill_while_streaming("small", 3, json!({ "spool": { "max_bytes": "1 MiB" } }), &stream);
 }
 
 #[test]
@@ -283,6 +317,7 @@ fn what_was_answered_is_settled_while_the_rest_of_its_batch_waits() {
             batch: (5, 5),
             pace: Duration::ZERO,
             filling: 0,
+            keys: 0,
             seed: 0,
         };
         let worker = start(&job);

@@ -61,6 +61,7 @@ fn outage(rate: u64, lasts: Duration, size: u64) {
         batch: (size, size),
         pace: Duration::from_micros(1_000_000 * size * topics / rate),
         filling: 200,
+        keys: 0,
         seed: 0,
     };
     let worker = Worker::start("the_worker_works_when_asked", &job);
@@ -144,12 +145,12 @@ fn rate_of_b(stuck: bool, config: &Value, takes: Duration) -> f64 {
         config.clone(),
     ));
     if stuck {
-        assert_eq!(sink.consume(&batch("a", 0..1000, 200)), 0);
+        assert_eq!(sink.consume(&batch("a", 0..1000, 200, 0)), 0);
         wait_until(Duration::from_secs(10), || of_a.load(SeqCst) > 0);
     }
     let began = Instant::now();
     for first in (0..messages).step_by(100) {
-        assert_eq!(sink.consume(&batch("b", first..first + 100, 200)), 0);
+        assert_eq!(sink.consume(&batch("b", first..first + 100, 200, 0)), 0);
     }
     wait_until(Duration::from_mins(2), || of_b.load(SeqCst) == messages);
     messages as f64 / began.elapsed().as_secs_f64()

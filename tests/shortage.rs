@@ -41,6 +41,7 @@ fn job(url: &str, batch: u64, more: Value) -> Job {
         batch: (batch, batch),
         pace: Duration::ZERO,
         filling: 0,
+        keys: 0,
         seed: 0,
     }
 }

@@ -80,6 +80,7 @@ fn each_row_is_there_once_though_the_process_is_killed_ten_times_and_answers_are
         // All of it is accepted in about three seconds.
         pace: Duration::from_millis(30),
         filling: 20,
+        keys: 0,
         seed: 0,
     };
     for _ in 0..KILLS {

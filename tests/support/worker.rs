@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iggy_connector_sdk::{RawMessage, Schema, TopicMetadata};
+use iggy_connector_sdk::{HeaderKey, HeaderValue, RawMessage, Schema, TopicMetadata, encode_headers};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,11 +37,13 @@ pub struct Job {
     pub pace: Duration,
     /// A payload is `{"t":topic,"n":offset,"f":"…"}` with so many bytes of filling.
     pub filling: usize,
+    /// How many keys the messages of a topic have, in a header `key`: their offsets modulo that. 0: no header.
+    pub keys: u64,
     pub seed: u64,
 }
 
 /// Messages of a topic, everything about which follows from their offsets.
-pub fn batch(topic: &str, offsets: std::ops::Range<u64>, filling: usize) -> Batch {
+pub fn batch(topic: &str, offsets: std::ops::Range<u64>, filling: usize, keys: u64) -> Batch {
     let filling = "x".repeat(filling);
     let message = |offset: u64| RawMessage {
         id: u128::from(offset) + 1,
@@ -49,11 +51,17 @@ pub fn batch(topic: &str, offsets: std::ops::Range<u64>, filling: usize) -> Batc
         checksum: offset * 7,
         timestamp: 1_760_000_000_000_000 + offset,
         origin_timestamp: 1_759_999_999_000_000 + offset,
-        headers: Vec::new(),
+        headers: key_header(offset, keys),
         payload: format!("{{\"t\":\"{topic}\",\"n\":{offset},\"f\":\"{filling}\"}}").into_bytes(),
     };
     let topic = TopicMetadata { stream: "stream".to_owned(), topic: topic.to_owned() };
     Batch { topic, partition_id: 1, schema: Schema::Json, messages: offsets.map(message).collect() }
+}
+
+fn key_header(offset: u64, keys: u64) -> Vec<u8> {
+    let Some(key) = offset.checked_rem(keys) else { return Vec::new() };
+    let name = HeaderKey::try_from("key").expect("a name");
+    encode_headers(&BTreeMap::from([(name, HeaderValue::from(key))]))
 }
 
 /// Does the job and ends this process, if it was started as a worker; otherwise returns at once.
@@ -94,7 +102,7 @@ fn stream(job: &Job, sink: &Sink, topic: &str, first: u64) {
     let mut due = Instant::now();
     while next < job.end {
         let end = job.end.min(next + random.between(job.batch.0, job.batch.1));
-        let code = sink.consume(&batch(topic, next..end, job.filling));
+        let code = sink.consume(&batch(topic, next..end, job.filling, job.keys));
         if code != 0 {
             say(&format!("refused {topic} {next}: {code}: {:?}", logged("ERROR")));
             return;
