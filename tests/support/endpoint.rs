@@ -6,7 +6,7 @@ mod request;
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufReader},
+    io::{self, BufReader, ErrorKind},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -111,7 +111,7 @@ impl Endpoint {
         door: impl Fn(usize) -> Door + Send + Sync + 'static,
         script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+        let listener = bind(port);
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();
         let accepting = thread::spawn({
@@ -298,6 +298,19 @@ impl Shared {
         if !duration.is_zero() {
             let guard = lock(&self.stop.0);
             drop(self.stop.1.wait_timeout_while(guard, duration, |()| !self.stopped.load(SeqCst)));
+        }
+    }
+}
+
+/// A process that is being started has the listener of before as well, until it runs its own program.
+fn bind(port: u16) -> TcpListener {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(why) if why.kind() == ErrorKind::AddrInUse && began.elapsed() < Duration::from_secs(5) => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound.expect("the port is free"),
         }
     }
 }
