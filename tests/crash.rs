@@ -278,9 +278,15 @@ fn what_was_accepted_survives_kills_while_bodies_linger() {
 #[test]
 fn what_was_accepted_survives_kills_by_key() {
     let more = json!({
-        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{header:key}", "concurrency": 4,
+        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{payload:/n}", "concurrency": 4,
     });
-    kill_while_streaming("key", 12 * 7, more, &Stream { keys: 10, ..Stream::default() });
+    kill_again_and_again("key", 12 * 7, more);
+}
+
+#[test]
+fn what_was_accepted_survives_kills_with_several_messages_a_key() {
+    let more = json!({ "ordering": "key", "ordering_key": "{header:key}", "concurrency": 4 });
+    kill_while_streaming("few keys", 12, more, &Stream { keys: 10, ..Stream::default() });
 }
 
 #[test]
