@@ -1,0 +1,37 @@
+//! What waits, and what it does to the rest: through the built plugin with a spool, to an endpoint on loopback.
+//!
+//! ```sh
+//! cargo bench --bench backlog                # all of it, with a backlog of 2 GB
+//! cargo bench --bench backlog -- keys small  # some of keys, topics, gigabytes, small
+//! BACKLOG_GB=0.25 cargo bench --bench backlog -- gigabytes
+//! ```
+//!
+//! The spools are in the target folder's temporary one.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod endpoint;
+mod gigabytes;
+mod keys;
+mod load;
+mod small;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod topics;
+
+fn main() {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if is_wanted("small") {
+        small::measure();
+    }
+    if is_wanted("keys") {
+        keys::measure();
+    }
+    if is_wanted("topics") {
+        topics::measure();
+    }
+    if is_wanted("gigabytes") {
+        gigabytes::measure(std::env::var("BACKLOG_GB").map_or(2.0, |text| text.parse().unwrap()));
+    }
+}
