@@ -40,6 +40,7 @@ mod settle;
 
 pub mod dead_letter;
 
+mod keyed_lock;
 mod lane;
 mod machine;
 mod mask;
@@ -54,7 +55,6 @@ mod private;
 mod simd;
 mod status;
 mod telemetry;
-mod turns;
 pub mod world;
 
 use iggy_connector_sdk::sink_connector;

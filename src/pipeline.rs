@@ -17,6 +17,7 @@ use crate::{
     deliver::{self, Origin, Patience, Settled},
     encode::{Bodies, Buffers},
     executor::{Executor, Task},
+    keyed_lock::KeyedLock,
     lane::{Decision, LaneSender},
     observe,
     otlp::{self, Exporter, Tracer},
@@ -24,7 +25,6 @@ use crate::{
     route::{Route, Routes},
     settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress, Tally},
     telemetry::Counters,
-    turns::Turns,
     world::World,
 };
 
@@ -54,7 +54,7 @@ pub(crate) struct Pipeline {
     buffers: Buffers,
     routes: Routes,
     pub(crate) counters: Arc<Counters>,
-    turns: Turns,
+    partitions: KeyedLock,
     pub(crate) dead_letters: Option<DeadLetters>,
     /// Names the messages that were not delivered.
     pub(crate) tally: Arc<Tally>,
@@ -117,7 +117,8 @@ impl Pipeline {
         for route in routes.all() {
             check_health(id, route, is_kept, &executor, &closing).await?;
         }
-        let (buffers, turns, tally) = (Buffers::default(), Turns::default(), Arc::<Tally>::default());
+        let (buffers, partitions, tally) =
+            (Buffers::default(), KeyedLock::default(), Arc::<Tally>::default());
         let told = tally.clone();
         let telling = executor.spawn(async move { told.watch().await });
         Ok(Self {
@@ -126,7 +127,7 @@ impl Pipeline {
             buffers,
             routes,
             counters,
-            turns,
+            partitions,
             dead_letters,
             tally,
             _telling: telling,
@@ -209,7 +210,8 @@ impl Pipeline {
         let config = &route.config;
         let unordered = config.ordering == Ordering::None;
         // What is kept is taken from there in its order.
-        let _turn = if unordered || progress.is_some() { None } else { Some(self.turns.take(batch).await) };
+        let _guard =
+            if unordered || progress.is_some() { None } else { Some(self.partitions.lock(batch).await) };
         let mut ledger = Ledger::of(batch, dead_letters, &self.tally, route.delivery.label(), progress);
         let origin = match config.ordering {
             Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),

@@ -1,0 +1,50 @@
+//! One lock for each partition: its batches go one after the other, even where several calls bring them at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::batch::Batch;
+
+type Partition = (String, String, u32);
+
+/// The locks of the partitions that some call holds or waits for.
+#[derive(Debug, Default)]
+pub(crate) struct KeyedLock {
+    locks: Mutex<HashMap<Partition, Arc<AsyncMutex<()>>>>,
+}
+
+/// Holds the lock of one partition until it is dropped.
+#[derive(Debug)]
+pub(crate) struct KeyedGuard<'l> {
+    of: &'l KeyedLock,
+    partition: Partition,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl KeyedLock {
+    /// Waits until no other batch of the same partition is under way; first come, first served.
+    pub(crate) async fn lock(&self, batch: &Batch<'_>) -> KeyedGuard<'_> {
+        let partition = (batch.stream.to_owned(), batch.topic.to_owned(), batch.partition_id);
+        let lock = self.locks().entry(partition.clone()).or_default().clone();
+        KeyedGuard { of: self, partition, guard: Some(lock.lock_owned().await) }
+    }
+
+    fn locks(&self) -> MutexGuard<'_, HashMap<Partition, Arc<AsyncMutex<()>>>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for KeyedGuard<'_> {
+    fn drop(&mut self) {
+        let mut locks = self.of.locks();
+        self.guard = None;
+        // Only the map itself still knows it: nobody waits.
+        if locks.get(&self.partition).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(&self.partition);
+        }
+    }
+}
