@@ -23,9 +23,10 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bodies that are being written, and what they are told apart by.
 ///
-/// With an order by partition, what goes to one URL stays in order: of two messages for it whose headers differ, the body of the
-/// first one ends before that of the second begins. What goes to different URLs has no order. With an order by key a key is in
-/// one body at a time, so that its order holds over all of them.
+/// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before that of
+/// the second begins. What goes to different URLs has no order, but for the messages of a key where the order is by key: a key
+/// is in one body at a time, and never in one that was begun before the last one that it was in, since bodies that are planned
+/// again stand where they begin.
 pub(super) struct Groups<'b> {
     source: Source<'b>,
     template: &'b TargetTemplate,
@@ -109,11 +110,13 @@ impl<'b> Groups<'b> {
         {
             return Choice::EndsFirst(home);
         }
-        let by_url = self.template.ordering == Ordering::Partition;
+        let in_order = self.template.ordering != Ordering::None;
         for (index, draft) in self.live.iter().enumerate() {
             match self.likeness(draft) {
-                Likeness::Same if !alone => return Choice::Goes(index),
-                Likeness::Same | Likeness::SameUrl if by_url => return Choice::EndsFirst(index),
+                Likeness::Same if !alone && body.is_none_or(|last| *last <= draft.number) => {
+                    return Choice::Goes(index);
+                }
+                Likeness::Same | Likeness::SameUrl if in_order => return Choice::EndsFirst(index),
                 Likeness::Same | Likeness::SameUrl | Likeness::None => {}
             }
         }
