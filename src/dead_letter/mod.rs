@@ -7,12 +7,14 @@
 #[cfg(test)]
 mod failing_disk;
 mod folder;
+mod purge;
 mod record;
 mod replay;
 mod selection;
 mod store;
 
-pub use folder::{Entry, Folder, Place, Purged};
+pub use folder::{Entry, Folder, Place};
+pub use purge::Purged;
 pub use record::Record;
 pub use replay::{Replay, ReplayError};
 pub use selection::{Count, Selection, Summary};

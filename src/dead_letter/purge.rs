@@ -1,0 +1,117 @@
+//! Clears dead letters away: whole files, or letters that are meant.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+};
+
+use super::{
+    Entry, Folder, Place,
+    folder::{MARK_DIGITS, REMOVED, lock},
+    names,
+};
+
+/// What a purge took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Segments.
+    pub segments: usize,
+    /// Dead letters in them.
+    pub records: usize,
+    /// Their size.
+    pub bytes: u64,
+}
+
+impl Folder {
+    /// What [`purge`](Self::purge) would remove, and how many letters among it were never replayed.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn would_purge(&self, all: bool) -> io::Result<(Purged, usize)> {
+        let (mut purged, mut waiting) = (Purged::default(), 0);
+        let mut segments = names::segments(&self.path)?;
+        if lock(&self.path.join(names::LOCK))?.is_none() {
+            segments.pop();
+        }
+        for segment in segments {
+            let (records, open) = self.count(segment)?;
+            if all || open == 0 {
+                purged.bytes += fs::metadata(names::segment(&self.path, segment))?.len();
+                purged.segments += 1;
+                purged.records += records;
+                waiting += open;
+            }
+        }
+        Ok((purged, waiting))
+    }
+
+    /// Removes segments all of whose letters were replayed, or `all` segments. The one that a running
+    /// connector appends to stays.
+    ///
+    /// # Errors
+    /// Somebody replays or purges already, or a file cannot be removed.
+    pub fn purge(&self, all: bool) -> io::Result<Purged> {
+        let _replaying = self.replaying()?;
+        // Held until the end, so that no connector opens the folder meanwhile.
+        let writer = lock(&self.path.join(names::LOCK))?;
+        let mut segments = names::segments(&self.path)?;
+        if writer.is_none() {
+            segments.pop();
+        }
+        self.remove(segments, |_, open| all || open == 0)
+    }
+
+    /// The same beside the connector that appends to the segment with this number or later ones.
+    ///
+    /// # Errors
+    /// As of [`purge`](Self::purge).
+    pub(crate) fn purge_before(&self, next: u64, all: bool) -> io::Result<Purged> {
+        let _replaying = self.replaying()?;
+        let mut segments = names::segments(&self.path)?;
+        segments.retain(|segment| *segment < next);
+        self.remove(segments, |_, open| all || open == 0)
+    }
+
+    /// Removes letters, replayed or not, beside the connector that appends to the segment with this number or later ones. Nobody is
+    /// told of them any more; their files go when none is left in them.
+    ///
+    /// # Errors
+    /// As of [`purge`](Self::purge).
+    pub(crate) fn purge_meant(&self, next: u64, meant: impl Fn(&Entry) -> bool) -> io::Result<Purged> {
+        let replaying = self.replaying()?;
+        let mut places = Vec::new();
+        self.for_each(|entry| {
+            if entry.place.segment < next && meant(&entry) {
+                places.push(entry.place);
+            }
+            entry.place.segment < next
+        })?;
+        let mark = |place: &Place| format!("{REMOVED}{:01$}", place.byte, MARK_DIGITS - 1);
+        self.make_room(&places, &replaying)?.write(&places, mark)?;
+        let mut segments = names::segments(&self.path)?;
+        segments.retain(|segment| *segment < next);
+        let emptied = self.remove(segments, |records, _| records == 0)?;
+        Ok(Purged { records: places.len(), ..emptied })
+    }
+
+    fn remove(&self, segments: Vec<u64>, is_over: impl Fn(usize, usize) -> bool) -> io::Result<Purged> {
+        let mut purged = Purged::default();
+        for segment in segments {
+            let (records, open) = self.count(segment)?;
+            if is_over(records, open) {
+                let path = names::segment(&self.path, segment);
+                purged.bytes += fs::metadata(&path)?.len();
+                // The marks go first: a crash in between means that letters are sent again, not that new
+                // ones pass for replayed.
+                match fs::remove_file(names::replayed(&self.path, segment)) {
+                    Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                    _ => {}
+                }
+                fs::remove_file(path)?;
+                purged.segments += 1;
+                purged.records += records;
+            }
+        }
+        Ok(purged)
+    }
+}
