@@ -75,7 +75,9 @@ impl Declared {
             }
             Shape::Choice => json!({ "enum": self.choices }),
             Shape::StatusCodes => {
-                json!({ "type": "array", "items": { "type": "integer", "minimum": 200, "maximum": 599 } })
+                let code = json!({ "type": "integer", "minimum": 200, "maximum": 599 });
+                let range = json!({ "type": "string", "pattern": "^ *[2-5][0-9]{2} *- *[2-5][0-9]{2} *$", "examples": ["202-204"] });
+                json!({ "type": "array", "items": { "anyOf": [code, range] } })
             }
             Shape::Rate => json!({ "type": ["number", "string"], "exclusiveMinimum": 0 }),
             Shape::Text => json!({ "type": "string" }),

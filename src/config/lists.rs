@@ -1,6 +1,6 @@
 //! Keys that hold lists.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::{
 };
 
 impl Reader<'_> {
-    /// A list of HTTP status codes, 200 to 599. Empty only where `may_be_empty`.
+    /// A list of HTTP status codes, 200 to 599, and ranges of them, such as `"202-204"`. Empty only where `may_be_empty`.
     pub(super) fn status_codes(
         &mut self,
         key: &'static str,
@@ -36,14 +36,14 @@ impl Reader<'_> {
         let Some(codes) = codes else { return default.iter().copied().collect() };
         let mut read = BTreeSet::new();
         for (index, code) in codes.iter().enumerate() {
-            let number = code.as_u64().and_then(|code| u16::try_from(code).ok());
-            match number.filter(|code| (200..=599).contains(code)) {
-                Some(code) => {
-                    read.insert(code);
-                }
+            match range(code) {
+                Some(range) => read.extend(range),
                 None => self.problem(
                     &format!("{key}[{index}]"),
-                    format!("{} is not a status code from 200 to 599", shown_value(code)),
+                    format!(
+                        "{} is not a status code from 200 to 599, nor a range of them such as \"202-204\"",
+                        shown_value(code)
+                    ),
                 ),
             }
         }
@@ -79,4 +79,20 @@ impl Reader<'_> {
         }
         Some(texts)
     }
+}
+
+/// The status codes that an item of a list stands for: a number, or text such as `202-204`.
+fn range(item: &Value) -> Option<RangeInclusive<u16>> {
+    let (first, last) = match item {
+        Value::String(text) => {
+            let (first, last) = text.split_once('-')?;
+            let code = |digits: &str| digits.trim().parse().ok().filter(|_| !digits.contains('+'));
+            (code(first)?, code(last)?)
+        }
+        number => {
+            let code = u16::try_from(number.as_u64()?).ok()?;
+            (code, code)
+        }
+    };
+    (200 <= first && first <= last && last <= 599).then_some(first..=last)
 }

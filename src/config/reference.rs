@@ -77,7 +77,7 @@ impl fmt::Display for Type<'_> {
                     self.0.choices.iter().map(|choice| format!("`{choice}`")).collect();
                 return f.write_str(&choices.join(", "));
             }
-            Shape::StatusCodes => "list of status codes, 200 to 599",
+            Shape::StatusCodes => "list of status codes, 200 to 599, and ranges such as `\"202-204\"`",
             Shape::Rate => "number above zero",
             Shape::Text => "text",
             Shape::Texts => "text, or list of texts",

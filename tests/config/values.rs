@@ -1,5 +1,7 @@
 //! Choices, durations, numbers and status codes.
 
+use std::collections::BTreeSet;
+
 use iggy_connector_http_sink::config::BatchMode;
 use serde_json::json;
 
@@ -68,5 +70,10 @@ fn status_codes_lie_between_200_and_599() {
     assert_problem("success_status_codes", json!("200"), &["not a list"]);
     assert_problem("success_status_codes[0]", json!(["200"]), &["\"200\""]);
     accepted(&with("success_status_codes", json!([200, 599])));
+    for wrong in ["204-202", "199-204", "200-600", "2xx", "200-", "-204", "+200-204"] {
+        assert_problem("success_status_codes[0]", json!([wrong]), &[wrong, "\"202-204\""]);
+    }
+    let ranges = accepted(&with("success_status_codes", json!([200, "202-204", "208 - 208"])));
+    assert_eq!(ranges.success_status_codes, BTreeSet::from([200, 202, 203, 204, 208]));
     assert!(accepted(&with("retry_status_codes", json!([]))).retry.status_codes.is_empty());
 }
