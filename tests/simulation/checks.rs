@@ -112,9 +112,12 @@ impl Checks<'_> {
         })
     }
 
-    /// Without dead letters what failed is in the log alone: some at once, and others within a minute, which a crash may take.
+    /// What is no dead letter, since there are none or they cannot be written, is in the log alone: some at once, and others
+    /// within a minute, which a crash may take.
     fn may_be_unnamed(&self) -> bool {
-        self.scenario.crashes() && !self.scenario.has("dead_letter")
+        let no_room = self.scenario.config.pointer("/dead_letter/max_bytes").is_some();
+        let no_letters = !self.scenario.has("dead_letter") || no_room || self.scenario.faults();
+        self.scenario.crashes() && no_letters
     }
 
     fn each_message_has_one_end(&mut self) {

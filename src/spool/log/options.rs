@@ -33,7 +33,7 @@ pub enum LanesBy {
 pub enum WhenFull {
     /// Consume waits for space.
     Block,
-    /// The caller gets [`SpoolError::Full`] at once, and puts it to the dead letters.
+    /// The caller gets [`SpoolError::Full`](crate::spool::SpoolError::Full) at once, and puts it to the dead letters.
     DeadLetter,
 }
 

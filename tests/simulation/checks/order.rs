@@ -68,7 +68,10 @@ impl Checks<'_> {
         if all.any(|ended| *ended <= arrival.at) {
             return None;
         }
-        // What has failed is named only when its call returns.
+        // What has failed is named up to a minute later; of what was replayed it is not known which time that means.
+        if !ends.failed.is_empty() && self.is_replayed(before.id) {
+            return None;
+        }
         let later = self.history.arrivals[sent + 1..].iter().find(|later| later.ids.contains(&before.id));
         if let Some(later) = later.filter(|later| later.life == arrival.life) {
             return Some(format!("was sent at {:?}", later.at));
