@@ -181,7 +181,8 @@ impl Checks<'_> {
                     let ends = &self.ends[&message.id];
                     let delivered = ends.acknowledged.iter().map(|(_, time)| time);
                     let mut all = delivered.chain(&ends.letters).chain(&ends.failed);
-                    if !all.any(|time| time >= at) && !self.may_be_lost(message.id) {
+                    let may_be_untold = self.may_be_lost(message.id) || self.may_be_unnamed();
+                    if !all.any(|time| time >= at) && !may_be_untold {
                         self.wrong
                             .push(format!("{} was to come again from {at:?} on, and did not", message.id));
                     }
