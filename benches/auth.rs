@@ -16,7 +16,7 @@ use reqwest::{Client, Method, Request, Response, Url};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use serde_json::{Value, json};
 
-/// Each figure is the best of so many rounds: noise only ever adds.
+/// Rounds per figure, of which the best counts: noise only ever adds.
 const ROUNDS: usize = 50;
 const REQUESTS: u32 = 1000;
 

@@ -33,9 +33,9 @@ use iggy_connector_sdk::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-/// Each figure is the best of so many rounds: noise only ever adds.
+/// Rounds per figure, of which the best counts: noise only ever adds.
 const ROUNDS: usize = 30;
-/// Counted for so many rounds and for twice as many: the difference has no start-up in it.
+/// Rounds that are counted, and then twice as many: the difference has no start-up in it.
 const COUNTED_ROUNDS: u64 = 5;
 /// What a count may be off by: compilers differ.
 const TOLERANCE: f64 = 0.10;

@@ -29,7 +29,7 @@ const PAYLOAD: usize = 1024;
 const APPENDS: u64 = 1000;
 /// Batches of [`LARGE`].
 const BATCHES: u64 = 400;
-/// Each throughput is the best of so many rounds.
+/// Rounds per throughput, of which the best counts.
 const ROUNDS: usize = 3;
 
 fn topic(name: &str) -> TopicMetadata {

@@ -17,7 +17,7 @@ use crate::{
 /// side by side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lane {
-    /// The first so many: the whole batch.
+    /// The whole batch, by its number of messages.
     All(usize),
     /// These, ascending.
     Some(Vec<Place>),

@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-/// Messages a second by the bare client, so many requests at once.
+/// Messages a second by the bare client, with this many requests in flight.
 fn by_the_bare_client(url: &str, bodies: &[Bytes], requests: usize, each: usize, at_once: usize) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

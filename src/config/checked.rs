@@ -170,7 +170,7 @@ pub struct RetryConfig {
 /// How many requests are under way at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concurrency {
-    /// Always so many, as far as there are lanes for them.
+    /// Always this many, as far as there are lanes for them.
     Fixed(NonZeroUsize),
     /// As many as the endpoint takes well.
     Adaptive {

@@ -51,7 +51,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "Retries of one request beyond its first attempt. With `[spool]` without limit, unless given.",
     ),
     ("retry_delay", "The first wait between attempts, and until the first probe of the circuit breaker."),
-    ("retry_backoff_multiplier", "Each wait is so many times as long as the one before."),
+    ("retry_backoff_multiplier", "The factor from each wait to the next."),
     ("max_retry_delay", "The longest wait between attempts."),
     (
         "retry_jitter",

@@ -62,7 +62,7 @@ const EXCERPT_LIMIT: usize = 4096;
 pub(super) struct Keep {
     pub(super) of_success: usize,
     pub(super) of_others: usize,
-    /// Whether all of a success is asked for, up to so many bytes.
+    /// Whether all of a success is asked for, and up to how many bytes.
     pub(super) whole: Option<usize>,
 }
 

@@ -37,7 +37,7 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next attempt, after so many waits before.
+    /// The wait before the next attempt, by the number of waits before it.
     pub(super) fn wait(&self, waits: u32) -> Duration {
         let bound = self.first.saturating_mul(self.multiplier.saturating_pow(waits)).min(self.longest);
         // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -61,7 +61,7 @@ impl Backoff {
         if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after).max(UNCOUNTED)
     }
 
-    /// The wait before the next attempt at a held answer, after so many waits before.
+    /// The wait before the next attempt after a held answer, by the number of waits before it.
     pub(super) fn held(&self, waits: u32) -> Duration {
         self.wait(waits).max(UNCOUNTED)
     }

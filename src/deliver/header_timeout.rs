@@ -15,7 +15,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::oneshot;
 
-/// In so many bytes a body is handed over: the last of them when most are on their way.
+/// The size of the pieces that a body is handed over in: the last of them when most are on their way.
 const CHUNK: usize = 16 * 1024;
 
 /// The head of an answer did not come in time.

@@ -33,7 +33,7 @@ struct Search {
 }
 
 impl Search {
-    /// Whether so many proved bad that looking at the others one by one is not worth it.
+    /// Whether too many proved bad for probing the others one by one.
     fn is_hopeless(&self) -> bool {
         self.messages > ALWAYS_SEARCHED && self.bad * 2 > self.messages
     }

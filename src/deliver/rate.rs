@@ -10,7 +10,7 @@ use crate::config::RateLimitConfig;
 /// to be a burst.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// Spaces costs so that no more than so many a second pass.
+/// Spaces costs so that at most a given number per second pass.
 #[derive(Debug)]
 struct Pace {
     per_second: f64,
@@ -64,7 +64,7 @@ impl Rate {
         self.all().filter_map(Pace::not_before).max()
     }
 
-    /// A request with so many messages and bytes goes now.
+    /// A request with this many messages and bytes goes now.
     pub(super) fn charge(&mut self, of_messages: usize, of_bytes: usize, now: Instant) {
         let Self { requests, messages, bytes } = self;
         for (pace, cost) in [(requests, 1), (messages, of_messages), (bytes, of_bytes)] {

@@ -56,7 +56,7 @@ impl Shortage {
     }
 }
 
-/// The wait before the next attempt, after so many that a shortage ended: others give back what is missing.
+/// The wait before the next attempt, by the number of attempts that a shortage ended: others give back what is missing.
 pub(super) fn wait(shortages: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(shortages)).min(LONGEST_WAIT)
 }

@@ -25,7 +25,7 @@ struct Idle {
 }
 
 impl Buffers {
-    /// An empty buffer with room for so many bytes.
+    /// An empty buffer with room for this many bytes.
     pub(super) fn take(&self, capacity: usize) -> Vec<u8> {
         if capacity < LARGE {
             return Vec::with_capacity(capacity);

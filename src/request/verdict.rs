@@ -64,7 +64,7 @@ impl VerdictOf {
         self.expect.is_some()
     }
 
-    /// Reads an answer to a request with so many messages; `None` where it did not come in full.
+    /// Reads an answer to a request with this many messages; `None` where it did not come in full.
     pub(crate) fn read(&self, answer: Option<&str>, messages: usize) -> Verdict {
         let Some(answer) = answer else {
             return Verdict::Unreadable(

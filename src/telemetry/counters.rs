@@ -131,7 +131,7 @@ impl Counters {
         meter
     }
 
-    /// A request goes out, with a body of so many bytes.
+    /// A request goes out, with a body of this many bytes.
     pub(crate) fn request(&self, bytes: usize, retry: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
@@ -224,7 +224,7 @@ impl Counters {
         self.heads.given_up()
     }
 
-    /// Consume has taken so many messages, until what is returned is dropped.
+    /// Consume holds this many messages, until what is returned is dropped.
     pub(crate) fn hold(&self, messages: usize) -> HeldBatch<'_> {
         self.holding.batch(messages)
     }

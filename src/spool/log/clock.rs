@@ -13,7 +13,7 @@ pub(in crate::spool) struct Clock {
 }
 
 impl Clock {
-    /// The clock of a spool that is opened now, and goes on from so many microseconds.
+    /// The clock of a spool that is opened now, and goes on from this many microseconds.
     pub(in crate::spool) fn going_on_from(before: u64) -> Self {
         Self { opened: Instant::now(), before: Duration::from_micros(before) }
     }

@@ -50,7 +50,7 @@ pub(in crate::spool) struct Recovered {
 pub(in crate::spool) enum Mend {
     /// It is passed over.
     No,
-    /// It is set aside, and at most so many bytes of it are kept.
+    /// It is set aside, and at most this many bytes of it are kept.
     Within(u64),
 }
 

@@ -99,7 +99,7 @@ impl State {
 }
 
 impl Shared {
-    /// Makes sure that there is a segment to append so many bytes to.
+    /// Makes sure that there is a segment with room for this many more bytes.
     pub(in crate::spool) fn make_active(&self, state: &mut State, needed: u64) -> Result<(), SpoolError> {
         match &state.active {
             Some(active) if active.length == active.begin || active.length + needed <= self.segment_bytes => {
