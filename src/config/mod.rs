@@ -5,6 +5,7 @@
 
 pub(crate) mod auth;
 mod checked;
+mod connection;
 mod declared;
 mod delivery;
 mod flat;
@@ -38,11 +39,11 @@ pub use auth::{
     OAuth2Config, Secret, SignedTemplate,
 };
 pub use checked::{
-    BatchMode, BodyConfig, CircuitBreakerConfig, ClientConfig, Compression, Concurrency, Config,
-    DeadLetterConfig, DeadLetterEndpoint, EndpointConfig, HealthCheckConfig, HealthCheckMethod, Jitter,
-    Method, Ordering, ProxyConfig, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig, TlsConfig,
-    TracingConfig, WhenFull,
+    BatchMode, BodyConfig, CircuitBreakerConfig, Compression, Concurrency, Config, DeadLetterConfig,
+    DeadLetterEndpoint, EndpointConfig, Jitter, Ordering, RateLimitConfig, RetryConfig, SpoolConfig,
+    StatusConfig, TracingConfig, WhenFull,
 };
+pub use connection::{ClientConfig, HealthCheckConfig, HealthCheckMethod, Method, ProxyConfig, TlsConfig};
 pub use declared::{Declared, Shape};
 pub use glob::Glob;
 pub use preset::Preset;
