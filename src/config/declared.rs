@@ -75,9 +75,12 @@ impl Declared {
             }
             Shape::Choice => json!({ "enum": self.choices }),
             Shape::StatusCodes => {
-                let code = json!({ "type": "integer", "minimum": 200, "maximum": 599 });
-                let range = json!({ "type": "string", "pattern": "^ *[2-5][0-9]{2} *- *[2-5][0-9]{2} *$", "examples": ["202-204"] });
-                json!({ "type": "array", "items": { "anyOf": [code, range] } })
+                // The bounds are of numbers, the pattern of text.
+                let item = json!({
+                    "type": ["integer", "string"], "minimum": 200, "maximum": 599,
+                    "pattern": "^ *[2-5][0-9]{2} *- *[2-5][0-9]{2} *$", "examples": [200, "202-204"],
+                });
+                json!({ "type": "array", "items": item })
             }
             Shape::Rate => json!({ "type": ["number", "string"], "exclusiveMinimum": 0 }),
             Shape::Text => json!({ "type": "string" }),
