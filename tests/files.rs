@@ -59,7 +59,8 @@ fn make_all_files(below: &Path) {
     let letters = below.join("dead-letters");
     let sink = Sink::open(&config);
     assert_eq!(sink.consume(&Batch::numbered(3)), 0);
-    wait_until("a dead letter", || letters.join("dead-letters-000001.ndjson").exists());
+    let file = letters.join("dead-letters-000001.ndjson");
+    wait_until("dead letters", || fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 3));
     assert_eq!(sink.close(), 0);
     // A damaged piece is set aside when the spool is opened.
     let segment = fs::read_dir(below.join("spool")).unwrap().map(|entry| entry.unwrap().path());
