@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn every_character_below_the_second_block_reads_back_at_every_place() {
         for character in (0..0x180).filter_map(char::from_u32) {
-            for before in (0..=STEP).chain(27..=36) {
-                for after in [0, 1, STEP, 32, 40] {
+            for before in (0..=STEP).chain(27..=36).chain([60, 100]) {
+                for after in [0, 1, STEP, 32, 40, 130] {
                     let text = format!("{}{character}{}", "ż".repeat(before), "x".repeat(after));
                     let json = written(&text);
                     assert_eq!(json, serde_json::to_string(&text).expect("JSON"));

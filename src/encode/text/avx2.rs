@@ -14,20 +14,27 @@ pub(super) const STEP: usize = 32;
 /// begin.
 #[target_feature(enable = "avx2,bmi1")]
 pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) -> usize {
-    let mut at = 0;
+    // Blocks from `run` to `at` have nothing special in them, and are copied together.
+    let (mut run, mut at) = (0, 0);
     while let Some(block) = text[at..].first_chunk::<STEP>() {
         let special = specials(block).trailing_zeros() as usize;
-        // All of them in one store of a known size, and what is special taken back: cheaper than a copy whose length
-        // depends on the text.
+        if special == STEP {
+            at += STEP;
+            continue;
+        }
+        if run < at {
+            out.extend_from_slice(&text[run..at]);
+        }
+        // All of the block in one store of a known size, and the rest from what is special on taken back: cheaper than a copy
+        // whose length depends on the text.
         let written = out.len();
         out.extend_from_slice(block);
-        at += special;
-        if special < STEP {
-            out.truncate(written + special);
-            write_escape(block[special], out);
-            at += 1;
-        }
+        out.truncate(written + special);
+        write_escape(block[special], out);
+        at += special + 1;
+        run = at;
     }
+    out.extend_from_slice(&text[run..at]);
     at
 }
 
