@@ -159,7 +159,8 @@ impl<'b> Ledger<'b> {
         }
         let Some(letters) = self.dead_letters else {
             if self.progress.is_some() {
-                // Once it is written down nobody delivers them any more, so that they are named before.
+                // Once it is written down nobody delivers them any more. Those that wait for their minute in the tally are
+                // unnamed until then, also where the process is killed in it.
                 self.tally.failed(self.batch, &undelivered);
             }
             for (messages, failure) in undelivered {
