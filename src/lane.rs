@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    deliver::{Delivery, Origin, Parts, Patience, RetryState, Settled},
+    deliver::{Deadline, Delivery, Origin, Parts, RetryState, Settled},
     encode::{Body, Refusal},
     settle::{Failure, Outcome},
 };
@@ -39,7 +39,7 @@ pub(crate) struct LaneSender {
     pub(crate) delivery: Arc<Delivery>,
     /// `None` where there is no order, and each body stands for itself.
     pub(crate) origin: Option<Origin>,
-    pub(crate) patience: Patience,
+    pub(crate) deadline: Deadline,
     /// How many bodies may be under way. With 1 they go in order: a message that failed is settled before the next is sent.
     pub(crate) at_once: usize,
     /// How long what was delivered may wait to be settled together with what comes after it; by the end, without.
@@ -78,7 +78,7 @@ impl LaneSender {
                         Some(Item::Body(body, retry)) => Parts::of(body, retry),
                     },
                 };
-                if let Some(failure) = self.delivery.refuses(&self.patience) {
+                if let Some(failure) = self.delivery.refuses(&self.deadline) {
                     // All that is left ends for the same reason, and is settled in one go.
                     unsettled
                         .add(parts.messages().map(|part| (part, Outcome::Failed(failure.clone()))).collect());
@@ -122,7 +122,7 @@ impl LaneSender {
     async fn send(&self, mut parts: Parts) -> (Parts, Vec<Settled>) {
         let origin = self.origin.unwrap_or_else(Origin::unique);
         loop {
-            let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.patience).await;
+            let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.deadline).await;
             if !outcomes.is_empty() || parts.is_empty() {
                 return (parts, outcomes);
             }

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{ClientConfig, Config, Ordering, TracingConfig},
-    deliver::{self, Origin, Patience, Settled},
+    deliver::{self, Deadline, Origin, Settled},
     encode::{Bodies, Buffers},
     executor::{Executor, Task},
     keyed_lock::KeyedLock,
@@ -154,13 +154,13 @@ impl Pipeline {
         self.executor.all_stopped().await;
     }
 
-    /// The patience for messages of a topic that were accepted so long ago.
-    pub(crate) fn patience(&self, stream: &str, topic: &str, ago: Duration) -> Patience {
+    /// The deadline for messages of a topic that were accepted so long ago.
+    pub(crate) fn deadline(&self, stream: &str, topic: &str, ago: Duration) -> Deadline {
         let terms = self.terms(stream, topic);
         let left = terms.retry.max_duration.saturating_sub(ago);
         let ahead =
             time_for_requests(self.close_timeout()).saturating_sub(time_for_requests(terms.close_timeout));
-        Patience::from_now(left, self.closing.requests.clone()).closed_ahead(ahead)
+        Deadline::from_now(left, self.closing.requests.clone()).closed_ahead(ahead)
     }
 
     /// How long close may take: as long as the route with the most time.
@@ -200,7 +200,7 @@ impl Pipeline {
     pub(crate) async fn account(
         &self,
         batch: &Batch<'_>,
-        patience: Patience,
+        deadline: Deadline,
         dead_letters: Option<&DeadLetters>,
         progress: Option<&dyn Progress>,
     ) -> Account {
@@ -225,7 +225,7 @@ impl Pipeline {
                 let sender = LaneSender {
                     delivery: route.delivery.clone(),
                     origin: origin.or_else(|| (!unordered).then(Origin::unique)),
-                    patience: patience.clone(),
+                    deadline: deadline.clone(),
                     at_once: if unordered { route.at_once() } else { 1 },
                     held: progress.map(|_| UNWRITTEN),
                     decided: decided.clone(),
@@ -259,8 +259,8 @@ impl Pipeline {
         progress: Option<&dyn Progress>,
     ) -> EndedLane {
         let (bodies, queued) = mpsc::channel(1);
-        let patience = sender.patience.clone();
-        let mut encoding = pin!(route.encode(lane, bodies, &patience, progress));
+        let deadline = sender.deadline.clone();
+        let mut encoding = pin!(route.encode(lane, bodies, &deadline, progress));
         // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
         // is the only one, not again.
         let encoded = poll!(encoding.as_mut());
@@ -328,9 +328,9 @@ async fn check_health(
     let checked = route.delivery.clone();
     // The deadline of requests can be hours where a spool keeps the messages; open must not take so long.
     let longest = if is_kept { LONGEST_HEALTH_CHECK } else { Duration::MAX };
-    let patience = Patience::from_now(route.config.retry.max_duration.min(longest), closing.requests.clone());
+    let deadline = Deadline::from_now(route.config.retry.max_duration.min(longest), closing.requests.clone());
     let outcome = executor
-        .spawn(async move { checked.health_check(check.method, patience).await })
+        .spawn(async move { checked.health_check(check.method, deadline).await })
         .await
         .map_err(|why| Error::InitError(format!("the health check stopped: {why}")))?;
     match outcome {

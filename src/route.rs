@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::{Config, Glob},
-    deliver::{Delivery, Endpoints, Patience, RetryState},
+    deliver::{Deadline, Delivery, Endpoints, RetryState},
     encode::{Bodies, Encoded},
     lane::Item,
     otlp::Tracer,
@@ -130,14 +130,14 @@ impl Route {
         &self,
         mut lane: Bodies<'_>,
         sets: mpsc::Sender<Vec<Item>>,
-        patience: &Patience,
+        deadline: &Deadline,
         progress: Option<&dyn Progress>,
     ) -> Vec<usize> {
         let holds_back = progress.is_some_and(Progress::holds_back);
         let (mut most, mut first) = (1, true);
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
         while let Ok(place) = sets.reserve().await {
-            if patience.stops() {
+            if deadline.stops() {
                 // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
                 return Vec::new();
             }

@@ -118,8 +118,8 @@ impl HttpSink {
             None => {
                 let _blocked = pipeline.counters.blocked("delivery", &batch);
                 let _held = pipeline.counters.hold(messages.len());
-                let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO);
-                pipeline.account(&batch, patience, dead_letters, None).await
+                let deadline = pipeline.deadline(batch.stream, batch.topic, Duration::ZERO);
+                pipeline.account(&batch, deadline, dead_letters, None).await
             }
             Some(Ok(accepted)) => {
                 if accepted.repeats > 0 {

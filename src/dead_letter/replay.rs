@@ -208,8 +208,8 @@ fn deliver(
     let current_offset = messages.last().map_or(0, |message| message.offset);
     let metadata = MessagesMetadata { partition_id: first.partition, current_offset, schema };
     let batch = Batch::borrowed(&topic, &metadata, &messages);
-    let patience = pipeline.patience(batch.stream, batch.topic, Duration::ZERO).at_most(longest);
-    let account = get_runtime().block_on(pipeline.account(&batch, patience, None, None));
+    let deadline = pipeline.deadline(batch.stream, batch.topic, Duration::ZERO).at_most(longest);
+    let account = get_runtime().block_on(pipeline.account(&batch, deadline, None, None));
     let mut delivered = vec![true; messages.len()];
     for (messages, failure) in &account.undelivered {
         for message in messages {

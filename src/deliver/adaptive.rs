@@ -1,28 +1,28 @@
-//! How many requests at once an endpoint takes well: additive increase, multiplicative decrease.
+//! How many requests an endpoint takes at once: additive increase, multiplicative decrease (Chiu and Jain, 1989).
 //!
-//! Pure: it is told how each request ended and when, and says how many may be under way.
+//! Pure: from how and when each request ended it says how many may be in flight.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Latency counts as congestion when it is over so many times the least that was seen lately …
+/// Latency counts as congestion above this multiple of the least seen lately …
 const LATENCY_FACTOR: u32 = 3;
-/// … and over that by this much, so that the noise of a fast endpoint does not.
+/// … plus this much, so that the noise of a fast endpoint does not count.
 const LATENCY_SLACK: Duration = Duration::from_millis(5);
-/// What is left of the limit when latency grows.
+/// The factor of the limit when latency grows.
 const LATENCY_BACKOFF: f64 = 0.85;
-/// What is left of it when the endpoint says that it is too much.
+/// The factor of the limit when the endpoint refuses for load.
 const REFUSAL_BACKOFF: f64 = 0.5;
-/// How long the least latency counts: endpoints change.
+/// How long the least latency is kept: endpoints change.
 const BASELINE_AGE: Duration = Duration::from_secs(30);
-/// Refusals are counted over so many times the limit, at least over so many attempts: few enough to notice at once what is
-/// refused for its number, enough to tell that from single messages that the endpoint never takes.
+/// Refusals are counted over this multiple of the limit, and at least this many attempts: few enough to notice load at
+/// once, enough to tell it from single messages that the endpoint never takes.
 const ROUND: (usize, usize) = (4, 100);
-/// So many attempts may be refused for each one of a round, as BBR bears some loss (draft-ietf-ccwg-bbr section 2.7, 2 %) that is
-/// not its own doing.
+/// One attempt in this many may be refused without effect, as BBR tolerates a loss of 2 % that it did not cause
+/// (draft-ietf-ccwg-bbr section 2.7).
 const BORNE: usize = 25;
-/// Where it is more than a third of all, so many refusals are enough.
+/// How many refusals are enough where they are more than a third of all attempts.
 const FEW: usize = 3;
 
 /// How a request ended, as far as congestion goes.
@@ -51,12 +51,11 @@ pub(super) struct Aimd {
     refusals: Refusals,
 }
 
-/// Tells an endpoint that has too much to do from one that refuses some messages whatever it has to do.
+/// Tells an overloaded endpoint from one that refuses some messages whatever its load.
 #[derive(Debug, Default)]
 struct Refusals {
     first: Attempts,
-    /// Attempts at what had failed before.
-    again: Attempts,
+    retries: Attempts,
 }
 
 #[derive(Debug, Default)]
@@ -79,14 +78,14 @@ impl Aimd {
         }
     }
 
-    /// How many may be under way.
+    /// How many may be in flight.
     pub(super) fn limit(&self) -> usize {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and max")]
         let limit = self.limit as usize;
         limit.max(1)
     }
 
-    /// A request ended, a first attempt or one at what had been `tried` before, while so many were under way with it.
+    /// A request ended, a retry if `tried`, with `under_way` in flight including itself.
     pub(super) fn ended(&mut self, load: Load, tried: bool, under_way: usize, now: Instant) {
         let too_much = self.refusals.ended(load, tried, self.limit());
         match load {
@@ -135,22 +134,22 @@ impl Aimd {
 }
 
 impl Refusals {
-    /// An attempt ended. Returns whether so many of late were refused that fewer should go at once.
+    /// An attempt ended. Returns whether enough were refused lately to lower the limit.
     fn ended(&mut self, load: Load, tried: bool, limit: usize) -> bool {
         if load == Load::Unknown {
             return false;
         }
         let round = (limit * ROUND.0).max(ROUND.1);
-        let attempts = if tried { &mut self.again } else { &mut self.first };
+        let attempts = if tried { &mut self.retries } else { &mut self.first };
         attempts.ended += 1;
         attempts.refused += usize::from(load == Load::Refused);
-        // What failed before is likely to fail for what it is, unless some of it is taken. Where there is little else to learn
-        // from, it counts all the same.
-        let counts = self.again.refused < self.again.ended || self.again.ended > self.first.ended;
-        let again = if counts { &self.again } else { &Attempts::default() };
-        let (ended, refused) = (self.first.ended + again.ended, self.first.refused + again.refused);
+        // A retry is likely to fail for its content, unless some are taken. It counts where there is little else to learn
+        // from.
+        let counts = self.retries.refused < self.retries.ended || self.retries.ended > self.first.ended;
+        let retries = if counts { &self.retries } else { &Attempts::default() };
+        let (ended, refused) = (self.first.ended + retries.ended, self.first.refused + retries.refused);
         let too_much = refused > round / BORNE || refused >= FEW && refused * 3 > ended;
-        if too_much || self.first.ended + self.again.ended >= round {
+        if too_much || self.first.ended + self.retries.ended >= round {
             *self = Self::default();
         }
         too_much
@@ -161,7 +160,7 @@ impl Refusals {
 mod tests {
     use super::*;
 
-    /// An endpoint that works on so many at once and keeps the others in a queue; so many round trips.
+    /// An endpoint that works on `capacity` at once and queues the others, for a number of round trips.
     fn run(aimd: &mut Aimd, workers: u32, rounds: usize, now: &mut Instant) {
         for _ in 0..rounds {
             let under_way = aimd.limit();

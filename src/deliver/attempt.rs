@@ -8,20 +8,20 @@ use tracing::debug;
 
 use super::{
     classify::{Class, Classifier},
+    deadline::Deadline,
     fault::{Fault, FaultKind, chain},
     network::Network,
-    patience::Patience,
     retry_after::retry_after,
 };
 use crate::auth::Echo;
 
-/// How much of an answer is read beyond what is kept, so that its connection can be used again.
+/// How much of an answer is read beyond what is kept, so that its connection can be reused.
 /// Past that, a new connection is cheaper than the rest of the answer.
 const DRAIN_LIMIT: usize = 1024 * 1024;
 
-/// How often a request that the server did not process is sent again at once. After that it has failed as any other, or a
-/// server that refuses for ever would be asked as fast as it can say no.
-const SENT_AGAIN: u32 = 10;
+/// How often a request that the server did not process is resent at once. After that it has failed like any other, or a
+/// server that refuses for ever would be asked as fast as it can refuse.
+const MAX_RESENDS: u32 = 10;
 
 /// How much of an answer a line of the log shows, in bytes.
 pub(super) const SHOWN: usize = 200;
@@ -68,26 +68,26 @@ pub(super) struct Keep {
 
 /// Sends a request and reads its answer. `None` when it was cut off before there was one.
 ///
-/// HTTP/2 servers refuse requests that they have not begun to process, whenever they close a connection that others are still
-/// being sent on. That says nothing about the endpoint: such a request keeps its slot and goes out again, over another connection.
+/// An HTTP/2 server that closes a connection refuses the requests on it that it has not begun to process. That says nothing
+/// about the endpoint: such a request keeps its slot and is resent over another connection.
 pub(super) async fn attempt(
     client: &Network,
     classifier: &Classifier,
     request: impl Fn() -> Request,
     how: How,
     keep: Keep,
-    mut cut_off: Patience,
+    mut deadline: Deadline,
 ) -> Option<Attempt> {
     let mut refusals = 0;
     let (outcome, reused) = loop {
         let ended = tokio::select! {
             // Once closed, an attempt is not even begun.
             biased;
-            () = cut_off.closed() => return None,
+            () = deadline.closed() => return None,
             ended = client.execute(request(), how.fresh) => ended,
         };
         match &ended.0 {
-            Err(why) if refusals < SENT_AGAIN && FaultKind::of(why) == FaultKind::Unprocessed => {
+            Err(why) if refusals < MAX_RESENDS && FaultKind::of(why) == FaultKind::Unprocessed => {
                 refusals += 1;
             }
             _ => break ended,
@@ -103,12 +103,12 @@ pub(super) async fn attempt(
             let echo = echo.unwrap_or_default();
             let of_class = if class == Class::Success { keep.of_success } else { keep.of_others };
             if let Some(most) = keep.whole.filter(|_| class == Class::Success) {
-                let Read { text, complete } = read(response, most, most, cut_off).await;
+                let Read { text, complete } = read(response, most, most, deadline).await;
                 let text = echo.mask(text);
                 let excerpt = text[..text.floor_char_boundary(of_class)].to_owned();
                 Ok(Answer { status, excerpt, whole: Some(text).filter(|_| complete), retry_after })
             } else {
-                let read = read(response, of_class, EXCERPT_LIMIT, cut_off).await;
+                let read = read(response, of_class, EXCERPT_LIMIT, deadline).await;
                 Ok(Answer { status, excerpt: echo.mask(read.text), whole: None, retry_after })
             }
         }
@@ -131,7 +131,7 @@ struct Read {
 /// Reads an answer's body as far as is worth it, and keeps its start.
 ///
 /// The status has been received, so what happens to the body changes nothing for the messages.
-async fn read(mut response: Response, most: usize, kept_at_most: usize, mut cut_off: Patience) -> Read {
+async fn read(mut response: Response, most: usize, kept_at_most: usize, mut deadline: Deadline) -> Read {
     let mut kept = Vec::new();
     let mut complete = false;
     let keep = most.min(kept_at_most);
@@ -140,7 +140,7 @@ async fn read(mut response: Response, most: usize, kept_at_most: usize, mut cut_
     loop {
         let chunk = tokio::select! {
             chunk = response.chunk() => chunk,
-            () = cut_off.closed() => break,
+            () = deadline.closed() => break,
         };
         match chunk {
             Ok(Some(chunk)) => {
@@ -168,8 +168,8 @@ async fn read(mut response: Response, most: usize, kept_at_most: usize, mut cut_
     Read { text: String::from_utf8_lossy(&kept).into_owned(), complete }
 }
 
-/// Lets the connection go back to the pool, which takes its own task and that of the pool one turn
-/// each; a request made before would find the pool empty and connect anew.
+/// Lets the connection return to the pool, which takes one poll of its own task and one of the pool's; a request made
+/// before that would find the pool empty and open another connection.
 async fn hand_back() {
     for _ in 0..2 {
         tokio::task::yield_now().await;

@@ -7,13 +7,12 @@ use crate::{
     world::World,
 };
 
-/// The shortest wait that is not counted against `max_retries`: without an end to their number, such
-/// waits must have a length.
+/// The shortest wait that is not counted against `max_retries`: there is no limit to their number, so they must take time.
 const UNCOUNTED: Duration = Duration::from_millis(10);
 
 /// Exponential backoff with the configured bounds and jitter.
 ///
-/// The ready-made policies read the clock and draw from a generator of their own; this takes both from the [`World`].
+/// The policies of `reqwest-retry` read the clock and draw from a generator of their own; this takes both from the [`World`].
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
     /// The least wait where a server asks for none.
@@ -55,8 +54,8 @@ impl Backoff {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The wait that a server asked for, within the cap. One that asks for none gets the first wait,
-    /// or a confused server would be asked again without a pause.
+    /// The wait that a server asked for, within the cap. Where it asks for zero it gets the first wait, or a confused server
+    /// would be asked without a pause.
     pub(super) fn asked(&self, retry_after: Duration) -> Duration {
         if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after).max(UNCOUNTED)
     }

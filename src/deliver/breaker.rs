@@ -1,5 +1,5 @@
-//! The circuit breaker as a state machine: it is told what happened and when, and says whether a
-//! request may go. It waits for nothing and knows no clock; the [gate](super::gate) does and has.
+//! The circuit breaker as a state machine: from what happened and when it says whether a request may go. It has no clock
+//! and waits for nothing; the [gate](super::gate) does both.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::gate::Origin;
 
-/// How many probes of lanes that have not failed may come before the first regular one where several others have: enough to
-/// find one that the endpoint takes, too few to bother one that is away.
+/// How many probes of lanes that have not failed may go before the first regular one once several others have: enough to
+/// find a lane that the endpoint takes, too few to bother an endpoint that is down.
 const EARLY_PROBES: u32 = 5;
 
 /// Opens after this many transient failures in a row, lets one probe through at a time, and
@@ -105,7 +105,7 @@ impl Breaker {
 
     /// Whether a request may go now. One that has not failed names its origin: where all failures are of another one, it
     /// need not wait for them, since the endpoint may well take it; where they are of several, a few may try.
-    pub(super) fn look(&self, now: Instant, stranger: Option<Origin>) -> Admission {
+    pub(super) fn admission(&self, now: Instant, stranger: Option<Origin>) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Go,
             State::HalfOpen { .. } => Admission::AfterProbe,
@@ -151,7 +151,7 @@ impl Breaker {
         }
     }
 
-    /// One that was told [`Admission::Probe`] goes, and must report its end.
+    /// A request that got [`Admission::Probe`] goes, and must report its end.
     pub(super) fn probe_begins(&mut self, now: Instant) {
         if let State::Open { until, wait } = self.state {
             let early = now < until;
@@ -257,7 +257,7 @@ mod tests {
 
     /// A probe goes, and fails; of a lane that has failed before, if it is due.
     fn fail_probe(breaker: &mut Breaker, origin: Origin, stranger: bool, now: Instant) {
-        assert_eq!(breaker.look(now, stranger.then_some(origin)), Admission::Probe);
+        assert_eq!(breaker.admission(now, stranger.then_some(origin)), Admission::Probe);
         breaker.probe_begins(now);
         assert_eq!(breaker.failed(true, origin, 100, 100, now), Change::Opened);
     }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn opens_after_the_threshold_of_failures_in_a_row() {
         let now = Instant::now();
-        assert_eq!(opened_by([A, B, A], now).look(now, None), Admission::NotBefore(now + FIRST));
+        assert_eq!(opened_by([A, B, A], now).admission(now, None), Admission::NotBefore(now + FIRST));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(breaker.failed(false, A, number, number, now), Change::None);
             assert_eq!(breaker.succeeded(false), Change::None);
         }
-        assert_eq!(breaker.look(now, None), Admission::Go);
+        assert_eq!(breaker.admission(now, None), Admission::Go);
     }
 
     #[test]
@@ -294,11 +294,11 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened_by([A, B, A], now);
         let later = now + FIRST;
-        assert_eq!(breaker.look(later, None), Admission::Probe);
+        assert_eq!(breaker.admission(later, None), Admission::Probe);
         breaker.probe_begins(later);
-        assert_eq!(breaker.look(later, Some(B)), Admission::AfterProbe);
+        assert_eq!(breaker.admission(later, Some(B)), Admission::AfterProbe);
         assert_eq!(breaker.succeeded(true), Change::Closed);
-        assert_eq!(breaker.look(later, None), Admission::Go);
+        assert_eq!(breaker.admission(later, None), Admission::Go);
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         let mut breaker = opened_by([A, B, A], now);
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let until = now + Duration::from_secs(seconds);
-            assert_eq!(breaker.look(now, None), Admission::NotBefore(until));
+            assert_eq!(breaker.admission(now, None), Admission::NotBefore(until));
             now = until;
             fail_probe(&mut breaker, A, false, now);
         }
@@ -317,17 +317,17 @@ mod tests {
     fn a_lane_that_has_not_failed_need_not_wait_for_one_that_did() {
         let now = Instant::now();
         let mut breaker = opened_by([A, A, A], now);
-        assert_eq!(breaker.look(now, Some(A)), Admission::NotBefore(now + FIRST), "the one that failed");
-        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST), "a retry");
+        assert_eq!(breaker.admission(now, Some(A)), Admission::NotBefore(now + FIRST), "the one that failed");
+        assert_eq!(breaker.admission(now, None), Admission::NotBefore(now + FIRST), "a retry");
         fail_probe(&mut breaker, B, true, now);
         // Now it is more than one lane that fails.
-        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST));
+        assert_eq!(breaker.admission(now, None), Admission::NotBefore(now + FIRST));
         for stranger in 3..8 {
             fail_probe(&mut breaker, Origin(stranger), true, now);
         }
-        assert_eq!(breaker.look(now, Some(Origin(9))), Admission::NotBefore(now + FIRST));
+        assert_eq!(breaker.admission(now, Some(Origin(9))), Admission::NotBefore(now + FIRST));
         fail_probe(&mut breaker, Origin(9), true, now + FIRST);
-        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST * 3));
+        assert_eq!(breaker.admission(now, None), Admission::NotBefore(now + FIRST * 3));
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
         let mut breaker = opened_by([A, B, A], now);
         assert_eq!(breaker.succeeded(false), Change::None);
         assert_eq!(breaker.failed(false, A, 9, 9, now + FIRST / 2), Change::None);
-        assert_eq!(breaker.look(now, None), Admission::NotBefore(now + FIRST));
+        assert_eq!(breaker.admission(now, None), Admission::NotBefore(now + FIRST));
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
         let later = now + FIRST;
         breaker.probe_begins(later);
         breaker.abandoned(later);
-        assert_eq!(breaker.look(later, None), Admission::Probe);
+        assert_eq!(breaker.admission(later, None), Admission::Probe);
     }
 
     #[test]
@@ -354,6 +354,6 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::new(0, FIRST, COOL_DOWN);
         assert!(fail(&mut breaker, &[A; 1000], now).iter().all(|change| *change == Change::None));
-        assert_eq!(breaker.look(now, None), Admission::Go);
+        assert_eq!(breaker.admission(now, None), Admission::Go);
     }
 }

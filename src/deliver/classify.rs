@@ -20,12 +20,11 @@ pub(super) enum Class {
     Throttled,
     /// Another attempt may help: this one got no answer in time.
     TimedOut,
-    /// The server had closed the connection before the request reached it: that says nothing, and the
-    /// request goes again on another one.
+    /// The server had closed the pooled connection before the request reached it: the request is resent over another one.
     Stale,
     /// This machine had no descriptor, thread, memory map or port for it: that says nothing about the endpoint.
     Shortage,
-    /// Waited out until the deadline, because somebody mends it: the configuration says so, or it is a certificate.
+    /// Retried until the deadline, because somebody will fix it: a held status code, or a certificate.
     Hold,
     /// The credentials were refused, and the next attempt has others.
     Reauthenticate,
@@ -74,8 +73,8 @@ impl Classifier {
         }
     }
 
-    /// The class of an answer or of a fault; `reused` tells whether the fault hit a connection that had
-    /// been used before, and `renewed` whether this attempt has other credentials than the one before, which was refused.
+    /// The class of an answer or of a fault. `reused`: the connection had been used before; `renewed`: the attempt has other
+    /// credentials than the one before, which was refused.
     pub(super) fn classify(&self, outcome: &Result<Response, Error>, reused: bool, renewed: bool) -> Class {
         match (self.handle(outcome), outcome) {
             (None, _) => Class::Success,
@@ -89,7 +88,7 @@ impl Classifier {
             },
             (Some(Retryable::Transient), Err(error)) => match FaultKind::of(error) {
                 FaultKind::Timeout | FaultKind::HeaderTimeout => Class::TimedOut,
-                // Somebody mends it.
+                // Somebody has to fix it.
                 FaultKind::Certificate | FaultKind::Proxy | FaultKind::Credentials => Class::Hold,
                 FaultKind::Closed if reused => Class::Stale,
                 FaultKind::Shortage => Class::Shortage,

@@ -1,4 +1,4 @@
-//! The client of one connector, which is made anew when its files change or its connections are too old.
+//! The client of one connector, which is rebuilt when its files change or its connections are too old.
 
 use std::{
     fmt,
@@ -28,8 +28,8 @@ use crate::{
     telemetry::{EndpointMeter, Reload},
 };
 
-/// How long the files are not looked at again: a request a microsecond must not ask the disk each time.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often files are checked for changes: a request a microsecond must not ask the disk each time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends requests. Each is one attempt, in a span of its own where somebody listens.
 pub(super) struct Client {
@@ -42,15 +42,15 @@ pub(super) struct Client {
     /// Whether `current` is ever replaced.
     renews: bool,
     meter: Arc<EndpointMeter>,
-    /// When the files were last looked at; `None` asks for a look now.
-    looked: Mutex<Option<Instant>>,
+    /// When the files were last checked; `None` asks for a check now.
+    checked: Mutex<Option<Instant>>,
 }
 
 struct Current {
     pools: Pools,
     made: Instant,
     stamps: Vec<FileStamp>,
-    under_way: AtomicUsize,
+    in_flight: AtomicUsize,
 }
 
 impl fmt::Debug for Client {
@@ -76,7 +76,7 @@ impl Client {
                 problems.into_iter().map(|(key, why)| format!("tls.{key}: {why}")).collect();
             problems.join("; ")
         })?;
-        tell_end(&files, meter);
+        record_expiry(&files, meter);
         let target = Target { https: url.scheme() == "https", loopback: is_loopback(url) };
         let mut middleware: Vec<Arc<dyn Middleware>> = Vec::new();
         if config.follow_redirects {
@@ -88,7 +88,7 @@ impl Client {
         }
         let pools = Pools::new(config, target, &middleware, files)?;
         let renews = !stamps.is_empty() || !config.max_connection_age.is_zero();
-        let current = Current { pools, made: Instant::now(), stamps, under_way: AtomicUsize::new(0) };
+        let current = Current { pools, made: Instant::now(), stamps, in_flight: AtomicUsize::new(0) };
         Ok(Self {
             config: config.clone(),
             target,
@@ -96,7 +96,7 @@ impl Client {
             current: RwLock::new(Arc::new(current)),
             renews,
             meter: meter.clone(),
-            looked: Mutex::new(Some(Instant::now())),
+            checked: Mutex::new(Some(Instant::now())),
         })
     }
 
@@ -115,26 +115,25 @@ impl Client {
         Ok(Box::new(Self::new(&config, url, None, &Arc::default())?))
     }
 
-    /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over
-    /// one that was there before: nobody tells, so that it is only sure of one that no other request
-    /// can have made or given back meanwhile.
+    /// Sends a request, over a new connection if it is to be `fresh`. Returns whether it may have gone over a pooled one: the
+    /// pool does not say, so that this is certain only while no other request can have opened or returned one.
     pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
         if self.renews {
             self.renew();
         }
         let current = self.current();
-        let under_way = UnderWay::new(&current.under_way);
+        let in_flight = InFlight::new(&current.in_flight);
         let outcome = if fresh {
             (current.pools.fresh.execute(request).await, false)
         } else {
             let begun = current.pools.connections.begun();
             let outcome = current.pools.pooled.execute(request).await;
-            let reused = !under_way.is_alone() || current.pools.connections.begun() == begun;
+            let reused = !in_flight.is_alone() || current.pools.connections.begun() == begun;
             (outcome, reused)
         };
         if self.renews && matches!(&outcome.0, Err(why) if FaultKind::of(why) == FaultKind::Certificate) {
-            // Whoever mends it is waited for.
-            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            // Somebody may have fixed it by the next attempt.
+            *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         outcome
     }
@@ -147,17 +146,17 @@ impl Client {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     }
 
-    /// Makes the client anew, if its files changed (at most once a second) or its connections are too old. Where that fails, the
+    /// Rebuilds the client if its files changed (at most once a second) or its connections are too old. Where that fails, the
     /// last good one stays in use.
     fn renew(&self) {
-        let Ok(mut looked) = self.looked.try_lock() else { return };
+        let Ok(mut checked) = self.checked.try_lock() else { return };
         let now = Instant::now();
         let current = self.current();
         let age = self.config.max_connection_age;
         let is_old = !age.is_zero() && now.saturating_duration_since(current.made) >= age;
-        let looks = looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AGAIN);
-        if looks && !current.stamps.is_empty() {
-            *looked = Some(now);
+        let due = checked.is_none_or(|at| now.saturating_duration_since(at) >= CHECK_INTERVAL);
+        if due && !current.stamps.is_empty() {
+            *checked = Some(now);
             let stamps = stamps(&self.config);
             if stamps != current.stamps {
                 self.read_again(&current, stamps, now);
@@ -169,7 +168,7 @@ impl Client {
                 Ok(pools) => {
                     debug!("the connections are as old as they may be: new ones are made");
                     let stamps = current.stamps.clone();
-                    self.replace(Current { pools, made: now, stamps, under_way: AtomicUsize::new(0) });
+                    self.replace(Current { pools, made: now, stamps, in_flight: AtomicUsize::new(0) });
                 }
                 Err(why) => warn!("the connections are old, and stay in use: {why}"),
             }
@@ -182,7 +181,7 @@ impl Client {
             format!("tls.{key}: {why}")
         });
         let made = files
-            .inspect(|files| tell_end(files, &self.meter))
+            .inspect(|files| record_expiry(files, &self.meter))
             .and_then(|files| current.pools.anew(&self.config, self.target, &self.middleware, Some(files)));
         self.meter.reloaded(Reload::Tls, made.is_ok());
         let (pools, made) = match made {
@@ -197,7 +196,7 @@ impl Client {
                 (current.pools.clone(), current.made)
             }
         };
-        self.replace(Current { pools, made, stamps, under_way: AtomicUsize::new(0) });
+        self.replace(Current { pools, made, stamps, in_flight: AtomicUsize::new(0) });
     }
 }
 
@@ -209,8 +208,8 @@ impl Transport for Client {
     }
 }
 
-/// Tells when the client certificate ends, where there is one.
-fn tell_end(files: &TlsFiles, meter: &EndpointMeter) {
+/// Records when the client certificate expires, where there is one.
+fn record_expiry(files: &TlsFiles, meter: &EndpointMeter) {
     let certificate = files.identity.as_ref().and_then(|(certificates, _)| certificates.first());
     if let Some(at) = certificate.and_then(|certificate| expiry::ends_at(certificate)) {
         meter.certificate_ends(at);
@@ -221,10 +220,10 @@ fn stamps(config: &ClientConfig) -> Vec<FileStamp> {
     config.tls.file_stamps().chain(config.proxy.file_stamps()).collect()
 }
 
-/// A request on its way.
-struct UnderWay<'c>(&'c AtomicUsize, usize);
+/// A request in flight.
+struct InFlight<'c>(&'c AtomicUsize, usize);
 
-impl<'c> UnderWay<'c> {
+impl<'c> InFlight<'c> {
     fn new(count: &'c AtomicUsize) -> Self {
         Self(count, count.fetch_add(1, Relaxed))
     }
@@ -235,7 +234,7 @@ impl<'c> UnderWay<'c> {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! How the client makes connections: counted, and one at a time to an HTTP/2 server.
+//! How the client opens connections: counted, and one at a time to an HTTP/2 server.
 
 use std::{
     error::Error as StdError,
@@ -22,11 +22,11 @@ use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// So many file descriptors are left to others by a new connection: dead letters, the spool, other plugins. Connections could
+/// How many file descriptors a new connection leaves to others: dead letters, the spool, other plugins. Connections could
 /// take all there are, and keep them while idle.
 const LEFT: usize = 8;
 
-/// How long a connection that is not made waits for the pool to hand over the one that was made in its place.
+/// How long a connection that is not opened waits for the pool to hand over the one that replaces it.
 const HANDED_OVER: Duration = Duration::from_millis(100);
 
 /// The connections of a client.
@@ -63,7 +63,7 @@ impl Connections {
         Self { begun: Arc::default(), any_file: any_file(), http2: Some(Arc::default()) }
     }
 
-    /// Those of a pool that takes the place of this one's: to a server that speaks HTTP/2, it begins with one connection.
+    /// Those of a pool that replaces this one's: to a server that speaks HTTP/2, it begins with one connection.
     pub(super) fn anew(&self) -> Self {
         let negotiated = self.http2.as_ref().is_some_and(|http2| http2.negotiated.load(SeqCst));
         let http2 = Http2 { negotiated: AtomicBool::new(negotiated), ..Http2::default() };
@@ -98,7 +98,7 @@ fn any_file() -> Option<Arc<File>> {
 
 impl fmt::Display for Superseded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another connection was made in place of this one")
+        f.write_str("another connection was opened instead of this one")
     }
 }
 
@@ -149,8 +149,8 @@ where
                 let making = http2.making.lock().await;
                 if http2.made.load(SeqCst) != made && http2.negotiated.load(SeqCst) {
                     drop(making);
-                    // The pool drops this as soon as it has a connection for the request; if it never does, the request
-                    // is sent again.
+                    // The pool drops this as soon as it has a connection for the request; if it never does, the request is
+                    // resent.
                     tokio::time::sleep(HANDED_OVER).await;
                     let superseded: Box<dyn StdError + Send + Sync> = Box::new(Superseded);
                     return Err(superseded.into());

@@ -216,7 +216,7 @@ fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
     let refused = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
         // h2 fails a stream with the server's GOAWAY only if it lies beyond that one.
         let unprocessed = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        // Who asks for calm is not to be asked again at once.
+        // An endpoint that asks for calm is not asked again at once.
         error.is_remote() && unprocessed && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM)
     });
     refused

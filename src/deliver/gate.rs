@@ -1,8 +1,8 @@
-//! What an attempt passes on its way out. All lanes of an endpoint pass the same gate.
+//! What each attempt passes before it is made. All lanes of an endpoint pass the same gate.
 //!
-//! It is one queue, first come first served: an attempt that failed comes again at its end, so that a message that
-//! always fails delays its own lane alone. The breaker, a pause that the endpoint asked for, the rate and the slots are
-//! policies that know no clock and wait for nothing; whoever is next in the queue does the waiting for them.
+//! It is one queue, first come first served. A retry joins at the end, so that a message that always fails delays its own
+//! lane alone. The breaker, a pause that the endpoint asked for, the rate limits and the slots are policies without a clock
+//! that wait for nothing; the first in the queue waits for them.
 
 mod control;
 mod origin;
@@ -19,7 +19,7 @@ pub(crate) use self::{
     control::{BreakerState, GateState},
     origin::Origin,
 };
-use super::patience::{Ended, Patience};
+use super::deadline::{Deadline, Ended};
 use crate::config::Config;
 
 /// The gate of one endpoint.
@@ -32,13 +32,13 @@ pub(super) struct Gate {
     retries_now: watch::Sender<u64>,
 }
 
-/// An attempt that asks for leave.
+/// An attempt that asks to begin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asking {
     pub(super) origin: Origin,
     /// Whether an attempt before it has failed.
     pub(super) tried: bool,
-    /// Whether its messages are kept elsewhere, so that it comes again in place of waiting here for long.
+    /// Whether its messages are kept elsewhere, so that it comes back later instead of waiting here for long.
     pub(super) parks: bool,
     pub(super) messages: usize,
     pub(super) bytes: usize,
@@ -47,13 +47,13 @@ pub(super) struct Asking {
 /// Why an attempt does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The deadline is over, and waiting would have to go on.
+    /// The deadline has passed, and waiting would have to go on.
     Deadline,
-    /// The deadline is over, and the breaker is open.
+    /// The deadline has passed, and the breaker is open.
     BreakerOpen,
     /// The connector is closed.
     Closed,
-    /// It is to come again.
+    /// It is to come back later.
     Later {
         until: Instant,
         /// It may come earlier once the breaker has closed.
@@ -72,29 +72,29 @@ impl Gate {
 
     /// Waits until an attempt may begin.
     ///
-    /// With the deadline over, what was tried is refused unless only a pause kept it: then it has its last attempt. What was
-    /// not tried yet waits on for the rate and a slot, since behind them is an endpoint at work, but for no breaker.
-    pub(super) async fn enter(&self, patience: &mut Patience, asking: Asking) -> Result<Pass<'_>, Refused> {
+    /// Once the deadline has passed, a retry is refused unless only a pause kept it: then it has its last attempt. A first
+    /// attempt waits on for the rate and a slot, since behind them is an endpoint at work, but not for the breaker.
+    pub(super) async fn enter(&self, deadline: &mut Deadline, asking: Asking) -> Result<Pass<'_>, Refused> {
         let now = Instant::now();
-        if patience.is_stopped(now) {
+        if deadline.is_stopped(now) {
             return Err(Refused::Closed);
         }
         let (number, woken) = {
             let mut state = self.lock();
             if state.waiting() == 0
-                && let Verdict::Go { probe } = state.alone(&asking, patience.deadline(), now)
+                && let Verdict::Go { probe } = state.alone(&asking, deadline.at(), now)
             {
                 return Ok(Pass::new(self, &mut state, &asking, probe, now));
             }
-            if let Some(later) = state.later(&asking, patience.deadline(), now) {
+            if let Some(later) = state.later(&asking, deadline.at(), now) {
                 return Err(later);
             }
-            state.queue_up(asking, patience.deadline())
+            state.queue_up(asking, deadline.at())
         };
         let queued = Queued { gate: self, number };
         loop {
             let now = Instant::now();
-            let over = patience.deadline() <= now;
+            let passed = deadline.at() <= now;
             let verdict = {
                 let mut state = self.lock();
                 let verdict = state.verdict(queued.number, now);
@@ -105,29 +105,29 @@ impl Gate {
                     drop(queued);
                     return Ok(pass);
                 }
-                if over {
-                    if !state.breaker.look(now, asking.stranger()).goes() {
+                if passed {
+                    if !state.breaker.admission(now, asking.stranger()).goes() {
                         return Err(Refused::BreakerOpen);
                     }
                     if asking.tried {
                         return Err(Refused::Deadline);
                     }
                 }
-                if let Some(later) = state.later(&asking, patience.deadline(), now) {
+                if let Some(later) = state.later(&asking, deadline.at(), now) {
                     return Err(later);
                 }
                 verdict
             };
             let ended = if let Verdict::NotBefore(time) = verdict {
-                let time = if over { time } else { time.min(patience.deadline()) };
+                let time = if passed { time } else { time.min(deadline.at()) };
                 tokio::select! {
-                    waited = patience.wait_beyond(time) => waited.err(),
+                    waited = deadline.wait_beyond(time) => waited.err(),
                     () = woken.notified() => None,
                 }
             } else {
                 tokio::select! {
                     biased;
-                    ended = patience.ended(!over) => Some(ended),
+                    ended = deadline.ended(!passed) => Some(ended),
                     () = woken.notified() => None,
                 }
             };
@@ -137,13 +137,13 @@ impl Gate {
         }
     }
 
-    /// Why an attempt at what was not tried yet would be refused now, without a wait.
-    pub(super) fn refuses(&self, patience: &Patience) -> Option<Refused> {
+    /// Why a first attempt would be refused now, without a wait.
+    pub(super) fn refuses(&self, deadline: &Deadline) -> Option<Refused> {
         let now = Instant::now();
-        if patience.is_stopped(now) {
+        if deadline.is_stopped(now) {
             return Some(Refused::Closed);
         }
-        let open = patience.deadline() <= now && !self.lock().breaker.look(now, None).goes();
+        let open = deadline.at() <= now && !self.lock().breaker.admission(now, None).goes();
         open.then_some(Refused::BreakerOpen)
     }
 

@@ -1,4 +1,4 @@
-//! The time from a request sent to the head of its answer.
+//! `response_header_timeout`: the time from the end of a request to the head of its answer.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::oneshot;
 
-/// The size of the pieces that a body is handed over in: the last of them when most are on their way.
+/// The size of the chunks a body is handed over in: when the last is taken, most are sent.
 const CHUNK: usize = 16 * 1024;
 
 /// The head of an answer did not come in time.
@@ -30,8 +30,8 @@ impl fmt::Display for HeaderTimeout {
 
 impl std::error::Error for HeaderTimeout {}
 
-/// Gives up requests whose answer does not begin in time. It is the last that a request passes: behind it, its body cannot be
-/// read any more.
+/// Fails requests whose answer does not begin in time. It is the innermost middleware, since it replaces the body by one that
+/// cannot be read by others.
 #[derive(Debug)]
 pub(super) struct LimitsHeader {
     pub(super) limit: Duration,
@@ -46,12 +46,12 @@ impl Middleware for LimitsHeader {
         next: Next<'_>,
     ) -> Result<Response> {
         let Some(sent) = watch(&mut request) else {
-            // A request without a body has nothing to tell when it is sent.
+            // Without a body nothing says when the request is sent.
             return next.run(request, extensions).await;
         };
         let limited = async {
             if sent.await.is_err() {
-                // It is given up without having been sent, and whoever sends it knows why.
+                // It was dropped before it was sent, and the sender knows why.
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.limit).await;
@@ -64,7 +64,7 @@ impl Middleware for LimitsHeader {
     }
 }
 
-/// Watches the body of a request, if it has one: it is told when that is sent.
+/// Wraps the body of a request, if it has one; what is returned resolves when all of it is sent.
 fn watch(request: &mut Request) -> Option<oneshot::Receiver<()>> {
     let bytes = request.body()?.as_bytes().filter(|bytes| !bytes.is_empty()).map(Bytes::copy_from_slice)?;
     let (sent, watched) = oneshot::channel();
@@ -72,7 +72,7 @@ fn watch(request: &mut Request) -> Option<oneshot::Receiver<()>> {
     Some(watched)
 }
 
-/// A body that tells when the last of it is taken to be written.
+/// A body that notifies when its last chunk is taken.
 struct Watched {
     left: Bytes,
     sent: Option<oneshot::Sender<()>>,
@@ -91,7 +91,7 @@ impl Body for Watched {
         if self.left.is_empty()
             && let Some(sent) = self.sent.take()
         {
-            // Nobody may be left who wants to know.
+            // The receiver may be gone.
             let _ = sent.send(());
         }
         Poll::Ready((!chunk.is_empty()).then(|| Ok(Frame::data(chunk))))

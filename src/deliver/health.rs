@@ -1,4 +1,4 @@
-//! Asks at open whether the endpoint is there and content.
+//! The health check at open: whether the endpoint answers with success.
 
 use reqwest::StatusCode;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use super::{
     Delivery,
     attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     classify::Class,
-    patience::Patience,
+    deadline::Deadline,
     retry::RetryState,
 };
 use crate::config::HealthCheckMethod;
@@ -17,14 +17,14 @@ use crate::config::HealthCheckMethod;
 const RETRIES: u32 = 3;
 
 impl Delivery {
-    /// Asks until the endpoint answers with success, with the retries, waits and deadline of any request.
+    /// Asks until the endpoint answers with success, with the retries, waits and deadline of other requests.
     ///
     /// # Errors
     /// What it answered last, or why it did not, and how often it was asked.
     pub(crate) async fn health_check(
         &self,
         method: HealthCheckMethod,
-        mut patience: Patience,
+        mut deadline: Deadline,
     ) -> Result<StatusCode, String> {
         let max_retries = if self.max_retries == u32::MAX { RETRIES } else { self.max_retries };
         let mut retry = RetryState::default();
@@ -33,9 +33,9 @@ impl Delivery {
             self.template.refresh(&self.endpoint.meter);
             let request = || self.template.probe(method.into());
             let keep = Keep { of_success: 0, of_others: SHOWN, whole: None };
-            let attempt = attempt(&self.client, &self.classifier, request, how, keep, patience.clone()).await;
+            let attempt = attempt(&self.client, &self.classifier, request, how, keep, deadline.clone()).await;
             let Some(Attempt { class, ended }) = attempt else {
-                return Err(format!("{}: closed meanwhile", self.endpoint.label));
+                return Err(format!("{}: the connector was closed", self.endpoint.label));
             };
             let ended = self.template.masked(ended);
             asked_times += 1;
@@ -59,18 +59,18 @@ impl Delivery {
             let failed = format!("{why} (asked {times})");
             let asked = retry_after.map(|asked| self.backoff.asked(asked));
             let Some(wait) = retry.wait(class, asked, &self.backoff, max_retries) else { return Err(failed) };
-            if patience.over() {
+            if deadline.has_passed() {
                 return Err(failed);
             }
             if asked_times == 1 {
-                warn!("health check: {why}: asked again until retries or time are used up");
+                warn!("health check: {why}: retrying until no retries or time are left");
             }
             let mut until = Instant::now() + wait;
             if asked.is_some() {
-                // As for any request, a pause ends with the deadline, and then comes a last attempt.
-                until = until.min(patience.deadline());
+                // As for other requests, a pause ends at the deadline, and a last attempt follows.
+                until = until.min(deadline.at());
             }
-            if patience.wait_until(until).await.is_err() {
+            if deadline.wait_until(until).await.is_err() {
                 return Err(failed);
             }
             how =

@@ -1,4 +1,4 @@
-//! Answers that say of each message whether it was taken.
+//! Answers with a status for each message.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::{
     Delivery,
     attempt::{Answer, SHOWN},
     classify::Class,
+    deadline::Deadline,
     fault::Fault,
-    patience::Patience,
     retry::{Parked, RetryState},
     send::Sent,
 };
@@ -22,10 +22,10 @@ use crate::{
     settle::{Failure, Reason},
 };
 
-/// How a body ended of which each message has its own end.
+/// The outcome of a body whose messages have each their own.
 #[derive(Debug)]
 pub(super) struct Apart {
-    /// By the places of messages in the body.
+    /// In the order of the body.
     pub(super) ends: Vec<ItemEnd>,
     /// What becomes of those that are to be sent again.
     pub(super) again: Again,
@@ -36,7 +36,7 @@ pub(super) struct Apart {
 pub(super) enum ItemEnd {
     Taken,
     Refused(Failure),
-    /// It may be taken another time; if there is none, this is why it was not.
+    /// It may be taken later; if there is no later, this is why it was not.
     Again(Failure),
 }
 
@@ -59,9 +59,9 @@ pub(super) struct Ends {
 }
 
 impl Delivery {
-    /// Reads what a success says, where the configuration says where: the class of the answer is another one then, or its
-    /// messages have each their own end.
-    pub(super) fn judge(
+    /// Reads the verdict in the body of a success, where `[response]` says how: it may change the class of the answer, or
+    /// give each message its own.
+    pub(super) fn read_verdict(
         &self,
         class: Class,
         ended: &mut Result<Answer, Fault>,
@@ -72,7 +72,7 @@ impl Delivery {
             return (class, None);
         };
         if body.is_tombstone() {
-            // It has nothing to say of an item, and mostly nothing at all.
+            // There are no items in its answer, and mostly nothing at all.
             return (class, None);
         }
         match response.read(answer.whole.take().as_deref(), body.len()) {
@@ -145,19 +145,19 @@ impl Delivery {
         ends: Ends,
         asked: Option<Duration>,
         mut retry: RetryState,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Sent {
         let Ends { ends, again } = ends;
         let again = match again {
             None => Again::Failed(Reason::Rejected),
             Some(class) => match retry.wait(class, asked, &self.backoff, self.max_retries) {
                 None => Again::Failed(Reason::RetriesExhausted),
-                Some(_) if patience.over() => Again::Failed(Reason::DeadlineExceeded),
+                Some(_) if deadline.has_passed() => Again::Failed(Reason::DeadlineExceeded),
                 Some(wait) => {
                     let until = Instant::now() + wait;
                     // A pause that would end after the deadline ends with it, and then comes a last attempt.
-                    let until = if asked.is_some() { until.min(patience.deadline()) } else { until };
-                    if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
+                    let until = if asked.is_some() { until.min(deadline.at()) } else { until };
+                    if deadline.is_kept() && !wait.is_zero() && until <= deadline.at() {
                         match retry.park(until, false) {
                             Sent::Parked(parked) => Again::Parked(Parked { apart: true, ..parked }),
                             sent => return sent,
@@ -173,9 +173,9 @@ impl Delivery {
     }
 
     fn warn_of_unreadable(&self, why: &str) {
-        let mut told = self.told_of_unreadable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.is_none_or(|told: Instant| told.elapsed() >= super::TOLD_EVERY) {
-            *told = Some(Instant::now());
+        let mut logged = self.unreadable_logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if logged.is_none_or(|logged: Instant| logged.elapsed() >= super::LOG_INTERVAL) {
+            *logged = Some(Instant::now());
             warn!(
                 "{}: an answer does not say what became of each message, and counts as delivered: {}",
                 self.endpoint.label,

@@ -12,6 +12,7 @@ mod breaker;
 mod classify;
 mod client;
 mod connect;
+mod deadline;
 mod endpoint;
 mod expiry;
 mod fault;
@@ -22,7 +23,6 @@ mod items;
 mod network;
 mod outage;
 mod parts;
-mod patience;
 mod pool;
 pub mod preview;
 mod rate;
@@ -52,11 +52,11 @@ use self::{
     trust::Trust,
 };
 pub(crate) use self::{
+    deadline::Deadline,
     endpoint::Endpoints,
     fault::chain,
     gate::{BreakerState, GateState, Origin},
     parts::{Parts, Settled},
-    patience::Patience,
     retry::{Parked, RetryState},
 };
 use crate::{
@@ -68,8 +68,8 @@ use crate::{
     world::World,
 };
 
-/// How often it is told again that something goes on.
-const TOLD_EVERY: Duration = Duration::from_mins(1);
+/// How often something that goes on is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What sends spans to `url`, with the certificates and the proxy of a connector.
 ///
@@ -94,7 +94,7 @@ pub(crate) struct Delivery {
     trust: Trust,
     max_response_bytes: usize,
     response: Option<Arc<VerdictOf>>,
-    told_of_unreadable: Mutex<Option<Instant>>,
+    unreadable_logged: Mutex<Option<Instant>>,
     verbose: bool,
     counters: Arc<Counters>,
     tracer: Option<Arc<Tracer>>,
@@ -136,7 +136,7 @@ impl Delivery {
             trust: Trust::default(),
             max_response_bytes: config.max_response_bytes,
             response: config.response.clone(),
-            told_of_unreadable: Mutex::default(),
+            unreadable_logged: Mutex::default(),
             verbose: config.verbose_logging,
             counters,
             tracer,
@@ -164,7 +164,7 @@ impl Delivery {
         self.endpoint.gate.retry_now();
     }
 
-    /// Sends nothing, but the last attempts of messages whose deadline is over, until [`Self::resume`].
+    /// Sends nothing until [`Self::resume`], except the last attempts of messages whose deadline has passed.
     pub(crate) fn pause(&self) {
         self.endpoint.gate.pause();
     }

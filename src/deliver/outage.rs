@@ -1,7 +1,7 @@
-//! An endpoint that takes nothing for a while, as the log tells it: when that begins, each minute, and when it is over.
+//! Outages of an endpoint in the log: a line when one begins, each minute, and when it ends.
 //!
-//! [`Outage`] is the policy: it is told how attempts end and when, and knows no clock. An outage that begins within a minute of
-//! the last warning waits for its minute, so that an endpoint that comes and goes cannot fill the log.
+//! [`Outage`] is the policy: it has no clock, and is given how and when attempts end. An outage that begins within a minute
+//! of the last warning is not logged before that minute is over, so that an endpoint that comes and goes cannot fill the log.
 
 mod watch;
 
@@ -13,14 +13,14 @@ use std::{
 use tokio::time::Instant;
 
 pub(super) use self::watch::Outages;
-use super::TOLD_EVERY;
+use super::LOG_INTERVAL;
 use crate::telemetry::Outcomes;
 
-/// So many failures in a row over so long are an outage, where the breaker does not open earlier. Those of requests that
-/// were under way together are no sooner one than a single failure is.
+/// This many failures in a row over at least [`AT_LEAST`] are an outage, where the breaker does not open earlier. Requests
+/// in flight together may fail in one moment, which is not an outage yet.
 const FAILURES: u64 = 5;
 const AT_LEAST: Duration = Duration::from_secs(1);
-/// A single failure is one, where messages have to wait so long after it.
+/// A single failure is an outage where messages have to wait this long after it.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known of the failures of an endpoint since its last success.
@@ -29,8 +29,8 @@ pub(super) struct Outage {
     failing: Option<Failing>,
     /// When the last warning was.
     warned: Option<Instant>,
-    /// Outages since then that were over before they were told.
-    untold: u32,
+    /// Outages since then that ended before they were logged.
+    unlogged: u32,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Failing {
     next: Option<Instant>,
     /// Whether it is an outage.
     lasts: bool,
-    told: bool,
+    logged: bool,
     /// What the connector had settled when it began.
     before: Outcomes,
 }
@@ -63,20 +63,20 @@ pub(super) struct Failed {
     pub(super) outcomes: Outcomes,
 }
 
-/// What there is to tell.
+/// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
     /// It began, or goes on.
     Warn {
-        /// Whether it was told before.
+        /// Whether it was logged before.
         again: bool,
         since: SystemTime,
         lasted: Duration,
         attempts: u64,
         cause: String,
         next: Option<Instant>,
-        /// Outages before it that nobody told.
-        untold: u32,
+        /// Outages before it that were not logged.
+        unlogged: u32,
     },
     /// It is over.
     Info { lasted: Duration, attempts: u64, before: Outcomes },
@@ -93,7 +93,7 @@ impl Outage {
             cause: String::new(),
             next: None,
             lasts: false,
-            told: false,
+            logged: false,
             before: outcomes,
         });
         failing.attempts += 1;
@@ -102,15 +102,15 @@ impl Outage {
         failing.lasts |= is_open
             || failing.attempts >= FAILURES && now.saturating_duration_since(failing.began) >= AT_LEAST
             || next.is_some_and(|next| next.saturating_duration_since(now) >= LONG_WAIT);
-        let silent = failing.told || self.warned.is_some_and(|warned| now < warned + TOLD_EVERY);
+        let silent = failing.logged || self.warned.is_some_and(|warned| now < warned + LOG_INTERVAL);
         if failing.lasts && !silent { self.warn(now) } else { None }
     }
 
     /// The endpoint took a request, or refused it for good.
     pub(super) fn answered(&mut self, now: Instant) -> Option<Line> {
         let failing = self.failing.take()?;
-        if !failing.told {
-            self.untold += u32::from(failing.lasts);
+        if !failing.logged {
+            self.unlogged += u32::from(failing.lasts);
             return None;
         }
         Some(Line::Info {
@@ -120,10 +120,10 @@ impl Outage {
         })
     }
 
-    /// When [`Self::minute`] is due; `None` where nothing is to be told.
+    /// When [`Self::minute`] is due; `None` where there is nothing to log.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let lasts = self.failing.as_ref().is_some_and(|failing| failing.lasts);
-        lasts.then(|| self.warned.map_or(now, |warned| warned + TOLD_EVERY))
+        lasts.then(|| self.warned.map_or(now, |warned| warned + LOG_INTERVAL))
     }
 
     /// A minute has passed since the last warning.
@@ -134,15 +134,15 @@ impl Outage {
     fn warn(&mut self, now: Instant) -> Option<Line> {
         let failing = self.failing.as_mut()?;
         let line = Line::Warn {
-            again: failing.told,
+            again: failing.logged,
             since: failing.since,
             lasted: now.saturating_duration_since(failing.began),
             attempts: failing.attempts,
             cause: failing.cause.clone(),
             next: failing.next,
-            untold: self.untold,
+            unlogged: self.unlogged,
         };
-        (failing.told, self.warned, self.untold) = (true, Some(now), 0);
+        (failing.logged, self.warned, self.unlogged) = (true, Some(now), 0);
         Some(line)
     }
 
@@ -165,7 +165,7 @@ impl fmt::Display for Line {
     /// What stands behind the name of the endpoint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Warn { again, since, lasted, attempts, cause, untold, .. } => {
+            Self::Warn { again, since, lasted, attempts, cause, unlogged, .. } => {
                 let verb = if *again { "still fails" } else { "keeps failing" };
                 write!(
                     f,
@@ -173,8 +173,8 @@ impl fmt::Display for Line {
                     humantime::format_rfc3339_seconds(*since),
                     rounded(*lasted)
                 )?;
-                if *untold > 0 {
-                    write!(f, "; it was away {untold} times more since the last warning")?;
+                if *unlogged > 0 {
+                    write!(f, "; it was away {unlogged} times more since the last warning")?;
                 }
                 Ok(())
             }
@@ -200,13 +200,13 @@ mod tests {
         outage.failed(now, failed(Some(now + SECOND))).map(|line| line.to_string())
     }
 
-    /// Fails until it is an outage; returns when that was told.
+    /// Fails until it is an outage; returns when that was logged.
     fn begun(outage: &mut Outage, now: Instant) -> Instant {
         for _ in 1..FAILURES {
             assert_eq!(fail(outage, now), None);
         }
         let now = now + SECOND * 7;
-        let line = fail(outage, now).expect("it is told");
+        let line = fail(outage, now).expect("it is logged");
         assert_eq!(
             line,
             "keeps failing: answered 503 Service Unavailable: busy (attempt 5 since 1970-01-01T00:00:00Z, 7s ago)"
@@ -215,20 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_when_it_begins_each_minute_and_when_it_is_over() {
+    fn an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over() {
         let (mut outage, start) = (Outage::default(), Instant::now());
-        let told = begun(&mut outage, start);
-        assert_eq!(fail(&mut outage, told + SECOND), None, "it was told");
-        assert_eq!(outage.due(told), Some(told + TOLD_EVERY));
-        assert_eq!(outage.minute(told + TOLD_EVERY - SECOND), None);
-        let line = outage.minute(told + TOLD_EVERY).expect("a minute has passed").to_string();
+        let logged = begun(&mut outage, start);
+        assert_eq!(fail(&mut outage, logged + SECOND), None, "it was logged");
+        assert_eq!(outage.due(logged), Some(logged + LOG_INTERVAL));
+        assert_eq!(outage.minute(logged + LOG_INTERVAL - SECOND), None);
+        let line = outage.minute(logged + LOG_INTERVAL).expect("a minute has passed").to_string();
         assert!(
             line.starts_with("still fails: ") && line.contains("attempt 6 ") && line.contains("1m 7s ago")
         );
-        assert_eq!(outage.minute(told + TOLD_EVERY), None);
-        let line = outage.answered(told + SECOND * 193).expect("it is over");
+        assert_eq!(outage.minute(logged + LOG_INTERVAL), None);
+        let line = outage.answered(logged + SECOND * 193).expect("it is over");
         assert_eq!(line.to_string(), "is back after 3m 20s: 6 attempts failed");
-        assert_eq!((outage.due(told), outage.answered(told)), (None, None));
+        assert_eq!((outage.due(logged), outage.answered(logged)), (None, None));
     }
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
             }
             assert_eq!(outage.answered(now), None);
         }
-        assert_eq!((outage.due(now), outage.untold), (None, 0));
+        assert_eq!((outage.due(now), outage.unlogged), (None, 0));
     }
 
     #[test]
-    fn a_breaker_that_opens_and_a_long_pause_are_told_at_once() {
+    fn a_breaker_that_opens_and_a_long_pause_are_logged_at_once() {
         let now = Instant::now();
         let open = Failed { is_open: true, ..failed(None) };
         assert!(Outage::default().failed(now, open).is_some());
@@ -253,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_comes_and_goes_is_told_once_a_minute() {
+    fn an_endpoint_that_comes_and_goes_is_logged_once_a_minute() {
         let (mut outage, start) = (Outage::default(), Instant::now());
-        let told = begun(&mut outage, start);
-        assert!(outage.answered(told).is_some());
+        let logged = begun(&mut outage, start);
+        assert!(outage.answered(logged).is_some());
         let mut lines = Vec::new();
         for second in 0..150 {
-            let now = told + SECOND * second;
+            let now = logged + SECOND * second;
             let open = Failed { is_open: true, ..failed(None) };
             lines.extend(outage.failed(now, open).map(|line| line.to_string()));
             lines.extend(outage.minute(now).map(|line| line.to_string()));

@@ -1,13 +1,13 @@
-//! A body and the parts it comes apart into, until each of its messages has an outcome.
+//! A body and the parts it is split into, until each of its messages has an outcome.
 
 use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
 use super::{
     Delivery,
+    deadline::Deadline,
     gate::{Origin, Refused},
     items::{Again, Apart, ItemEnd},
-    patience::Patience,
     retry::RetryState,
     send::Sent,
 };
@@ -67,18 +67,18 @@ impl Parts {
         self.left.iter().rev().map(|part| part.body.messages().collect())
     }
 
-    /// Settles what has its end of a body whose messages have each their own; what is to be sent again is the next part.
+    /// Settles the messages of a body that have an outcome of their own; those to be retried are the next part.
     fn come_apart(&mut self, body: &Body, search: Option<usize>, apart: Apart) -> Vec<Settled> {
         let Apart { ends, again } = apart;
         let mut settled: Vec<Settled> = Vec::new();
-        let (mut taken, mut places, mut messages, mut failures) =
+        let (mut taken, mut indexes, mut messages, mut failures) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((place, message), end) in body.messages().enumerate().zip(ends) {
+        for ((index, message), end) in body.messages().enumerate().zip(ends) {
             match end {
                 ItemEnd::Taken => taken.push(message),
                 ItemEnd::Refused(failure) => settled.push((vec![message], Outcome::Failed(failure))),
                 ItemEnd::Again(failure) => {
-                    places.push(place);
+                    indexes.push(index);
                     messages.push(message);
                     failures.push(failure);
                 }
@@ -88,9 +88,9 @@ impl Parts {
             settled.insert(0, (taken, Outcome::Delivered));
         }
         match again {
-            _ if places.is_empty() => {}
+            _ if indexes.is_empty() => {}
             Again::Sent(retry) => {
-                self.left.push(Part { body: body.only(&places), search });
+                self.left.push(Part { body: body.only(&indexes), search });
                 self.retry = retry;
             }
             Again::Parked(parked) => settled.push((messages, Outcome::Parked(parked))),
@@ -112,13 +112,13 @@ impl Parts {
 }
 
 impl Delivery {
-    /// Brings the next part of a body to its endpoint, and says what became of its messages; nothing where it came apart
-    /// into smaller ones, which are sent next. Every message of the body has exactly one outcome once no part is left.
+    /// Sends the next part of a body, and returns what became of its messages; nothing where it was split into smaller
+    /// parts, which are sent next. Every message of the body has exactly one outcome once no part is left.
     pub(crate) async fn deliver_next(
         &self,
         parts: &mut Parts,
         origin: Origin,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Vec<Settled> {
         let mut settled = Vec::new();
         if let Some(Part { body, search }) = parts.left.pop() {
@@ -131,7 +131,7 @@ impl Delivery {
                 return settled;
             }
             let retry = std::mem::take(&mut parts.retry);
-            let outcome = match self.send(&body, origin, patience.clone(), retry).await {
+            let outcome = match self.send(&body, origin, deadline.clone(), retry).await {
                 Sent::Delivered => {
                     self.learned(|size, _| size.taken(body.bytes.len()));
                     Outcome::Delivered
@@ -184,19 +184,19 @@ impl Delivery {
         settled
     }
 
-    /// Brings a whole body to its endpoint.
-    pub(crate) async fn deliver(&self, body: Body, origin: Origin, patience: &Patience) -> Vec<Settled> {
+    /// Sends a whole body.
+    pub(crate) async fn deliver(&self, body: Body, origin: Origin, deadline: &Deadline) -> Vec<Settled> {
         let mut parts = Parts::of(body, RetryState::default());
         let mut settled = Vec::new();
         while !parts.is_empty() {
-            settled.extend(self.deliver_next(&mut parts, origin, patience).await);
+            settled.extend(self.deliver_next(&mut parts, origin, deadline).await);
         }
         settled
     }
 
-    /// Why nothing that was not tried yet can be sent now, if that is so: then all that is left ends together.
-    pub(crate) fn refuses(&self, patience: &Patience) -> Option<Failure> {
-        let reason = match self.endpoint.gate.refuses(patience)? {
+    /// Why no first attempt can be made now, if that is so: then all that is left ends together.
+    pub(crate) fn refuses(&self, deadline: &Deadline) -> Option<Failure> {
+        let reason = match self.endpoint.gate.refuses(deadline)? {
             Refused::Closed => Reason::Closed,
             Refused::BreakerOpen => Reason::CircuitOpen,
             Refused::Deadline | Refused::Later { .. } => return None,

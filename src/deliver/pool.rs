@@ -99,7 +99,7 @@ fn client(
         .dns_resolver(Resolver)
         // They are followed where each hop is signed.
         .redirect(reqwest::redirect::Policy::none())
-        // Retries are made in one place, where they are counted.
+        // Retries are made by the loop in `send.rs`, where they are counted.
         .retry(reqwest::retry::never())
         .connector_layer(connections)
         .tls_backend_preconfigured(tls.clone());
@@ -109,7 +109,7 @@ fn client(
     if let Some(proxy) = proxy(&config.proxy)? {
         client = client.proxy(proxy);
     } else if target.loopback || !config.proxy.from_environment || config.proxy.url.is_some() {
-        // A proxy that the environment names would look for a loopback endpoint on itself.
+        // A proxy from the environment would take a loopback endpoint to be on its own machine.
         client = client.no_proxy();
     }
     client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))

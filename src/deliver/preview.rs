@@ -95,7 +95,7 @@ pub struct PreviewedRequest {
     pub masked: bool,
 }
 
-/// What stands in the place of secrets, and where.
+/// What stands for secrets, and where.
 struct Secrets {
     url: Masks,
     body: Masks,
@@ -277,7 +277,7 @@ fn masked_references(text: Option<&Text>, value: &HeaderValue) -> Vec<u8> {
     }
 }
 
-/// Takes a request down in place of sending it.
+/// Records a request instead of sending it.
 struct Take(Arc<Mutex<Option<Request>>>);
 
 #[async_trait]

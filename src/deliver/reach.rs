@@ -1,4 +1,4 @@
-//! Tries each step of the way to an endpoint, for people who want to know why it does not work.
+//! Tries each step to an endpoint, for people who want to know why it does not work.
 
 use std::{
     fmt,
@@ -17,8 +17,8 @@ use super::{
     Delivery,
     attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     client::Client,
+    deadline::Deadline,
     fault::Fault,
-    patience::Patience,
     tls, trust,
 };
 use crate::{
@@ -52,14 +52,14 @@ impl Obstacle {
     }
 }
 
-/// Tries the steps to the endpoint in turn, up to the first that fails, and tells each. Whether all went well.
+/// Tries the steps to the endpoint one by one, up to the first that fails, and shows each. Returns whether all succeeded.
 ///
 /// # Errors
-/// That of `tell`.
-pub fn endpoint<E>(config: &Config, mut tell: impl FnMut(&Step) -> Result<(), E>) -> Result<bool, E> {
+/// That of `show`.
+pub fn endpoint<E>(config: &Config, mut show: impl FnMut(&Step) -> Result<(), E>) -> Result<bool, E> {
     let mut step = |name, outcome| {
         let step = Step { name, outcome };
-        tell(&step).map(|()| step.outcome.is_ok())
+        show(&step).map(|()| step.outcome.is_ok())
     };
     let delivery = match Delivery::new(config, Arc::default(), &World::real()) {
         Ok(delivery) => delivery,
@@ -210,10 +210,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Obstacle> {
 /// messages would fare no better.
 fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Result<String, Obstacle> {
     let (_open, closing) = watch::channel(None);
-    let patience = Patience::from_now(Duration::MAX, closing);
+    let deadline = Deadline::from_now(Duration::MAX, closing);
     let request = || delivery.template.probe(method.into());
     let keep = Keep { of_success: 0, of_others: SHOWN, whole: None };
-    let attempt = attempt(&delivery.client, &delivery.classifier, request, How::default(), keep, patience);
+    let attempt = attempt(&delivery.client, &delivery.classifier, request, How::default(), keep, deadline);
     let Some(Attempt { class, ended }) = runtime()?.block_on(attempt) else {
         return Err(Obstacle::new("closed", "try again"));
     };

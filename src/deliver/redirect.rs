@@ -8,10 +8,10 @@ use reqwest::{Request, Response, StatusCode, Url, header::LOCATION};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::time::Instant;
 
-/// As many hops as browsers and reqwest itself follow at most.
+/// The limit of reqwest.
 const MAX_REDIRECTS: usize = 10;
 
-/// The endpoint leads from one place to another without end.
+/// The endpoint redirects without end.
 #[derive(Debug, thiserror::Error)]
 #[error("too many redirects")]
 struct TooMany;
@@ -36,10 +36,10 @@ impl Middleware for FollowsRedirects {
     ) -> Result<Response> {
         let began = Instant::now();
         for _ in 0..=MAX_REDIRECTS {
-            let again = request.try_clone();
+            let copy = request.try_clone();
             let from = request.url().clone();
             let answer = next.clone().run(request, extensions).await?;
-            let (Some(mut hop), Some(to)) = (again, target(&answer, &from)) else { return Ok(answer) };
+            let (Some(mut hop), Some(to)) = (copy, target(&answer, &from)) else { return Ok(answer) };
             *hop.url_mut() = to;
             *hop.timeout_mut() = Some(self.timeout.saturating_sub(began.elapsed()));
             request = hop;

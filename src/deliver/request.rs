@@ -31,8 +31,8 @@ use crate::{
     telemetry::{EndpointMeter, Reload},
 };
 
-/// How long the files of secrets are not looked at again: a request a microsecond must not ask the disk each time.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the files of secrets are checked for changes: a request a microsecond must not ask the disk each time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes requests. Secrets in files are read again when a file changes.
 #[derive(Debug)]
@@ -42,11 +42,11 @@ pub(super) struct RequestTemplate {
     target: Option<Arc<TargetTemplate>>,
     compression: Option<Compression>,
     tombstone_method: Option<config::Method>,
-    /// Whether it was told that the endpoint does not take compressed bodies.
-    told_of_compression: AtomicBool,
+    /// Whether it was logged that the endpoint does not take compressed bodies.
+    compression_refusal_logged: AtomicBool,
     current: RwLock<Arc<Rendered>>,
-    /// When the files were last looked at; `None` asks for a look now.
-    looked: Mutex<Option<Instant>>,
+    /// When the files were last checked; `None` asks for a check now.
+    checked: Mutex<Option<Instant>>,
     /// The secrets of now and those of before, which the endpoint may still speak of.
     masks: Masks,
 }
@@ -67,7 +67,7 @@ struct Filled {
 }
 
 impl fmt::Debug for Rendered {
-    /// Without the URL, which has its secrets in place; headers hide theirs.
+    /// Without the URL, which has secrets in it; headers hide theirs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered").field("headers", &self.headers).finish_non_exhaustive()
     }
@@ -91,9 +91,9 @@ impl RequestTemplate {
             target,
             compression: config.body.compression,
             tombstone_method: config.body.tombstone_method,
-            told_of_compression: AtomicBool::new(false),
+            compression_refusal_logged: AtomicBool::new(false),
             current,
-            looked: Mutex::default(),
+            checked: Mutex::default(),
             masks,
         })
     }
@@ -103,12 +103,12 @@ impl RequestTemplate {
         if self.current().stamps.is_empty() {
             return;
         }
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+        if checked.is_some_and(|at| now.saturating_duration_since(at) < CHECK_INTERVAL) {
             return;
         }
-        *looked = Some(now);
+        *checked = Some(now);
         let stamps = stamps(&self.endpoint);
         if stamps == self.current().stamps {
             return;
@@ -132,9 +132,9 @@ impl RequestTemplate {
         }
     }
 
-    /// The endpoint refused the credentials: their files are looked at before the next attempt, however lately they were.
+    /// The endpoint refused the credentials: their files are checked before the next attempt.
     pub(super) fn refused(&self) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The request for a body whose messages have this idempotency key, sent `retries` times before.
@@ -182,7 +182,7 @@ impl RequestTemplate {
         self.tombstone_method.filter(|_| body.is_tombstone()).unwrap_or(self.endpoint.method)
     }
 
-    /// The key of a body, where the endpoint is to be told.
+    /// The idempotency key of a body, where a request has one.
     pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
         let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
         if self.endpoint.idempotency_header.is_none() && !in_target && !self.signs_webhook_id() {
@@ -195,11 +195,11 @@ impl RequestTemplate {
         self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
     }
 
-    /// Tells, once until a body is taken, that an endpoint does not take compressed bodies.
+    /// Logs, once until a body is taken, that the endpoint does not take compressed bodies.
     pub(super) fn watch_compression(&self, status: StatusCode) {
         let Some(compression) = self.compression else { return };
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            if !self.told_of_compression.swap(true, Relaxed) {
+            if !self.compression_refusal_logged.swap(true, Relaxed) {
                 error!(
                     "{} answered {status}: it may not take bodies with Content-Encoding: {}. Write compression = \"none\" if so",
                     self.label(),
@@ -207,7 +207,7 @@ impl RequestTemplate {
                 );
             }
         } else if status.is_success() {
-            self.told_of_compression.store(false, Relaxed);
+            self.compression_refusal_logged.store(false, Relaxed);
         }
     }
 

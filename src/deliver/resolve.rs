@@ -1,4 +1,4 @@
-//! Looks names up, and tells a name that is not there from a machine that cannot look.
+//! Resolves names, and tells a name that does not exist from a machine that cannot resolve any.
 
 use std::{fs::File, io, net::SocketAddr, net::ToSocketAddrs, thread};
 

@@ -1,4 +1,4 @@
-//! What is known of the attempts at a body, and what comes after one that failed.
+//! What is known about the attempts at a body, and what follows one that failed.
 
 use std::{future, sync::Arc, time::Duration};
 
@@ -58,10 +58,10 @@ pub(crate) struct RetryState {
     pub(super) origin: Option<Origin>,
     pub(super) attempts: u32,
     /// Retries that count against `max_retries`.
-    spent: u32,
+    retries: u32,
     /// Waits for a held status, for the backoff alone.
     held: u32,
-    /// Whether an attempt reached the endpoint, as far as can be told.
+    /// Whether an attempt reached the endpoint, as far as is known.
     pub(super) counts: bool,
     /// What the next one is to do otherwise.
     pub(super) next: How,
@@ -127,15 +127,14 @@ impl RetryState {
                 self.held += 1;
                 Some(backoff.held(self.held - 1))
             }
-            Class::Retry | Class::Throttled | Class::TimedOut => (self.spent < max_retries).then(|| {
-                self.spent += 1;
-                backoff.wait(self.spent - 1)
+            Class::Retry | Class::Throttled | Class::TimedOut => (self.retries < max_retries).then(|| {
+                self.retries += 1;
+                backoff.wait(self.retries - 1)
             }),
         }
     }
 
-    /// Puts the messages back to where they are kept. Many may wait so, so that of the last answer no more is kept
-    /// than people need.
+    /// Puts the messages back to where they are kept. There may be many, so the last answer is cut to what the log shows.
     pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
         if let Some(Ok(answer)) = &mut self.last {
             answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));

@@ -1,4 +1,4 @@
-//! One body on its way: the one loop around attempts, with the one wait between them.
+//! The retry loop: sends one body until it is settled, with one wait between attempts.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::{
     Delivery,
     attempt::{Answer, Attempt, How, Keep, SHOWN, attempt, in_words},
     classify::Class,
+    deadline::{Deadline, Ended},
     fault::Fault,
     gate::{Asking, Origin, Pass, Refused},
     items::{Apart, Ends},
-    patience::{Ended, Patience},
     retry::{Parked, RetryState, why},
 };
 use crate::{
@@ -40,19 +40,19 @@ pub(super) enum Sent {
 }
 
 impl Delivery {
-    /// Sends a body until there is no use in going on; what is kept elsewhere, until it would have to wait.
+    /// Sends a body until it is settled; one that is kept elsewhere, until it would have to wait.
     pub(super) async fn send(
         &self,
         body: &Body,
         origin: Origin,
-        mut patience: Patience,
+        mut deadline: Deadline,
         mut retry: RetryState,
     ) -> Sent {
         let key = self.template.idempotency_key(body);
         let origin = *retry.origin.get_or_insert(origin);
         if let Some(until) = retry.not_before.take() {
             self.waits(body, &mut retry, until);
-            if let Err(reason) = self.wait_until(until, &retry, &mut patience).await {
+            if let Err(reason) = self.wait_until(until, &retry, &mut deadline).await {
                 return Sent::Failed(retry.failure(reason));
             }
         }
@@ -60,14 +60,14 @@ impl Delivery {
             let asking = Asking {
                 origin,
                 tried: retry.counts,
-                parks: patience.is_kept(),
+                parks: deadline.is_kept(),
                 messages: body.len(),
                 bytes: body.wire().len(),
             };
             let entered = tokio::select! {
                 biased;
                 () = retry.given_up() => return Sent::Failed(retry.failure(Reason::GivenUp)),
-                entered = self.endpoint.gate.enter(&mut patience, asking) => entered,
+                entered = self.endpoint.gate.enter(&mut deadline, asking) => entered,
             };
             let pass = match entered {
                 Ok(pass) => pass,
@@ -81,13 +81,13 @@ impl Delivery {
             };
             let probe = pass.probe;
             let Some((class, asked, ends)) =
-                self.send_once(body, key.as_ref(), pass, &mut retry, &patience).await
+                self.send_once(body, key.as_ref(), pass, &mut retry, &deadline).await
             else {
                 return Sent::Failed(retry.cut_off());
             };
             let wait = match class {
-                // A probe stands in for all that wait for the breaker, so it costs its own messages nothing,
-                // and the breaker says when the next one goes.
+                // A probe is made for all that wait for the breaker, so it costs its own messages no retry, and the
+                // breaker says when the next one goes.
                 Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
                     Some(Duration::ZERO)
                 }
@@ -97,7 +97,7 @@ impl Delivery {
             match class {
                 Class::Success => {
                     retry.ended();
-                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, asked, retry, &patience));
+                    return ends.map_or(Sent::Delivered, |ends| self.apart(ends, asked, retry, &deadline));
                 }
                 Class::Permanent => return Sent::Failed(retry.failure(Reason::Rejected)),
                 Class::Split => return Sent::Split(retry.failure(Reason::TooLarge)),
@@ -116,20 +116,20 @@ impl Delivery {
             if !wait.is_zero() && self.verbose {
                 debug!("{}: waiting {wait:?} before attempt {}", self.endpoint.label, retry.attempts + 1);
             }
-            // With the deadline over no retry begins, not even one without a wait.
-            if retry.counts && patience.over() {
+            // After the deadline no retry begins, not even one without a wait.
+            if retry.counts && deadline.has_passed() {
                 return Sent::Failed(retry.failure(Reason::DeadlineExceeded));
             }
             let mut until = Instant::now() + wait;
             if asked.is_some() {
                 // A pause that would end after the deadline ends with it, and then comes a last attempt.
-                until = until.min(patience.deadline());
+                until = until.min(deadline.at());
             }
             self.waits(body, &mut retry, until);
-            if patience.is_kept() && !wait.is_zero() && until <= patience.deadline() {
+            if deadline.is_kept() && !wait.is_zero() && until <= deadline.at() {
                 return retry.park(until, false);
             }
-            if let Err(reason) = self.wait_until(until, &retry, &mut patience).await {
+            if let Err(reason) = self.wait_until(until, &retry, &mut deadline).await {
                 return Sent::Failed(retry.failure(reason));
             }
         }
@@ -140,13 +140,13 @@ impl Delivery {
         &self,
         until: Instant,
         retry: &RetryState,
-        patience: &mut Patience,
+        deadline: &mut Deadline,
     ) -> Result<(), Reason> {
         let mut retries_now = self.endpoint.gate.retries_now();
         tokio::select! {
             biased;
             () = retry.given_up() => Err(Reason::GivenUp),
-            waited = patience.wait_until(until) => match waited {
+            waited = deadline.wait_until(until) => match waited {
                 Ok(()) => Ok(()),
                 Err(Ended::Deadline) => Err(Reason::DeadlineExceeded),
                 Err(Ended::Closed) => Err(Reason::Closed),
@@ -167,21 +167,20 @@ impl Delivery {
         self.counters.head_waits(head, of, wait);
     }
 
-    /// Makes one attempt, and writes down how it ended: its class, the pause that the endpoint asked for, and the ends of
-    /// messages that have each their own. `None` when the
-    /// close of the connector cut it off.
+    /// Makes one attempt, and records how it ended: its class, the pause that the endpoint asked for, and the outcome of each
+    /// message where the answer has one. `None` when a close aborted it.
     async fn send_once(
         &self,
         body: &Body,
         key: Option<&HeaderValue>,
         pass: Pass<'_>,
         retry: &mut RetryState,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Option<(Class, Option<Duration>, Option<Ends>)> {
         let retries = retry.attempts;
         let span = self.begin_span(body);
         let request = || {
-            // What is held, retried or sent again goes out with the secrets of now, not those of when it was accepted.
+            // A retry goes out with the current secrets, not those of when its messages were accepted.
             self.template.refresh(&self.endpoint.meter);
             let mut request = self.template.request(body, key, retries);
             if let Some(span) = &span {
@@ -209,7 +208,7 @@ impl Delivery {
         };
         retry.attempts += 1;
         let began = Instant::now();
-        let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, patience.clone());
+        let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, deadline.clone());
         let Some(Attempt { class, ended }) = attempt.await else {
             self.endpoint.meter.cut_off();
             self.end_span(span, None, body, retries);
@@ -222,7 +221,7 @@ impl Delivery {
         if self.verbose {
             debug!("{}: {}", self.endpoint.label, in_words(&ended));
         }
-        let (class, ends) = self.judge(class, &mut ended, body, retry.attempts);
+        let (class, ends) = self.read_verdict(class, &mut ended, body, retry.attempts);
         let asked = ended.as_ref().ok().and_then(|answer| answer.retry_after);
         let goes_again = class.is_transient()
             || class == Class::Hold
@@ -276,7 +275,7 @@ impl Delivery {
             .ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
     }
 
-    /// Tells of a fault that somebody must mend, once, and of its end.
+    /// Logs a fault that somebody must fix, once, and its end.
     pub(super) fn watch_trust(&self, ended: &Result<Answer, Fault>) {
         match ended {
             Ok(_) => self.trust.restored(&self.endpoint.label),
@@ -297,7 +296,7 @@ impl Delivery {
     }
 }
 
-/// Whether the endpoint answered, and with something else than that the credentials are wrong.
+/// Whether the endpoint answered, and did not refuse the credentials.
 fn took_credentials(ended: &Result<Answer, Fault>) -> bool {
     ended.as_ref().is_ok_and(|answer| !matches!(answer.status.as_u16(), 401 | 403 | 511))
 }

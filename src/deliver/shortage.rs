@@ -1,17 +1,17 @@
-//! How many requests may be under way while this machine is short of descriptors, threads, memory maps or ports.
+//! How many requests may be in flight while this machine is short of descriptors, threads, memory maps or ports.
 //!
-//! Pure: it is told when something was missing, and says how many requests may be under way and what is worth a line of the log.
+//! Pure: from when something was missing it says how many requests may be in flight, and when to log.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After so long without a shortage, more requests are tried than before it.
+/// The time without a shortage after which more requests are tried.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// By one, or by one part in so many of those that may be under way.
+/// The limit grows by one, or by this fraction of itself.
 const STEP: usize = 8;
-/// A shortage that goes on is told so often.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How often a shortage is logged that goes on.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Waits between attempts that a shortage ended: the first, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -21,7 +21,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
     limit: Option<Limit>,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +48,11 @@ impl Shortage {
     pub(super) fn met(&mut self, under_way: usize, now: Instant) -> bool {
         let requests = under_way.saturating_sub(1).max(1).min(self.limit(usize::MAX, now));
         self.limit = Some(Limit { requests, lowered: now });
-        let tells = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_EVERY);
-        if tells {
-            self.told = Some(now);
+        let logs = self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL);
+        if logs {
+            self.logged = Some(now);
         }
-        tells
+        logs
     }
 }
 
@@ -109,15 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_a_minute() {
+    fn it_is_logged_once_a_minute() {
         let mut now = Instant::now();
         let mut shortage = Shortage::default();
-        let mut told = 0;
+        let mut logged = 0;
         for _ in 0..=1_200 {
-            told += u32::from(shortage.met(8, now));
+            logged += u32::from(shortage.met(8, now));
             now += Duration::from_millis(100);
         }
-        assert_eq!(told, 3);
+        assert_eq!(logged, 3);
     }
 
     #[test]

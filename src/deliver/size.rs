@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a refused size is not tried again.
+/// How long a refused size is remembered.
 const HOLDS: Duration = Duration::from_mins(10);
 
-/// The search ends when the largest size known to be taken is this close to the smallest known to be
-/// refused: one part in so many.
+/// The search ends when the largest size known to be taken and the smallest known to be refused differ by less than one part
+/// in this many.
 const PRECISION: usize = 16;
 
 /// The largest body worth sending.
@@ -45,7 +45,7 @@ impl LearnedSize {
         if let Some((refused, at)) = self.refused {
             self.taken = self.taken.max(bytes);
             if bytes >= refused {
-                // The endpoint takes more than it did; look further up.
+                // The endpoint takes more than it did: search further up.
                 self.refused = Some((bytes.saturating_mul(2), at));
             }
         }

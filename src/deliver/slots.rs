@@ -48,11 +48,11 @@ impl Slots {
         self.under_way < self.limit(now)
     }
 
-    /// This machine had no room for a request that holds one: fewer are free from now on. Says how many, where that is
-    /// worth a line of the log.
+    /// This machine had no room for a request that holds one: there are fewer from now on. Returns how many, where that is
+    /// to be logged.
     pub(super) fn fell_short(&mut self, now: Instant) -> Option<usize> {
-        let tells = self.shortage.met(self.under_way, now);
-        tells.then(|| self.shortage.limit(self.limit, now))
+        let logs = self.shortage.met(self.under_way, now);
+        logs.then(|| self.shortage.limit(self.limit, now))
     }
 
     /// Takes one, which must be given back.
@@ -60,8 +60,7 @@ impl Slots {
         self.under_way += 1;
     }
 
-    /// A request that holds a slot ended in this way, a first attempt or one at what had been `tried` before; an adaptive limit
-    /// learns from it.
+    /// A request that holds a slot ended, a retry if `tried`; an adaptive limit learns from it.
     pub(super) fn ended(&mut self, load: Load, tried: bool, now: Instant) {
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.ended(load, tried, self.under_way, now);

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::config::{ClientConfig as Config, TlsFiles, TlsVersion};
 
-/// How it is told that nobody can be trusted.
+/// The error where nobody can be trusted.
 pub(super) const NO_ROOTS: &str = "this system has no CA certificates, so that https can trust nobody: install them (the package \
                                    ca-certificates), or name your own with tls.ca_file";
 

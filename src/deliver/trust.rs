@@ -1,4 +1,4 @@
-//! Faults that last until somebody mends them: certificates above all. Told once, with what to do.
+//! Faults that last until somebody fixes them, certificates above all: logged once, with what to do.
 
 use std::{
     sync::{
@@ -14,20 +14,20 @@ use tracing::{error, info};
 
 use super::{fault::Fault, tls::NO_ROOTS};
 
-/// One that goes on is told so often, and one that comes and goes, as with one bad server of several.
-const TOLD_EVERY: Duration = Duration::from_hours(1);
-const TOLD_AGAIN: Duration = Duration::from_mins(1);
+/// How often a fault is logged that goes on, and one that comes and goes, as with one bad server of several.
+const LOG_INTERVAL: Duration = Duration::from_hours(1);
+const RELOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What was told of faults of trust between here and the endpoint.
+/// The faults of trust between here and the endpoint that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
-    /// Whether one was told and has not ended, to be asked for each answer.
+    /// Whether one was logged and has not ended: each answer asks.
     broken: AtomicBool,
-    told: Mutex<Option<Told>>,
+    logged: Mutex<Option<Logged>>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Logged {
     fault: String,
     at: Instant,
     /// Attempts that it ended since it was there first.
@@ -39,10 +39,10 @@ impl Trust {
     pub(super) fn broken(&self, label: &str, fault: &Fault, remedy: &str) {
         let fault = fault.to_string();
         let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempts = told.as_ref().map_or(0, |told| told.attempts) + 1;
-        let silence = if self.broken.load(Relaxed) { TOLD_EVERY } else { TOLD_AGAIN };
-        match &mut *told {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempts = logged.as_ref().map_or(0, |logged| logged.attempts) + 1;
+        let silence = if self.broken.load(Relaxed) { LOG_INTERVAL } else { RELOG_INTERVAL };
+        match &mut *logged {
             Some(before)
                 if now.saturating_duration_since(before.at) < silence && alike(&before.fault, &fault) =>
             {
@@ -54,7 +54,7 @@ impl Trust {
                 error!(
                     "{label}: {fault}: {remedy}. Messages are held until it is mended, at most for max_retry_duration{again}"
                 );
-                *told = Some(Told { fault, at: now, attempts });
+                *logged = Some(Logged { fault, at: now, attempts });
                 self.broken.store(true, Relaxed);
             }
         }
@@ -63,8 +63,8 @@ impl Trust {
     /// An answer came.
     pub(super) fn restored(&self, label: &str) {
         if self.broken.load(Relaxed) && self.broken.swap(false, Relaxed) {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let attempts = told.as_mut().map_or(0, |told| std::mem::take(&mut told.attempts));
+            let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            let attempts = logged.as_mut().map_or(0, |logged| std::mem::take(&mut logged.attempts));
             info!(
                 "{label}: certificates and credentials of the connection are in order again, after {attempts} attempts"
             );

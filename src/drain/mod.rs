@@ -183,10 +183,10 @@ impl Lanes {
         let stored = window.decode()?;
         self.pipeline.counters.together(window.records().count());
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let patience = self.pipeline.patience(batch.stream, batch.topic, window.age()).of_kept();
+        let deadline = self.pipeline.deadline(batch.stream, batch.topic, window.age()).of_kept();
         let progress = InSpool { spool: &self.spool, window, index, selection, keys };
         let dead_letters = self.pipeline.dead_letters.as_ref();
-        let account = self.pipeline.account(&batch, patience, dead_letters, Some(&progress)).await;
+        let account = self.pipeline.account(&batch, deadline, dead_letters, Some(&progress)).await;
         self.pipeline.counters.settled(&batch, &account);
         if !account.unwritten.is_empty()
             && !self.pipeline.is_closing()

@@ -19,7 +19,7 @@ use crate::{
         Method, RateLimitConfig,
     },
     dead_letter::{Record, Store},
-    deliver::{Delivery, Origin, Patience},
+    deliver::{Deadline, Delivery, Origin},
     each_minute::EachMinute,
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
@@ -237,7 +237,7 @@ impl Endpoint {
             .collect();
         let batch = Batch::borrowed(&topic, &metadata, &records);
         let mut unkept: HashSet<usize> = lines.iter().map(|(message, _)| *message).collect();
-        let patience = Patience::from_now(self.config.retry.max_duration, self.closing.clone());
+        let deadline = Deadline::from_now(self.config.retry.max_duration, self.closing.clone());
         let mut bodies = Bodies::of(&batch, Lane::All(lines.len()), &self.config.body, &self.buffers);
         while let Some(encoded) = bodies.next_within(self.delivery.body_limit()) {
             let body = match encoded {
@@ -247,9 +247,9 @@ impl Endpoint {
                     continue;
                 }
             };
-            let (delivery, patience) = (self.delivery.clone(), patience.clone());
+            let (delivery, deadline) = (self.delivery.clone(), deadline.clone());
             let settled = executor
-                .spawn(async move { delivery.deliver(body, Origin::unique(), &patience).await })
+                .spawn(async move { delivery.deliver(body, Origin::unique(), &deadline).await })
                 .await;
             for (records, outcome) in settled.unwrap_or_default() {
                 match outcome {

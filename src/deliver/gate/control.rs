@@ -11,7 +11,7 @@ pub(crate) struct GateState {
     pub(crate) in_flight: usize,
     /// How many there may be.
     pub(crate) limit: usize,
-    /// Requests that wait for leave.
+    /// Requests that wait to begin.
     pub(crate) waiting: usize,
     pub(crate) breaker: BreakerState,
     /// When the pause that the endpoint asked for is over, if it is not.
@@ -77,7 +77,7 @@ impl Gate {
         self.retries_now.send_modify(|times| *times += 1);
     }
 
-    /// Lets no request through, but the last attempts of messages whose deadline is over, until [`Self::resume`].
+    /// Lets no request through until [`Self::resume`], except the last attempts of messages whose deadline has passed.
     pub(in crate::deliver) fn pause(&self) {
         self.lock().held = true;
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use twox_hash::XxHash3_64;
 
-/// Where messages come from: what is of one lane has one origin. It tells an endpoint that is away from one that
-/// refuses the messages of a single lane.
+/// Where messages come from: all of a lane have one origin. With it the breaker tells an endpoint that is down from one
+/// that refuses the messages of a single lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin(pub(in crate::deliver) u64);
 

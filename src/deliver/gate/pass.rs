@@ -1,4 +1,4 @@
-//! Leave for one attempt, and what the gate learns from its end.
+//! The permit for one attempt, and what the gate learns from its end.
 
 use std::time::Duration;
 
@@ -7,8 +7,7 @@ use tokio::time::Instant;
 use super::{Asking, Gate, origin::Origin, queue::State};
 use crate::deliver::{adaptive::Load, breaker::Change, classify::Class};
 
-/// Leave for one attempt. It must be told how the attempt ended; when it is dropped instead, the
-/// attempt was broken off.
+/// The permit for one attempt. It is consumed by how the attempt ended; dropped instead, the attempt was aborted.
 #[derive(Debug)]
 pub(in crate::deliver) struct Pass<'g> {
     gate: &'g Gate,
@@ -17,20 +16,20 @@ pub(in crate::deliver) struct Pass<'g> {
     tried: bool,
     pub(in crate::deliver) probe: bool,
     began: Instant,
-    /// Its place in the order of all attempts.
+    /// Its number among all attempts.
     number: u64,
     given_back: bool,
 }
 
 impl<'g> Pass<'g> {
-    /// Leave to go now.
+    /// A permit to begin now.
     pub(super) fn new(gate: &'g Gate, state: &mut State, asking: &Asking, probe: bool, now: Instant) -> Self {
         let number = state.begin(asking, probe, now);
         let Asking { origin, tried, .. } = *asking;
         Self { gate, origin, tried, probe, began: now, number, given_back: false }
     }
 
-    /// The attempt ended. A wait that the endpoint asked for pauses all lanes.
+    /// The attempt ended. A pause that the endpoint asked for holds all lanes.
     pub(in crate::deliver) fn ended(mut self, class: Class, asked: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.gate.lock();
@@ -66,14 +65,14 @@ impl<'g> Pass<'g> {
         self.give_back(&mut state, now);
     }
 
-    /// This machine had no room for the attempt, so that fewer go at once from now on. Says how many, where that is worth a
-    /// line of the log.
+    /// This machine had no room for the attempt, so that fewer may be in flight from now on. Returns how many, where that is
+    /// to be logged.
     pub(in crate::deliver) fn fell_short(mut self) -> Option<usize> {
         let now = Instant::now();
         let mut state = self.gate.lock();
-        let told = state.slots.fell_short(now);
+        let limit = state.slots.fell_short(now);
         self.give_back(&mut state, now);
-        told
+        limit
     }
 
     fn give_back(&mut self, state: &mut State, now: Instant) {

@@ -1,4 +1,4 @@
-//! The queue of a gate, and whose turn it is.
+//! The queue of a gate, and who is next.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// How long one that comes again stays away at least while a probe is on its way.
+/// How long a retry stays away at least while a probe is in flight.
 const AFTER_PROBE: Duration = Duration::from_millis(100);
 
-/// What a gate knows of its endpoint, and who waits.
+/// What a gate knows about its endpoint, and who waits.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) breaker: Breaker,
@@ -33,13 +33,13 @@ pub(super) struct State {
     pub(super) begun: u64,
 }
 
-/// One that waits for leave.
+/// An attempt that waits.
 #[derive(Debug)]
 struct Waiter {
     number: u64,
     asking: Asking,
     deadline: Instant,
-    /// Told when it may be its turn.
+    /// Notified when it may be next.
     woken: Arc<Notify>,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Verdict {
     Go { probe: bool },
     /// It is next, and not before this time.
     NotBefore(Instant),
-    /// Somebody wakes it when it may be its turn.
+    /// It is woken when it may be next.
     Later,
 }
 
@@ -77,7 +77,7 @@ impl State {
         self.queue.len()
     }
 
-    /// One that begins now, as a probe or not, takes its slot and its part of the rate. Returns its number among all attempts.
+    /// An attempt begins, as a probe or not: takes its slot and its tokens. Returns its number among all attempts.
     pub(super) fn begin(&mut self, asking: &Asking, probe: bool, now: Instant) -> u64 {
         self.slots.take();
         self.rate.charge(asking.messages, asking.bytes, now);
@@ -95,7 +95,7 @@ impl State {
         (number, woken)
     }
 
-    /// The verdict on one beside whom nobody waits.
+    /// The verdict on an attempt while nobody waits.
     pub(super) fn alone(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
         if self.stands_open(asking, deadline, now) {
             self.next(asking, deadline, now)
@@ -109,13 +109,13 @@ impl State {
         match self.first(now) {
             Some(waiter) if waiter.number == number => self.next(&waiter.asking, waiter.deadline, now),
             Some(waiter) => {
-                // Whoever did the waiting for all is not always the one that goes.
+                // The one that waited for all is not always the one that goes.
                 waiter.woken.notify_one();
                 Verdict::Later
             }
             None => match self.queue.front() {
                 Some(front) if front.number == number => {
-                    let breaker = match self.breaker.look(now, front.asking.stranger()) {
+                    let breaker = match self.breaker.admission(now, front.asking.stranger()) {
                         Admission::NotBefore(time) => Some(time),
                         Admission::Go | Admission::Probe | Admission::AfterProbe => None,
                     };
@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// The verdict on one whose turn it is, if there is room.
+    /// The verdict on the first, if there is room.
     fn next(&self, asking: &Asking, deadline: Instant, now: Instant) -> Verdict {
         if !self.slots.is_free(now) {
             return Verdict::Later;
@@ -137,28 +137,28 @@ impl State {
         let last_chance = asking.tried && deadline <= now;
         match self.rate.not_before() {
             Some(time) if time > now && !last_chance => Verdict::NotBefore(time),
-            _ => Verdict::Go { probe: self.breaker.look(now, asking.stranger()) == Admission::Probe },
+            _ => Verdict::Go { probe: self.breaker.admission(now, asking.stranger()) == Admission::Probe },
         }
     }
 
-    /// Whether neither a pause nor the breaker keeps it now. With its deadline an attempt is due, whatever the endpoint
-    /// asked for; what was tried has one only where a pause kept it.
+    /// Whether neither a pause nor the breaker holds it now. At its deadline an attempt is due, whatever pause the endpoint
+    /// asked for; a retry is due only where a pause held it.
     fn stands_open(&self, asking: &Asking, deadline: Instant, now: Instant) -> bool {
         let paused = self.held || self.paused_until.is_some_and(|until| until > now);
         let over = deadline <= now;
         let kept_by_pause = if over { asking.tried && !paused } else { paused };
-        !kept_by_pause && self.breaker.look(now, asking.stranger()).goes()
+        !kept_by_pause && self.breaker.admission(now, asking.stranger()).goes()
     }
 
-    /// Where one that failed before is to come again, since the breaker or a pause keeps it now: it would only take the
-    /// memory of those that have not failed.
+    /// When a retry is to come back that the breaker or a pause holds now: waiting here it would only take memory from
+    /// first attempts.
     pub(super) fn later(&self, asking: &Asking, deadline: Instant, now: Instant) -> Option<Refused> {
         if !(asking.parks && asking.tried) || deadline <= now || self.stands_open(asking, deadline, now) {
             return None;
         }
-        let breaker = match self.breaker.look(now, None) {
+        let breaker = match self.breaker.admission(now, None) {
             Admission::NotBefore(time) => Some(time),
-            // Its end is told; where it is not, as when the probe is broken off, it is looked at again.
+            // The end of a probe wakes it, but not if the probe is aborted: then it asks once more.
             Admission::AfterProbe => Some(now + self.breaker.wait().max(AFTER_PROBE)),
             Admission::Go | Admission::Probe => None,
         };
@@ -167,11 +167,11 @@ impl State {
         Some(Refused::Later { until, for_breaker: breaker.is_some() && paused.is_none() })
     }
 
-    /// Whose turn it is.
+    /// The one that is next.
     ///
-    /// A probe that failed before says little: where many messages fail for ever, each would take its turn, and keep the
-    /// breaker open for all others. So a probe is one that has not failed, where there is one, and the last that came: those
-    /// that stood before it when others failed are the likelier to fail as well.
+    /// A retry says little as a probe: where many messages fail for ever, each would be a probe once, and keep the breaker
+    /// open for all others. So the probe is a first attempt, where there is one, and of these the last that came: the others
+    /// were there when the breaker opened, and are likelier to fail as well.
     fn first(&self, now: Instant) -> Option<&Waiter> {
         let mut open =
             self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
@@ -182,10 +182,10 @@ impl State {
         Some(open.rfind(|waiter| !waiter.asking.tried).unwrap_or(first))
     }
 
-    /// Wakes whose turn it is, or else the one that does the waiting for all.
+    /// Wakes the one that is next, or else the first, which waits for all.
     pub(super) fn wake(&self, now: Instant) {
         match self.first(now) {
-            // Whoever gives a slot back wakes it.
+            // It is woken when a slot is given back.
             Some(_) if !self.slots.is_free(now) => {}
             Some(waiter) => waiter.woken.notify_one(),
             None => {
@@ -196,7 +196,7 @@ impl State {
         }
     }
 
-    /// Whoever comes again later need not stay.
+    /// Wakes the retries that can come back later instead of waiting here.
     pub(super) fn wake_those_that_park(&self) {
         for waiter in self.queue.iter().filter(|waiter| waiter.asking.parks && waiter.asking.tried) {
             waiter.woken.notify_one();
@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-/// A place in the queue, left when dropped.
+/// An attempt's entry in the queue, removed when dropped.
 pub(super) struct Queued<'g> {
     pub(super) gate: &'g Gate,
     pub(super) number: u64,

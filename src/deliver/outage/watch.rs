@@ -1,4 +1,4 @@
-//! Tells the outages of an endpoint as they happen.
+//! Logs the outages of an endpoint as they happen.
 
 use std::{
     sync::{
@@ -21,10 +21,10 @@ use crate::deliver::{
     gate::{BreakerState, GateState},
 };
 
-/// The outages of an endpoint, told as they happen.
+/// The outages of an endpoint, logged as they happen.
 #[derive(Debug, Default)]
 pub(in crate::deliver) struct Outages {
-    /// Whether there is anything that a success ends: each asks.
+    /// Whether there is an outage that a success would end: each success asks.
     is_failing: AtomicBool,
     state: Mutex<State>,
 }
@@ -52,7 +52,7 @@ impl Delivery {
                 let again = wait.filter(|wait| !wait.is_zero()).map(|wait| Instant::now() + wait);
                 self.endpoint.failed(self.client.now(), in_words(ended), again);
             }
-            // They say nothing of the endpoint, or are followed by another attempt at once.
+            // They say nothing about the endpoint, or another attempt follows at once.
             _ => {}
         }
     }
@@ -78,7 +78,7 @@ impl Endpoint {
         let mut state = self.outages.lock();
         self.outages.is_failing.store(true, Relaxed);
         if let Some(line) = state.outage.failed(now, failed) {
-            self.tell(&line, &gate, now);
+            self.log(&line, &gate, now);
         }
         if !state.watched && state.outage.due(now).is_some() {
             state.watched = true;
@@ -107,23 +107,23 @@ impl Endpoint {
         let line = state.outage.answered(now);
         self.outages.is_failing.store(state.outage.is_failing(), Relaxed);
         if let Some(line) = line {
-            self.tell(&line, &gate, now);
+            self.log(&line, &gate, now);
         }
     }
 
-    /// Tells what is due, and says when to come again.
+    /// Logs what is due, and returns when the next line is.
     fn minute(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.outages.lock();
         if let Some(line) = state.outage.minute(now) {
-            self.tell(&line, &self.gate.state(), now);
+            self.log(&line, &self.gate.state(), now);
         }
         let due = state.outage.due(now);
         state.watched = due.is_some();
         due
     }
 
-    fn tell(&self, line: &Line, gate: &GateState, now: Instant) {
+    fn log(&self, line: &Line, gate: &GateState, now: Instant) {
         let (label, held) = (&self.label, self.counters.held());
         // An endpoint for dead letters holds none of its own.
         let held = if held.messages() == 0 { String::new() } else { format!("; the connector holds {held}") };

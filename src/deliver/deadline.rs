@@ -1,24 +1,24 @@
-//! How long the messages of a batch may still be waited for.
+//! The deadline of a batch: until when its messages may wait.
 
 use std::{future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// A century stands for ever: the clock cannot hold much more.
-const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+/// The longest duration, a century: the clock cannot hold much more.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The deadline of a batch, and that of the whole connector once it is being closed.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
-    deadline: Instant,
+pub(crate) struct Deadline {
+    at: Instant,
     closing: watch::Receiver<Option<Instant>>,
-    /// How much earlier than the connector's these messages' time ends, once it is being closed.
+    /// How much earlier than the end of a close these messages' time ends.
     ahead: Duration,
-    /// Whether the messages are kept elsewhere, so that with a close no wait makes sense any more.
+    /// Whether the messages are kept elsewhere, so that a close ends all waits at once.
     kept: bool,
 }
 
-/// What ended it.
+/// What ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The deadline of the messages.
@@ -27,25 +27,25 @@ pub(super) enum Ended {
     Closed,
 }
 
-impl Patience {
-    /// For messages accepted now.
+impl Deadline {
+    /// The deadline of messages accepted now.
     pub(crate) fn from_now(max_duration: Duration, closing: watch::Receiver<Option<Instant>>) -> Self {
-        let deadline = Instant::now() + max_duration.min(FOR_EVER);
-        Self { deadline, closing, ahead: Duration::ZERO, kept: false }
+        let at = Instant::now() + max_duration.min(LONGEST);
+        Self { at, closing, ahead: Duration::ZERO, kept: false }
     }
 
-    /// For messages whose route has a shorter time than the connector, once that is being closed.
+    /// The same for messages whose route has less time than the connector once a close begins.
     pub(crate) fn closed_ahead(self, ahead: Duration) -> Self {
         Self { ahead, ..self }
     }
 
-    /// The same, but waited for no longer than so.
+    /// The same, but at most this far from now.
     pub(crate) fn at_most(self, longest: Duration) -> Self {
-        Self { deadline: self.deadline.min(Instant::now() + longest.min(FOR_EVER)), ..self }
+        Self { at: self.at.min(Instant::now() + longest.min(LONGEST)), ..self }
     }
 
-    /// For messages that a close does not lose: it ends all waits at once, and leaves its time to requests that are on
-    /// their way.
+    /// The same for messages that a close does not lose: it ends all waits at once, and leaves its time to requests in
+    /// flight.
     pub(crate) fn of_kept(self) -> Self {
         Self { kept: true, ..self }
     }
@@ -60,9 +60,9 @@ impl Patience {
         self.kept
     }
 
-    /// When it is over.
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+    /// When it passes, unless a close comes first.
+    pub(super) fn at(&self) -> Instant {
+        self.at
     }
 
     /// Whether the close of the connector leaves no time to begin anything.
@@ -70,20 +70,20 @@ impl Patience {
         self.closing.borrow().is_some_and(|closed| self.kept || earlier(closed, self.ahead) <= now)
     }
 
-    /// Whether the deadline is over.
-    pub(super) fn over(&self) -> bool {
-        self.deadline <= Instant::now()
+    /// Whether it has passed.
+    pub(super) fn has_passed(&self) -> bool {
+        self.at <= Instant::now()
     }
 
-    /// Waits; where that would end beyond the deadline or the close, it does not even begin.
+    /// Waits until `end`; returns at once where that is after the deadline or the close.
     pub(super) async fn wait_until(&mut self, end: Instant) -> Result<(), Ended> {
-        if end > self.deadline && end > Instant::now() {
+        if end > self.at && end > Instant::now() {
             return Err(Ended::Deadline);
         }
         self.wait_beyond(end).await
     }
 
-    /// Waits; the deadline does not matter, only the close.
+    /// Waits until `end`, past the deadline if need be; only a close ends it.
     pub(super) async fn wait_beyond(&mut self, end: Instant) -> Result<(), Ended> {
         // The timer takes a millisecond even for no time at all.
         while end > Instant::now() {
@@ -100,9 +100,9 @@ impl Patience {
         Ok(())
     }
 
-    /// Returns when it is over: by the close or, if it `counts`, by the deadline.
+    /// Returns when the close or, if `deadline_counts`, the deadline ends it.
     pub(super) async fn ended(&mut self, deadline_counts: bool) -> Ended {
-        let deadline = self.deadline;
+        let deadline = self.at;
         tokio::select! {
             biased;
             () = self.stopped() => Ended::Closed,
@@ -112,17 +112,17 @@ impl Patience {
         }
     }
 
-    /// Returns when waiting for something makes no sense any more.
+    /// Returns when a close ends all waits.
     async fn stopped(&mut self) {
         if self.kept {
-            // An error means that nobody is left to close it, which is as much.
+            // An error means that the connector is gone, which ends waits as well.
             let _ = self.closing.wait_for(Option::is_some).await;
         } else {
             self.closed().await;
         }
     }
 
-    /// Returns when the time of a close is over; never, where there is none.
+    /// Returns when the time of a close is over; never where there is none.
     pub(super) async fn closed(&mut self) {
         loop {
             let closed = *self.closing.borrow_and_update();
@@ -138,7 +138,7 @@ impl Patience {
     }
 }
 
-/// So much before a time; now, where the clock does not reach back so far.
+/// `time` less `ahead`; now, where the clock does not reach back that far.
 fn earlier(time: Instant, ahead: Duration) -> Instant {
     time.checked_sub(ahead).unwrap_or_else(Instant::now)
 }
