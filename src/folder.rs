@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::{Access as Rights, AtFlags, CWD, accessat};
 use tracing::{info, warn};
 
 use crate::private::{self, Access, OF_OTHERS};
@@ -35,6 +36,39 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
     for parent in missing.iter().filter_map(|folder| folder.parent()) {
         File::open(or_current(parent))?.sync_all()?;
     }
+    check_link(path)?;
+    check_kind(path)?;
+    if missing.is_empty() {
+        tighten(path)?;
+        tighten_files(path)?;
+    }
+    Ok(())
+}
+
+/// Whether [`create`] would make this folder, and files could be made in it, as far as that is known before.
+///
+/// # Errors
+/// What stands against it, with the path.
+pub(crate) fn can_be_written(path: &Path) -> io::Result<()> {
+    let found = path.ancestors().find(|folder| fs::symlink_metadata(or_current(folder)).is_ok());
+    let found = or_current(found.unwrap_or(path));
+    if found == path {
+        check_link(path)?;
+    }
+    check_kind(found)?;
+    let needed = Rights::READ_OK | Rights::WRITE_OK | Rights::EXEC_OK;
+    accessat(CWD, found, needed, AtFlags::EACCESS).map_err(|why| {
+        let user = private::effective_user();
+        io::Error::other(format!(
+            "user {user} cannot write to {} ({})",
+            found.display(),
+            io::Error::from(why).kind()
+        ))
+    })
+}
+
+/// Refuses a link of somebody who could make it lead elsewhere.
+fn check_link(path: &Path) -> io::Result<()> {
     let named = fs::symlink_metadata(path)?;
     if named.is_symlink() && ![0, private::effective_user()].contains(&named.uid()) {
         return Err(io::Error::other(format!(
@@ -43,14 +77,15 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
             named.uid()
         )));
     }
-    let found = fs::metadata(path)?;
+    Ok(())
+}
+
+/// Refuses what is no folder.
+fn check_kind(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path).map_err(|why| private::at(path, why))?;
     if !found.is_dir() {
         let message = format!("{} is {}, and no folder", path.display(), private::kind(&found));
         return Err(io::Error::new(ErrorKind::NotADirectory, message));
-    }
-    if missing.is_empty() {
-        tighten(path)?;
-        tighten_files(path)?;
     }
     Ok(())
 }

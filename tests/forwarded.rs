@@ -332,7 +332,10 @@ fn a_preview_shows_them() {
 #[test]
 fn mistakes_are_told() {
     for (more, words) in [
-        (json!({ "forward_headers": ["a b"] }), "forward_headers: names \"a…\": is not a name of a header"),
+        (
+            json!({ "forward_headers": ["a b"] }),
+            "forward_headers[0]: names \"a…\": is not a name of a header",
+        ),
         (json!({ "forward_headers": ["Host"] }), "host is that of url"),
         (json!({ "forward_headers": ["tenant", "Tenant"] }), "names tenant twice"),
         (json!({ "forward_headers": ["x"], "headers": { "X": "1" } }), "names x, which headers sets already"),

@@ -26,6 +26,7 @@ use crate::{
 Examples:
   iggy-http-sink check config.toml
   iggy-http-sink check config.toml --connect --runtime-config runtime.toml
+  iggy-http-sink check config.toml --elsewhere
 
 The exit code is 2 where the file has mistakes, and 3 where a step of --connect fails.")]
 pub(crate) struct Arguments {
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// The Iggy server
     #[arg(long, requires = "connect")]
     server: Option<String>,
+    /// The file is for another machine: whether its plugin and its folders are there is not looked at
+    #[arg(long, conflicts_with = "connect")]
+    elsewhere: bool,
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +56,8 @@ pub(crate) struct Arguments {
 /// Stdout is closed, or something cannot be reached.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let file = &arguments.config;
-    let loaded = ConnectorFile::load(file, environment_variables());
+    let load = if arguments.elsewhere { ConnectorFile::load } else { ConnectorFile::load_for_this_machine };
+    let loaded = load(file, environment_variables());
     let valid = loaded.is_ok();
     if let (true, Ok(loaded)) = (arguments.connect, &loaded) {
         return connect(arguments, loaded).map(|()| true);

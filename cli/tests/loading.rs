@@ -81,7 +81,7 @@ fn a_plugin_with_a_version_in_its_name_can_be_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = connector(folder.path(), &endpoint.url(), "");
     fs::copy(plugin(), folder.path().join("libx.so.6")).unwrap();
-    let text = fs::read_to_string(&file).unwrap().replace("no_such_plugin", "libx.so.6");
+    let text = fs::read_to_string(&file).unwrap().replace(plugin().to_str().unwrap(), "libx.so.6");
     fs::write(&file, text).unwrap();
     let finished = start(program(&["run", "--input", "/dev/null"]).arg(&file)).finish();
     assert_eq!(finished.code, Some(0), "beside the connector file: {finished:?}");

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use support::{Endpoint, Finished, connector, plugin, program, start};
+use support::{Endpoint, Finished, connector, program, start};
 
 /// The user and the group of the service.
 const USER: u32 = 4711;
@@ -25,10 +25,7 @@ fn with_folders(folder: &Path, url: &str, with_spool: bool) -> PathBuf {
     let table = |name: &str| format!("\n[plugin_config.{name}]\npath = '{}'\n", folder.join(name).display());
     let letters = format!("{}segment_bytes = 1000\n", table("dead_letter"));
     let keys = if with_spool { letters + &table("spool") } else { letters };
-    let file = connector(folder, url, &keys);
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("no_such_plugin", plugin().to_str().unwrap())).unwrap();
-    file
+    connector(folder, url, &keys)
 }
 
 /// Runs the program on four messages.

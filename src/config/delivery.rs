@@ -6,11 +6,14 @@ use iggy_connector_sdk::shown;
 use serde_json::Value;
 
 use super::{
-    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, Ordering,
-    RateLimitConfig, SpoolConfig, Text, WhenFull, auth, headers, problem::shown_value, reader::Reader,
+    BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, Ordering, Problem,
+    RateLimitConfig, SpoolConfig, TABLE, Text, WhenFull, auth, headers, problem::shown_value, reader::Reader,
     units::LONGEST, url::checked_url,
 };
-use crate::request::{Kind, Template};
+use crate::{
+    folder,
+    request::{Kind, Template},
+};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -189,6 +192,28 @@ pub(super) fn check_folders(
     }
 }
 
+/// The folders that cannot be written to.
+pub(super) fn unusable_folders(
+    spool: Option<&SpoolConfig>,
+    dead_letter: Option<&DeadLetterConfig>,
+) -> Vec<Problem> {
+    let spool = spool.map(|spool| ("spool", &spool.path));
+    let letters = match dead_letter {
+        Some(DeadLetterConfig::Path { path, .. }) => Some(("dead_letter", path)),
+        _ => None,
+    };
+    let folders = [spool, letters].into_iter().flatten().filter(|(_, path)| !path.as_os_str().is_empty());
+    let unusable = folders.filter_map(|(table, path)| Some((table, folder::can_be_written(path).err()?)));
+    unusable
+        .map(|(table, why)| Problem {
+            path: format!("{TABLE}.{table}.path"),
+            message: format!(
+                "cannot be used: {why}. Write another folder, or give this one to the user that runs the connector"
+            ),
+        })
+        .collect()
+}
+
 pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig> {
     let mut table = keys.table("dead_letter")?;
     let path = table.optional_string("path").map(PathBuf::from);
@@ -221,10 +246,12 @@ pub(super) fn read_dead_letter(keys: &mut Reader<'_>) -> Option<DeadLetterConfig
             None
         }
         (None, None) => {
-            table.problem(
-                "path",
-                "is not given, and url neither: write the folder or the endpoint for dead letters",
-            );
+            if !table.has_problem("path") && !table.has_problem("url") {
+                table.problem(
+                    "path",
+                    "is not given, and url neither: write the folder or the endpoint for dead letters",
+                );
+            }
             None
         }
     };

@@ -62,7 +62,7 @@ pub(super) fn read_retry(keys: &mut Reader<'_>, spooled: bool) -> RetryConfig {
 const STATUS_LISTS: [&str; 4] =
     ["success_status_codes", "hold_status_codes", "retry_status_codes", "isolate_status_codes"];
 
-/// Which of [`STATUS_LISTS`] are given. A default yields to them, and that needs no word.
+/// Which of [`STATUS_LISTS`] are given. A code of a default that an earlier list decides needs no word.
 pub(super) struct StatusLists([bool; 4]);
 
 impl StatusLists {
@@ -73,19 +73,14 @@ impl StatusLists {
     /// What to say of codes that stand in two of them.
     pub(super) fn overlaps(&self, success: &BTreeSet<u16>, retry: &RetryConfig) -> Vec<String> {
         let codes = [success, &retry.hold_status_codes, &retry.status_codes, &retry.isolate_status_codes];
-        let lists: Vec<_> = STATUS_LISTS
-            .iter()
-            .zip(codes)
-            .zip(self.0)
-            .filter(|(_, given)| *given)
-            .map(|(list, _)| list)
-            .collect();
+        let lists: Vec<_> = STATUS_LISTS.iter().zip(codes).zip(self.0).collect();
         let mut found = Vec::new();
-        for (index, (key, codes)) in lists.iter().enumerate() {
-            for (first, others) in &lists[..index] {
+        for (index, ((key, codes), _)) in lists.iter().enumerate().filter(|(_, (_, given))| *given) {
+            for ((first, others), given) in &lists[..index] {
+                let default = if *given { "" } else { " by default" };
                 for code in codes.intersection(others) {
                     found.push(format!(
-                        "{key} holds {code}, and so does {first}, which decides: remove it from one of them"
+                        "{key} holds {code}, and so does {first}{default}, which decides: remove it from one of them"
                     ));
                 }
             }

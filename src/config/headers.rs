@@ -85,35 +85,34 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     headers
 }
 
-/// `forward_headers`: the headers of messages that are sent as headers of requests.
-pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<Forwarded> {
-    const KEY: &str = "forward_headers";
-    let mut forwarded: Vec<Forwarded> = Vec::new();
-    for text in keys.texts(KEY, |_| Ok(())).unwrap_or_default() {
-        let read = text.resolve().and_then(|key| {
-            let name = header_name(&key).map_err(|why| {
-                // What a reference stands for is not shown.
-                let shown = if text.is_secret() { text.to_string() } else { shown_name(&key) };
-                format!("names \"{shown}\": {why}")
-            })?;
-            if forwarded.iter().any(|other| other.name == name) {
-                return Err(format!("names {name} twice: names of headers do not differ by case"));
-            }
-            Ok(Forwarded { key, name })
-        });
-        match read {
-            Ok(header) => forwarded.push(header),
-            Err(why) => keys.problem(KEY, why),
+/// `forward_headers`: the headers of messages that are sent as headers of requests, each with the path of where it is named.
+pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<(String, Forwarded)> {
+    let mut forwarded: Vec<(String, Forwarded)> = Vec::new();
+    keys.texts("forward_headers", |path, text| {
+        let key = text.resolve()?;
+        let name = header_name(&key).map_err(|why| {
+            // What a reference stands for is not shown.
+            let shown = if text.is_secret() { text.to_string() } else { shown_name(&key) };
+            format!("names \"{shown}\": {why}")
+        })?;
+        if forwarded.iter().any(|(_, other)| other.name == name) {
+            return Err(format!("names {name} twice: names of headers do not differ by case"));
         }
-    }
+        forwarded.push((path.to_owned(), Forwarded { key, name }));
+        Ok(())
+    });
     keys.declare(|key| key.can_be_secret = false);
     forwarded
 }
 
 /// Checks that nothing else sets the headers that are forwarded.
-pub(super) fn check_forwarded(keys: &Reader<'_>, endpoint: &EndpointConfig, forwarded: &[Forwarded]) {
+pub(super) fn check_forwarded(
+    keys: &Reader<'_>,
+    endpoint: &EndpointConfig,
+    forwarded: &[(String, Forwarded)],
+) {
     let of_auth: Vec<HeaderName> = endpoint.auth.iter().flat_map(AuthConfig::headers).collect();
-    for Forwarded { name, .. } in forwarded {
+    for (path, Forwarded { name, .. }) in forwarded {
         let set_by = if endpoint.headers.iter().any(|(other, _)| other == name) {
             "headers sets already: remove it from one of them".to_owned()
         } else if endpoint.idempotency_header.as_ref() == Some(name) {
@@ -129,16 +128,25 @@ pub(super) fn check_forwarded(keys: &Reader<'_>, endpoint: &EndpointConfig, forw
         } else {
             continue;
         };
-        keys.problem("forward_headers", format!("names {name}, which {set_by}"));
+        keys.problem(path, format!("names {name}, which {set_by}"));
     }
 }
 
+/// The names of the headers that the sink itself sets: `idempotency_header` and `retry_count_header`.
+pub(super) fn read_own(keys: &mut Reader<'_>) -> (Option<HeaderName>, Option<HeaderName>) {
+    let idempotency = read_name(keys, "idempotency_header", "Idempotency-Key");
+    let retry_count = read_name(keys, "retry_count_header", "X-Retry-Count");
+    if idempotency.is_some() && idempotency == retry_count {
+        keys.problem(
+            "retry_count_header",
+            "is the name that idempotency_header has, too: write another one, or \"\" to turn it off",
+        );
+    }
+    (idempotency, retry_count)
+}
+
 /// The name of a header that the sink itself sets; an empty one turns it off.
-pub(super) fn read_name(
-    keys: &mut Reader<'_>,
-    key: &'static str,
-    default: &'static str,
-) -> Option<HeaderName> {
+fn read_name(keys: &mut Reader<'_>, key: &'static str, default: &'static str) -> Option<HeaderName> {
     let name = keys.string(key, default);
     if name.is_empty() {
         return None;

@@ -51,11 +51,11 @@ impl Reader<'_> {
     }
 
     /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
-    /// that holds JSON.
+    /// that holds JSON. `check` is told each with its path, such as `key[1]`.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
-        check: impl Fn(&Text) -> Result<(), String>,
+        mut check: impl FnMut(&str, &Text) -> Result<(), String>,
     ) -> Option<Vec<Text>> {
         let value = self.take_unresolved(key);
         self.declare(|key| key.shape = Shape::Texts);
@@ -65,16 +65,16 @@ impl Reader<'_> {
             }
             value => value,
         };
-        let values = match value {
-            Value::Array(values) => values,
-            value => vec![value],
+        let (values, is_list) = match value {
+            Value::Array(values) => (values, true),
+            value => (vec![value], false),
         };
         let mut texts = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
-            match as_text(value).and_then(|text| check(&text).map(|()| text)) {
+            let path = if is_list { format!("{key}[{index}]") } else { key.to_owned() };
+            match as_text(value).and_then(|text| check(&path, &text).map(|()| text)) {
                 Ok(text) => texts.push(text),
-                Err(why) if values.len() == 1 => self.problem(key, why),
-                Err(why) => self.problem(&format!("{key}[{index}]"), why),
+                Err(why) => self.problem(&path, why),
             }
         }
         Some(texts)

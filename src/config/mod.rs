@@ -112,6 +112,14 @@ impl Config {
         declared.into_inner()
     }
 
+    /// The folders that this process could not write to: what would keep `open` from opening, whatever else is wrong. Nothing is made.
+    pub fn unusable_folders(json: &serde_json::Map<String, Value>) -> Vec<Problem> {
+        let (problems, declared) = (RefCell::default(), RefCell::default());
+        let keys = Reader::new(TABLE, json.clone(), &problems, &declared);
+        let (config, _) = Self::read(keys, Scope::Connector);
+        delivery::unusable_folders(config.spool.as_ref(), config.dead_letter.as_ref())
+    }
+
     /// The configuration, and the keys that there are.
     fn read(mut keys: Reader<'_>, scope: Scope) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
@@ -143,8 +151,7 @@ impl Config {
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
         let ordering = delivery::read_ordering(&mut keys);
-        let idempotency_header = headers::read_name(&mut keys, "idempotency_header", "Idempotency-Key");
-        let retry_count_header = headers::read_name(&mut keys, "retry_count_header", "X-Retry-Count");
+        let (idempotency_header, retry_count_header) = headers::read_own(&mut keys);
         let forwarded = headers::read_forwarded(&mut keys);
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
@@ -179,6 +186,7 @@ impl Config {
             allow_insecure_credentials,
         };
         headers::check_forwarded(&keys, &endpoint, &forwarded);
+        let forwarded = forwarded.into_iter().map(|(_, header)| header).collect();
         body.target = request::read_target(&keys, &endpoint, forwarded, &ordering, body.form.as_deref());
         request::check_compression(&keys, &endpoint, body.compression);
         for destination in destinations(&endpoint, dead_letter.as_ref()) {

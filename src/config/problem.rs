@@ -92,6 +92,8 @@ pub(super) fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
     let wrong = wrong.to_ascii_lowercase();
     known
         .iter()
+        // Of two that are as near the first is taken.
+        .rev()
         .map(|key| (strsim::jaro_winkler(&wrong, &key.to_ascii_lowercase()), *key))
         .filter(|(likeness, _)| *likeness > NEAR)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

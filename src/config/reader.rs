@@ -220,7 +220,11 @@ impl<'p> Reader<'p> {
         let value = self.read(key, |value| {
             let name = value.as_str().unwrap_or_default();
             name.parse().map_err(|_| {
+                // `1.2` without quotes, or `TLSv1.2`.
+                let written = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
+                let inside = || T::VARIANTS.iter().copied().find(|choice| written.contains(choice));
                 let near = nearest(name, T::VARIANTS)
+                    .or_else(inside)
                     .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
                 let value = shown_value(value);
                 format!("{value} is not known here: write one of \"{}\"{near}", T::VARIANTS.join("\", \""))

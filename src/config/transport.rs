@@ -16,7 +16,9 @@ use rustls::{
 use serde_json::Value;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{FileStamp, ProxyConfig, Shape, Text, TlsConfig, endpoint_url, reader::Reader};
+use super::{
+    FileStamp, ProxyConfig, Shape, Text, TlsConfig, endpoint_url, problem::shown_value, reader::Reader,
+};
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]
@@ -88,14 +90,16 @@ impl TlsConfig {
         }
         match (&self.client_cert_file, &self.client_key_file) {
             (None, None) => {}
-            (Some(_), None) => problems.push((
-                "client_key_file",
-                "is not given, and client_cert_file is: write the file of its private key (one file may hold both)".to_owned(),
-            )),
-            (None, Some(_)) => problems.push((
-                "client_cert_file",
-                "is not given, and client_key_file is: write the file of its certificate (one file may hold both)".to_owned(),
-            )),
+            (Some(certificate), None) => {
+                let missing = "stands without client_key_file: write the file of its private key there (one file may hold both)";
+                problems.push(("client_cert_file", missing.to_owned()));
+                problems.extend(certificates(certificate).err().map(|why| ("client_cert_file", why)));
+            }
+            (None, Some(key)) => {
+                let missing = "stands without client_cert_file: write the file of its certificate there (one file may hold both)";
+                problems.push(("client_key_file", missing.to_owned()));
+                problems.extend(private_key(key).err().map(|why| ("client_key_file", why)));
+            }
             (Some(certificate), Some(key)) => match (certificates(certificate), private_key(key)) {
                 (Ok(certificates), Ok(private_key)) => match fits(&certificates, &private_key, key) {
                     Ok(()) => files.identity = Some((certificates, private_key)),
@@ -196,6 +200,8 @@ fn fits(
     }
 }
 
+const HOSTS: &str = "write hosts, such as [\"localhost\", \".internal\", \"10.0.0.0/8\"]";
+
 pub(super) fn read_proxy(keys: &mut Reader<'_>) -> ProxyConfig {
     let Some(mut table) = keys.table("proxy") else { return ProxyConfig::default() };
     let url = table.optional_text("url", proxy_url);
@@ -204,14 +210,15 @@ pub(super) fn read_proxy(keys: &mut Reader<'_>) -> ProxyConfig {
     let no_proxy = match no_proxy {
         None => Vec::new(),
         Some(Value::String(text)) => listed(&text),
-        Some(Value::Array(entries)) if entries.iter().all(Value::is_string) => {
+        Some(Value::Array(entries)) => {
+            for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_string()) {
+                let message = format!("{} is no string: {HOSTS}", shown_value(entry));
+                table.problem(&format!("no_proxy[{index}]"), message);
+            }
             entries.iter().filter_map(Value::as_str).flat_map(listed).collect()
         }
         Some(_) => {
-            table.problem(
-                "no_proxy",
-                "is neither a string nor a list of strings: write hosts, such as [\"localhost\", \".internal\", \"10.0.0.0/8\"]",
-            );
+            table.problem("no_proxy", format!("is neither a string nor a list of strings: {HOSTS}"));
             Vec::new()
         }
     };

@@ -13,7 +13,10 @@ use std::{
 use iggy_connector_http_sink::config::{Config, Shape, shown_value};
 use serde_json::{Map, Value};
 
-use crate::report::{self, Failure};
+use crate::{
+    host,
+    report::{self, Failure},
+};
 
 pub(crate) use self::streams::StreamConfig;
 use self::{
@@ -65,17 +68,25 @@ impl ConnectorFile {
         path: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Finding>> {
-        let text = std::fs::read_to_string(path).map_err(|why| {
-            let message = format!("cannot be read: {why}");
-            vec![Finding { place: Place::File, path: String::new(), message, excerpt: None }]
-        })?;
-        Self::parse(path, &text, variables)
+        Self::parse(path, &read(path)?, variables, Extent::File)
+    }
+
+    /// The same; and the plugin and the folders that the file names must be there on this machine, and of use.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or missing.
+    pub(crate) fn load_for_this_machine(
+        path: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Finding>> {
+        Self::parse(path, &read(path)?, variables, Extent::Machine)
     }
 
     fn parse(
         path: &Path,
         text: &str,
         variables: impl IntoIterator<Item = (String, String)>,
+        extent: Extent,
     ) -> Result<Self, Vec<Finding>> {
         let (mut file, lines) = place::read(text)?;
         let key = file.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -87,6 +98,9 @@ impl ConnectorFile {
         let public = public(file.get("plugin_config"));
         let mut check = Check { lines, overrides, public, findings: Vec::new(), warnings: Vec::new() };
         let checked = check.file(path, &file, key);
+        if extent == Extent::Machine {
+            check.machine(&checked);
+        }
         // In the order of the file, so that it can be mended from top to bottom.
         check.findings.sort_by_key(|finding| match &finding.place {
             Place::Line(line) => *line,
@@ -99,6 +113,22 @@ impl ConnectorFile {
             Err(check.findings)
         }
     }
+}
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What stands in the file.
+    File,
+    /// Also what it names on this machine.
+    Machine,
+}
+
+fn read(path: &Path) -> Result<String, Vec<Finding>> {
+    std::fs::read_to_string(path).map_err(|why| {
+        let message = format!("cannot be read: {why}");
+        vec![Finding { place: Place::File, path: String::new(), message, excerpt: None }]
+    })
 }
 
 /// The connector file, its warnings told.
@@ -235,9 +265,24 @@ impl Check {
         }
     }
 
+    /// What of this machine would keep the connector from starting.
+    fn machine(&mut self, file: &ConnectorFile) {
+        if !file.plugin.as_os_str().is_empty()
+            && let Err(why) = host::named(&file.plugin, &file.path)
+        {
+            self.wrong("path", why.to_string());
+        }
+        if let Value::Object(table) = &file.plugin_config {
+            for problem in Config::unusable_folders(table) {
+                self.wrong(&problem.path, problem.message);
+            }
+        }
+    }
+
     /// The key that a warning of the sink begins with, where it stands in the file.
     fn key_of(&self, warning: &str) -> String {
-        let word = warning.split([' ', ',']).next().unwrap_or_default().trim_matches(['[', ']']);
+        let word = warning.split([' ', ',']).next().unwrap_or_default();
+        let word = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
         let path = format!("plugin_config.{word}");
         if self.lines.exactly(&path).is_some() { path } else { "plugin_config".to_owned() }
     }
@@ -283,11 +328,15 @@ impl Check {
     }
 }
 
-/// The keys of the sink whose values can be shown, by their paths; with `[]` behind it, one whose list can.
+/// The keys of the sink whose values can be shown, by their paths; with `[]` behind it, one whose items can.
 fn public(plugin_config: Option<&Value>) -> HashSet<String> {
     let Some(Value::Object(table)) = plugin_config else { return HashSet::new() };
     let keys = Config::declared(table).into_iter().filter(|key| !key.can_be_secret);
-    keys.map(|key| if key.shape == Shape::StatusCodes { key.path + "[]" } else { key.path }).collect()
+    keys.map(|key| match key.shape {
+        Shape::StatusCodes | Shape::Texts => key.path + "[]",
+        _ => key.path,
+    })
+    .collect()
 }
 
 fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -25,7 +25,7 @@ timeout = "5s"
 
 fn parse(text: &str, variables: &[(&str, &str)]) -> Result<ConnectorFile, Vec<Finding>> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    ConnectorFile::parse(Path::new("c.toml"), text, variables)
+    ConnectorFile::parse(Path::new("c.toml"), text, variables, Extent::File)
 }
 
 fn findings(text: &str, variables: &[(&str, &str)]) -> Vec<String> {

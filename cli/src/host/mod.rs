@@ -188,14 +188,18 @@ pub(crate) fn executable() -> Result<PathBuf, Failure> {
         .map_err(|why| Failure::Other(format!("the place of this executable is not known: {why}")))
 }
 
-/// `name` beside the executable, in `deps/` beside it, and in `deps/` of the folder above, as cargo has it; and in
-/// `lib/iggy-http-sink/` of the folder above, as packages have it.
+/// `name` beside the executable; where cargo built that, in `deps/` beside it or beside its folder; and where it lies in a
+/// `bin/`, in `lib/iggy-http-sink/` beside that, as packages have it.
 fn near_executable(executable: &Path, name: &str) -> Vec<PathBuf> {
     let folder = executable.parent().unwrap_or(Path::new("."));
-    let above = folder.parent().unwrap_or(folder);
-    [folder.to_owned(), folder.join("deps"), above.join("deps"), above.join("lib/iggy-http-sink")]
-        .map(|place| place.join(name))
-        .into()
+    let mut folders = vec![folder.to_owned()];
+    folders.extend(
+        [folder.join("deps"), folder.with_file_name("deps")].into_iter().filter(|deps| deps.is_dir()),
+    );
+    if folder.ends_with("bin") {
+        folders.push(folder.with_file_name("lib").join("iggy-http-sink"));
+    }
+    folders.iter().map(|folder| folder.join(name)).collect()
 }
 
 fn first(places: Vec<PathBuf>) -> Result<PathBuf, Failure> {
@@ -245,22 +249,33 @@ pub(crate) fn now_micros() -> Result<u64, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_missing_plugin_is_told_with_every_place() {
-        let places = near_executable(Path::new("/nowhere/debug/program"), "lib.so");
-        let error = first(places).unwrap_err().to_string();
-        for place in ["/nowhere/debug/lib.so", "/nowhere/debug/deps/lib.so", "/nowhere/deps/lib.so"] {
-            assert!(error.contains(place), "{error}");
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let told = |executable: &str| {
+            let error = first(near_executable(&folder.path().join(executable), "lib.so")).unwrap_err();
+            let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
+            let places = lines.iter().filter_map(|line| line.strip_prefix("  "));
+            let inside =
+                |place: &str| place.strip_prefix(folder.path().to_str().unwrap()).unwrap().to_owned();
+            places.map(inside).collect::<Vec<String>>()
+        };
+        assert_eq!(told("program"), ["/lib.so"]);
+        assert_eq!(told("usr/bin/program"), ["/usr/bin/lib.so", "/usr/lib/iggy-http-sink/lib.so"]);
+        fs::create_dir_all(folder.path().join("debug/deps")).unwrap();
+        assert_eq!(told("debug/program"), ["/debug/lib.so", "/debug/deps/lib.so"]);
+        assert_eq!(told("debug/examples/program"), ["/debug/examples/lib.so", "/debug/deps/lib.so"]);
     }
 
     #[test]
     fn a_plugin_is_found_beside_its_connector_file() {
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join(format!("sink-1.2{}", env::consts::DLL_SUFFIX));
-        std::fs::write(&library, "").unwrap();
+        fs::write(&library, "").unwrap();
         let file = folder.path().join("connector.toml");
         assert_eq!(named(Path::new("sink-1.2"), &file).unwrap(), library);
         let error = named(Path::new("other"), &file).unwrap_err().to_string();

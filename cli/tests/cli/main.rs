@@ -293,6 +293,8 @@ fn what_is_not_there_is_named() {
     let finished = start(program(&["run", "--input", "no/such/input"]).arg(&file)).finish();
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("no/such/input"), "{finished:?}");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(plugin().to_str().unwrap(), "no_such_plugin")).unwrap();
     let finished = start(program(&["run", "--input", "-"]).arg(&file).stdin(Stdio::null())).finish();
     assert_eq!(finished.code, Some(3));
     assert!(finished.stderr.contains("no_such_plugin"), "{finished:?}");

@@ -37,8 +37,9 @@ pub(crate) fn plugin() -> PathBuf {
 
 /// Writes a connector file with batches of ten and short waits, and with these keys too.
 pub(crate) fn connector(folder: &Path, url: &str, keys: &str) -> PathBuf {
-    let mut text = String::from(
-        "type = \"sink\"\nkey = \"test\"\nenabled = true\nversion = 0\nname = \"test\"\npath = \"no_such_plugin\"\n\n",
+    let mut text = format!(
+        "type = \"sink\"\nkey = \"test\"\nenabled = true\nversion = 0\nname = \"test\"\npath = '{}'\n\n",
+        plugin().display()
     );
     text.push_str("[[streams]]\nstream = \"s\"\ntopics = [\"t\"]\nschema = \"json\"\nbatch_length = 10\n\n");
     write!(text, "[plugin_config]\nurl = \"{url}\"\nmax_retries = 1\nretry_delay = \"1ms\"\n{keys}").unwrap();

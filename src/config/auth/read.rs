@@ -174,6 +174,12 @@ fn read_oauth2(table: &mut Reader<'_>) -> OAuth2Config {
     );
     let client_id = required(table, "client_id", "the name of the client", not_empty);
     let client_auth = match table.choice("client_auth", ClientAuthName::Basic) {
+        _ if table.has_problem("client_auth") => {
+            // Which of them belongs there is not known.
+            table.misplaced("client_secret", None);
+            table.misplaced("private_key_file", None);
+            ClientAuth::Basic(Secret(Text::default()))
+        }
         name @ (ClientAuthName::Basic | ClientAuthName::Post) => {
             let hint = "the secret of the client, such as \"${file:/run/secrets/client}\"";
             let secret = required(table, "client_secret", hint, not_empty);
@@ -290,7 +296,7 @@ fn read_aws_sigv4(table: &mut Reader<'_>) -> AwsSigV4Config {
 }
 
 fn read_webhook_signature(table: &mut Reader<'_>) -> AuthConfig {
-    let secrets = table.texts("secrets", |text| webhook_keys(&text.resolve()?).map(drop));
+    let secrets = table.texts("secrets", |_, text| webhook_keys(&text.resolve()?).map(drop));
     let secrets = secrets.unwrap_or_default();
     if secrets.is_empty() && !table.has_problem("secrets") {
         table.problem(

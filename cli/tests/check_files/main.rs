@@ -2,20 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod machine;
+mod schema;
 #[expect(dead_code, reason = "not every test file needs all of it")]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
+    env::consts::DLL_SUFFIX,
     fs,
     path::Path,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use support::{Finished, program, start};
 
-/// A file without mistakes, with keys of every kind.
+/// A file without mistakes, with keys of every kind. A folder has to hold the plugin that it names: [`folder`] does.
 const GOOD: &str = r#"type = "sink"
 key = "http"
 enabled = true
@@ -167,11 +172,59 @@ const CASES: &[(&str, &str, &[At])] = &[
         "type = \"webhook_signature\"\nsecrets = [\"abc\",\n  \"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\", \"whsec_!\"]",
         &[(35, 12, "plugin_config.auth.secrets[0]"), (36, 45, "plugin_config.auth.secrets[2]")],
     ),
+    (
+        "\"POST\"",
+        "\"GET\"\nforward_headers = [\"a\", \"b c\", \"A\"]",
+        &[(19, 25, "plugin_config.forward_headers[1]"), (19, 32, "plugin_config.forward_headers[2]")],
+    ),
+    (
+        "method = \"POST\"",
+        "forward_headers = [\"a\", \"x-topic\"]",
+        &[(18, 25, "plugin_config.forward_headers[1]")],
+    ),
+    (
+        "method = \"POST\"",
+        "idempotency_header = \"X\"\nretry_count_header = \"x\"",
+        &[(19, 22, "plugin_config.retry_count_header")],
+    ),
+    (
+        "[plugin_config.auth]",
+        "[plugin_config.tls]\nclient_cert_file = \"no.pem\"\n[plugin_config.auth]",
+        &[(34, 20, "plugin_config.tls.client_cert_file"), (34, 20, "plugin_config.tls.client_cert_file")],
+    ),
+    (
+        "[plugin_config.auth]",
+        "[plugin_config.proxy]\nurl = \"http://p:1\"\nno_proxy = [\"a\", 1, {}]\n[plugin_config.auth]",
+        &[(35, 18, "plugin_config.proxy.no_proxy[1]"), (35, 21, "plugin_config.proxy.no_proxy[2]")],
+    ),
+    ("path = \"letters\"", "url = \"x\"", &[(38, 7, "plugin_config.dead_letter.url")]),
+    (
+        "type = \"bearer\"\ntoken = \"hunter2\"",
+        "type = \"oauth2_client_credentials\"\ntoken_url = \"https://h/\"\nclient_id = \"a\"\nclient_auth = \"jwt\"",
+        &[(37, 15, "plugin_config.auth.client_auth")],
+    ),
+    (
+        "[plugin_config.auth]",
+        "[[plugin_config.routes]]\ntopic = \"a\"\ntimeout = 5\n[plugin_config.auth]",
+        &[(35, 11, "plugin_config.routes[0].timeout")],
+    ),
+    (
+        "[plugin_config.auth]",
+        "[plugin_config.status]\naddress = \"0.0.0.0:80\"\n[plugin_config.auth]",
+        &[(33, 16, "plugin_config.status.token")],
+    ),
     ("[[streams]]", "[streams]", &[(8, 1, "streams")]),
     ("[plugin_config.auth]", "[auth]", &[(33, 2, "auth")]),
     ("version = 0", "version = ", &[(4, 11, "")]),
     ("version = 0", "version 0", &[(4, 9, "")]),
 ];
+
+/// A folder with what stands for a plugin: it is not loaded.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(format!("plugin{DLL_SUFFIX}")), "").unwrap();
+    folder
+}
 
 fn check(file: &Path, options: &[&str]) -> Finished {
     start(program(&["check"]).args(options).arg(file)).finish()
@@ -179,7 +232,7 @@ fn check(file: &Path, options: &[&str]) -> Finished {
 
 #[test]
 fn each_mistake_is_told_once_and_at_its_place() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let file = folder.path().join("c.toml");
     fs::write(&file, GOOD).unwrap();
     let good = check(&file, &["--json"]);
@@ -210,7 +263,7 @@ fn each_mistake_is_told_once_and_at_its_place() {
 
 #[test]
 fn it_reads_as_a_compiler_does() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let wrong = GOOD
         .replace("version = 0", "versoin = 0")
         .replace("\"created\", \"paid\"", "\"created\", 7")
@@ -237,7 +290,7 @@ fn it_reads_as_a_compiler_does() {
 
 #[test]
 fn a_terminal_shows_colours_and_nothing_that_a_file_wrote_for_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let wrong = GOOD.replace("timeout = \"30s\"", "timeout = \"s\\u001b[2Joon\" # \u{202e}");
     fs::write(folder.path().join("c.toml"), wrong).unwrap();
     // A terminal of its own.
@@ -258,7 +311,7 @@ fn a_terminal_shows_colours_and_nothing_that_a_file_wrote_for_it() {
 
 #[test]
 fn a_status_in_two_lists_is_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let file = folder.path().join("c.toml");
     let lists = "[200, 409]\nhold_status_codes = [503]\nretry_status_codes = [409, 429, 503]";
     fs::write(&file, GOOD.replace("[200, 204]", lists)).unwrap();
@@ -277,89 +330,13 @@ fn a_status_in_two_lists_is_a_warning() {
 
 #[test]
 fn a_header_that_may_be_a_key_is_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let file = folder.path().join("c.toml");
     fs::write(&file, GOOD.replace("X-Topic", "timeout")).unwrap();
     let finished = check(&file, &[]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(finished.stdout.contains("warning: plugin_config.headers.timeout"), "{finished:?}");
     assert!(finished.stdout.contains("31 | timeout = …"), "{finished:?}");
-}
-
-/// The part of a JSON Schema that `schema` uses: what is wrong with a value.
-fn invalid(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(one) => vec![one],
-        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let is = |kind: &&str| match *kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_u64() || value.is_i64(),
-        "number" => value.is_number(),
-        other => panic!("{other}"),
-    };
-    if !types.is_empty() && !types.iter().any(is) {
-        found.push(format!("{path} is no {types:?}"));
-    }
-    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
-        found.push(format!("{path} is none of the words"));
-    }
-    if value.as_i64().is_some_and(|n| schema["minimum"].as_i64().is_some_and(|least| n < least)) {
-        found.push(format!("{path} is too small"));
-    }
-    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        invalid(&schema["items"], item, &format!("{path}[{index}]"), found);
-    }
-    for (key, value) in value.as_object().into_iter().flatten() {
-        let path = format!("{path}.{key}");
-        match schema["properties"].get(key) {
-            Some(property) => invalid(property, value, &path, found),
-            None if schema["additionalProperties"] == false => found.push(format!("{path} is not known")),
-            None => {}
-        }
-    }
-}
-
-#[test]
-fn the_schema_takes_good_files_and_refuses_wrong_ones() {
-    let said = start(&mut program(&["schema"])).finish();
-    let schema: Value = serde_json::from_str(&said.stdout).unwrap();
-    let check = |text: &str| {
-        let mut found = Vec::new();
-        let file: Value = toml::from_str::<Value>(text).unwrap();
-        invalid(&schema, &file, "", &mut found);
-        found
-    };
-    assert!(check(GOOD).is_empty(), "{:?}", check(GOOD));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let documented = fs::read_to_string(root.join("config.toml")).unwrap();
-    assert!(check(&documented).is_empty(), "{:?}", check(&documented));
-    for preset in iggy_connector_http_sink::config::Preset::names() {
-        let starter = start(&mut program(&["init", "--preset", preset, "-"])).finish().stdout;
-        assert!(check(&starter).is_empty(), "{preset}: {:?}", check(&starter));
-    }
-    for (from, to, path) in [
-        ("timeout = \"30s\"", "timeout = 30", ".plugin_config.timeout"),
-        ("batch_mode", "batch_moed", ".plugin_config.batch_moed"),
-        ("\"nd_json\"", "\"ndjsn\"", ".plugin_config.batch_mode"),
-        ("[200, 204]", "[99]", ".plugin_config.success_status_codes[0]"),
-        ("cool_down", "colldown", ".plugin_config.circuit_breaker.colldown"),
-        ("token", "tokn", ".plugin_config.auth.tokn"),
-        ("\"bearer\"", "\"baerer\"", ".plugin_config.auth.type"),
-        ("schema = \"json\"", "schema = \"jsno\"", ".streams[0].schema"),
-    ] {
-        let found = check(&GOOD.replacen(from, to, 1));
-        assert!(found.iter().any(|found| found.starts_with(path)), "{to}: {found:?}");
-    }
-    // Keys of the user's own, and the words of the documented file.
-    let keys = &schema["properties"]["plugin_config"]["properties"];
-    assert_eq!(keys["headers"]["additionalProperties"], Value::Null);
-    assert!(keys["linger"]["description"].as_str().unwrap().contains("spool"), "{}", keys["linger"]);
-    assert_eq!(keys["max_retries"]["minimum"], json!(0));
 }
 
 #[test]
@@ -382,4 +359,38 @@ fn shells_and_man_know_the_commands() {
         assert!(fs::read_to_string(pages.join(page)).unwrap().contains(".TH"), "{page}");
     }
     assert!(start(&mut program(&["man"])).finish().stdout.contains("iggy\\-http\\-sink\\-run(1)"));
+}
+
+#[test]
+fn the_nearest_choice_is_named() {
+    let folder = folder();
+    let file = folder.path().join("c.toml");
+    for version in ["1.2", "\"TLSv1.2\"", "\"1.0\""] {
+        let table = format!("[plugin_config.tls]\nmin_version = {version}\n[plugin_config.auth]");
+        fs::write(&file, GOOD.replace("[plugin_config.auth]", &table)).unwrap();
+        let finished = check(&file, &[]);
+        assert!(finished.stdout.contains("; did you mean \"1.2\"?"), "{version}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_status_that_a_default_decides_and_a_route_that_is_never_taken_are_warnings() {
+    let folder = folder();
+    let file = folder.path().join("c.toml");
+    let text = GOOD.replace("success_status_codes = [200, 204]", "hold_status_codes = [202]");
+    let routes = "[[plugin_config.routes]]\ntopic = \"*\"\n[[plugin_config.routes]]\ntopic = \"a\"\n[plugin_config.auth]";
+    fs::write(&file, text.replace("[plugin_config.auth]", routes)).unwrap();
+    let finished = check(&file, &["--json"]);
+    let result: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let warnings = result["warnings"].as_array().unwrap();
+    let told = |warning: &Value| (warning["line"].clone(), warning["path"].clone());
+    assert_eq!(
+        warnings.iter().map(told).collect::<Vec<_>>(),
+        [
+            (json!(23), json!("plugin_config.hold_status_codes")),
+            (json!(35), json!("plugin_config.routes[1]"))
+        ],
+        "{finished:?}"
+    );
+    assert!(finished.stdout.contains("success_status_codes by default, which decides"), "{finished:?}");
 }
