@@ -20,13 +20,13 @@ pub enum Lane {
     /// The whole batch, by its number of messages.
     All(usize),
     /// These, ascending.
-    Some(Vec<Place>),
+    Some(Vec<LaneItem>),
 }
 
-/// A place in a lane.
+/// A message of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The index of the message that has it.
+pub struct LaneItem {
+    /// Its index in the batch.
     pub message: usize,
     /// Whether it begins a body, as it did before, or because the one before it in the lane is settled: so that the same
     /// messages go out together again.
@@ -36,13 +36,13 @@ pub struct Place {
 }
 
 impl Lane {
-    /// Place number `place` of the lane.
-    pub fn get(&self, place: usize) -> Option<Place> {
+    /// The item at an index.
+    pub fn get(&self, index: usize) -> Option<LaneItem> {
         match self {
             Self::All(messages) => {
-                (place < *messages).then_some(Place { message: place, begins: false, noted: false })
+                (index < *messages).then_some(LaneItem { message: index, begins: false, noted: false })
             }
-            Self::Some(places) => places.get(place).copied(),
+            Self::Some(items) => items.get(index).copied(),
         }
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
         if before.is_empty() && (0..messages).all(|message| state(message) == MessageState::Open) {
             return vec![Lane::All(messages)];
         }
-        return vec![Lane::Some(places(0..messages, |_| 0, state, &before))];
+        return vec![Lane::Some(items(0..messages, |_| 0, state, &before))];
     };
     let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
     let mut lanes: Vec<Vec<usize>> = Vec::new();
@@ -82,26 +82,26 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
         lanes[lane].push(index);
     }
     let key = |message: usize| hashes[message];
-    lanes.into_iter().map(|lane| Lane::Some(places(lane, key, state, &before))).collect()
+    lanes.into_iter().map(|lane| Lane::Some(items(lane, key, state, &before))).collect()
 }
 
-/// The places of the open messages of a lane. Those that were sent together before are together again, without others; and
+/// The items of the open messages of a lane. Those that were sent together before are together again, without others; and
 /// what follows a settled one begins a body.
 ///
 /// A message that is in none of these bodies, and before one of its own key in a body, was refused when the body was made. It
 /// has its end before the body is sent, so that its place is before it. One of another key may be new in the lane.
-fn places(
+fn items(
     lane: impl IntoIterator<Item = usize>,
     key: impl Fn(usize) -> u64,
     state: impl Fn(usize) -> MessageState,
     before: &[Vec<usize>],
-) -> Vec<Place> {
+) -> Vec<LaneItem> {
     // Bodies of one lane do not share messages, and all messages of a body are of one lane.
     let body_of: HashMap<usize, &Vec<usize>> =
         before.iter().flat_map(|body| body.iter().map(move |message| (*message, body))).collect();
     let lane: Vec<usize> = lane.into_iter().collect();
     let mut begins = false;
-    let mut places = Vec::new();
+    let mut items = Vec::new();
     let mut refused: HashSet<usize> = HashSet::new();
     for (at, &message) in lane.iter().enumerate() {
         match state(message) {
@@ -114,7 +114,7 @@ fn places(
         }
         let Some(body) = body_of.get(&message) else {
             if !refused.contains(&message) {
-                places.push(Place { message, begins, noted: false });
+                items.push(LaneItem { message, begins, noted: false });
                 begins = false;
             }
             continue;
@@ -130,15 +130,15 @@ fn places(
                     && is_before()
                     && refused.insert(other)
                 {
-                    places.push(Place { message: other, begins: mem::take(&mut begins), noted: false });
+                    items.push(LaneItem { message: other, begins: mem::take(&mut begins), noted: false });
                 }
             }
-            places.push(Place { message, begins: true, noted: true });
-            places.extend(open.map(|message| Place { message, begins: false, noted: true }));
+            items.push(LaneItem { message, begins: true, noted: true });
+            items.extend(open.map(|message| LaneItem { message, begins: false, noted: true }));
             begins = true;
         }
     }
-    places
+    items
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -190,7 +190,7 @@ mod tests {
         let lanes = lanes(&batch, &config, None);
         lanes
             .iter()
-            .map(|lane| (0..).map_while(|place| lane.get(place)).map(|place| values[place.message]).collect())
+            .map(|lane| (0..).map_while(|index| lane.get(index)).map(|item| values[item.message]).collect())
             .collect()
     }
 
@@ -228,7 +228,7 @@ mod tests {
         before: &[Vec<usize>],
     ) -> Vec<Vec<usize>> {
         let mut bodies: Vec<Vec<usize>> = Vec::new();
-        for Place { message, begins, .. } in places(10..20, key, state, before) {
+        for LaneItem { message, begins, .. } in items(10..20, key, state, before) {
             if begins || bodies.is_empty() {
                 bodies.push(Vec::new());
             }

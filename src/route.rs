@@ -136,7 +136,7 @@ impl Route {
         let holds_back = progress.is_some_and(Progress::holds_back);
         let (mut most, mut first) = (1, true);
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
-        while let Ok(place) = sets.reserve().await {
+        while let Ok(permit) = sets.reserve().await {
             if deadline.stops() {
                 // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
                 return Vec::new();
@@ -177,7 +177,7 @@ impl Route {
                     .collect();
                 progress.sending(&bodies);
             }
-            place.send(set);
+            permit.send(set);
             if !held_back.is_empty() || lane.is_done() {
                 return held_back;
             }

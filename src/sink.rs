@@ -322,7 +322,7 @@ impl Sink for HttpSink {
             }
         }
         if let Some(pipeline) = self.pipeline.take() {
-            pipeline.tally.tell_all();
+            pipeline.tally.log_all();
             if let Some(tracer) = &pipeline.tracer {
                 tracer.flush().await;
             }

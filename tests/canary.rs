@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use support::{
     config::with,
+    config_keys::{CANARY, ConfigKey, VARIABLE, all, completed, hits, values},
     endpoint::{Answer, Door, Endpoint, Request},
-    places::{CANARY, Place, VARIABLE, completed, hits, places, values},
     plugin::{Batch, Sink, logged},
 };
 
@@ -87,24 +87,24 @@ fn base(url: &str) -> Value {
     })
 }
 
-/// A value in a place, without the canary in its name.
-fn named(place: &Place, value: &Value) -> String {
-    format!("{place:?} = {value}").replace(CANARY, "<CANARY>")
+/// A value in a key, without the canary in its name.
+fn named(key: &ConfigKey, value: &Value) -> String {
+    format!("{key:?} = {value}").replace(CANARY, "<CANARY>")
 }
 
 /// Every value in every place, looked at, and opened where it is refused.
 fn refused_and_taken() {
     let endpoint = Endpoint::answering(200);
-    let places = places();
-    assert!(places.iter().any(|place| place.can_be_secret), "{places:?}");
+    let keys = all();
+    assert!(keys.iter().any(|key| key.can_be_secret), "{keys:?}");
     let mut looked = 0;
-    for place in &places {
-        for value in values(place, &endpoint.url()) {
-            let config = place.with(&base(&endpoint.url()), value.clone());
-            let what = named(place, &value);
+    for key in &keys {
+        for value in values(key, &endpoint.url()) {
+            let config = key.with(&base(&endpoint.url()), value.clone());
+            let what = named(key, &value);
             match Config::from_json(&config) {
                 // What is taken in another place is the name of a header or of a folder.
-                Ok(_) if !place.can_be_secret => {}
+                Ok(_) if !key.can_be_secret => {}
                 Ok(config) => {
                     assert_hidden(&what, &format!("{config:?} {}", config.warnings.join("\n")));
                 }
@@ -122,7 +122,7 @@ fn refused_and_taken() {
 
 /// A configuration with the canary in it, for the endpoint at [`HERE`] and a spool in [`FOLDER`].
 struct Taken {
-    place: String,
+    key: String,
     what: String,
     config: String,
 }
@@ -135,21 +135,21 @@ const FOLDER: &str = "/canary/folder";
 fn taken() -> Vec<Taken> {
     let url = format!("http://{HERE}");
     let mut taken = Vec::new();
-    for place in places().iter().filter(|place| place.can_be_secret) {
-        for value in values(place, &url) {
-            let config = completed(place.with(&base(&url), value.clone()), &url, FOLDER);
+    for key in all().iter().filter(|key| key.can_be_secret) {
+        for value in values(key, &url) {
+            let config = completed(key.with(&base(&url), value.clone()), &url, FOLDER);
             let text = config.to_string();
             let is_there = text.contains(VARIABLE) || !hits(&text).is_empty();
             if is_there && Config::from_json(&config).is_ok() {
-                let (place, what) = (place.name().to_owned(), named(place, &value));
-                taken.push(Taken { place, what, config: text });
+                let (key, what) = (key.name().to_owned(), named(key, &value));
+                taken.push(Taken { key, what, config: text });
             }
         }
     }
     let all =
         ["url", "headers", "username", "password", "token", "value", "client_secret", "secrets", "secret"];
     for name in all {
-        assert!(taken.iter().any(|taken| taken.place == name), "nothing is taken in {name}");
+        assert!(taken.iter().any(|taken| taken.key == name), "nothing is taken in {name}");
     }
     taken
 }

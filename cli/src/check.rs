@@ -14,7 +14,7 @@ use crate::{
     connector_file::{
         ConnectorFile, environment_variables,
         excerpt::{self, Kind},
-        place::{Finding, Place},
+        location::{Finding, Location},
     },
     iggy::{self, Server},
     report::{self, Failure},
@@ -162,10 +162,10 @@ impl Steps {
 }
 
 fn as_json(finding: &Finding) -> Value {
-    let (line, variable) = match &finding.place {
-        Place::File => (None, None),
-        Place::Line(line) => (Some(line), None),
-        Place::Environment(variable) => (None, Some(variable)),
+    let (line, variable) = match &finding.location {
+        Location::File => (None, None),
+        Location::Line(line) => (Some(line), None),
+        Location::Environment(variable) => (None, Some(variable)),
     };
     let column = finding.excerpt.as_ref().map(|excerpt| excerpt.column);
     json!({ "line": line, "column": column, "environment": variable, "path": finding.path, "message": finding.message })

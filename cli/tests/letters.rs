@@ -109,7 +109,7 @@ fn a_replay_says_why_each_letter_fails_again() {
         assert!(failed.stderr.contains(word), "{word}: {failed:?}");
     }
     let failed = json(&letters.replay(&["--json"]));
-    assert_eq!(failed["failures"][0]["place"], "1:0");
+    assert_eq!(failed["failures"][0]["position"], "1:0");
     assert!(failed["failures"][0]["why"].as_str().unwrap().contains("no such order"), "{failed}");
     letters.takes_all.store(true, SeqCst);
     assert_eq!(json(&letters.replay(&["--json"]))["delivered"], 1);
@@ -127,8 +127,8 @@ fn what_is_not_there_is_an_error() {
     assert_eq!(at(Path::new("/surely/not/there"), &["list"]).code, Some(2));
     for arguments in [
         &["list", "--reason", "retries_exausted"][..],
-        &["list", "--place", "1:7"],
-        &["list", "--place", "nowhere"],
+        &["list", "--position", "1:7"],
+        &["list", "--position", "nowhere"],
         &["show", "9:0"],
     ] {
         let wrong = letters.act(arguments);
@@ -138,7 +138,7 @@ fn what_is_not_there_is_an_error() {
     assert!(wrong.stderr.contains("retries_exhausted"), "the reasons are told: {wrong:?}");
     let elsewhere = letters.act(&["list", "--topic", "elsewhere"]);
     assert!(elsewhere.code == Some(0) && elsewhere.stderr.contains("none of the 1 letters"), "{elsewhere:?}");
-    assert_eq!(letters.replay(&["--place", "1:7"]).code, Some(2));
+    assert_eq!(letters.replay(&["--position", "1:7"]).code, Some(2));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the program shows: no secret, and nothing from outside that a terminal would act on.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../tests/support/places.rs"]
-mod places;
+#[path = "../../tests/support/config_keys.rs"]
+mod config_keys;
 #[expect(dead_code, reason = "not every test file needs all of it")]
 mod support;
 
@@ -18,7 +18,7 @@ use std::{
 use iggy_connector_http_sink::{config::Config, spool};
 use serde_json::{Value, json};
 
-use places::{CANARY, Place, VARIABLE, hits, values};
+use config_keys::{CANARY, ConfigKey, VARIABLE, hits, values};
 use support::{Finished, plugin, program, start};
 
 /// A connector file with this `[plugin_config]`.
@@ -65,10 +65,10 @@ fn run(arguments: &[&str]) -> Finished {
 
 #[test]
 fn check_shows_no_secret_in_any_place() {
-    let places = places::places();
-    let work: Vec<(&Place, Value)> = places
+    let keys = config_keys::all();
+    let work: Vec<(&ConfigKey, Value)> = keys
         .iter()
-        .flat_map(|place| values(place, "http://127.0.0.1:9/in").into_iter().map(move |value| (place, value)))
+        .flat_map(|key| values(key, "http://127.0.0.1:9/in").into_iter().map(move |value| (key, value)))
         // Neither TOML nor a variable can hold it.
         .filter(|(_, value)| !value.to_string().contains("\\u0000"))
         .collect();
@@ -78,16 +78,16 @@ fn check_shows_no_secret_in_any_place() {
         for (number, part) in [&work[..half], &work[half..]].into_iter().enumerate() {
             scope.spawn(move || {
                 let folder = tempfile::tempdir().unwrap();
-                for (place, value) in part {
-                    let config = place.with(&json!({ "url": "http://127.0.0.1:9/in" }), value.clone());
-                    if !place.can_be_secret || Config::from_json(&config).is_ok() {
+                for (key, value) in part {
+                    let config = key.with(&json!({ "url": "http://127.0.0.1:9/in" }), value.clone());
+                    if !key.can_be_secret || Config::from_json(&config).is_ok() {
                         continue;
                     }
                     let file = folder.path().join(format!("{number}.toml"));
                     connector(&file, &config);
                     let file = file.to_str().unwrap();
                     for arguments in [&["check", file][..], &["check", file, "--json"]] {
-                        assert_hidden(&format!("{place:?}"), &run(arguments));
+                        assert_hidden(&format!("{key:?}"), &run(arguments));
                     }
                 }
             });

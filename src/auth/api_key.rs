@@ -6,12 +6,12 @@ use reqwest::{Request, Response, header::HeaderValue};
 use reqwest_middleware::{Middleware, Next, Result};
 
 use super::{Echo, rotating::Rotating};
-use crate::config::{ApiKeyPlace, Secret, auth::sensitive};
+use crate::config::{ApiKeyLocation, Secret, auth::sensitive};
 
 /// Sends a key.
 #[derive(Debug)]
 pub(super) struct ApiKey {
-    place: ApiKeyPlace,
+    location: ApiKeyLocation,
     key: Rotating<Key>,
 }
 
@@ -21,7 +21,7 @@ struct Key {
 }
 
 impl ApiKey {
-    pub(super) fn new(place: &ApiKeyPlace, value: &Secret) -> std::result::Result<Self, String> {
+    pub(super) fn new(location: &ApiKeyLocation, value: &Secret) -> std::result::Result<Self, String> {
         let (texts, value) = (vec![value.text().clone()], value.clone());
         let key = Rotating::new(texts, move || {
             let text = value.resolve()?;
@@ -29,7 +29,7 @@ impl ApiKey {
                 sensitive(&text).ok_or("value holds a control character, such as a line break: remove it")?;
             Ok(Key { text, header })
         })?;
-        Ok(Self { place: place.clone(), key })
+        Ok(Self { location: location.clone(), key })
     }
 }
 
@@ -42,11 +42,11 @@ impl Middleware for ApiKey {
         next: Next<'_>,
     ) -> Result<Response> {
         let key = self.key.current();
-        match &self.place {
-            ApiKeyPlace::Header(name) => {
+        match &self.location {
+            ApiKeyLocation::Header(name) => {
                 request.headers_mut().insert(name, key.header.clone());
             }
-            ApiKeyPlace::Query(name) => {
+            ApiKeyLocation::Query(name) => {
                 // A redirect may repeat it.
                 if !request.url().query_pairs().any(|pair| pair == (name.into(), (&*key.text).into())) {
                     request.url_mut().query_pairs_mut().append_pair(name, &key.text);

@@ -58,8 +58,8 @@ pub fn middleware(
             basic::Basic::new(username, password).map(|basic| Arc::new(basic) as _)
         }
         AuthConfig::Bearer { token } => bearer::Bearer::new(token).map(|bearer| Arc::new(bearer) as _),
-        AuthConfig::ApiKey { place, value } => {
-            api_key::ApiKey::new(place, value).map(|key| Arc::new(key) as _)
+        AuthConfig::ApiKey { location, value } => {
+            api_key::ApiKey::new(location, value).map(|key| Arc::new(key) as _)
         }
         AuthConfig::OAuth2ClientCredentials(config) => {
             oauth2::OAuth2::new(config, world, transport).map(|oauth2| Arc::new(oauth2) as _)

@@ -35,7 +35,7 @@ use serde_json::Value;
 
 use auth::Destination;
 pub use auth::{
-    ApiKeyPlace, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
+    ApiKeyLocation, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
     OAuth2Config, Secret, SignedTemplate,
 };
 pub use checked::{

@@ -16,7 +16,7 @@ use crate::private::{self, Access};
 
 /// All marks are as long as the longest, so that a part of one is none.
 pub(super) const MARK_DIGITS: usize = 20;
-/// What the mark of a letter begins with that was removed alone. No place has so many digits, so that a release that knows no such
+/// What the mark of a letter begins with that was removed alone. No position has so many digits, so that a release that knows no such
 /// marks passes it over.
 pub(super) const REMOVED: char = '9';
 
@@ -28,7 +28,7 @@ pub struct Folder {
 
 /// Where a dead letter stands: `SEGMENT:BYTE`. It stays the same as long as the letter is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct LetterPosition {
     /// The number of the segment.
     pub segment: u64,
     /// Where its line begins in the segment.
@@ -39,7 +39,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Entry {
     /// Where it stands.
-    pub place: Place,
+    pub position: LetterPosition,
     /// Whether a replay delivered it.
     pub replayed: bool,
     /// The letter, or why its line cannot be read.
@@ -97,14 +97,14 @@ impl Folder {
         Ok(())
     }
 
-    /// The letter at a place, if there is one.
+    /// The letter at a position, if there is one.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn find(&self, place: Place) -> io::Result<Option<Entry>> {
+    pub fn find(&self, position: LetterPosition) -> io::Result<Option<Entry>> {
         let mut found = None;
-        self.for_each_of(place.segment, &mut |entry| {
-            if entry.place == place {
+        self.for_each_of(position.segment, &mut |entry| {
+            if entry.position == position {
                 found = Some(entry);
             }
             found.is_none()
@@ -132,7 +132,11 @@ impl Folder {
             }
             let record =
                 serde_json::from_slice(&line).map_err(|why| format!("the line is no dead letter: {why}"));
-            let entry = Entry { place: Place { segment, byte }, replayed: replayed.contains(&byte), record };
+            let entry = Entry {
+                position: LetterPosition { segment, byte },
+                replayed: replayed.contains(&byte),
+                record,
+            };
             let is_removed = removed.contains(&byte);
             byte += length as u64;
             if !is_removed && !each(entry) {
@@ -175,10 +179,14 @@ impl Folder {
     ///
     /// # Errors
     /// The marks cannot be written.
-    pub(super) fn make_room(&self, places: &[Place], _replaying: &Replaying) -> io::Result<Marks> {
+    pub(super) fn make_room(
+        &self,
+        positions: &[LetterPosition],
+        _replaying: &Replaying,
+    ) -> io::Result<Marks> {
         let mut segments: BTreeMap<u64, u64> = BTreeMap::new();
-        for place in places {
-            *segments.entry(place.segment).or_default() += MARK_DIGITS as u64 + 1;
+        for position in positions {
+            *segments.entry(position.segment).or_default() += MARK_DIGITS as u64 + 1;
         }
         let mut marks = Marks(Vec::with_capacity(segments.len()));
         for (segment, bytes) in segments {
@@ -213,7 +221,7 @@ impl Entry {
             Err(why) => serde_json::json!({ "unreadable": why }).to_string(),
         };
         let fields = record.strip_prefix('{').unwrap_or(&record);
-        format!("{{\"place\":\"{}\",\"replayed\":{},{fields}", self.place, self.replayed)
+        format!("{{\"position\":\"{}\",\"replayed\":{},{fields}", self.position, self.replayed)
     }
 }
 
@@ -240,16 +248,20 @@ impl Marks {
     ///
     /// # Errors
     /// The marks cannot be written.
-    pub(super) fn mark(self, delivered: &[Place]) -> io::Result<()> {
-        self.write(delivered, |place| format!("{:0MARK_DIGITS$}", place.byte))
+    pub(super) fn mark(self, delivered: &[LetterPosition]) -> io::Result<()> {
+        self.write(delivered, |position| format!("{:0MARK_DIGITS$}", position.byte))
     }
 
-    pub(super) fn write(self, places: &[Place], mark: impl Fn(&Place) -> String) -> io::Result<()> {
+    pub(super) fn write(
+        self,
+        positions: &[LetterPosition],
+        mark: impl Fn(&LetterPosition) -> String,
+    ) -> io::Result<()> {
         for Room { segment, file, start } in self.0 {
             let mut marks = String::new();
-            for place in places.iter().filter(|place| place.segment == segment) {
+            for position in positions.iter().filter(|position| position.segment == segment) {
                 // Writing to a string does not fail.
-                let _ = writeln!(marks, "{}", mark(place));
+                let _ = writeln!(marks, "{}", mark(position));
             }
             file.write_all_at(marks.as_bytes(), start)?;
             file.set_len(start + marks.len() as u64)?;
@@ -285,17 +297,17 @@ impl Drop for Lock {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LetterPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.segment, self.byte)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for LetterPosition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is no place of a dead letter: `list` shows them, such as 1:0");
+        let wrong = || format!("\"{text}\" is no position of a dead letter: `list` shows them, such as 1:0");
         let (segment, byte) = text.split_once(':').ok_or_else(wrong)?;
         Ok(Self { segment: segment.parse().map_err(|_| wrong())?, byte: byte.parse().map_err(|_| wrong())? })
     }

@@ -13,7 +13,7 @@ mod replay;
 mod selection;
 mod store;
 
-pub use folder::{Entry, Folder, Place};
+pub use folder::{Entry, Folder, LetterPosition};
 pub use purge::Purged;
 pub use record::Record;
 pub use replay::{Replay, ReplayError};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Entry, Folder, Place,
+    Entry, Folder, LetterPosition,
     folder::{MARK_DIGITS, REMOVED, lock},
     names,
 };
@@ -79,19 +79,19 @@ impl Folder {
     /// As of [`purge`](Self::purge).
     pub(crate) fn purge_meant(&self, next: u64, meant: impl Fn(&Entry) -> bool) -> io::Result<Purged> {
         let replaying = self.replaying()?;
-        let mut places = Vec::new();
+        let mut positions = Vec::new();
         self.for_each(|entry| {
-            if entry.place.segment < next && meant(&entry) {
-                places.push(entry.place);
+            if entry.position.segment < next && meant(&entry) {
+                positions.push(entry.position);
             }
-            entry.place.segment < next
+            entry.position.segment < next
         })?;
-        let mark = |place: &Place| format!("{REMOVED}{:01$}", place.byte, MARK_DIGITS - 1);
-        self.make_room(&places, &replaying)?.write(&places, mark)?;
+        let mark = |position: &LetterPosition| format!("{REMOVED}{:01$}", position.byte, MARK_DIGITS - 1);
+        self.make_room(&positions, &replaying)?.write(&positions, mark)?;
         let mut segments = names::segments(&self.path)?;
         segments.retain(|segment| *segment < next);
         let emptied = self.remove(segments, |records, _| records == 0)?;
-        Ok(Purged { records: places.len(), ..emptied })
+        Ok(Purged { records: positions.len(), ..emptied })
     }
 
     fn remove(&self, segments: Vec<u64>, is_over: impl Fn(usize, usize) -> bool) -> io::Result<Purged> {

@@ -18,7 +18,7 @@ pub struct Record {
     pub reason: String,
     /// The status of the last answer, if there was one.
     pub status: Option<u16>,
-    /// The start of that answer, or what happened in place of one.
+    /// The start of that answer, or what happened instead of one.
     pub answer: String,
     /// How often it was sent.
     pub attempts: u32,
@@ -30,7 +30,7 @@ pub struct Record {
     pub topic: String,
     /// The partition that its batch was labelled with.
     pub partition: u32,
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: u64,
     /// 32 hex digits.
     pub id: String,

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, time::Duration};
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
 use serde_json::Value;
 
-use super::{Entry, Folder, Place, Record, folder::Replaying};
+use super::{Entry, Folder, LetterPosition, Record, folder::Replaying};
 use crate::{batch::Batch, pipeline::Pipeline, sink::HttpSink};
 
 /// How many letters go in one batch at most.
@@ -53,7 +53,7 @@ impl From<std::io::Error> for ReplayError {
 /// Letters of one partition and schema, on their way together.
 #[derive(Default)]
 struct Together {
-    letters: Vec<(Place, Record)>,
+    letters: Vec<(LetterPosition, Record)>,
 }
 
 impl Together {
@@ -95,7 +95,7 @@ impl Folder {
         plugin_config: &Value,
         wanted: impl FnMut(&Entry) -> bool,
         progress: impl FnMut(&Replay) -> ControlFlow<()>,
-        failed: impl FnMut(Place, &str),
+        failed: impl FnMut(LetterPosition, &str),
     ) -> Result<Replay, ReplayError> {
         let replaying = self.replaying()?;
         self.can_mark(&replaying)?;
@@ -118,7 +118,7 @@ impl Folder {
         longest: Duration,
         wanted: impl FnMut(&Entry) -> bool,
         progress: impl FnMut(&Replay) -> ControlFlow<()>,
-        failed: impl FnMut(Place, &str),
+        failed: impl FnMut(LetterPosition, &str),
     ) -> std::io::Result<Replay> {
         let replaying = self.replaying()?;
         self.can_mark(&replaying)?;
@@ -131,18 +131,18 @@ impl Folder {
         through: (&Pipeline, Duration),
         mut wanted: impl FnMut(&Entry) -> bool,
         mut progress: impl FnMut(&Replay) -> ControlFlow<()>,
-        mut failed: impl FnMut(Place, &str),
+        mut failed: impl FnMut(LetterPosition, &str),
     ) -> std::io::Result<Replay> {
         let mut replay = Replay::default();
         let mut together = Together::default();
         let (mut stopped, mut interrupted) = (None, false);
         let mut send = |together: &mut Together, replay: &mut Replay| -> std::io::Result<ControlFlow<()>> {
             let letters = std::mem::take(&mut together.letters);
-            let places: Vec<Place> = letters.iter().map(|(place, _)| *place).collect();
-            let marks = self.make_room(&places, replaying)?;
+            let positions: Vec<LetterPosition> = letters.iter().map(|(position, _)| *position).collect();
+            let marks = self.make_room(&positions, replaying)?;
             let (delivered, failures) = deliver(through, &letters);
-            for (place, why) in &failures {
-                failed(*place, why);
+            for (position, why) in &failures {
+                failed(*position, why);
             }
             replay.delivered += delivered.len();
             replay.failed += letters.len() - delivered.len();
@@ -163,7 +163,7 @@ impl Folder {
                                 Err(why) => stopped = Some(why),
                             }
                         }
-                        together.letters.push((entry.place, record));
+                        together.letters.push((entry.position, record));
                     }
                 }
             }
@@ -180,26 +180,26 @@ impl Folder {
     }
 }
 
-/// Sends letters. Returns the places of those that were delivered, and of the others with the reason.
+/// Sends letters. Returns the positions of those that were delivered, and of the others with the reason.
 fn deliver(
     (pipeline, longest): (&Pipeline, Duration),
-    letters: &[(Place, Record)],
-) -> (Vec<Place>, Vec<(Place, String)>) {
+    letters: &[(LetterPosition, Record)],
+) -> (Vec<LetterPosition>, Vec<(LetterPosition, String)>) {
     let Some((_, first)) = letters.first() else { return (Vec::new(), Vec::new()) };
     let mut failures = Vec::new();
     // A letter that was changed by hand and cannot be put together again stays where it is.
     let mut buffers = Vec::with_capacity(letters.len());
-    for (place, letter) in letters {
+    for (position, letter) in letters {
         match letter.header_bytes().and_then(|headers| Ok((headers, letter.payload_bytes()?))) {
-            Ok((headers, payload)) => buffers.push((*place, letter, headers, payload)),
-            Err(why) => failures.push((*place, format!("the letter cannot be read: {why}"))),
+            Ok((headers, payload)) => buffers.push((*position, letter, headers, payload)),
+            Err(why) => failures.push((*position, format!("the letter cannot be read: {why}"))),
         }
     }
-    let mut readable: Vec<(Place, BorrowedMessage<'_>)> = Vec::with_capacity(buffers.len());
-    for (place, letter, headers, payload) in &buffers {
+    let mut readable: Vec<(LetterPosition, BorrowedMessage<'_>)> = Vec::with_capacity(buffers.len());
+    for (position, letter, headers, payload) in &buffers {
         match letter.message(headers, payload) {
-            Ok(message) => readable.push((*place, message)),
-            Err(why) => failures.push((*place, format!("the letter cannot be read: {why}"))),
+            Ok(message) => readable.push((*position, message)),
+            Err(why) => failures.push((*position, format!("the letter cannot be read: {why}"))),
         }
     }
     let messages: Vec<BorrowedMessage<'_>> = readable.iter().map(|(_, message)| *message).collect();
@@ -218,12 +218,15 @@ fn deliver(
         }
     }
     failures.sort();
-    let places =
-        readable.iter().zip(delivered).filter(|(_, delivered)| *delivered).map(|((place, _), _)| *place);
-    (places.collect(), failures)
+    let positions = readable
+        .iter()
+        .zip(delivered)
+        .filter(|(_, delivered)| *delivered)
+        .map(|((position, _), _)| *position);
+    (positions.collect(), failures)
 }
 
-/// The configuration without a place for dead letters, since what fails again stays where it is, and without a spool,
+/// The configuration without dead letters, since what fails again stays where it is, and without a spool,
 /// which is that of a connector at work.
 fn for_letters(plugin_config: &Value) -> Value {
     let mut config = plugin_config.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Place};
+use super::{Entry, LetterPosition};
 
 /// Letters by what they say; all of them, where nothing is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Selection {
     pub topic: Option<String>,
     /// Those since this time, in the form that letters have.
     pub since: Option<String>,
-    /// Those at these places.
-    pub places: Vec<Place>,
+    /// Those at these positions.
+    pub positions: Vec<LetterPosition>,
 }
 
 /// Letters of one reason and topic.
@@ -50,7 +50,7 @@ impl Selection {
         let field = |wanted: &Option<String>, found: Option<&String>| {
             wanted.as_ref().is_none_or(|wanted| Some(wanted) == found)
         };
-        (self.places.is_empty() || self.places.contains(&entry.place))
+        (self.positions.is_empty() || self.positions.contains(&entry.position))
             && field(&self.reason, record.map(|record| &record.reason))
             && field(&self.stream, record.map(|record| &record.stream))
             && field(&self.topic, record.map(|record| &record.topic))

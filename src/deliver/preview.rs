@@ -26,7 +26,7 @@ use super::{
 use crate::{
     auth::{self, Transport},
     batch::Batch,
-    config::{ApiKeyPlace, AuthConfig, Compression, Config, Text, headers::is_credential},
+    config::{ApiKeyLocation, AuthConfig, Compression, Config, Text, headers::is_credential},
     encode::{Bodies, Body, Buffers, Encoded},
     mask::{MASK, Masks},
     plan,
@@ -209,7 +209,7 @@ impl Secrets {
     fn of(config: &Config) -> Self {
         let (url, body) = (Masks::default(), Masks::default());
         config.endpoint.url.secrets().for_each(|secret| url.learn(&secret));
-        if let Some(AuthConfig::ApiKey { place: ApiKeyPlace::Query(_), value }) = &config.endpoint.auth
+        if let Some(AuthConfig::ApiKey { location: ApiKeyLocation::Query(_), value }) = &config.endpoint.auth
             && let Ok(key) = value.resolve()
         {
             url.learn(&key);

@@ -19,7 +19,7 @@ pub struct Body {
     /// Whether it was written down before, and so may have been sent.
     pub noted: bool,
     frame: Frame,
-    /// Ascending, both by message and by place.
+    /// Ascending, both by message and by index.
     records: Vec<Record>,
     /// What most bodies do not have, apart so that they stay small.
     special: Option<Box<Special>>,
@@ -157,18 +157,18 @@ impl Body {
         Some((self.part(0, left), self.part(left, self.records.len())))
     }
 
-    /// A body of some of its messages, by their places in it, ascending.
+    /// A body of some of its messages, by their indexes in it, ascending.
     #[must_use]
-    pub fn only(&self, places: &[usize]) -> Self {
+    pub fn only(&self, indexes: &[usize]) -> Self {
         if self.is_tombstone() {
             return self.clone();
         }
         let (prefix, separator, suffix) = self.framing();
         let mut bytes = BytesMut::with_capacity(self.bytes.len());
-        let mut records = Vec::with_capacity(places.len());
-        for &place in places {
-            let record = self.records[place];
-            let start = place
+        let mut records = Vec::with_capacity(indexes.len());
+        for &index in indexes {
+            let record = self.records[index];
+            let start = index
                 .checked_sub(1)
                 .map_or(prefix.len(), |before| self.records[before].end + separator.len());
             bytes.put_slice(if records.is_empty() { prefix } else { separator });

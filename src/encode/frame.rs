@@ -15,7 +15,7 @@ use super::{
 use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
-    plan::{Lane, Place},
+    plan::{Lane, LaneItem},
     request::{Framing, Prepared, Source, Target, Template, Trace, on_one_line},
 };
 
@@ -45,7 +45,7 @@ pub struct Bodies<'b> {
     pub(super) known: Known,
     /// How many bytes stand behind each message that are not its own.
     trailing: usize,
-    /// The place in the lane of the next message.
+    /// The index in the lane of the next message.
     pub(super) next: usize,
     /// The body that is being written.
     pub(super) draft: Draft,
@@ -121,21 +121,21 @@ impl<'b> Bodies<'b> {
             return self.next_of_groups(limit);
         }
         let batch = self.batch;
-        while let Some(place) = self.lane.get(self.next) {
-            let message = &batch.messages[place.message];
+        while let Some(item) = self.lane.get(self.next) {
+            let message = &batch.messages[item.message];
             if self.is_tombstone(message) {
                 if self.draft.records.is_empty() {
-                    return Some(self.tombstone(place, message, None));
+                    return Some(self.tombstone(item, message, None));
                 }
                 break;
             }
-            if place.begins && !self.draft.records.is_empty()
+            if item.begins && !self.draft.records.is_empty()
                 || self.draft.records.last().is_some_and(|last| last.offset >= message.offset)
             {
                 // Offsets grow within a partition: where they do not, this is another one, and a body is of one alone.
                 break;
             }
-            match self.put(place, message, limit) {
+            match self.put(item, message, limit) {
                 Put::Added => self.next += 1,
                 Put::Full => {
                     self.next += 1;
@@ -144,7 +144,7 @@ impl<'b> Bodies<'b> {
                 Put::NoRoom => break,
                 Put::Refused(refusal) => {
                     self.next += 1;
-                    return Some(Encoded::Refused(place.message, refusal));
+                    return Some(Encoded::Refused(item.message, refusal));
                 }
             }
         }
@@ -157,8 +157,8 @@ impl<'b> Bodies<'b> {
         reason = "each message passes here, and a call costs as much as the rest"
     )]
     #[inline(always)]
-    pub(super) fn put(&mut self, place: Place, message: &BorrowedMessage<'_>, limit: usize) -> Put {
-        let Place { message: index, noted, .. } = place;
+    pub(super) fn put(&mut self, item: LaneItem, message: &BorrowedMessage<'_>, limit: usize) -> Put {
+        let LaneItem { message: index, noted, .. } = item;
         if self.draft.records.is_empty() {
             self.draft.noted = noted;
             self.draft.limit = if noted { self.config.max_bytes } else { limit.min(self.config.max_bytes) };
@@ -199,16 +199,16 @@ impl<'b> Bodies<'b> {
     #[inline(never)]
     pub(super) fn tombstone(
         &mut self,
-        place: Place,
+        item: LaneItem,
         message: &BorrowedMessage<'_>,
         target: Option<Arc<Target>>,
     ) -> Encoded {
         self.next += 1;
         let trace = Trace::of(message);
         let special = Special { target, trace, tombstone: true, ..Special::default() };
-        let record = Record { message: place.message, end: 0, id: message.id, offset: message.offset };
+        let record = Record { message: item.message, end: 0, id: message.id, offset: message.offset };
         let mut body = Body::new(Bytes::new(), self.frame.clone(), vec![record], Some(Box::new(special)));
-        body.noted = place.noted;
+        body.noted = item.noted;
         Encoded::Body(body)
     }
 
@@ -296,8 +296,8 @@ impl<'b> Bodies<'b> {
         };
         // Of many bodies at once each has little of what is left.
         let most = if self.groups.is_some() { 1 } else { self.max_messages() };
-        for place in self.next..self.next.saturating_add(most) {
-            let Some(message) = self.lane.get(place).map(|place| &self.batch.messages[place.message]) else {
+        for index in self.next..self.next.saturating_add(most) {
+            let Some(message) = self.lane.get(index).map(|item| &self.batch.messages[item.message]) else {
                 break;
             };
             bytes = bytes.saturating_add(message.payload.len() + size_hint);

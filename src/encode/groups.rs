@@ -13,7 +13,7 @@ use super::{
 use crate::{
     batch::Batch,
     config::Ordering,
-    plan::{self, Place},
+    plan::{self, LaneItem},
     request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate, Template},
 };
 
@@ -78,7 +78,7 @@ impl<'b> Groups<'b> {
         }
     }
 
-    /// The body that has this place, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
+    /// The body at this index, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
     fn take(&mut self, index: usize) -> Draft {
         let draft = mem::take(&mut self.live[index]);
         self.bytes -= draft.bytes.len();
@@ -90,7 +90,7 @@ impl<'b> Groups<'b> {
         self.live[index] = draft;
     }
 
-    /// The place has no body any more.
+    /// There is no body at this index any more.
     fn close(&mut self, index: usize) {
         self.live.remove(index);
     }
@@ -154,17 +154,17 @@ impl Bodies<'_> {
                 self.draft = draft;
                 return self.end();
             }
-            let Some(place) = self.lane.get(self.next) else {
+            let Some(item) = self.lane.get(self.next) else {
                 if groups.live.is_empty() {
                     return None;
                 }
                 groups.end_all();
                 continue;
             };
-            let message = &batch.messages[place.message];
+            let message = &batch.messages[item.message];
             // A body is of one partition, in which offsets grow; and one that begins as it did before has no others in it.
             if !groups.live.is_empty()
-                && (place.begins || groups.last.is_some_and(|last| last >= message.offset))
+                && (item.begins || groups.last.is_some_and(|last| last >= message.offset))
             {
                 groups.end_all();
                 groups.last = None;
@@ -172,7 +172,7 @@ impl Bodies<'_> {
             }
             if let Err(refusal) = groups.template.render(groups.source, message, &mut groups.rendered) {
                 self.next += 1;
-                return Some(Encoded::Refused(place.message, refusal));
+                return Some(Encoded::Refused(item.message, refusal));
             }
             let alone = self.config.tombstone_method.is_some() && message.payload.is_empty();
             let key = groups.keys.as_ref().map(|keys| plan::hash(&keys.template.key(batch, message)));
@@ -186,7 +186,7 @@ impl Bodies<'_> {
                 Choice::Begins if alone => {
                     groups.last = Some(message.offset);
                     let target = Arc::new(groups.rendered.target());
-                    return Some(self.tombstone(place, message, Some(target)));
+                    return Some(self.tombstone(item, message, Some(target)));
                 }
                 Choice::Begins => {
                     let target = groups.rendered.target();
@@ -209,10 +209,10 @@ impl Bodies<'_> {
             }
             self.draft = groups.take(index);
             self.known = groups.rendered.known();
-            match self.put_grouped(place, index, limit) {
+            match self.put_grouped(item, index, limit) {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Some(ended),
-                Err(refusal) => return Some(Encoded::Refused(place.message, refusal)),
+                Err(refusal) => return Some(Encoded::Refused(item.message, refusal)),
             }
         }
     }
@@ -224,8 +224,13 @@ impl Bodies<'_> {
     }
 
     /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
-    fn put_grouped(&mut self, place: Place, index: usize, limit: usize) -> Result<Option<Encoded>, Refusal> {
-        let put = self.put(place, &self.batch.messages[place.message], limit);
+    fn put_grouped(
+        &mut self,
+        item: LaneItem,
+        index: usize,
+        limit: usize,
+    ) -> Result<Option<Encoded>, Refusal> {
+        let put = self.put(item, &self.batch.messages[item.message], limit);
         if !matches!(put, Put::NoRoom) {
             self.next += 1;
         }

@@ -1,10 +1,10 @@
-//! Text made safe for the place it stands in, so that it cannot mean more than itself there.
+//! Text made safe for the context it stands in, so that it cannot mean more than itself there.
 
 use crate::encode::write_escaped;
 
-/// The place that a field of a message stands in.
+/// The context that a field of a message stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Context {
     /// Nothing is special there.
     Text,
     /// A path segment or a query value of a URL: everything but letters, digits and `-._~` is percent-encoded (RFC 3986
@@ -25,11 +25,11 @@ pub(crate) enum Place {
 
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
-impl Place {
-    /// Writes text as this place needs it.
+impl Context {
+    /// Writes text as this context needs it.
     ///
     /// # Errors
-    /// Text that cannot stand in this place, whatever is done.
+    /// Text that cannot stand in this context, whatever is done.
     pub(crate) fn write(self, text: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
         match self {
             Self::Text => out.extend_from_slice(text.as_bytes()),
@@ -115,9 +115,9 @@ mod tests {
 
     use super::*;
 
-    fn written(place: Place, text: &str) -> Option<String> {
+    fn written(context: Context, text: &str) -> Option<String> {
         let mut out = Vec::new();
-        place.write(text, &mut out).ok()?;
+        context.write(text, &mut out).ok()?;
         Some(String::from_utf8(out).expect("text"))
     }
 
@@ -153,18 +153,18 @@ mod tests {
     proptest! {
         #[test]
         fn unescaping_gives_back_the_text(text in prop_oneof![any::<String>(), "[ -~]{0,12}", "[a\\\\,= ]{0,8}"]) {
-            let url = written(Place::Url, &text).expect("any text can be there");
+            let url = written(Context::Url, &text).expect("any text can be there");
             prop_assert_eq!(&percent_decoded(&url), &text);
             prop_assert!(!url.contains(['/', '?', '#', '&', '=', '\\', ':', '@', '+', ' ']));
-            let header = written(Place::Header, &text).expect("any text can be there");
+            let header = written(Context::Header, &text).expect("any text can be there");
             prop_assert_eq!(&percent_decoded(&header), &text);
             prop_assert_eq!(header.trim(), &header);
             prop_assert!(reqwest::header::HeaderValue::from_str(&header).is_ok());
-            let json = written(Place::Json, &text).expect("any text can be there");
+            let json = written(Context::Json, &text).expect("any text can be there");
             prop_assert_eq!(&serde_json::from_str::<String>(&json).expect("JSON"), &text);
-            let inside = written(Place::JsonString, &text).expect("any text can be there");
+            let inside = written(Context::JsonString, &text).expect("any text can be there");
             prop_assert_eq!(format!("\"{inside}\""), json);
-            if let Some(line) = written(Place::Line, &text) {
+            if let Some(line) = written(Context::Line, &text) {
                 prop_assert_eq!(&without_backslashes(&line, ",= \\"), &text);
                 // A reader that looks at the byte before alone finds no end in it either.
                 let bytes = line.as_bytes();
@@ -175,7 +175,7 @@ mod tests {
             } else {
                 prop_assert!(text.is_empty() || text.ends_with('\\') || text.contains(['\n', '\r']));
             }
-            let quoted = written(Place::LineString, &text).expect("any text can be there");
+            let quoted = written(Context::LineString, &text).expect("any text can be there");
             if !text.contains(['\n', '\r']) {
                 prop_assert_eq!(&without_backslashes(&quoted, "\"\\"), &text);
             }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    escape::Place,
+    escape::Context,
     header::header,
     pointer::{Pointer, unquoted},
     template::{Field, Part, Slot, Template, TimestampForm},
@@ -58,8 +58,8 @@ impl<'b> Source<'b> {
     /// end in the middle of it.
     pub(super) fn write(self, slot: &Slot, out: &mut Vec<u8>) -> bool {
         match slot.field {
-            Field::Stream => text(slot.place, self.stream, out).is_ok(),
-            Field::Topic => text(slot.place, self.topic, out).is_ok(),
+            Field::Stream => text(slot.context, self.stream, out).is_ok(),
+            Field::Topic => text(slot.context, self.topic, out).is_ok(),
             Field::Partition => {
                 write_number(self.partition.into(), out);
                 true
@@ -115,7 +115,7 @@ impl<'m> Fields<'m> {
         self.json.get_or_init(|| checked_json(self.message.payload)).as_ref().copied()
     }
 
-    /// Writes the field that a placeholder stands for, as its place needs it. After an error, `out` may end in the middle
+    /// Writes the field that a placeholder stands for, as its context needs it. After an error, `out` may end in the middle
     /// of it.
     pub(crate) fn write(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let start = out.len();
@@ -135,11 +135,11 @@ impl<'m> Fields<'m> {
     }
 
     fn field(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Absent> {
-        let place = slot.place;
+        let context = slot.context;
         match &slot.field {
-            Field::Stream => text(place, self.source.stream, out),
-            Field::Topic => text(place, self.source.topic, out),
-            // Digits mean themselves in every place.
+            Field::Stream => text(context, self.source.stream, out),
+            Field::Topic => text(context, self.source.topic, out),
+            // Digits mean themselves in every context.
             Field::Partition => {
                 write_number(self.source.partition.into(), out);
                 Ok(())
@@ -148,9 +148,9 @@ impl<'m> Fields<'m> {
                 write_number(self.message.offset, out);
                 Ok(())
             }
-            Field::Timestamp(form) => timestamp(self.message.timestamp, *form, place, out),
+            Field::Timestamp(form) => timestamp(self.message.timestamp, *form, context, out),
             Field::Id => {
-                let quote: &[u8] = if place == Place::Json { b"\"" } else { b"" };
+                let quote: &[u8] = if context == Context::Json { b"\"" } else { b"" };
                 out.extend_from_slice(quote);
                 write_id(self.message.id, out);
                 out.extend_from_slice(quote);
@@ -159,38 +159,40 @@ impl<'m> Fields<'m> {
             Field::IdempotencyKey => {
                 let source = self.source;
                 let key = single_key(source.stream, source.topic, source.partition, self.message);
-                text(place, &key, out)
+                text(context, &key, out)
             }
             Field::Header(name) => {
-                text(place, &header(self.message.headers, name).ok_or(Absent::Lacking)?, out)
+                text(context, &header(self.message.headers, name).ok_or(Absent::Lacking)?, out)
             }
-            Field::Payload => self.payload(place, out),
-            Field::Pointer(pointer) => self.pointed(pointer, place, out),
+            Field::Payload => self.payload(context, out),
+            Field::Pointer(pointer) => self.pointed(pointer, context, out),
         }
     }
 
     /// The whole payload: as an envelope has it where JSON stands, else its text.
-    fn payload(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+    fn payload(&self, context: Context, out: &mut Vec<u8>) -> Result<(), Absent> {
         let start = out.len();
-        match place {
-            Place::Json => {
+        match context {
+            Context::Json => {
                 let (schema, payload) = (self.source.schema, self.message.payload);
                 if !write_json(schema, payload, self.known(), out).map_err(Absent::Refused)? {
                     on_one_line(&mut out[start..]);
                 }
                 Ok(())
             }
-            Place::Text => write_raw(self.source.schema, self.message.payload, out).map_err(Absent::Refused),
-            place => {
+            Context::Text => {
+                write_raw(self.source.schema, self.message.payload, out).map_err(Absent::Refused)
+            }
+            context => {
                 let mut payload = Vec::new();
                 write_raw(self.source.schema, self.message.payload, &mut payload).map_err(Absent::Refused)?;
                 let payload = std::str::from_utf8(&payload);
-                text(place, payload.map_err(|_| Absent::Unfit("is not text".into()))?, out)
+                text(context, payload.map_err(|_| Absent::Unfit("is not text".into()))?, out)
             }
         }
     }
 
-    fn pointed(&self, pointer: &Pointer, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+    fn pointed(&self, pointer: &Pointer, context: Context, out: &mut Vec<u8>) -> Result<(), Absent> {
         if self.message.payload.is_empty() {
             return Err(Absent::Lacking);
         }
@@ -200,7 +202,7 @@ impl<'m> Fields<'m> {
             _ => Absent::Lacking,
         })?;
         let value = pointer.find(json.text).ok_or(Absent::Lacking)?;
-        if place == Place::Json {
+        if context == Context::Json {
             let start = out.len();
             out.extend_from_slice(value.as_bytes());
             on_one_line(&mut out[start..]);
@@ -210,18 +212,18 @@ impl<'m> Fields<'m> {
         } else if value.starts_with('"') {
             let unquoted = unquoted(value);
             text(
-                place,
+                context,
                 &unquoted.ok_or(Absent::Unfit("has half of a surrogate pair, which is no text".into()))?,
                 out,
             )
         } else {
-            text(place, value, out)
+            text(context, value, out)
         }
     }
 }
 
-fn text(place: Place, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {
-    place.write(text, out).map_err(|why| Absent::Unfit(why.into()))
+fn text(context: Context, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {
+    context.write(text, out).map_err(|why| Absent::Unfit(why.into()))
 }
 
 /// JSON has line breaks between its tokens alone: in strings they are escaped.
@@ -233,7 +235,7 @@ pub(crate) fn on_one_line(json: &mut [u8]) {
     }
 }
 
-fn timestamp(micros: u64, form: TimestampForm, place: Place, out: &mut Vec<u8>) -> Result<(), Absent> {
+fn timestamp(micros: u64, form: TimestampForm, context: Context, out: &mut Vec<u8>) -> Result<(), Absent> {
     match form {
         TimestampForm::Seconds => write_number(micros / 1_000_000, out),
         TimestampForm::Milliseconds => write_number(micros / 1_000, out),
@@ -246,7 +248,7 @@ fn timestamp(micros: u64, form: TimestampForm, place: Place, out: &mut Vec<u8>) 
             let time = UNIX_EPOCH + Duration::from_micros(micros);
             write!(shown, "{}", humantime::format_rfc3339_micros(time))
                 .map_err(|_| Absent::Unfit("is after the year 9999, which RFC 3339 cannot say".into()))?;
-            text(place, &shown, out)?;
+            text(context, &shown, out)?;
         }
     }
     Ok(())

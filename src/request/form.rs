@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use strum::{Display, EnumString, VariantNames};
 
 use super::{
-    escape::Place,
+    escape::Context,
     fields::Source,
     template::{Kind, Part, Slot, Template},
 };
@@ -162,7 +162,7 @@ impl Template {
 fn sample(template: &Template) -> String {
     let shown = |part: &Part| match part {
         Part::Literal(text) => text.clone(),
-        Part::Slot(slot) if slot.place == Place::JsonString => "x".to_owned(),
+        Part::Slot(slot) if slot.context == Context::JsonString => "x".to_owned(),
         Part::Slot(_) => "0".to_owned(),
         Part::Secret(_) => String::new(),
     };

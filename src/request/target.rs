@@ -6,7 +6,7 @@ use iggy_connector_sdk::BorrowedMessage;
 use reqwest::header::HeaderName;
 
 use super::{
-    escape::Place,
+    escape::Context,
     fields::Source,
     header::header,
     template::{Field, Part, Slot, Template},
@@ -158,7 +158,7 @@ fn forward(value: &str, text: &mut Vec<u8>) {
         text.extend_from_slice(value.as_bytes());
     } else {
         // Every text has a form in a header.
-        let _ = Place::Header.write(value, text);
+        let _ = Context::Header.write(value, text);
     }
 }
 

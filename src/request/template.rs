@@ -4,7 +4,7 @@ use std::fmt;
 
 use iggy_connector_sdk::shown;
 
-use super::{escape::Place, pointer::Pointer};
+use super::{escape::Context, pointer::Pointer};
 use crate::config::{Text, TextPart};
 
 /// What a template is for: which places there are in it, and how strict it is with braces.
@@ -53,7 +53,7 @@ pub(crate) struct Slot {
     pub(crate) field: Field,
     /// What stands in for a field that a message lacks, escaped already.
     pub(crate) default: Option<String>,
-    pub(crate) place: Place,
+    pub(crate) context: Context,
 }
 
 /// What a placeholder stands for.
@@ -68,7 +68,7 @@ pub(crate) enum Field {
     Header(String),
     /// The whole payload.
     Payload,
-    /// A place in it.
+    /// A placeholder.
     Pointer(Pointer),
     IdempotencyKey,
 }
@@ -246,19 +246,19 @@ impl Parser {
                 "{written} is of a whole request, and cannot say which messages belong together"
             ));
         }
-        let place = match (self.kind, self.quoted) {
-            (Kind::Key | Kind::Text, _) => Place::Text,
-            (Kind::Url, _) => Place::Url,
-            (Kind::Header, _) => Place::Header,
-            (Kind::Json, false) => Place::Json,
-            (Kind::Json, true) => Place::JsonString,
-            (Kind::Line, false) => Place::Line,
-            (Kind::Line, true) => Place::LineString,
+        let context = match (self.kind, self.quoted) {
+            (Kind::Key | Kind::Text, _) => Context::Text,
+            (Kind::Url, _) => Context::Url,
+            (Kind::Header, _) => Context::Header,
+            (Kind::Json, false) => Context::Json,
+            (Kind::Json, true) => Context::JsonString,
+            (Kind::Line, false) => Context::Line,
+            (Kind::Line, true) => Context::LineString,
         };
-        let default = default.map(|default| escaped(default, place)).transpose();
+        let default = default.map(|default| escaped(default, context)).transpose();
         let default = default.map_err(|why| format!("{}: the default {why}", shown(written, 60)))?;
         self.end_literal();
-        self.parts.push(Part::Slot(Slot { written: written.to_owned(), field, default, place }));
+        self.parts.push(Part::Slot(Slot { written: written.to_owned(), field, default, context }));
         Ok(())
     }
 }
@@ -298,8 +298,8 @@ fn field(name: &str, argument: Option<&str>) -> Result<Field, String> {
     })
 }
 
-fn escaped(default: &str, place: Place) -> Result<String, String> {
-    if place == Place::Json {
+fn escaped(default: &str, context: Context) -> Result<String, String> {
+    if context == Context::Json {
         return match serde_json::from_str::<&serde_json::value::RawValue>(default) {
             Ok(_) => Ok(default.to_owned()),
             Err(_) => Err(format!(
@@ -309,7 +309,7 @@ fn escaped(default: &str, place: Place) -> Result<String, String> {
         };
     }
     let mut out = Vec::new();
-    place.write(default, &mut out)?;
+    context.write(default, &mut out)?;
     String::from_utf8(out).map_err(|why| why.to_string())
 }
 
@@ -345,16 +345,16 @@ mod tests {
 
     #[test]
     fn places_follow_the_quotes() {
-        let places = |template: &str, kind| -> Vec<Place> {
-            parse(template, kind).expect("a template").slots().map(|slot| slot.place).collect()
+        let contexts = |template: &str, kind| -> Vec<Context> {
+            parse(template, kind).expect("a template").slots().map(|slot| slot.context).collect()
         };
         assert_eq!(
-            places(r#"{"a":{id},"b":"x\"{id}","{id}":1,"c":{id}}"#, Kind::Json),
-            [Place::Json, Place::JsonString, Place::JsonString, Place::Json]
+            contexts(r#"{"a":{id},"b":"x\"{id}","{id}":1,"c":{id}}"#, Kind::Json),
+            [Context::Json, Context::JsonString, Context::JsonString, Context::Json]
         );
         assert_eq!(
-            places(r#"m,t={id} v="{id}",w={id}"#, Kind::Line),
-            [Place::Line, Place::LineString, Place::Line]
+            contexts(r#"m,t={id} v="{id}",w={id}"#, Kind::Line),
+            [Context::Line, Context::LineString, Context::Line]
         );
     }
 

@@ -20,7 +20,7 @@ use crate::batch::{Batch, LONGEST_NAME};
 const EVERY: Duration = Duration::from_mins(1);
 /// So many lines of a cause go out at once, until it does not come for a minute.
 const AT_ONCE: u32 = 3;
-/// So many wordings of one reason and status are told apart, as where each message has an error of its own.
+/// So many wordings of one reason and status are logged apart, as where each message has an error of its own.
 const WORDINGS: usize = 3;
 /// So many ranges are named in a line; with more, it does not wait for its minute.
 const LONGEST: usize = 10_000;
@@ -51,22 +51,22 @@ struct Cause {
     end: End,
     /// Of the message that its next line quotes.
     failure: Failure,
-    /// The words of the first, by which others are told to be of the same cause.
+    /// The words of the first, by which others are logged to be of the same cause.
     words: String,
     /// When the last line was.
-    told: Instant,
+    logged: Instant,
     /// Lines that went out at once.
     lines: u32,
     /// What was not named yet.
-    places: Vec<Place>,
+    partitions: Vec<PartitionOffsets>,
 }
 
-/// Messages of one partition.
+/// Failed messages of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct PartitionOffsets {
     stream: String,
     topic: String,
-    partition: u32,
+    id: u32,
     offsets: OffsetRanges,
 }
 
@@ -74,7 +74,7 @@ struct Place {
 #[derive(Debug)]
 struct Line {
     end: End,
-    places: Vec<Place>,
+    partitions: Vec<PartitionOffsets>,
     failure: Failure,
     /// How long it was collected.
     over: Option<Duration>,
@@ -95,18 +95,18 @@ impl Tally {
         if undelivered.is_empty() {
             return;
         }
-        let placed = undelivered.iter().map(|(messages, failure)| {
+        let failed = undelivered.iter().map(|(messages, failure)| {
             let offsets = OffsetRanges::of(messages.iter().map(|&message| batch.messages[message].offset));
-            let place = Place {
+            let partition = PartitionOffsets {
                 stream: shown(batch.stream, LONGEST_NAME).to_string(),
                 topic: shown(batch.topic, LONGEST_NAME).to_string(),
-                partition: batch.partition_id,
+                id: batch.partition_id,
                 offsets,
             };
-            (place, failure)
+            (partition, failure)
         });
-        let lines = self.lock().add(Instant::now(), end, placed);
-        lines.iter().for_each(Line::tell);
+        let lines = self.lock().add(Instant::now(), end, failed);
+        lines.iter().for_each(Line::log);
         self.waits.notify_one();
     }
 
@@ -125,14 +125,14 @@ impl Tally {
                 () = self.waits.notified() => {}
             }
             let lines = self.lock().minute(Instant::now());
-            lines.iter().for_each(Line::tell);
+            lines.iter().for_each(Line::log);
         }
     }
 
     /// Names all that waits.
-    pub(crate) fn tell_all(&self) {
+    pub(crate) fn log_all(&self) {
         let lines = self.lock().all(Instant::now());
-        lines.iter().for_each(Line::tell);
+        lines.iter().for_each(Line::log);
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
@@ -143,40 +143,40 @@ impl Tally {
 impl Drop for Tally {
     /// A connector that ends otherwise than by its close names its messages all the same.
     fn drop(&mut self) {
-        self.tell_all();
+        self.log_all();
     }
 }
 
 impl Sums {
-    /// Takes down what ended together; returns what is to be told of it at once, a line for each cause.
+    /// Takes down what ended together; returns what is to be logged of it at once, a line for each cause.
     fn add<'f>(
         &mut self,
         now: Instant,
         end: End,
-        placed: impl Iterator<Item = (Place, &'f Failure)>,
+        failed: impl Iterator<Item = (PartitionOffsets, &'f Failure)>,
     ) -> Vec<Line> {
         // What did not come again for a minute begins anew.
-        self.0.retain(|cause| !cause.places.is_empty() || now < cause.told + EVERY);
-        for (place, failure) in placed {
+        self.0.retain(|cause| !cause.partitions.is_empty() || now < cause.logged + EVERY);
+        for (partition, failure) in failed {
             let index = self.cause(now, end, failure);
             let cause = &mut self.0[index];
-            if cause.places.is_empty() || cause.lines >= AT_ONCE {
+            if cause.partitions.is_empty() || cause.lines >= AT_ONCE {
                 cause.failure.clone_from(failure);
             }
-            cause.add(place);
+            cause.add(partition);
         }
         self.0.iter_mut().filter_map(|cause| cause.at_once(now)).collect()
     }
 
-    /// When something is to be told; `None` where nothing waits.
+    /// When something is to be logged; `None` where nothing waits.
     fn due(&self) -> Option<Instant> {
-        let waiting = self.0.iter().filter(|cause| !cause.places.is_empty());
-        waiting.map(|cause| cause.told + EVERY).min()
+        let waiting = self.0.iter().filter(|cause| !cause.partitions.is_empty());
+        waiting.map(|cause| cause.logged + EVERY).min()
     }
 
     /// What has waited for its minute.
     fn minute(&mut self, now: Instant) -> Vec<Line> {
-        let due = self.0.iter_mut().filter(|cause| cause.told + EVERY <= now);
+        let due = self.0.iter_mut().filter(|cause| cause.logged + EVERY <= now);
         due.filter_map(|cause| cause.line(now)).collect()
     }
 
@@ -195,19 +195,26 @@ impl Sums {
         if let Some((_, (index, _))) = known {
             return index;
         }
-        self.0.push(Cause { end, words, failure: failure.clone(), told: now, lines: 0, places: Vec::new() });
+        self.0.push(Cause {
+            end,
+            words,
+            failure: failure.clone(),
+            logged: now,
+            lines: 0,
+            partitions: Vec::new(),
+        });
         self.0.len() - 1
     }
 }
 
 impl Cause {
-    fn add(&mut self, place: Place) {
-        let of_place = |other: &&mut Place| {
-            (&other.stream, &other.topic, other.partition) == (&place.stream, &place.topic, place.partition)
+    fn add(&mut self, partition: PartitionOffsets) {
+        let of_partition = |other: &&mut PartitionOffsets| {
+            (&other.stream, &other.topic, other.id) == (&partition.stream, &partition.topic, partition.id)
         };
-        match self.places.iter_mut().find(of_place) {
-            Some(known) => known.offsets.append(place.offsets),
-            None => self.places.push(place),
+        match self.partitions.iter_mut().find(of_partition) {
+            Some(known) => known.offsets.append(partition.offsets),
+            None => self.partitions.push(partition),
         }
     }
 
@@ -218,20 +225,20 @@ impl Cause {
             self.lines += 1;
             return Some(Line { over: None, ..line });
         }
-        let ranges: usize = self.places.iter().map(|place| place.offsets.len()).sum();
+        let ranges: usize = self.partitions.iter().map(|partition| partition.offsets.len()).sum();
         if ranges < LONGEST { None } else { self.line(now) }
     }
 
     /// What was not named yet.
     fn line(&mut self, now: Instant) -> Option<Line> {
-        if self.places.is_empty() {
+        if self.partitions.is_empty() {
             return None;
         }
-        let over = now.saturating_duration_since(self.told);
-        self.told = now;
+        let over = now.saturating_duration_since(self.logged);
+        self.logged = now;
         Some(Line {
             end: self.end,
-            places: std::mem::take(&mut self.places),
+            partitions: std::mem::take(&mut self.partitions),
             failure: self.failure.clone(),
             over: Some(over),
         })
@@ -239,7 +246,7 @@ impl Cause {
 }
 
 impl Line {
-    fn tell(&self) {
+    fn log(&self) {
         match self.end {
             End::Failed => error!("{self}"),
             End::DeadLettered => warn!("{self}"),
@@ -249,11 +256,11 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count: u64 = self.places.iter().map(|place| place.offsets.count()).sum();
+        let count: u64 = self.partitions.iter().map(|partition| partition.offsets.count()).sum();
         write!(f, "{count} message{} of ", if count == 1 { "" } else { "s" })?;
-        for (index, Place { stream, topic, partition, offsets }) in self.places.iter().enumerate() {
+        for (index, PartitionOffsets { stream, topic, id, offsets }) in self.partitions.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}stream {stream}, topic {topic}, partition {partition}, offsets {offsets}")?;
+            write!(f, "{separator}stream {stream}, topic {topic}, partition {id}, offsets {offsets}")?;
         }
         match self.end {
             End::Failed => f.write_str(" failed")?,
@@ -282,15 +289,15 @@ mod tests {
         Failure { reason: Reason::Rejected, status: Some(400), detail: detail.to_owned(), attempts: 1 }
     }
 
-    fn place(partition: u32, offsets: std::ops::Range<u64>) -> Place {
+    fn partition(id: u32, offsets: std::ops::Range<u64>) -> PartitionOffsets {
         let offsets = OffsetRanges::of(offsets);
-        Place { stream: "s".to_owned(), topic: "t".to_owned(), partition, offsets }
+        PartitionOffsets { stream: "s".to_owned(), topic: "t".to_owned(), id, offsets }
     }
 
     /// One message at `offset` is added.
     fn add(sums: &mut Sums, now: Instant, offset: u64, detail: &str) -> Option<String> {
         let lines =
-            sums.add(now, End::Failed, [(place(1, offset..offset + 1), &failure(detail))].into_iter());
+            sums.add(now, End::Failed, [(partition(1, offset..offset + 1), &failure(detail))].into_iter());
         lines.first().map(ToString::to_string)
     }
 
@@ -343,12 +350,15 @@ mod tests {
         for offset in 0..3 {
             assert!(add(&mut sums, now, offset, "no").is_some());
         }
-        for partition in [1, 2, 1] {
-            let offsets = u64::from(partition) * 10..12 + u64::from(partition) * 10;
-            let placed = [(place(partition, offsets), &failure("no"))];
-            assert!(sums.add(now, End::Failed, placed.into_iter()).is_empty());
+        for id in [1, 2, 1] {
+            let offsets = u64::from(id) * 10..12 + u64::from(id) * 10;
+            let failed = [(partition(id, offsets), &failure("no"))];
+            assert!(sums.add(now, End::Failed, failed.into_iter()).is_empty());
         }
-        assert_eq!(sums.add(now, End::DeadLettered, [(place(1, 0..1), &failure("no"))].into_iter()).len(), 1);
+        assert_eq!(
+            sums.add(now, End::DeadLettered, [(partition(1, 0..1), &failure("no"))].into_iter()).len(),
+            1
+        );
         assert!(add(&mut sums, now, 99, "never").is_some());
         let lines: Vec<String> = sums.all(now).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -374,9 +384,9 @@ mod tests {
     fn what_ends_together_is_a_line_for_each_cause() {
         let mut sums = Sums::default();
         let failures = ["bad 1", "bad 2", "worse"].map(failure);
-        let placed =
-            failures.iter().zip(0..).map(|(failure, offset)| (place(1, offset..offset + 1), failure));
-        let lines = sums.add(Instant::now(), End::Failed, placed);
+        let failed =
+            failures.iter().zip(0..).map(|(failure, offset)| (partition(1, offset..offset + 1), failure));
+        let lines = sums.add(Instant::now(), End::Failed, failed);
         let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("offsets 0-1 failed: ") && lines[0].ends_with(": bad 1"), "{lines:?}");

@@ -142,13 +142,13 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
     cursor.go(run.segment, run.position, file.length()?);
     let mut body = Vec::new();
     while let Some(found) = cursor.next(&*file, None)? {
-        let Found::Record(place) = found else { continue };
-        let header = place.header;
+        let Found::Record(located) = found else { continue };
+        let header = located.header;
         if header.kind == Kind::Batch
             && header.sequence == sequence
             && header.lane(cursor.names()).as_ref() == Some(key)
         {
-            cursor.body(&*file, place, &mut body)?;
+            cursor.body(&*file, located, &mut body)?;
             if let Ok((_, _, messages)) = decode(&body) {
                 let settled = lane.partly.get(&sequence);
                 let open = |index: u64| settled.is_none_or(|settled| !settled.contains(index));

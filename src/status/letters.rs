@@ -15,7 +15,7 @@ use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::{
-    dead_letter::{Entry, Folder, Place, Purged, Record, Replay, Selection, Summary},
+    dead_letter::{Entry, Folder, LetterPosition, Purged, Record, Replay, Selection, Summary},
     pipeline::Pipeline,
 };
 
@@ -59,7 +59,7 @@ pub(super) struct ReplayReport {
     pub(super) unreadable: usize,
     /// Why it ended before all were sent.
     pub(super) stopped: Option<String>,
-    /// The first of those that failed, by their place, with the reason.
+    /// The first of those that failed, by their position, with the reason.
     pub(super) failures: Vec<(String, String)>,
 }
 
@@ -100,12 +100,12 @@ impl Letters {
         Ok(Listed { all, meant, waiting, letters: newest.into() })
     }
 
-    /// The letter at a place, if there is one.
+    /// The letter at a position, if there is one.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(super) fn one(&self, place: Place) -> io::Result<Option<Entry>> {
-        Folder::open(&self.path)?.find(place)
+    pub(super) fn one(&self, position: LetterPosition) -> io::Result<Option<Entry>> {
+        Folder::open(&self.path)?.find(position)
     }
 
     /// How the last replay goes, or went.
@@ -200,11 +200,11 @@ fn replay(
             });
             if pipeline.is_closing() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
-        |place, why| {
+        |position, why| {
             report(&|report| {
                 if report.failures.len() < FAILURES {
                     let why = iggy_connector_sdk::shown(why, LONGEST_REASON).to_string();
-                    report.failures.push((place.to_string(), why));
+                    report.failures.push((position.to_string(), why));
                 }
             });
         },
@@ -232,7 +232,7 @@ fn told(connector: u32, state: &Mutex<State>, ended: io::Result<Replay>) {
 
 /// The selection, for the log.
 fn in_words(selection: &Selection) -> String {
-    let Selection { reason, stream, topic, since, places } = selection;
+    let Selection { reason, stream, topic, since, positions } = selection;
     let fields = [("reason", reason), ("stream", stream), ("topic", topic), ("since", since)];
     let mut words: Vec<String> = fields
         .iter()
@@ -241,7 +241,7 @@ fn in_words(selection: &Selection) -> String {
             Some(format!("{name} {}", iggy_connector_sdk::shown(value, crate::batch::LONGEST_NAME)))
         })
         .collect();
-    words.extend(places.iter().map(|place| format!("place {place}")));
+    words.extend(positions.iter().map(|position| format!("position {position}")));
     if words.is_empty() {
         "all dead letters".to_owned()
     } else {

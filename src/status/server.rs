@@ -51,7 +51,7 @@ struct Running {
     thread: thread::JoinHandle<()>,
 }
 
-/// The place of a connector on a server. When the last of them is dropped, nobody listens any more.
+/// The permit of a connector on a server. When the last of them is dropped, nobody listens any more.
 #[derive(Debug)]
 pub(crate) struct Seat {
     server: Arc<Server>,
@@ -59,7 +59,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Takes a place on the server of an address, which is begun where there is none.
+    /// Takes a permit on the server of an address, which is begun where there is none.
     ///
     /// # Errors
     /// Nobody can listen there, or another connector does with another token.
@@ -170,7 +170,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     // It is never closed.
-    while let Ok(place) = connections.clone().acquire_owned().await {
+    while let Ok(permit) = connections.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             time::sleep(ACCEPT_AGAIN).await;
             continue;
@@ -185,7 +185,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
             // What goes wrong with a connection is its client's affair.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -73,9 +73,9 @@ fn letters_are_listed_by_reason_and_topic_and_one_is_shown_as_text() {
     let some = list(&sink, "?reason=rejected&stream=letters+%3Ci%3E&topic=");
     assert_eq!((&some["meant"], some["by"].as_array().map(Vec::len)), (&json!(1), Some(2)), "{some:#}");
     assert_eq!(look(&sink, &format!("/api/connectors/{}/letters?raeson=x", sink.id)).status, 400);
-    let place = some["newest"][0]["place"].as_str().unwrap().to_owned();
+    let position = some["newest"][0]["position"].as_str().unwrap().to_owned();
     let whole: Value =
-        serde_json::from_str(&look(&sink, &format!("/api/connectors/{}/letters/{place}", sink.id)).body)
+        serde_json::from_str(&look(&sink, &format!("/api/connectors/{}/letters/{position}", sink.id)).body)
             .unwrap();
     assert_eq!(whole["payload"], json!(hostile));
     let page = look(&sink, &format!("/connectors/{}/letters?topic=a%26b", sink.id)).body;
@@ -84,7 +84,7 @@ fn letters_are_listed_by_reason_and_topic_and_one_is_shown_as_text() {
         "{page}"
     );
     assert!(page.contains("Replay 120") && page.len() < 100_000, "{}", page.len());
-    let one = look(&sink, &format!("/connectors/{}/letters/{place}", sink.id)).body;
+    let one = look(&sink, &format!("/connectors/{}/letters/{position}", sink.id)).body;
     assert!(one.contains("&lt;img src=x onerror=alert(1)&gt;\\u{202e}") && one.len() < 20_000, "{one}");
     for wrong in ["<img", "<i>", "<b>", "\u{202e}"] {
         assert!(!one.contains(wrong) && !page.contains(wrong), "{wrong}");

@@ -2,10 +2,10 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod config;
+pub mod config_keys;
 pub mod endpoint;
 #[cfg(unix)]
 pub mod nginx;
-pub mod places;
 pub mod plugin;
 #[cfg(unix)]
 pub mod proxy;

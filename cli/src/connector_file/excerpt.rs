@@ -5,7 +5,7 @@ use std::{io::IsTerminal, path::Path};
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use iggy_connector_sdk::{shown, shown_lines};
 
-use super::place::{Finding, Place};
+use super::location::{Finding, Location};
 
 /// The most bytes of a line that are shown.
 const LONGEST_LINE: usize = 2000;
@@ -44,8 +44,8 @@ pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
     };
     let path = shown(&file.display().to_string(), usize::MAX).to_string();
     let title = level.primary_title(shown_lines(&title).into_owned());
-    let group = match (&finding.place, &finding.excerpt) {
-        (Place::Line(line), Some(excerpt)) if excerpt.text.len() <= LONGEST_LINE => {
+    let group = match (&finding.location, &finding.excerpt) {
+        (Location::Line(line), Some(excerpt)) if excerpt.text.len() <= LONGEST_LINE => {
             let up_to = |end: usize| shown_lines(&excerpt.text[..end]).len();
             let marked = up_to(excerpt.marked.start)..up_to(excerpt.marked.end);
             title.element(
@@ -55,9 +55,9 @@ pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
                     .annotation(AnnotationKind::Primary.span(marked)),
             )
         }
-        (Place::Line(line), _) => title.element(Origin::path(&path).line(*line)),
-        (Place::File, _) => title.element(Origin::path(&path)),
-        (Place::Environment(variable), _) => {
+        (Location::Line(line), _) => title.element(Origin::path(&path).line(*line)),
+        (Location::File, _) => title.element(Origin::path(&path)),
+        (Location::Environment(variable), _) => {
             let variable = format!("set by {}", shown(variable, 255));
             return renderer.render(&[title.element(Origin::path(&variable))]);
         }

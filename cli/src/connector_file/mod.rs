@@ -2,7 +2,7 @@
 
 mod environment;
 pub(crate) mod excerpt;
-pub(crate) mod place;
+pub(crate) mod location;
 mod streams;
 
 use std::{
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) use self::streams::StreamConfig;
 use self::{
     environment::Overrides,
-    place::{Finding, Lines, Part, Place},
+    location::{Finding, Lines, Location, Part},
 };
 
 const KEYS: [&str; 11] = [
@@ -88,7 +88,7 @@ impl ConnectorFile {
         variables: impl IntoIterator<Item = (String, String)>,
         extent: Extent,
     ) -> Result<Self, Vec<Finding>> {
-        let (mut file, lines) = place::read(text)?;
+        let (mut file, lines) = location::read(text)?;
         let key = file.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
         let overrides = if key.is_empty() {
             Overrides::default()
@@ -102,10 +102,10 @@ impl ConnectorFile {
             check.machine(&checked);
         }
         // In the order of the file, so that it can be mended from top to bottom.
-        check.findings.sort_by_key(|finding| match &finding.place {
-            Place::Line(line) => *line,
-            Place::File => 0,
-            Place::Environment(_) => usize::MAX,
+        check.findings.sort_by_key(|finding| match &finding.location {
+            Location::Line(line) => *line,
+            Location::File => 0,
+            Location::Environment(_) => usize::MAX,
         });
         if check.findings.is_empty() {
             Ok(Self { warnings: check.warnings, overrides: check.overrides.len(), ..checked })
@@ -127,7 +127,7 @@ enum Extent {
 fn read(path: &Path) -> Result<String, Vec<Finding>> {
     std::fs::read_to_string(path).map_err(|why| {
         let message = format!("cannot be read: {why}");
-        vec![Finding { place: Place::File, path: String::new(), message, excerpt: None }]
+        vec![Finding { location: Location::File, path: String::new(), message, excerpt: None }]
     })
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
         let plural = if count == 1 { "" } else { "s" };
         Failure::Usage(format!(
             "{count} problem{plural} in the configuration\n{}",
-            place::lines(&problems, path)
+            location::lines(&problems, path)
         ))
     })?;
     for warning in &file.warnings {
@@ -173,12 +173,12 @@ struct Check {
 }
 
 impl Check {
-    fn place(&self, path: &str) -> Place {
+    fn location(&self, path: &str) -> Location {
         // A variable sets a list as a whole.
         let list =
             path.strip_suffix(']').and_then(|path| path.rsplit_once('[')).map_or(path, |(list, _)| list);
         if let Some(variable) = self.overrides.variable(path).or_else(|| self.overrides.variable(list)) {
-            return Place::Environment(variable.to_owned());
+            return Location::Environment(variable.to_owned());
         }
         // A nested key can also be given flat in the file.
         let flat = || {
@@ -186,7 +186,7 @@ impl Check {
             self.lines.exactly(&format!("plugin_config.{}", environment::flat(nested)))
         };
         let line = self.lines.exactly(path).or_else(flat).or_else(|| self.lines.of(path));
-        line.map_or(Place::File, Place::Line)
+        line.map_or(Location::File, Location::Line)
     }
 
     fn wrong(&mut self, path: &str, message: impl Into<String>) {
@@ -201,7 +201,7 @@ impl Check {
 
     fn finding(&self, path: &str, message: String) -> Finding {
         let path = &*self.lines.spelled(path);
-        let place = self.place(path);
+        let location = self.location(path);
         let of_key = ["unknown key", "is a key of"].iter().any(|begin| message.starts_with(begin));
         let part = if of_key { Part::Key } else { Part::Value };
         let is_public = |path: &str| {
@@ -209,9 +209,9 @@ impl Check {
                 || self.public.contains(path)
                 || path.split_once('[').is_some_and(|(list, _)| self.public.contains(&format!("{list}[]")))
         };
-        let is_in_file = matches!(place, Place::Line(_));
+        let is_in_file = matches!(location, Location::Line(_));
         let excerpt = self.lines.excerpt(path, part, is_public).filter(|_| is_in_file);
-        Finding { place, path: path.to_owned(), message, excerpt }
+        Finding { location, path: path.to_owned(), message, excerpt }
     }
 
     fn file(&mut self, path: &Path, file: &Map<String, Value>, key: String) -> ConnectorFile {

@@ -9,7 +9,7 @@ mod show;
 use std::{io, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use iggy_connector_http_sink::dead_letter::{Folder, Place};
+use iggy_connector_http_sink::dead_letter::{Folder, LetterPosition};
 
 use crate::report::Failure;
 
@@ -33,14 +33,14 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// A line for each letter: its place, when, why, and where it came from
+    /// A line for each letter: its position, when, why, and where it came from
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH list --reason rejected --since 2h")]
     List(selection::Arguments),
     /// One letter whole, as JSON
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH show 1:0")]
     Show {
-        /// Its place, as `list` tells it
-        place: Place,
+        /// Its position, as `list` tells it
+        position: LetterPosition,
     },
     /// How many letters there are of each reason and topic
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH summary")]
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     match &arguments.action {
         Action::List(selection) => show::list(&folder, &selection.meant(), arguments.json, at),
-        Action::Show { place } => show::one(&folder, *place, at),
+        Action::Show { position } => show::one(&folder, *position, at),
         Action::Summary(selection) => show::summary(&folder, &selection.meant(), arguments.json, at),
         Action::Replay { config, dry_run: false, selection } => {
             replay::replay(&folder, config, &selection.meant(), arguments.json, at)

@@ -50,13 +50,13 @@ pub(super) fn replay(
             progress.set((replay.delivered + replay.failed) as u64);
             if stop.load(SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
-        |place, why| {
+        |position, why| {
             told += 1;
             if told <= TOLD {
-                report::note(&format!("failed again: {place}: {}", shown(why, LONGEST_REASON)));
+                report::note(&format!("failed again: {position}: {}", shown(why, LONGEST_REASON)));
             }
             if failures.len() < KEPT {
-                failures.push(json!({ "place": place.to_string(), "why": why }));
+                failures.push(json!({ "position": position.to_string(), "why": why }));
             }
         },
     );

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use clap::{Args, builder::PossibleValuesParser};
-use iggy_connector_http_sink::dead_letter::{self, Entry, Place, Selection};
+use iggy_connector_http_sink::dead_letter::{self, Entry, LetterPosition, Selection};
 
 use crate::report::{self, Failure, grouped};
 
@@ -22,9 +22,9 @@ pub(super) struct Arguments {
     /// Only letters since this time, such as 2026-08-01T12:00:00Z, or for so long, such as 2h
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<String>,
-    /// Only the letter at this place; can be given several times
-    #[arg(long = "place", value_name = "PLACE")]
-    places: Vec<Place>,
+    /// Only the letter at this position; can be given several times
+    #[arg(long = "position", value_name = "POSITION")]
+    positions: Vec<LetterPosition>,
 }
 
 /// A time as it stands in a letter, which sorts as text.
@@ -39,8 +39,8 @@ fn since(text: &str) -> Result<String, String> {
 impl Arguments {
     /// The letters that are meant.
     pub(super) fn meant(&self) -> Selection {
-        let Self { reason, stream, topic, since, places } = self.clone();
-        Selection { reason, stream, topic, since, places }
+        let Self { reason, stream, topic, since, positions } = self.clone();
+        Selection { reason, stream, topic, since, positions }
     }
 }
 
@@ -50,15 +50,15 @@ pub(super) struct Seen {
     pub(super) all: u64,
     pub(super) taken: u64,
     pub(super) replayed: u64,
-    places: BTreeSet<Place>,
+    positions: BTreeSet<LetterPosition>,
 }
 
 impl Seen {
     /// Whether an entry is meant.
     pub(super) fn takes(&mut self, selection: &Selection, entry: &Entry) -> bool {
         self.all += 1;
-        if selection.places.contains(&entry.place) {
-            self.places.insert(entry.place);
+        if selection.positions.contains(&entry.position) {
+            self.positions.insert(entry.position);
         }
         let takes = selection.takes(entry);
         self.taken += u64::from(takes);
@@ -77,8 +77,9 @@ impl Seen {
     /// # Errors
     /// There is no letter at a place.
     pub(super) fn told(&self, selection: &Selection) -> Result<(), Failure> {
-        if let Some(place) = selection.places.iter().find(|place| !self.places.contains(place)) {
-            return Err(no_letter(*place));
+        if let Some(position) = selection.positions.iter().find(|position| !self.positions.contains(position))
+        {
+            return Err(no_letter(*position));
         }
         if self.taken == 0 && self.all > 0 {
             report::note(&format!(
@@ -90,7 +91,7 @@ impl Seen {
     }
 }
 
-/// There is none at this place.
-pub(super) fn no_letter(place: Place) -> Failure {
-    Failure::Usage(format!("there is no dead letter at {place}: `list` tells the places"))
+/// There is none at this position.
+pub(super) fn no_letter(position: LetterPosition) -> Failure {
+    Failure::Usage(format!("there is no dead letter at {position}: `list` tells the positions"))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use iggy_connector_http_sink::dead_letter::{Entry, Folder, Place, Selection, Summary};
+use iggy_connector_http_sink::dead_letter::{Entry, Folder, LetterPosition, Selection, Summary};
 use iggy_connector_sdk::shown;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(super) fn list(
             if seen.takes(selection, &entry) {
                 if seen.taken == 1 && !as_json {
                     said = report::say(&columns(
-                        ["PLACE", "TIME", "STATE", "REASON", "STATUS", "STREAM/TOPIC/PARTITION@OFFSET"],
+                        ["POSITION", "TIME", "STATE", "REASON", "STATUS", "STREAM/TOPIC/PARTITION@OFFSET"],
                         "ANSWER",
                     ));
                 }
@@ -44,9 +44,13 @@ pub(super) fn list(
     seen.told(selection).map(|()| true)
 }
 
-pub(super) fn one(folder: &Folder, place: Place, at: impl Fn(io::Error) -> Failure) -> Result<bool, Failure> {
-    let found = folder.find(place).map_err(at)?.map(|entry| entry.to_json());
-    report::say_json(&found.ok_or_else(|| no_letter(place))?)?;
+pub(super) fn one(
+    folder: &Folder,
+    position: LetterPosition,
+    at: impl Fn(io::Error) -> Failure,
+) -> Result<bool, Failure> {
+    let found = folder.find(position).map_err(at)?.map(|entry| entry.to_json());
+    report::say_json(&found.ok_or_else(|| no_letter(position))?)?;
     Ok(true)
 }
 
@@ -104,7 +108,7 @@ pub(super) fn summary(
 }
 
 fn line(entry: &Entry) -> String {
-    let place = entry.place.to_string();
+    let position = entry.position.to_string();
     match &entry.record {
         Ok(record) => {
             let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
@@ -112,14 +116,17 @@ fn line(entry: &Entry) -> String {
             let [stream, topic] = [&record.stream, &record.topic].map(|name| shown(name, 255).to_string());
             let from = format!("{stream}/{topic}/{}@{}", record.partition, record.offset);
             let state = if entry.replayed { "replayed" } else { "waiting" };
-            columns([&place, &time, state, &reason, &status, &from], &shown(&record.answer, 80).to_string())
+            columns(
+                [&position, &time, state, &reason, &status, &from],
+                &shown(&record.answer, 80).to_string(),
+            )
         }
-        Err(why) => format!("{place:<10}  {}", shown(why, 200)),
+        Err(why) => format!("{position:<10}  {}", shown(why, 200)),
     }
 }
 
-fn columns([place, time, state, reason, status, from]: [&str; 6], answer: &str) -> String {
+fn columns([position, time, state, reason, status, from]: [&str; 6], answer: &str) -> String {
     let line =
-        format!("{place:<10}  {time:<24}  {state:<8}  {reason:<17}  {status:<6}  {from:<30}  {answer}");
+        format!("{position:<10}  {time:<24}  {state:<8}  {reason:<17}  {status:<6}  {from:<30}  {answer}");
     line.trim_end().to_owned()
 }

@@ -11,7 +11,7 @@ use super::session::{LONGEST_NAME, Names};
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct PartitionName {
     stream: String,
     topic: String,
     partition: u32,
@@ -31,7 +31,7 @@ struct Partition {
 /// The count of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    partitions: BTreeMap<Place, Partition>,
+    partitions: BTreeMap<PartitionName, Partition>,
     pub(crate) time: Duration,
     /// What it needs could not be reached.
     pub(crate) unreachable: bool,
@@ -42,8 +42,8 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     fn partition(&mut self, names: &Names, partition: u32) -> &mut Partition {
-        let place = Place { stream: names.stream.clone(), topic: names.topic.clone(), partition };
-        self.partitions.entry(place).or_default()
+        let name = PartitionName { stream: names.stream.clone(), topic: names.topic.clone(), partition };
+        self.partitions.entry(name).or_default()
     }
 
     /// Consume settled these offsets. How many messages that makes in all partitions.
@@ -86,11 +86,11 @@ impl Outcome {
         let partitions: Vec<Value> = self
             .partitions
             .iter()
-            .map(|(place, partition)| {
+            .map(|(name, partition)| {
                 json!({
-                    "stream": place.stream,
-                    "topic": place.topic,
-                    "partition": place.partition,
+                    "stream": name.stream,
+                    "topic": name.topic,
+                    "partition": name.partition,
                     "messages": partition.messages,
                     "batches": partition.batches,
                     "failed_batches": partition.failed_batches,
@@ -118,9 +118,9 @@ impl Outcome {
         let rows: Vec<Vec<String>> = self
             .partitions
             .iter()
-            .map(|(place, partition)| {
+            .map(|(name, partition)| {
                 vec![
-                    format!("{}/{}/{}", place.stream, place.topic, place.partition),
+                    format!("{}/{}/{}", name.stream, name.topic, name.partition),
                     grouped(partition.messages),
                     grouped(partition.failed_batches),
                     offset(partition.first),
@@ -140,10 +140,10 @@ impl Outcome {
             let header = ["stream/topic/partition", "messages", "failed batches", "first", "stored"];
             lines.push(figures(&header, &rows));
         }
-        lines.extend(self.partitions.iter().filter_map(|(place, partition)| {
+        lines.extend(self.partitions.iter().filter_map(|(name, partition)| {
             let (first, last) = partition.failing?;
-            let [stream, topic] = [&place.stream, &place.topic].map(|name| shown(name, LONGEST_NAME));
-            let partition = place.partition;
+            let [stream, topic] = [&name.stream, &name.topic].map(|name| shown(name, LONGEST_NAME));
+            let partition = name.partition;
             Some(format!(
                 "failing: stream {stream}, topic {topic}, partition {partition}, offsets {first} to {last}: they come again"
             ))

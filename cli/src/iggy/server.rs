@@ -9,7 +9,7 @@ use iggy::prelude::{
 use serde_json::{Map, Value};
 
 use crate::{
-    connector_file::place::{self, Finding, Place},
+    connector_file::location::{self, Finding, Location},
     report::Failure,
 };
 
@@ -130,12 +130,12 @@ fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
         let lines: Vec<String> = findings.iter().map(|finding| finding.in_file(path).to_string()).collect();
         Failure::Other(lines.join("\n"))
     };
-    let (file, lines) = place::read(&text).map_err(told)?;
+    let (file, lines) = location::read(&text).map_err(told)?;
     let Some(iggy) = file.get("iggy") else { return Ok(HashMap::new()) };
     let (mut keys, mut findings) = (HashMap::new(), Vec::new());
     let mut wrong = |path: String, message: &str| {
-        let place = lines.of(&path).map_or(Place::File, Place::Line);
-        findings.push(Finding { place, path, message: message.to_owned(), excerpt: None });
+        let location = lines.of(&path).map_or(Location::File, Location::Line);
+        findings.push(Finding { location, path, message: message.to_owned(), excerpt: None });
     };
     match iggy {
         Value::Object(table) => {
@@ -160,12 +160,12 @@ fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
 
 /// All values of a table that are no tables, with their dotted paths.
 fn leaves<'v>(path: &str, table: &'v Map<String, Value>) -> Vec<(String, &'v Value)> {
-    let place = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let location = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     table
         .iter()
         .flat_map(|(key, value)| match value {
-            Value::Object(inner) => leaves(&place(key), inner),
-            other => vec![(place(key), other)],
+            Value::Object(inner) => leaves(&location(key), inner),
+            other => vec![(location(key), other)],
         })
         .collect()
 }

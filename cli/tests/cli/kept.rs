@@ -32,7 +32,7 @@ fn dead_letters_are_listed_shown_replayed_and_purged() {
     assert!(act(&["list", "--reason", "too_large"]).stdout.starts_with("0 dead letters"));
     let shown = json(&act(&["show", "1:0"]));
     assert_eq!(
-        (&shown["place"], &shown["replayed"], &shown["offset"]),
+        (&shown["position"], &shown["replayed"], &shown["offset"]),
         (&json!("1:0"), &json!(false), &json!(1))
     );
     assert_eq!(shown["payload"], json!({ "n": 1 }));

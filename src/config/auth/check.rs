@@ -5,7 +5,7 @@ use reqwest::{
     header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION},
 };
 
-use super::{ApiKeyPlace, AuthConfig, SignedPart, WEBHOOK_ID, is_readable_on_the_way};
+use super::{ApiKeyLocation, AuthConfig, SignedPart, WEBHOOK_ID, is_readable_on_the_way};
 use crate::config::{
     Text, headers,
     reader::Reader,
@@ -69,7 +69,7 @@ fn check_url(keys: &Reader<'_>, destination: &Destination<'_>, auth: &AuthConfig
     if has_userinfo(url) {
         keys.problem(&key, "holds a user or a password beside [auth]: remove one of them");
     }
-    if let AuthConfig::ApiKey { place: ApiKeyPlace::Query(name), .. } = auth
+    if let AuthConfig::ApiKey { location: ApiKeyLocation::Query(name), .. } = auth
         && url.query_pairs().any(|(other, _)| other == *name)
     {
         keys.problem(&key, format!("holds the parameter {name}, which [auth] sets: remove it"));

@@ -55,7 +55,7 @@ pub enum AuthConfig {
     /// A key in a header or in the query.
     ApiKey {
         /// Where it stands.
-        place: ApiKeyPlace,
+        location: ApiKeyLocation,
         /// The key.
         value: Secret,
     },
@@ -74,7 +74,7 @@ pub enum AuthConfig {
 
 /// Where an API key stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ApiKeyPlace {
+pub enum ApiKeyLocation {
     /// In this header.
     Header(HeaderName),
     /// In this parameter of the query.
@@ -221,8 +221,8 @@ impl AuthConfig {
             Self::Basic { .. } | Self::Bearer { .. } | Self::OAuth2ClientCredentials(_) => {
                 vec![AUTHORIZATION]
             }
-            Self::ApiKey { place: ApiKeyPlace::Header(name), .. } => vec![name.clone()],
-            Self::ApiKey { place: ApiKeyPlace::Query(_), .. } => Vec::new(),
+            Self::ApiKey { location: ApiKeyLocation::Header(name), .. } => vec![name.clone()],
+            Self::ApiKey { location: ApiKeyLocation::Query(_), .. } => Vec::new(),
             Self::AwsSigV4(_) => vec![AUTHORIZATION, AMZ_DATE, AMZ_CONTENT_SHA256, AMZ_SECURITY_TOKEN],
             Self::WebhookSignature { .. } => vec![WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE],
             Self::Hmac(hmac) => vec![hmac.header.clone()],

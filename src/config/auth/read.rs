@@ -6,7 +6,7 @@ use reqwest::header::HeaderName;
 use strum::{Display, EnumString, VariantNames};
 
 use super::{
-    ApiKeyPlace, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
+    ApiKeyLocation, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
     OAuth2Config, Secret, SignedPart, SignedTemplate, basic_header, bearer_header, sensitive, webhook_keys,
 };
 use crate::{
@@ -75,7 +75,7 @@ const OWN_PARAMETERS: [&str; 7] = [
 
 #[derive(EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
-enum Place {
+enum Location {
     Header,
     Query,
 }
@@ -139,7 +139,7 @@ fn read_basic(table: &mut Reader<'_>) -> AuthConfig {
 }
 
 fn read_api_key(table: &mut Reader<'_>) -> Option<AuthConfig> {
-    let place = table.choice("in", Place::Header);
+    let location = table.choice("in", Location::Header);
     let name = table
         .required_string("name", "the name of the header or of the query's parameter, such as \"X-Api-Key\"");
     let value = required(table, "value", "the key, such as \"${env:API_KEY}\"", |value| {
@@ -151,11 +151,11 @@ fn read_api_key(table: &mut Reader<'_>) -> Option<AuthConfig> {
             .ok_or_else(|| "holds a control character, such as a line break: remove it".to_owned())
     });
     let name = name?;
-    let place = match place {
-        Place::Query => ApiKeyPlace::Query(name),
-        Place::Header => ApiKeyPlace::Header(read_header(table, "name", &name)?),
+    let location = match location {
+        Location::Query => ApiKeyLocation::Query(name),
+        Location::Header => ApiKeyLocation::Header(read_header(table, "name", &name)?),
     };
-    Some(AuthConfig::ApiKey { place, value })
+    Some(AuthConfig::ApiKey { location, value })
 }
 
 fn read_oauth2(table: &mut Reader<'_>) -> OAuth2Config {

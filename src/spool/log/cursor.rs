@@ -15,7 +15,7 @@ const AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(in crate::spool) enum Found {
     /// A whole record. Its body was verified if it was asked for.
-    Record(Place),
+    Record(Located),
     /// Bytes that are no record, up to the next record or the end.
     Damaged {
         /// Where they begin.
@@ -29,18 +29,18 @@ pub(in crate::spool) enum Found {
 
 /// A record and where it is.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::spool) struct Place {
+pub(in crate::spool) struct Located {
     pub(in crate::spool) header: Header,
     pub(in crate::spool) position: u64,
 }
 
-impl Place {
+impl Located {
     pub(in crate::spool) fn end(&self) -> u64 {
         self.position + self.header.length()
     }
 }
 
-/// A place in a segment, and the bytes around it.
+/// A position in a segment, and the bytes around it.
 #[derive(Debug, Default)]
 pub(in crate::spool) struct Cursor {
     segment: u64,
@@ -68,7 +68,7 @@ impl Cursor {
         self.position
     }
 
-    /// Goes to another place, where a record begins, in a segment that is whole up to `end`.
+    /// Moves to another position, where a record begins, in a segment that is whole up to `end`.
     pub(in crate::spool) fn go(&mut self, segment: u64, position: u64, end: u64) {
         if self.segment != segment {
             self.segment = segment;
@@ -78,7 +78,7 @@ impl Cursor {
         self.end = end;
     }
 
-    /// The next record, with its body in `body` if there is a place for it.
+    /// The next record, with its body in `body` where that is given.
     pub(in crate::spool) fn next(
         &mut self,
         file: &dyn SegmentFile,
@@ -93,28 +93,28 @@ impl Cursor {
             self.position = to;
             return Ok(Some(Found::Damaged { from: position, to, record: None }));
         };
-        let place = Place { header, position };
-        if place.end() > self.end {
+        let located = Located { header, position };
+        if located.end() > self.end {
             // The length is what was written; the rest of the record is not there.
             self.position = self.end;
             return Ok(Some(Found::Damaged { from: position, to: self.end, record: None }));
         }
-        self.position = place.end();
+        self.position = located.end();
         let mut names = std::mem::take(&mut self.names);
         names.clear();
         names.extend_from_slice(self.bytes(file, position + PREFIX as u64, header.names())?);
         self.names = names;
         if crc32fast::hash(&self.names) != header.names_checksum {
-            return Ok(Some(Found::Damaged { from: position, to: place.end(), record: None }));
+            return Ok(Some(Found::Damaged { from: position, to: located.end(), record: None }));
         }
         if let Some(body) = body {
-            self.body(file, place, body)?;
+            self.body(file, located, body)?;
             if crc32fast::hash(body) != header.body_checksum && header.kind != Kind::Gap {
                 let record = header.lane(&self.names).map(|lane| (lane, header.sequence));
-                return Ok(Some(Found::Damaged { from: position, to: place.end(), record }));
+                return Ok(Some(Found::Damaged { from: position, to: located.end(), record }));
             }
         }
-        Ok(Some(Found::Record(place)))
+        Ok(Some(Found::Record(located)))
     }
 
     /// The names of the lane of the record that was found last.
@@ -126,11 +126,11 @@ impl Cursor {
     pub(in crate::spool) fn body(
         &mut self,
         file: &dyn SegmentFile,
-        place: Place,
+        located: Located,
         body: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let length = place.header.body as usize;
-        let position = place.position + place.header.head() as u64;
+        let length = located.header.body as usize;
+        let position = located.position + located.header.head() as u64;
         let ahead = usize::try_from(position.saturating_sub(self.begin)).unwrap_or(usize::MAX);
         if position >= self.begin
             && let Some(there) = self.ahead.get(ahead..ahead.saturating_add(length))
@@ -151,7 +151,7 @@ impl Cursor {
         Ok(Header::parse(self.bytes(file, position, PREFIX)?, segment, position))
     }
 
-    /// The place of the next whole header from `position` on.
+    /// The position of the next whole header from `position` on.
     fn find(&mut self, file: &dyn SegmentFile, mut position: u64) -> io::Result<Option<u64>> {
         let finder = memchr::memmem::Finder::new(&MARKER);
         while position + PREFIX as u64 <= self.end {
@@ -171,7 +171,7 @@ impl Cursor {
         Ok(None)
     }
 
-    /// The bytes at a place, at least one of them, up to the end of the segment.
+    /// The bytes at a position, at least one of them, up to the end of the segment.
     fn bytes(&mut self, file: &dyn SegmentFile, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);

@@ -32,5 +32,5 @@ pub(in crate::spool) struct Written {
     pub(in crate::spool) active: Active,
     pub(in crate::spool) from: u64,
     /// The place of each.
-    pub(in crate::spool) places: Vec<u64>,
+    pub(in crate::spool) positions: Vec<u64>,
 }

@@ -145,7 +145,7 @@ impl State {
         let total: usize = records.iter().map(|record| record.bytes.len()).sum();
         let join = records.len() > 1 && total <= JOINED;
         let mut joined = Vec::with_capacity(if join { total } else { 0 });
-        let mut places = Vec::with_capacity(records.len());
+        let mut positions = Vec::with_capacity(records.len());
         let mut position = from;
         let mut wrote = Ok(());
         for record in records {
@@ -155,7 +155,7 @@ impl State {
             } else {
                 wrote = wrote.and_then(|()| active.file.write_at(position, sealed));
             }
-            places.push(position);
+            positions.push(position);
             position += sealed.len() as u64;
         }
         if join {
@@ -170,7 +170,7 @@ impl State {
         }
         self.grow(&active, position);
         self.dirty = self.delayed;
-        Ok(Written { active: Active { length: position, ..active }, from, places })
+        Ok(Written { active: Active { length: position, ..active }, from, positions })
     }
 
     fn grow(&mut self, active: &Active, length: u64) {

@@ -23,7 +23,7 @@ use super::{
         ranges::{LaneMessages, Ranges},
     },
     log::{
-        cursor::{Cursor, Found, Place},
+        cursor::{Cursor, Found, Located},
         damage::{Damage, Piece},
         files::{Files, SegmentFile},
         segment::Segment,
@@ -142,7 +142,7 @@ impl Recovery<'_> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(false) };
         let mut body = Vec::new();
         let first = Cursor::new(number, length).next(&*file, Some(&mut body)).map_err(self.failed(number))?;
-        Ok(matches!(first, Some(Found::Record(place)) if place.header.kind == Kind::Checkpoint)
+        Ok(matches!(first, Some(Found::Record(located)) if located.header.kind == Kind::Checkpoint)
             && checkpoint::parse(&body).is_some())
     }
 
@@ -164,7 +164,7 @@ impl Recovery<'_> {
         let mut body = Vec::new();
         while let Some(found) = cursor.next(&*file, Some(&mut body)).map_err(self.failed(number))? {
             match found {
-                Found::Record(place) => self.read_record(place, &cursor, &body),
+                Found::Record(located) => self.read_record(located, &cursor, &body),
                 Found::Damaged { from, to, record } => {
                     self.unreadable.insert((number, from));
                     let tail = to == length;
@@ -224,9 +224,9 @@ impl Recovery<'_> {
         mended.map_err(SpoolError::io(format!("{} cannot be mended", path.display())))
     }
 
-    fn read_record(&mut self, place: Place, cursor: &Cursor, body: &[u8]) {
+    fn read_record(&mut self, located: Located, cursor: &Cursor, body: &[u8]) {
         let base = self.found.base;
-        let header = place.header;
+        let header = located.header;
         match header.kind {
             Kind::Batch => {
                 let Some(key) = header.lane(cursor.names()) else { return };
@@ -328,9 +328,9 @@ impl Recovery<'_> {
         let Some(Opened { file, .. }) = self.open(number)? else { return Ok(()) };
         let mut cursor = Cursor::new(number, length);
         while let Some(found) = cursor.next(&*file, None).map_err(self.failed(number))? {
-            let Found::Record(place) = found else { continue };
-            let header = place.header;
-            if header.kind != Kind::Batch || self.unreadable.contains(&(number, place.position)) {
+            let Found::Record(located) = found else { continue };
+            let header = located.header;
+            if header.kind != Kind::Batch || self.unreadable.contains(&(number, located.position)) {
                 continue;
             }
             let Some(key) = header.lane(cursor.names()) else { continue };
@@ -345,12 +345,12 @@ impl Recovery<'_> {
             if lane.run(sequence).is_some() || done >= u64::from(header.messages) {
                 continue;
             }
-            lane.insert(sequence, number, place.position);
+            lane.insert(sequence, number, located.position);
             if let Some(partly) = partly {
                 lane.partly.insert(sequence, partly);
                 let known = Known {
                     segment: number,
-                    end: place.end(),
+                    end: located.end(),
                     length: header.length(),
                     messages: header.messages,
                     came: None,

@@ -248,25 +248,25 @@ impl Shared {
         let mut body = Vec::new();
         let mut pieces = Vec::new();
         while let Some(found) = cursor.next(&*file, Some(&mut body)).map_err(failed())? {
-            let place = match found {
-                Found::Record(place) if place.header.kind == Kind::Batch => place,
+            let located = match found {
+                Found::Record(located) if located.header.kind == Kind::Batch => located,
                 Found::Record(_) => continue,
                 Found::Damaged { from, to, record } => {
                     pieces.push(Piece { segment: number, from, to, tail: to == length, record });
                     continue;
                 }
             };
-            let Some(lane) = place.header.lane(cursor.names()) else { continue };
-            let sequence = place.header.sequence;
+            let Some(lane) = located.header.lane(cursor.names()) else { continue };
+            let sequence = located.header.sequence;
             let run = state.lanes.get(&lane).and_then(|lane| lane.run(sequence));
             if run.is_none_or(|run| run.segment != number) {
                 continue;
             }
-            let mut draft = Draft::moved(place.header, cursor.names(), &body);
+            let mut draft = Draft::moved(located.header, cursor.names(), &body);
             self.make_active(state, draft.bytes.len() as u64)?;
             let written = state.append(&*self.files, &mut [&mut draft])?;
             let (segment, end) = (written.active.number, written.active.length);
-            let (length, messages) = (end - written.from, place.header.messages);
+            let (length, messages) = (end - written.from, located.header.messages);
             let known = Known { segment, end, length, messages, came: None };
             moved.push(Moved { lane, sequence, known });
             if targets.last().is_none_or(|target| target.number != segment) {

@@ -262,8 +262,8 @@ impl Shared {
             };
         }
         if let Ok(written) = &outcome {
-            for (pending, place) in group.iter_mut().zip(&written.places) {
-                state.add(pending, written.active.number, *place);
+            for (pending, position) in group.iter_mut().zip(&written.positions) {
+                state.add(pending, written.active.number, *position);
             }
             self.version.send_modify(|version| *version += 1);
         }
@@ -320,10 +320,10 @@ impl Shared {
 
 impl State {
     /// Takes in a record that is stored.
-    fn add(&mut self, pending: &mut Pending, segment: u64, place: u64) {
+    fn add(&mut self, pending: &mut Pending, segment: u64, position: u64) {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();
-        lane.insert(header.sequence, segment, place);
+        lane.insert(header.sequence, segment, position);
         lane.fed = true;
         lane.told_in = segment;
         lane.messages += u64::from(header.messages);

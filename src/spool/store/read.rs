@@ -14,7 +14,7 @@ use crate::spool::{
         ranges::{LaneMessages, Ranges},
     },
     log::{
-        cursor::{Cursor, Found, Place},
+        cursor::{Cursor, Found, Located},
         damage::Piece,
         files::SegmentFile,
         shared::Shared,
@@ -46,7 +46,7 @@ struct Wanted {
 struct Lost {
     pieces: Vec<Piece>,
     /// Where it is, if that much is known.
-    place: Option<Place>,
+    located: Option<Located>,
 }
 
 impl Reader {
@@ -63,13 +63,13 @@ impl Reader {
             };
             let mut body = shared.buffers.take();
             match self.read(shared, lane, &wanted, &mut body)? {
-                Ok(place) => {
+                Ok(located) => {
                     if let Some((settled, bodies)) =
-                        shared.known(lane, &wanted, place, place.header.came(&body))
+                        shared.known(lane, &wanted, located, located.header.came(&body))
                     {
                         let (lane, sequence) = (lane.clone(), wanted.sequence);
                         let (buffers, clock) = (shared.buffers.clone(), shared.clock.clone());
-                        let (messages, came) = (place.header.messages, place.header.came(&body));
+                        let (messages, came) = (located.header.messages, located.header.came(&body));
                         return Ok(Some(Record {
                             lane,
                             sequence,
@@ -117,7 +117,7 @@ impl Reader {
         lane: &LaneKey,
         wanted: &Wanted,
         body: &mut Vec<u8>,
-    ) -> Result<Result<Place, Lost>, SpoolError> {
+    ) -> Result<Result<Located, Lost>, SpoolError> {
         let Some((_, file)) = &self.file else { return Ok(Err(Lost::default())) };
         let Run { segment, position, .. } = wanted.run;
         let here = self.cursor.position();
@@ -132,16 +132,16 @@ impl Reader {
             self.cursor.go(segment, start, wanted.end);
             while let Some(found) = self.cursor.next(&**file, None).map_err(failed(shared, segment))? {
                 match found {
-                    Found::Record(place) if is_wanted(place, &self.cursor, lane, wanted.sequence) => {
-                        self.cursor.body(&**file, place, body).map_err(failed(shared, segment))?;
-                        if crc32fast::hash(body) == place.header.body_checksum {
+                    Found::Record(located) if is_wanted(located, &self.cursor, lane, wanted.sequence) => {
+                        self.cursor.body(&**file, located, body).map_err(failed(shared, segment))?;
+                        if crc32fast::hash(body) == located.header.body_checksum {
                             self.sequence = wanted.sequence;
-                            return Ok(Ok(place));
+                            return Ok(Ok(located));
                         }
                         let record = Some((lane.clone(), wanted.sequence));
-                        let (from, to) = (place.position, place.end());
+                        let (from, to) = (located.position, located.end());
                         let pieces = vec![Piece { segment, from, to, tail: false, record }];
-                        return Ok(Err(Lost { pieces, place: Some(place) }));
+                        return Ok(Err(Lost { pieces, located: Some(located) }));
                     }
                     Found::Record(_) => {}
                     Found::Damaged { from, to, record } => {
@@ -150,12 +150,12 @@ impl Reader {
                 }
             }
         }
-        Ok(Err(Lost { pieces, place: None }))
+        Ok(Err(Lost { pieces, located: None }))
     }
 }
 
-fn is_wanted(place: Place, cursor: &Cursor, lane: &LaneKey, sequence: u64) -> bool {
-    let header = place.header;
+fn is_wanted(located: Located, cursor: &Cursor, lane: &LaneKey, sequence: u64) -> bool {
+    let header = located.header;
     let (stream, topic) = (lane.stream().as_bytes(), lane.topic().as_bytes());
     header.kind == Kind::Batch
         && header.sequence == sequence
@@ -176,7 +176,7 @@ impl Shared {
         &self,
         lane: &LaneKey,
         wanted: &Wanted,
-        place: Place,
+        located: Located,
         came: Option<u64>,
     ) -> Option<(Ranges, Vec<Arc<LaneMessages>>)> {
         let mut state = self.lock();
@@ -184,9 +184,9 @@ impl Shared {
         let run = lane.run(wanted.sequence)?;
         let known = Known {
             segment: wanted.run.segment,
-            end: place.end(),
-            length: place.header.length(),
-            messages: place.header.messages,
+            end: located.end(),
+            length: located.header.length(),
+            messages: located.header.messages,
             came,
         };
         if run.segment == known.segment || !lane.known.contains_key(&wanted.sequence) {
@@ -205,8 +205,9 @@ impl Shared {
         }
         error!("record {} of {key} is damaged and passed over: its messages are lost", wanted.sequence);
         let settled = lane.partly.get(&wanted.sequence).map_or(0, Ranges::count);
-        let (messages, length) =
-            lost.place.map_or((0, 0), |place| (u64::from(place.header.messages), place.header.length()));
+        let (messages, length) = lost
+            .located
+            .map_or((0, 0), |located| (u64::from(located.header.messages), located.header.length()));
         lane.messages = lane.messages.saturating_sub(messages.saturating_sub(settled));
         state.remove(key, wanted.sequence, length);
         drop(state);

@@ -82,10 +82,10 @@ impl Spool {
         let mut progress = LaneMessages::new();
         let mut whole = Vec::new();
         for (sequence, messages) in messages {
-            let place = state.place(lane, *sequence);
+            let position = state.position(lane, *sequence);
             let Some(of_record) = state.settle(lane, *sequence, *messages) else { continue };
             if of_record.is_empty() {
-                whole.extend(place);
+                whole.extend(position);
             }
             progress.push((*sequence, of_record));
         }
@@ -150,7 +150,7 @@ impl Shared {
 
 impl State {
     /// The segment and the place of a record that was read.
-    fn place(&self, key: &LaneKey, sequence: u64) -> Option<(u64, u64)> {
+    fn position(&self, key: &LaneKey, sequence: u64) -> Option<(u64, u64)> {
         let lane = self.lanes.get(key)?;
         let (run, known) = (lane.run(sequence)?, lane.known.get(&sequence)?);
         (known.segment == run.segment).then_some((known.segment, known.end - known.length))

@@ -47,13 +47,13 @@ pub(in crate::status) fn letters(
 /// One letter, whole but for what is long.
 pub(in crate::status) fn letter(connector: u32, entry: &Entry, can_change: bool) -> Markup {
     let of = format!("/connectors/{connector}/letters");
-    let place = entry.place.to_string();
-    let replay = format!("{of}/replay?place={place}");
+    let position = entry.position.to_string();
+    let replay = format!("{of}/replay?position={position}");
     document(
-        &format!("Dead letter {place}"),
+        &format!("Dead letter {position}"),
         html! {
             p { a href=(of) { "Back to all dead letters" } }
-            h2 { "Dead letter " (place) }
+            h2 { "Dead letter " (position) }
             @match &entry.record {
                 Ok(record) => { (facts(record, entry.replayed)) }
                 Err(why) => { p { (shown(why, ANSWER)) } }
@@ -148,7 +148,7 @@ fn replay(replay: &ReplayReport) -> Markup {
                 @if let Some(why) = &replay.stopped { " It broke off: " (shown(why, ANSWER)) }
             }
             @if !replay.failures.is_empty() {
-                ul { @for (place, why) in &replay.failures { li { (place) ": " (shown(why, ANSWER)) } } }
+                ul { @for (position, why) in &replay.failures { li { (position) ": " (shown(why, ANSWER)) } } }
             }
         }
     }
@@ -190,7 +190,7 @@ fn table(of: &str, letters: &[Entry]) -> Markup {
                 th scope="col" { "From" } th scope="col" { "Answer" } th scope="col" { "State" }
             } }
             tbody { @for entry in letters { tr {
-                td { a href=(format!("{of}/{}", entry.place)) { (entry.place) } }
+                td { a href=(format!("{of}/{}", entry.position)) { (entry.position) } }
                 @match &entry.record {
                     Ok(record) => {
                         td { time { (shown(&record.time, WORDS)) } } td { (shown(&record.reason, WORDS)) }

@@ -9,7 +9,7 @@ use url::form_urlencoded;
 
 use super::{Answer, HTML, JSON, answer, done, not_found, refused, text};
 use crate::{
-    dead_letter::{Entry, Place, Purged, Selection},
+    dead_letter::{Entry, LetterPosition, Purged, Selection},
     status::{
         access,
         letters::{Letters, Listed, Which},
@@ -37,7 +37,7 @@ impl<'p> LettersPath<'p> {
     }
 }
 
-/// The list, or the letter at a place.
+/// The list, or the letter at a position.
 pub(super) async fn get(
     server: &Server,
     path: LettersPath<'_>,
@@ -66,10 +66,10 @@ pub(super) async fn get(
             }
         };
     }
-    let Ok(place) = Place::from_str(below) else { return not_found() };
-    match aside(move || letters.one(place)).await {
+    let Ok(position) = LetterPosition::from_str(below) else { return not_found() };
+    match aside(move || letters.one(position)).await {
         Err(why) => unreadable(&why),
-        Ok(None) => text(StatusCode::NOT_FOUND, format!("there is no dead letter at {place}\n")),
+        Ok(None) => text(StatusCode::NOT_FOUND, format!("there is no dead letter at {position}\n")),
         Ok(Some(entry)) if is_api => answer(StatusCode::OK, JSON, entry.to_json()),
         Ok(Some(entry)) => {
             answer(StatusCode::OK, HTML, page::letter(connector, &entry, can_change).into_string())
@@ -150,8 +150,8 @@ fn selection(query: Option<&str>) -> Result<Selection, String> {
             "reason" => selection.reason = Some(value),
             "stream" => selection.stream = Some(value),
             "topic" => selection.topic = Some(value),
-            "place" => selection.places.push(value.parse()?),
-            _ => return Err("a query may have reason, stream, topic and place".to_owned()),
+            "position" => selection.positions.push(value.parse()?),
+            _ => return Err("a query may have reason, stream, topic and position".to_owned()),
         }
     }
     Ok(selection)
@@ -191,14 +191,14 @@ fn list_as_json(listed: &Listed, letters: &Letters) -> String {
 
 /// What a list tells of a letter.
 fn as_json(entry: &Entry) -> Value {
-    let place = entry.place.to_string();
+    let position = entry.position.to_string();
     match &entry.record {
         Ok(record) => json!({
-            "place": place, "replayed": entry.replayed, "time": record.time, "reason": record.reason,
+            "position": position, "replayed": entry.replayed, "time": record.time, "reason": record.reason,
             "status": record.status, "answer": record.answer, "attempts": record.attempts, "stream": record.stream,
             "topic": record.topic, "partition": record.partition, "offset": record.offset,
         }),
-        Err(why) => json!({ "place": place, "replayed": entry.replayed, "unreadable": why }),
+        Err(why) => json!({ "position": position, "replayed": entry.replayed, "unreadable": why }),
     }
 }
 
@@ -233,10 +233,10 @@ mod tests {
 
     #[test]
     fn a_query_that_asks_for_something_else_is_refused() {
-        let meant = selection(Some("reason=rejected&stream=a%26b&topic=&place=1:2")).expect("a selection");
+        let meant = selection(Some("reason=rejected&stream=a%26b&topic=&position=1:2")).expect("a selection");
         assert_eq!((meant.reason.as_deref(), meant.stream.as_deref()), (Some("rejected"), Some("a&b")));
-        assert_eq!((meant.topic, meant.places), (None, vec![Place { segment: 1, byte: 2 }]));
-        for wrong in ["raeson=rejected", "place=x"] {
+        assert_eq!((meant.topic, meant.positions), (None, vec![LetterPosition { segment: 1, byte: 2 }]));
+        for wrong in ["raeson=rejected", "position=x"] {
             assert!(selection(Some(wrong)).is_err(), "{wrong}");
         }
         assert_eq!(selection(None), Ok(Selection::default()));

@@ -13,7 +13,7 @@ use toml::{
 /// Where a mistake is to be mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// Somewhere in the file: what is missing has no line.
     File,
     /// This line of the file, counted from 1.
@@ -26,7 +26,7 @@ pub(crate) enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Where.
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     /// The dotted path of the key; empty for the file as a whole.
     pub(crate) path: String,
     /// What stands there, what is allowed, and what to do.
@@ -52,18 +52,18 @@ impl Finding {
         impl fmt::Display for Line<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let Self(finding, file) = self;
-                match &finding.place {
-                    Place::File => write!(f, "{}", file.display())?,
-                    Place::Line(line) => write!(f, "{}:{line}", file.display())?,
-                    Place::Environment(_) => write!(f, "environment")?,
+                match &finding.location {
+                    Location::File => write!(f, "{}", file.display())?,
+                    Location::Line(line) => write!(f, "{}:{line}", file.display())?,
+                    Location::Environment(_) => write!(f, "environment")?,
                 }
                 if !finding.path.is_empty() {
                     write!(f, ": {}", finding.path)?;
                 }
                 write!(f, ": {}", finding.message)?;
-                match &finding.place {
-                    Place::Environment(variable) => write!(f, " (set by {variable})"),
-                    Place::File | Place::Line(_) => Ok(()),
+                match &finding.location {
+                    Location::Environment(variable) => write!(f, " (set by {variable})"),
+                    Location::File | Location::Line(_) => Ok(()),
                 }
             }
         }
@@ -249,11 +249,11 @@ pub(crate) fn read(text: &str) -> Result<(Map<String, Value>, Lines), Vec<Findin
                 repeated = text[at..].find("\n[").map_or(text.len(), |next| at + next);
             }
         }
-        let place = error.span().map_or(Place::File, |span| Place::Line(reader.line(span.start)));
+        let location = error.span().map_or(Location::File, |span| Location::Line(reader.line(span.start)));
         // Advice on several lines would tear the list of findings.
         let message = format!("the TOML cannot be read: {}", error.message().replace('\n', "; "));
         let excerpt = error.span().map(|span| of_syntax(text, span.start));
-        reader.findings.push(Finding { place, path: String::new(), message, excerpt });
+        reader.findings.push(Finding { location, path: String::new(), message, excerpt });
     }
     let table = reader.table("", document.get_ref());
     if reader.findings.is_empty() { Ok((table, reader.lines)) } else { Err(reader.findings) }
@@ -315,7 +315,7 @@ impl Reader<'_> {
     }
 
     fn out_of_range(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &str) -> Value {
-        let place = Place::Line(self.line(value.span().start));
+        let location = Location::Line(self.line(value.span().start));
         // It may be a secret without its quotes.
         let message = if path.starts_with("plugin_config.") {
             "is not a number that can be used: write a finite one of 64 bits, or put it in quotes".to_owned()
@@ -324,7 +324,7 @@ impl Reader<'_> {
         };
         let is_public = !path.starts_with("plugin_config.");
         let excerpt = self.lines.excerpt(path, Part::Value, |_| is_public);
-        self.findings.push(Finding { place, path: path.to_owned(), message, excerpt });
+        self.findings.push(Finding { location, path: path.to_owned(), message, excerpt });
         Value::Null
     }
 }

@@ -1,4 +1,4 @@
-//! Every place of a configuration, from its own declarations, and what can be put there by way of a secret.
+//! Every key of a configuration, from its own declarations, and what can be put there by way of a secret.
 #![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
 
 use iggy_connector_http_sink::config::{Config, Declared};
@@ -15,14 +15,14 @@ const MISTAKEN: [&str; 2] = ["plugin_config.idempotency_header", "plugin_config.
 
 /// A key, beside what makes it one.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ConfigKey {
     context: Value,
     path: String,
     /// Whether it can hold a secret as it is, and not only by a reference.
     pub can_be_secret: bool,
 }
 
-impl Place {
+impl ConfigKey {
     /// The configuration with this value in this place.
     pub fn with(&self, base: &Value, value: Value) -> Value {
         let mut config = base.clone();
@@ -37,9 +37,9 @@ impl Place {
     }
 }
 
-/// All places: flat keys, keys of tables and of tables in tables, each with every choice that may bring keys of its own.
-pub fn places() -> Vec<Place> {
-    let mut places = Vec::new();
+/// All keys: flat keys, keys of tables and of tables in tables, each with every choice that may bring keys of its own.
+pub fn all() -> Vec<ConfigKey> {
+    let mut keys = Vec::new();
     // A context, the table in it whose keys are looked at, and whether a choice was made in it.
     let mut open = vec![(json!({}), "plugin_config".to_owned(), false)];
     while let Some((context, table, chosen)) = open.pop() {
@@ -60,14 +60,14 @@ pub fn places() -> Vec<Place> {
             if declared(&nested).iter().any(|key| key.path.starts_with(&format!("{path}."))) {
                 open.push((nested, path.clone(), false));
             }
-            places.push(Place { context: context.clone(), path, can_be_secret });
+            keys.push(ConfigKey { context: context.clone(), path, can_be_secret });
         }
     }
-    places
+    keys
 }
 
 /// Values that hold the canary, good ones and mistakes of every kind. `url` is that of an endpoint.
-pub fn values(place: &Place, url: &str) -> Vec<Value> {
+pub fn values(key: &ConfigKey, url: &str) -> Vec<Value> {
     let reference = format!("${{env:{VARIABLE}}}");
     let (scheme, host) = url.split_once("://").unwrap();
     let mut values = vec![
@@ -76,7 +76,7 @@ pub fn values(place: &Place, url: &str) -> Vec<Value> {
         json!(format!("{url}/{reference}")),
         json!({ "X-Api-Key": reference }),
     ];
-    if !place.can_be_secret && !MISTAKEN.contains(&place.path.as_str()) {
+    if !key.can_be_secret && !MISTAKEN.contains(&key.path.as_str()) {
         return values;
     }
     values.extend([

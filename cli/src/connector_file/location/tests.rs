@@ -90,8 +90,8 @@ fn values_become_json() {
 #[test]
 fn mistakes_in_the_syntax_have_their_lines() {
     let findings = read("a = 1\nb = \nc = 2\na = 3\n").expect_err("two mistakes");
-    let lines: Vec<_> = findings.iter().map(|finding| finding.place.clone()).collect();
-    assert_eq!(lines, [Place::Line(2), Place::Line(4)], "{findings:?}");
+    let lines: Vec<_> = findings.iter().map(|finding| finding.location.clone()).collect();
+    assert_eq!(lines, [Location::Line(2), Location::Line(4)], "{findings:?}");
     let findings = read("a = nan\nb = 99999999999999999999\n").expect_err("two numbers");
     assert_eq!(findings.len(), 2);
     assert!(findings[1].message.contains("99999999999999999999"), "{findings:?}");
@@ -100,14 +100,14 @@ fn mistakes_in_the_syntax_have_their_lines() {
 #[test]
 fn findings_are_shown_with_their_place() {
     let mut finding = Finding {
-        place: Place::Line(3),
+        location: Location::Line(3),
         path: "plugin_config.timeout".to_owned(),
         message: "no".to_owned(),
         excerpt: None,
     };
     let file = Path::new("dir/c.toml");
     assert_eq!(finding.in_file(file).to_string(), "dir/c.toml:3: plugin_config.timeout: no");
-    finding.place = Place::Environment("X_TIMEOUT".to_owned());
+    finding.location = Location::Environment("X_TIMEOUT".to_owned());
     assert_eq!(
         finding.in_file(file).to_string(),
         "environment: plugin_config.timeout: no (set by X_TIMEOUT)"
