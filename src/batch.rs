@@ -4,7 +4,7 @@ use iggy_connector_sdk::{
     BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Payload, Schema, TopicMetadata, encode_headers,
 };
 
-/// The most bytes of the name of a stream or topic that a log shows: a server lets no longer one be.
+/// The most bytes of the name of a stream or topic that a log shows: the limit of the server.
 pub(crate) const LONGEST_NAME: usize = 255;
 
 /// The messages of one consume call, where the caller has them. Payloads and headers stay there until they

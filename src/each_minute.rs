@@ -1,4 +1,4 @@
-//! What repeats is told once a minute.
+//! Repeated events are logged once a minute.
 
 use std::{
     fmt,
@@ -10,33 +10,33 @@ use tokio::time::Instant;
 
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Something that may happen often.
+/// An event that may repeat often.
 #[derive(Debug, Default)]
-pub(crate) struct EachMinute(Mutex<Option<Told>>);
+pub(crate) struct EachMinute(Mutex<Option<Logged>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct Logged {
     at: Instant,
     /// How often it happened since.
     times: u64,
 }
 
-/// How often it happened since it was told last: nothing where that is once, else ` (12 times since the last such line)`.
+/// How often it happened since the last line: shown as nothing for once, else as ` (12 times since the last such line)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Times(u64);
 
 impl EachMinute {
-    /// It happened; `None` where it was told in the minute before.
+    /// It happened; `None` where it was logged less than a minute ago.
     pub(crate) fn happened(&self, now: Instant) -> Option<Times> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *told {
-            Some(told) if now < told.at + EVERY => {
-                told.times += 1;
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *logged {
+            Some(logged) if now < logged.at + EVERY => {
+                logged.times += 1;
                 None
             }
             _ => {
-                let before = told.replace(Told { at: now, times: 0 });
-                Some(Times(before.map_or(0, |told| told.times) + 1))
+                let before = logged.replace(Logged { at: now, times: 0 });
+                Some(Times(before.map_or(0, |logged| logged.times) + 1))
             }
         }
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_repeats_is_told_once_a_minute_with_how_often_it_was() {
+    fn what_repeats_is_logged_once_a_minute_with_how_often_it_was() {
         let (repeats, now) = (EachMinute::default(), Instant::now());
         assert_eq!(repeats.happened(now).expect("it is the first").to_string(), "");
         for _ in 0..10 {

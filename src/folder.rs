@@ -16,7 +16,7 @@ use crate::private::{self, Access, OF_OTHERS};
 const MODE: u32 = 0o700;
 /// Set where everybody may put files, as in `/tmp`.
 const STICKY: u32 = 0o1000;
-/// Whoever has one of these can put files there that are not ours.
+/// With one of these others can put files there that are not ours.
 const WRITE_OF_OTHERS: u32 = 0o022;
 
 /// Makes a folder and the folders above it where they are missing, and makes their names durable: what is synced in a
@@ -93,7 +93,7 @@ fn check_kind(path: &Path) -> io::Result<()> {
 /// Makes a folder inside of a folder of ours, where there is none.
 ///
 /// # Errors
-/// Something else stands in its place, or the system cannot make it.
+/// Something else has its name, or the system cannot make it.
 pub(crate) fn create_inside(path: &Path) -> io::Result<()> {
     make(path)?;
     let named = fs::symlink_metadata(path)?;
@@ -115,7 +115,7 @@ fn make(path: &Path) -> io::Result<()> {
         Err(why) if why.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(why) => return Err(why),
     }
-    // Whoever owns the folder above can put something else there meanwhile: what is changed is what was opened.
+    // The owner of the folder above may replace it at any time: what is changed is what was opened.
     let folder = open(path, libc::O_NOFOLLOW)?;
     if folder.metadata()?.mode() & 0o777 != MODE {
         // The umask took from its owner, too.

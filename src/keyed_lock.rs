@@ -1,4 +1,4 @@
-//! One lock for each partition: its batches go one after the other, even where several calls bring them at once.
+//! A lock for each partition: its batches are delivered one after the other, even where calls bring them concurrently.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! A lane on its way: its bodies are sent one after the other, or side by side where there is no order.
+//! Sends the bodies of a lane: one after the other, or concurrently where there is no order.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -28,9 +28,9 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) settled: Vec<Settled>,
-    /// The parts that a body came into, which are sent next.
+    /// The parts that a body was split into, which are sent next.
     pub(crate) sending: Vec<Vec<usize>>,
-    /// Told once that is done: whether all of them are settled.
+    /// Notified once that is done: whether all of them are settled.
     pub(crate) all_settled: oneshot::Sender<bool>,
 }
 
@@ -79,7 +79,7 @@ impl LaneSender {
                     },
                 };
                 if let Some(failure) = self.delivery.refuses(&self.deadline) {
-                    // All that is left ends for the same reason, and is settled in one go.
+                    // All that is left ends for the same reason, and is settled at once.
                     unsettled
                         .add(parts.messages().map(|part| (part, Outcome::Failed(failure.clone()))).collect());
                     continue;
@@ -126,7 +126,7 @@ impl LaneSender {
             if !outcomes.is_empty() || parts.is_empty() {
                 return (parts, outcomes);
             }
-            // It came apart: what is kept has to know how, before the parts are sent.
+            // It was split: the spool has to know how before the parts are sent.
             if self.held.is_some() {
                 let (all_settled, noted) = oneshot::channel();
                 let sending = parts.messages().collect();
@@ -148,12 +148,12 @@ impl LaneSender {
         self.hand_over(unsettled).await.await.unwrap_or(false)
     }
 
-    /// Hands outcomes over to be settled; what is returned tells when they are.
+    /// Hands outcomes over to be settled; what is returned resolves when they are.
     async fn hand_over(&self, unsettled: &mut Unsettled) -> oneshot::Receiver<bool> {
         let (all_settled, done) = oneshot::channel();
         let settled = std::mem::take(unsettled).outcomes;
         if !settled.is_empty() {
-            // When nobody settles any more, the call is over, and nothing is left to be told.
+            // An error means that the call has ended, and nobody needs to know.
             let _ = self.decided.send(Decision { settled, sending: Vec::new(), all_settled }).await;
         }
         done

@@ -1,4 +1,4 @@
-//! Secrets in words that come from outside: an endpoint that echoes a request into its answer must not bring them into a log.
+//! Masks secrets in text from outside: an endpoint that echoes a request in its answer must not bring them into a log.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use url::form_urlencoded;
 
 use crate::config::{AuthConfig, EndpointConfig, headers::is_credential};
 
-/// Stands in the place of a secret.
+/// What a secret is replaced by.
 pub(crate) const MASK: &str = "***";
 /// A shorter secret is masked only where it stands as a word of its own: it would be found all over.
 const SHORT: usize = 6;
@@ -21,7 +21,7 @@ const SHORT: usize = 6;
 const SHORT_SEGMENT: usize = 12;
 /// A shorter end of a text says nothing about the secret that it is the beginning of.
 const SHORT_BEGINNING: usize = 4;
-/// So many secrets are known, with those of the past, which an endpoint may still speak of.
+/// How many secrets are remembered, former ones included: an endpoint may still repeat them.
 const KNOWN: usize = 512;
 
 /// The secrets of an endpoint, in every form in which they may come back.
@@ -113,7 +113,7 @@ impl Masks {
         known.make_contiguous().sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// The text with `***` in the place of secrets, also of one that its end cuts off.
+    /// The text with secrets replaced by `***`, also one that its end cuts off.
     pub(crate) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.masked(text, true)
     }

@@ -69,7 +69,7 @@ fn report(id: u32) -> Option<String> {
     text.ok()
 }
 
-/// Has every connector that is opened from here on keep what [`iggy_http_sink_report`] tells.
+/// Has every connector that is opened from here on keep what [`iggy_http_sink_report`] returns.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn iggy_http_sink_observe() {
     OBSERVED.store(true, Relaxed);

@@ -1,4 +1,4 @@
-//! The whole way of a batch, once it is to be delivered.
+//! The path of a batch from planning to settlement.
 
 use std::{iter, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -28,8 +28,8 @@ use crate::{
     world::World,
 };
 
-/// How long a delivered message of a batch that is kept may not be written down as such: a crash sends it again. What is
-/// delivered in that time is written down together.
+/// How long the delivery of a stored message may go unrecorded: a crash in that time sends it again. What is delivered within
+/// it is recorded together.
 const UNWRITTEN: Duration = Duration::from_millis(5);
 
 /// How long a collector has to take spans.
@@ -46,7 +46,7 @@ pub(crate) fn time_for_requests(close_timeout: Duration) -> Duration {
     close_timeout.saturating_sub((close_timeout / SETTLING.0).min(SETTLING.1))
 }
 
-/// Everything between open and close that a batch passes on its way to the endpoint.
+/// Everything between open and close that a batch passes.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     id: u32,
@@ -58,7 +58,7 @@ pub(crate) struct Pipeline {
     pub(crate) dead_letters: Option<DeadLetters>,
     /// Names the messages that were not delivered.
     pub(crate) tally: Arc<Tally>,
-    _telling: Task<()>,
+    _logging: Task<()>,
     /// Takes spans of attempts.
     pub(crate) tracer: Option<Arc<Tracer>>,
     _exporting: Option<Task<()>>,
@@ -85,9 +85,9 @@ struct EndedLane {
 /// Set once close begins.
 #[derive(Debug, Clone)]
 pub(crate) struct Closing {
-    /// When requests on their way are cut off.
+    /// When requests in flight are aborted.
     pub(crate) requests: watch::Receiver<Option<Instant>>,
-    /// When dead letters on their way are cut off.
+    /// When dead letters in flight are aborted.
     pub(crate) dead_letters: watch::Receiver<Option<Instant>>,
 }
 
@@ -119,8 +119,8 @@ impl Pipeline {
         }
         let (buffers, partitions, tally) =
             (Buffers::default(), KeyedLock::default(), Arc::<Tally>::default());
-        let told = tally.clone();
-        let telling = executor.spawn(async move { told.watch().await });
+        let watched = tally.clone();
+        let logging = executor.spawn(async move { watched.watch().await });
         Ok(Self {
             id,
             config,
@@ -130,7 +130,7 @@ impl Pipeline {
             partitions,
             dead_letters,
             tally,
-            _telling: telling,
+            _logging: logging,
             tracer,
             _exporting: exporting,
             executor,
@@ -154,7 +154,7 @@ impl Pipeline {
         self.executor.all_stopped().await;
     }
 
-    /// The deadline for messages of a topic that were accepted so long ago.
+    /// The deadline for messages of a topic that were accepted `ago`.
     pub(crate) fn deadline(&self, stream: &str, topic: &str, ago: Duration) -> Deadline {
         let terms = self.terms(stream, topic);
         let left = terms.retry.max_duration.saturating_sub(ago);
@@ -176,7 +176,7 @@ impl Pipeline {
 
     /// Returns when close begins.
     pub(crate) async fn closing(&self) {
-        // An error means that nobody is left to begin it, which is as much.
+        // An error means that the sink is gone, which is as much.
         let _ = self.closing.requests.clone().wait_for(Option::is_some).await;
     }
 
@@ -291,7 +291,7 @@ impl Pipeline {
         }
         let all = ledger.settle(settled, &self.executor).await;
         for decision in known.decisions {
-            // A lane that does not wait for it is told nothing.
+            // A lane that does not wait for it has dropped the receiver.
             let _ = decision.all_settled.send(all);
         }
     }
@@ -326,7 +326,7 @@ async fn check_health(
 ) -> Result<(), Error> {
     let Some(check) = route.config.health_check else { return Ok(()) };
     let checked = route.delivery.clone();
-    // The deadline of requests can be hours where a spool keeps the messages; open must not take so long.
+    // The deadline of requests can be hours where a spool keeps the messages; open must not take that long.
     let longest = if is_kept { LONGEST_HEALTH_CHECK } else { Duration::MAX };
     let deadline = Deadline::from_now(route.config.retry.max_duration.min(longest), closing.requests.clone());
     let outcome = executor

@@ -1,4 +1,4 @@
-//! Which messages wait for each other: the lanes of a batch.
+//! The lanes of a batch: which messages wait for which.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -49,9 +49,9 @@ impl Lane {
 
 /// The lanes of the messages of a batch that are open.
 ///
-/// A batch is of one topic, and the partition of each of its messages is not told; so what keeps
-/// partitions in order is one lane for all. By key there is one lane for each key where a request
-/// holds one message; where it holds many, keys share as many lanes as there can be requests at once.
+/// A batch is of one topic, and the runtime does not say of which partition each message is, so that partitions are kept in
+/// order by one lane for all. By key there is one lane for each key where a request holds one message; where it holds many,
+/// keys share as many lanes as there can be requests in flight.
 pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Progress>) -> Vec<Lane> {
     let messages = batch.messages.len();
     let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
@@ -89,7 +89,7 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
 /// what follows a settled one begins a body.
 ///
 /// A message that is in none of these bodies, and before one of its own key in a body, was refused when the body was made. It
-/// has its end before the body is sent, so that its place is before it. One of another key may be new in the lane.
+/// ends before the body is sent, so that it comes before it. One of another key may be new in the lane.
 fn items(
     lane: impl IntoIterator<Item = usize>,
     key: impl Fn(usize) -> u64,

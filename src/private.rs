@@ -1,4 +1,4 @@
-//! Files of this sink alone: made for their owner, whatever the umask, and never opened through what stands in their place.
+//! Files of this sink alone: made for their owner, whatever the umask, and never opened through a link or another kind of file.
 //!
 //! What is in a folder of ours holds messages. A link, a FIFO or a device there was put there by somebody else, and would take
 //! what is written to it elsewhere, or block whoever opens it.
@@ -34,7 +34,7 @@ pub(crate) enum Access {
 /// otherwise; one that others can read is theirs no longer.
 ///
 /// # Errors
-/// Something else stands in its place, or the system cannot open it.
+/// It is no regular file, or the system cannot open it.
 pub(crate) fn open(path: &Path, access: Access) -> io::Result<File> {
     let made = |path| make(path).map_err(|why| explained(path, why));
     match access {
@@ -47,7 +47,7 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<File> {
                     made => return made.map_err(|why| explained(path, why)),
                 }
                 match open_existing(path, Access::Write) {
-                    // Removed meanwhile.
+                    // It was removed in between.
                     Err(why) if why.kind() == ErrorKind::NotFound => {}
                     opened => return opened,
                 }
@@ -80,7 +80,7 @@ fn open_existing(path: &Path, access: Access) -> io::Result<File> {
     let me = effective_user();
     if writes && (metadata.uid() != me || metadata.nlink() > 1) {
         let folder = folder_of(path)?;
-        // Whoever owns the folder can put there what another user is then made to write to.
+        // The owner of the folder could put a file there that another user is then made to write to.
         if metadata.nlink() > 1 && folder.uid() != me {
             return Err(io::Error::other(format!(
                 "{} has a second name elsewhere (a hard link), and its folder belongs to another user: it is not written to",
@@ -114,7 +114,7 @@ fn options(writes: bool) -> OpenOptions {
 /// How long a file of ours is; `None` where there is none.
 ///
 /// # Errors
-/// Something else stands in its place, or the system does not say.
+/// It is no regular file, or the system does not say.
 pub(crate) fn length(path: &Path) -> io::Result<Option<u64>> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.is_file() => Ok(Some(file.len())),
@@ -127,7 +127,7 @@ pub(crate) fn length(path: &Path) -> io::Result<Option<u64>> {
 /// The whole text of a file of ours; `None` where there is none.
 ///
 /// # Errors
-/// Something else stands in its place, or it cannot be read.
+/// It is no regular file, or it cannot be read.
 pub(crate) fn read_to_string(path: &Path) -> io::Result<Option<String>> {
     match open(path, Access::Read) {
         Ok(file) => io::read_to_string(file).map(Some),
@@ -148,7 +148,7 @@ pub(crate) fn read_foreign(path: &Path) -> io::Result<String> {
     io::read_to_string(file)
 }
 
-/// What stands in the place of a file.
+/// What is found under the name of a file.
 pub(crate) fn wrong(path: &Path, found: &Metadata) -> io::Error {
     io::Error::other(format!(
         "{} is {}: only a file of this connector's own may stand there, so it is not opened; remove it",
@@ -175,7 +175,7 @@ pub(crate) fn kind(found: &Metadata) -> &'static str {
     }
 }
 
-/// An error of the system in better words, where it comes from what stands in the place of a file.
+/// An error of the system in clearer words, where something else has the name of a file.
 fn explained(path: &Path, why: io::Error) -> io::Error {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => wrong(path, &found),

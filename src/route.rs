@@ -15,8 +15,7 @@ use crate::{
     world::World,
 };
 
-/// How many bodies are handed over to be delivered at once, as long as they are small: in bytes, no more than that by
-/// more than one body.
+/// How many bodies are handed over at once as long as they are small: at most this many bytes, and one body more.
 const MOST_IN_SET: usize = 32;
 const LARGEST_SET: usize = 64 * 1024;
 

@@ -7,9 +7,9 @@ use std::arch::x86_64::{
     _mm256_setr_epi64x, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_sub_epi8,
 };
 
-/// Characters, each at the place that its lower four bits say.
+/// Characters, each at the index of its lower four bits.
 pub(crate) const fn by_low_half(characters: &[u8]) -> [u8; 16] {
-    // At place 0 a 0 would be a character, at all others it cannot be.
+    // At index 0 a 0 would be a character, at all others it cannot be one.
     let mut table = [0; 16];
     table[0] = 1;
     let mut at = 0;

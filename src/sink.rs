@@ -19,20 +19,19 @@ use crate::{
     pipeline::{Closing, Pipeline, time_for_requests},
     settle::{Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
-    status::{Board, Seat},
+    status::{Board, Registration},
     world::World,
 };
 
-/// When a batch is stored again for which there was no file descriptor.
+/// The wait before a batch is stored again for which there was no file descriptor.
 const STORED_AGAIN: Duration = Duration::from_millis(20);
-/// How often it is told that this goes on.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How often that is logged while it goes on.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How much longer than `close_timeout` close waits for messages that are being settled.
 const WRITING: Duration = Duration::from_secs(10);
 
-/// The configuration as it crosses the ABI. It is checked in `open`, where every problem can be told
-/// at once.
+/// The configuration as it crosses the ABI. It is checked in `open`, which can log every problem at once.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub struct HttpSinkConfig(serde_json::Value);
@@ -56,16 +55,16 @@ pub struct HttpSink {
     id: u32,
     config: HttpSinkConfig,
     world: World,
-    /// Set once close begins: when requests on their way are cut off.
+    /// Set once close begins: when requests in flight are aborted.
     cut_off: watch::Sender<Option<Instant>>,
-    /// Set once close begins: when dead letters on their way are cut off.
+    /// Set once close begins: when dead letters in flight are aborted.
     closing: watch::Sender<Option<Instant>>,
     /// `None` before open and after close.
     pipeline: Option<Arc<Pipeline>>,
     /// Where batches are kept until the pipeline takes them, if the configuration says so.
     spooled: Option<Spooled>,
     /// Where it is shown, if the configuration says so.
-    status: Option<Seat>,
+    status: Option<Registration>,
 }
 
 /// A spool, and what delivers what is in it.
@@ -95,8 +94,8 @@ impl HttpSink {
         }
     }
 
-    /// The way of a batch: stored, to be delivered later; or, without a spool, delivered, so that every message of it ends
-    /// delivered, as a dead letter, or failed.
+    /// A batch is stored, to be delivered later; or, without a spool, delivered now, so that each of its messages ends delivered,
+    /// as a dead letter, or failed.
     async fn process(
         &self,
         topic: &TopicMetadata,
@@ -136,7 +135,7 @@ impl HttpSink {
                 return Ok(());
             }
             Some(Err(why)) => {
-                // Whoever can send them again should: only where there is no room they are dead letters.
+                // The caller can send them again; only where there is no room they become dead letters.
                 let no_room = matches!(
                     why,
                     SpoolError::Full { .. }
@@ -170,13 +169,13 @@ impl HttpSink {
         metadata: &MessagesMetadata,
         messages: &[BorrowedMessage<'_>],
     ) -> Result<Accepted, SpoolError> {
-        let mut told: Option<Instant> = None;
+        let mut logged: Option<Instant> = None;
         loop {
             match spool.accept_by(lanes, topic, metadata, messages, self.world.now()).await {
                 Err(why) if why.is_shortage() && self.closing.borrow().is_none() => {
-                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                         warn!("connector {}: messages wait to be stored: {why}", self.id);
-                        told = Some(Instant::now());
+                        logged = Some(Instant::now());
                     }
                     tokio::time::sleep(STORED_AGAIN).await;
                 }
@@ -228,7 +227,7 @@ impl Sink for HttpSink {
         let seat = match config.status.as_ref().filter(|_| self.world.is_real()) {
             None => None,
             Some(status) => {
-                let seat = Seat::take(self.id, status).map_err(Error::InitError)?;
+                let seat = Registration::new(self.id, status).map_err(Error::InitError)?;
                 info!("connector {}: its status is at http://{}/", self.id, seat.address());
                 Some(seat)
             }

@@ -1,7 +1,7 @@
 //! What the sink takes from outside of itself: the time of day, chance, threads, the network and the disk.
 //!
 //! All of it comes in through a [`World`]. In the real one requests and the spool have threads of their own. A test puts a
-//! [`Simulation`] in its place: then everything runs as tasks of the runtime that calls the sink, and with one thread,
+//! [`Simulation`] there instead: then everything runs as tasks of the runtime that calls the sink, and with one thread,
 //! tokio's paused clock and a seed, the same seed gives the same run. The monotonic clock is tokio's in both.
 
 use std::{
@@ -53,12 +53,12 @@ pub trait Simulation: fmt::Debug + Send + Sync {
         Duration::ZERO
     }
 
-    /// The bytes of memory for what is on its way from a spool; `None` for those that are shipped.
+    /// The bytes of memory for what is read from a spool; `None` for the default.
     fn memory(&self) -> Option<usize> {
         None
     }
 
-    /// Hears of a record that takes so many bytes of that memory, beside others with so many.
+    /// Is notified of a record that takes this many bytes of that memory, beside others with as many as `beside`.
     fn record_read(&self, _bytes: usize, _beside: usize) {}
 }
 
@@ -118,7 +118,7 @@ impl World {
         Self(Kind::Simulated(Arc::new(simulation)))
     }
 
-    /// What decides in place of the real world.
+    /// What decides instead of the real world.
     pub(crate) fn simulation(&self) -> Option<&Arc<dyn Simulation>> {
         match &self.0 {
             Kind::Real => None,

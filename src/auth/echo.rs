@@ -3,7 +3,7 @@
 use reqwest::{Response, header::HeaderValue};
 use url::form_urlencoded;
 
-/// What stands in the place of a credential.
+/// What a credential is replaced by.
 const MASK: &str = "***";
 
 /// The shortest beginning of a credential that is masked where the end of a text cuts it off.

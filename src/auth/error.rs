@@ -20,7 +20,7 @@ pub(crate) enum AuthError {
         endpoint: String,
         why: String,
     },
-    /// The token endpoint refuses the client, until somebody mends that.
+    /// The token endpoint refuses the client, until somebody fixes that.
     #[error("{endpoint} refuses to give a token: {why}")]
     Refused {
         /// Scheme, host and port.

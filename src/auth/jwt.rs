@@ -32,7 +32,7 @@ pub(crate) fn check_private_key(file: &Path) -> Result<(), String> {
     SigningKey::read(file).map(drop)
 }
 
-/// A JWT that says that whoever asks this `audience` is this client.
+/// A JWT that authenticates this client to `audience`.
 ///
 /// # Errors
 /// The file holds no private key that can sign.

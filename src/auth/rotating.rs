@@ -1,4 +1,4 @@
-//! Values made of secrets, made anew when a secret's file changes.
+//! Values made of secrets, remade when a secret's file changes.
 
 use std::{
     fmt,
@@ -14,8 +14,8 @@ use tracing::{info, warn};
 use super::Renewed;
 use crate::config::{FileStamp, Text};
 
-/// How long files are not looked at again: a request a microsecond must not ask the disk each time.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often files are checked for changes: a request a microsecond must not ask the disk each time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A value made of secrets.
 pub(super) struct Rotating<T> {
@@ -28,8 +28,8 @@ pub(super) struct Rotating<T> {
 
 struct Files {
     stamps: Vec<FileStamp>,
-    /// When they were last looked at.
-    looked: Instant,
+    /// When they were last checked.
+    checked: Instant,
 }
 
 impl<T> Rotating<T> {
@@ -41,21 +41,21 @@ impl<T> Rotating<T> {
         texts: Vec<Text>,
         make: impl Fn() -> std::result::Result<T, String> + Send + Sync + 'static,
     ) -> std::result::Result<Self, String> {
-        // Looked at first: what changes meanwhile is seen later.
+        // Before the files are read: what changes after that is seen later.
         let stamps = stamps(&texts);
         let current = RwLock::new(Arc::new(make()?));
-        let files = (!stamps.is_empty()).then(|| Mutex::new(Files { stamps, looked: Instant::now() }));
+        let files = (!stamps.is_empty()).then(|| Mutex::new(Files { stamps, checked: Instant::now() }));
         Ok(Self { texts, make: Box::new(make), current, files })
     }
 
-    /// The value of now. Files are looked at, at most once a second; where a new content is of no use, the last good one stays.
+    /// The current value. Files are checked at most once a second; where a new content cannot be used, the last good one stays.
     pub(super) fn current(&self) -> Arc<T> {
-        self.look(LOOK_AGAIN);
+        self.check(CHECK_INTERVAL);
         self.last()
     }
 
-    /// Takes note of the answer to a request with `used`: where that was refused, files are looked at at once, and an
-    /// answer after which the next attempt has another value is marked.
+    /// Notes the answer to a request with `used`: where that was refused, files are checked at once, and the answer is marked
+    /// if the next attempt has another value.
     pub(super) fn answered(&self, used: &Arc<T>, outcome: Result<Response>) -> Result<Response> {
         let mut answer = outcome?;
         let refused = matches!(
@@ -63,7 +63,7 @@ impl<T> Rotating<T> {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NETWORK_AUTHENTICATION_REQUIRED
         );
         if refused && self.files.is_some() {
-            self.look(Duration::ZERO);
+            self.check(Duration::ZERO);
             if !Arc::ptr_eq(used, &self.last()) {
                 answer.extensions_mut().insert(Renewed);
             }
@@ -71,14 +71,14 @@ impl<T> Rotating<T> {
         Ok(answer)
     }
 
-    fn look(&self, not_within: Duration) {
+    fn check(&self, not_within: Duration) {
         let Some(files) = &self.files else { return };
         let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if now.saturating_duration_since(files.looked) < not_within {
+        if now.saturating_duration_since(files.checked) < not_within {
             return;
         }
-        files.looked = now;
+        files.checked = now;
         let stamps = stamps(&self.texts);
         if stamps == files.stamps {
             return;

@@ -75,7 +75,7 @@ impl SigV4 {
     fn credentials(&self) -> std::result::Result<Arc<Credentials>, String> {
         match &self.credentials {
             Some(credentials) => Ok(credentials.current()),
-            // Whoever runs the process may set others meanwhile.
+            // They may have been changed since.
             None => Credentials::new(
                 variable("AWS_ACCESS_KEY_ID")?,
                 variable("AWS_SECRET_ACCESS_KEY")?,

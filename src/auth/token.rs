@@ -148,7 +148,7 @@ impl<S: TokenSource> TokenCache<S> {
         (*at >= began || at.elapsed() < FAILURE_STANDS).then(|| why.clone())
     }
 
-    /// Asks, and notes what came of it. Only for whoever holds `asking`.
+    /// Asks, and records the result. Only for the holder of `asking`.
     async fn ask(&self) -> Result<Arc<Token>, AuthError> {
         // Its life is counted from before it was given.
         let began = Instant::now();
@@ -182,7 +182,7 @@ impl<S: TokenSource> TokenCache<S> {
     }
 }
 
-/// Tells of a failure once, until there is a token again or it is of another kind.
+/// Logs a failure once, until there is a token again or it is of another kind.
 fn report(why: &AuthError, before: Option<&AuthError>) {
     if before.is_some_and(|before| before.is_transient() == why.is_transient()) {
         return;
@@ -190,8 +190,8 @@ fn report(why: &AuthError, before: Option<&AuthError>) {
     if why.is_transient() {
         warn!("{}: asked again until there is one", chain(why));
     } else if !matches!(why, AuthError::Secret(_)) {
-        // Whoever sends tells of secrets, for all types.
-        error!("{}: messages wait until that is mended, up to max_retry_duration", chain(why));
+        // Secrets are logged by the sender, for all schemes.
+        error!("{}: messages wait until that is fixed, up to max_retry_duration", chain(why));
     }
 }
 

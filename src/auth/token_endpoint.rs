@@ -148,7 +148,7 @@ impl TokenEndpoint {
         AuthError::Refused { endpoint: self.label.clone(), why }
     }
 
-    /// What an answer that is no success means. Of its body no more is told than the code of the error: the rest may
+    /// What an answer that is no success means. Of its body only the code of the error is shown: the rest may
     /// repeat what was sent.
     fn failure(&self, status: u16, answer: Option<TokenAnswer>) -> AuthError {
         let code = answer.and_then(|answer| answer.error).filter(|code| {

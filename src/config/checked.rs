@@ -70,7 +70,7 @@ pub struct EndpointConfig {
     pub headers: Vec<(HeaderName, Text)>,
     /// The header that holds the same key for the same messages, however often they are sent.
     pub idempotency_header: Option<HeaderName>,
-    /// The header that tells how often a request was sent before.
+    /// The header with the number of times a request was sent before.
     pub retry_count_header: Option<HeaderName>,
     /// How requests prove who sends them, if they do.
     pub auth: Option<AuthConfig>,
@@ -112,7 +112,7 @@ pub struct BodyConfig {
     pub target: Option<Arc<TargetTemplate>>,
     /// What bodies look like, where that is not what the mode says.
     pub form: Option<Arc<Form>>,
-    /// How bodies are compressed, if they are.
+    /// How bodies are compressed, if at all.
     pub compression: Option<Compression>,
     /// The method of a request for a message without a payload, which then is one of its own, without a body; `None` where such
     /// a message is as any other.
@@ -282,7 +282,7 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// What becomes of a batch for which there is no room.
     pub when_full: WhenFull,
-    /// How long a batch may be on its way to the disk after consume returned; `None`: consume waits for it.
+    /// How long a batch may stay unsynced after consume returned; `None`: consume waits for it.
     pub sync: Option<Duration>,
 }
 

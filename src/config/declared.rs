@@ -97,7 +97,7 @@ impl Config {
     /// Every key that any configuration can have: those of tables, and those that only go with a choice of another key.
     pub fn all_declared() -> Vec<Declared> {
         let mut all: BTreeMap<String, Declared> = BTreeMap::new();
-        // A configuration, the table in it whose keys are looked at, and whether a choice was made in it.
+        // A configuration, the table whose keys are visited, and whether a choice was made in it.
         let mut open = vec![(Map::new(), TABLE.to_owned(), false)];
         while let Some((context, table, chosen)) = open.pop() {
             for key in Self::declared(&context) {

@@ -71,7 +71,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "hold_status_codes",
-        "Answers that are waited out without spending `max_retries`, such as 401 while a deployment is mended.",
+        "Answers that are waited out without counting against `max_retries`, such as 401 during a deployment.",
     ),
     (
         "isolate_status_codes",
@@ -124,7 +124,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("allow_insecure_credentials", "Lets `[auth]` send credentials over plain http to another machine."),
     (
         "message_template",
-        "What a message is in a body, in place of the envelope: text with placeholders ([requests.md](requests.md)).",
+        "What a message is in a body, instead of the envelope: text with placeholders ([requests.md](requests.md)).",
     ),
     ("template_format", "What templates of bodies are, which says how fields are escaped in them."),
     (
@@ -190,7 +190,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "Whether `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count where there is no `url`.",
     ),
     ("circuit_breaker", "Holds requests back while the endpoint keeps failing."),
-    ("circuit_breaker.failure_threshold", "So many transient failures in a row open it; 0: never."),
+    ("circuit_breaker.failure_threshold", "How many transient failures in a row open it; 0: never."),
     ("circuit_breaker.cool_down", "The longest wait between two probes of an open one."),
     ("rate_limit", "Limits of what is sent; without a key there is no such limit."),
     ("rate_limit.requests_per_second", "Requests a second, above zero."),
@@ -206,7 +206,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("dead_letter.path", "A folder of this connector's own, for NDJSON files. Or `url`."),
     ("dead_letter.max_bytes", "The most bytes in it; 0: no limit."),
     ("dead_letter.segment_bytes", "The size at which a new file begins."),
-    ("dead_letter.url", "Another endpoint for dead letters, in place of `path`."),
+    ("dead_letter.url", "Another endpoint for dead letters, instead of `path`."),
     ("dead_letter.headers", "Headers of requests to it."),
     ("spool", "Keeps what consume took on disk until it is settled ([spool.md](spool.md))."),
     ("spool.path", "A folder of this connector's own. Required."),

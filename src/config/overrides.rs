@@ -21,7 +21,7 @@ pub(super) fn warnings(config: &Map<String, Value>) -> Vec<String> {
         .map(|(key, _)| {
             format!(
                 "{key} came as a number: the Iggy runtime reads a variable of digits as one, and zeros at its beginning are lost; \
-                write ${{env:NAME}} or ${{file:/path}} into the file in place of the variable"
+                write ${{env:NAME}} or ${{file:/path}} into the file instead of the variable"
             )
         })
         .collect()

@@ -8,8 +8,8 @@ use crate::request::{Kind, Part, Template};
 /// The configured URL with those of the parameters that its query lacks, as it resolves now.
 ///
 /// # Errors
-/// Secrets put a fragment before the place where they would stand. Anything else that is wrong with a URL is told where it is read:
-/// such a one is returned as it is.
+/// A secret with a `#` comes before the parameters. Anything else that is wrong with a URL is reported where it is read: such a
+/// one is returned as it is.
 pub(super) fn with_parameters(url: &str, parameters: &[(&str, &str)]) -> Result<String, String> {
     let Some(whole) = resolved(url) else { return Ok(url.to_owned()) };
     let end = fragment(url, whole.placeholders);
@@ -41,7 +41,7 @@ pub(super) fn with_parameters(url: &str, parameters: &[(&str, &str)]) -> Result<
 
 /// A URL with what its secrets hold now.
 struct Resolved {
-    /// With a letter in the place of each placeholder, whose default may have any character.
+    /// With a letter instead of each placeholder, whose default may have any character.
     url: String,
     placeholders: usize,
 }

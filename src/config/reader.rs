@@ -1,7 +1,7 @@
-//! Takes keys out of a table one by one, and writes down everything that is wrong with them.
+//! Takes keys out of a table one by one, and records everything that is wrong with them.
 //!
-//! Whoever asks for a key thereby declares it: what nobody asked for is unknown, and is told with
-//! the nearest key that somebody did ask for.
+//! Reading a key declares it: a key that is never read is unknown, and is reported with
+//! the most similar one that is.
 
 use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -20,7 +20,7 @@ pub(super) struct Reader<'p> {
     path: String,
     left: Map<String, Value>,
     known: Vec<&'static str>,
-    /// What references were resolved to, with the text as configured, which problems show in its place.
+    /// What references were resolved to, with the text as configured, which problems show instead.
     secrets: Vec<(&'static str, String, Text)>,
     problems: &'p RefCell<Vec<Problem>>,
     declared: &'p RefCell<Vec<Declared>>,
@@ -284,7 +284,7 @@ impl<'p> Reader<'p> {
         })
     }
 
-    /// Any value, for whoever reads it with [`Self::problem`].
+    /// Any value; the caller reports what is wrong with it by [`Self::problem`].
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.take(key)
     }

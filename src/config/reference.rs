@@ -18,7 +18,7 @@ const HEAD: &str = "\
 Every key of `[plugin_config]` and of its tables. [config.toml](../config.toml) is the same as a file, with more words. A *duration* is text such as
 `\"500ms\"` or `\"1m 30s\"`, a *size* a number of bytes or text such as `\"10 MiB\"`; any text can hold `${env:NAME}` and `${file:/path}`. Keys of tables can be
 written flat, as overrides of the environment are: `auth_token` is `auth.token`. A dash stands where there is no default: what happens without the key is
-said then. A wrong value and an unknown key keep the connector from opening, and all of them are told at once.
+said then. A wrong value and an unknown key keep the connector from opening, and all of them are reported at once.
 ";
 
 impl Config {

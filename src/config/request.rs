@@ -159,7 +159,7 @@ fn has_brace(text: &Text) -> bool {
 
 fn url_template(url: &Text) -> Result<Template, String> {
     let template = Template::parse(url, Kind::Url)?;
-    // A secret that cannot be read was told of already.
+    // A secret that cannot be read was reported already.
     if let Ok(pieces) = Pieces::of(&template)
         && !pieces.is_literal()
     {

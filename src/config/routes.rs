@@ -19,7 +19,7 @@ const OF_CONNECTOR: [&str; 5] = ["spool", "dead_letter", "status", "tracing", KE
 /// Tables that a route takes as a whole, or not at all, with what the environment overrides in them.
 const TABLES: [&str; 7] = ["headers", "auth", "tls", "proxy", "circuit_breaker", "rate_limit", "response"];
 
-/// Keys that mean nothing without another one: whoever gives that one does not inherit them.
+/// Keys that depend on another one: a route that sets that one does not inherit them.
 const COMPANIONS: [(&str, &str); 3] =
     [("ordering", "ordering_key"), ("compression", "compression_level"), ("batch_mode", "linger")];
 
@@ -90,7 +90,7 @@ pub(super) fn check(keys: &mut Reader<'_>) -> bool {
     true
 }
 
-/// Tells of what is of the whole connector in the table of a route.
+/// Reports keys of the whole connector in the table of a route.
 pub(super) fn check_scope(keys: &mut Reader<'_>) {
     for key in OF_CONNECTOR {
         keys.misplaced(key, Some(format!("is of the whole connector: write it under [{TABLE}]")));
@@ -157,7 +157,7 @@ fn with_inherited(
         .collect();
     let has_own_url = table.contains_key("url");
     if table.contains_key("preset") {
-        // What it stands for goes before what the connector has; of a URL it is told below.
+        // What it stands for goes before what the connector has; a URL is reported below.
         let _ = apply_preset(&mut table);
     }
     let is_of = |key: &str, name: &str| {
@@ -182,7 +182,7 @@ fn with_inherited(
     (table, of_url)
 }
 
-/// Puts in what a preset stands for. One that is not known is told where its key is read.
+/// Fills in the defaults of a preset. An unknown one is reported where its key is read.
 ///
 /// # Errors
 /// What is wrong with `url`.
@@ -192,7 +192,7 @@ pub(super) fn apply_preset(table: &mut Map<String, Value>) -> Result<(), String>
     preset.map_or(Ok(()), |preset| preset.apply(table))
 }
 
-/// What is wrong with a key of the connector was told of that one.
+/// What is wrong with a key of the connector was reported for the connector.
 fn forget_inherited(path: &str, own: &Map<String, Value>, problems: &RefCell<Vec<Problem>>, before: usize) {
     let mut problems = problems.borrow_mut();
     let of_route = problems.split_off(before);

@@ -1,4 +1,4 @@
-//! Strings that name secrets in place of holding them: `${env:NAME}` and `${file:/run/secrets/x}`.
+//! Strings that name secrets instead of holding them: `${env:NAME}` and `${file:/run/secrets/x}`.
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
@@ -6,7 +6,7 @@ use crate::private;
 
 /// A configured string, with its references to secrets still unresolved.
 ///
-/// `Debug` and `Display` show references by their names, and `***` in the place of all else: a password that stands in the
+/// `Debug` and `Display` show references by their names, and `***` for all else: a password that stands in the
 /// file as it is, or beside a reference, is a secret as well.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text {
@@ -29,7 +29,7 @@ pub(crate) enum TextPart<'t> {
     Secret(Text),
 }
 
-/// What tells whether a file was written anew: its time of change and its length.
+/// What changes when a file is rewritten: its modification time and its length.
 pub(crate) type FileStamp = Option<(SystemTime, u64)>;
 
 impl Text {
@@ -69,7 +69,7 @@ impl Text {
         Ok(Self { configured: configured.to_owned(), parts })
     }
 
-    /// What its references name now, each alone; nothing in the place of one that cannot be read.
+    /// What its references name now, each alone; without those that cannot be read.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
         self.parts
             .iter()

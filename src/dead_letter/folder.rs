@@ -115,7 +115,7 @@ impl Folder {
     fn for_each_of(&self, segment: u64, each: &mut impl FnMut(Entry) -> bool) -> io::Result<bool> {
         let file = match private::open(&names::segment(&self.path, segment), Access::Read) {
             Ok(file) => file,
-            // Purged meanwhile.
+            // It was purged in between.
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
             Err(why) => return Err(why),
         };

@@ -32,11 +32,11 @@ mod names {
     const PREFIX: &str = "dead-letters-";
     const SEGMENT: &str = ".ndjson";
 
-    /// Held by whoever appends.
+    /// Locked by the writer.
     pub(super) const LOCK: &str = "lock";
     /// An empty file, open before it is needed: it becomes the next segment.
     pub(super) const SPARE: &str = "spare";
-    /// Held by whoever replays or purges.
+    /// Locked during a replay or a purge.
     pub(super) const REPLAY_LOCK: &str = "replay.lock";
 
     pub(super) fn segment(folder: &Path, number: u64) -> PathBuf {

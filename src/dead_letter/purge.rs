@@ -1,4 +1,4 @@
-//! Clears dead letters away: whole files, or letters that are meant.
+//! Removes dead letters: whole files, or selected letters.
 
 use std::{
     fs,
@@ -52,7 +52,7 @@ impl Folder {
     /// Somebody replays or purges already, or a file cannot be removed.
     pub fn purge(&self, all: bool) -> io::Result<Purged> {
         let _replaying = self.replaying()?;
-        // Held until the end, so that no connector opens the folder meanwhile.
+        // Held until the end, so that no connector opens the folder before.
         let writer = lock(&self.path.join(names::LOCK))?;
         let mut segments = names::segments(&self.path)?;
         if writer.is_none() {
@@ -72,8 +72,8 @@ impl Folder {
         self.remove(segments, |_, open| all || open == 0)
     }
 
-    /// Removes letters, replayed or not, beside the connector that appends to the segment with this number or later ones. Nobody is
-    /// told of them any more; their files go when none is left in them.
+    /// Removes letters, replayed or not, beside the connector that appends to the segment with this number or later ones. They
+    /// are listed no more; a file goes when none of its letters is left.
     ///
     /// # Errors
     /// As of [`purge`](Self::purge).

@@ -50,7 +50,7 @@ impl From<std::io::Error> for ReplayError {
     }
 }
 
-/// Letters of one partition and schema, on their way together.
+/// Letters of one partition and schema, sent together.
 #[derive(Default)]
 struct Together {
     letters: Vec<(LetterPosition, Record)>,
@@ -70,7 +70,7 @@ impl Together {
 impl Folder {
     /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest
     /// first, and marks what is delivered: a second replay sends it no more. Blocks until all have an
-    /// outcome, or `progress`, which is told after each batch, says to stop.
+    /// outcome, or `progress`, which is called after each batch, says to stop.
     ///
     /// A crash between the delivery of a batch and its marks makes the next replay send that batch
     /// again, with the same idempotency keys.
@@ -86,7 +86,7 @@ impl Folder {
         self.replay_naming(plugin_config, wanted, progress, |_, _| ())
     }
 
-    /// The same, with each letter that fails again told to `failed`, and why.
+    /// The same, calling `failed` for each letter that fails again, with the reason.
     ///
     /// # Errors
     /// As of [`replay`](Self::replay).
@@ -108,7 +108,7 @@ impl Folder {
         Ok(replay?)
     }
 
-    /// The same through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most so long.
+    /// The same through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most `longest`.
     ///
     /// # Errors
     /// The folder cannot be read or marked, or another replay is at work.

@@ -1,4 +1,4 @@
-//! Which letters are meant, and how many there are.
+//! Which letters are selected, and how many there are.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub struct Summary {
 }
 
 impl Selection {
-    /// Whether a letter is meant.
+    /// Whether a letter is selected.
     pub fn takes(&self, entry: &Entry) -> bool {
         let record = entry.record.as_ref().ok();
         let field = |wanted: &Option<String>, found: Option<&String>| {

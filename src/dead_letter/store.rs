@@ -80,7 +80,7 @@ impl Store {
         store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
         if let Some((number, _)) = segments.into_iter().max() {
             store.cut(number)?;
-            // What a process before this one wrote and could not sync is in there, and looks as if it were on disk.
+            // A process before this one may have written what it could not sync, and that reads as if it were on disk.
             store.last.number = number + 1;
         }
         Ok(store)
@@ -93,7 +93,7 @@ impl Store {
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let length = lines.len() as u64;
         if self.bytes + length > self.max_bytes {
-            // Someone may have purged it meanwhile. Where nobody can look, it is as full as it was.
+            // It may have been purged since. Where that cannot be read, it is as full as it was.
             self.bytes = self.measure().unwrap_or(self.bytes);
         }
         if self.bytes + length > self.max_bytes {
@@ -124,7 +124,7 @@ impl Store {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let name = names::segment_name(self.last.number);
         let exists = self.files.length_of(&name)?.is_some();
-        // Whoever purged the folder by hand took the file with it.
+        // Somebody may have removed the file by hand.
         let file = match self.last.file.take().filter(|_| exists) {
             Some(file) => file,
             None => self.begin(&name, exists)?,

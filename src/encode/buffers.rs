@@ -1,5 +1,4 @@
-//! Large bodies are written where earlier ones were: memory that is fresh from the system costs more than
-//! what is written into it.
+//! Reuses the buffers of large bodies: fresh memory from the system costs more than what is written into it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -94,16 +93,16 @@ mod tests {
         let buffers = Buffers::default();
         let mut buffer = buffers.take(LARGE);
         buffer.extend_from_slice(b"body");
-        let place = buffer.as_ptr();
+        let address = buffer.as_ptr();
         let body = buffers.lend(buffer);
         let part = body.slice(1..3);
         drop(body);
         let other = buffers.take(LARGE);
-        assert_ne!(other.as_ptr(), place);
+        assert_ne!(other.as_ptr(), address);
         assert_eq!(part, "od");
         drop(part);
         let again = buffers.take(LARGE);
-        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
     }
 
     #[test]

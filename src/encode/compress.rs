@@ -1,4 +1,4 @@
-//! Bodies made smaller for the wire.
+//! Compression of bodies.
 
 use std::io::Write;
 

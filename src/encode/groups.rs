@@ -21,7 +21,7 @@ use crate::{
 const MOST: usize = 64;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// The bodies that are being written, and what they are told apart by.
+/// The bodies that are being written, and what distinguishes them.
 ///
 /// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before that of
 /// the second begins. What goes to different URLs has no order, but for the messages of a key where the order is by key: a key

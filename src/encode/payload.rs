@@ -35,7 +35,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Writes a payload as it is, after a look whether its schema can read it.
+/// Writes a payload as it is, validated by its schema.
 pub(crate) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     match schema {
         Schema::Json => out.extend_from_slice(checked_json(payload)?.text.as_bytes()),

@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
-/// How many bytes are looked at in one step without vector instructions.
+/// How many bytes are scanned in one step without vector instructions.
 const STEP: usize = 8;
 
 /// Writes `text` as a JSON string.
@@ -41,7 +41,7 @@ fn by_vectors(text: &[u8], out: &mut Vec<u8>) -> usize {
     0
 }
 
-/// The place of the first byte from `at` on that a JSON string cannot hold as it is: a quote, a backslash
+/// The index of the first byte from `at` on that a JSON string cannot hold as it is: a quote, a backslash
 /// or a control character. The length of the text if there is none.
 fn special(text: &[u8], mut at: usize) -> usize {
     while let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<STEP>) {

@@ -83,7 +83,7 @@ pub(crate) struct Tracer {
 #[derive(Debug)]
 enum Item {
     Span(Box<Span>),
-    /// All that came before is to be sent now; told when it is.
+    /// Asks to send all that came before; notified when it is sent.
     Flush(oneshot::Sender<()>),
 }
 
@@ -213,7 +213,7 @@ impl Exporter {
                 spans.clear();
             }
             for done in flushed {
-                // Whoever asked may have waited for too long.
+                // The receiver may have given up.
                 let _ = done.send(());
             }
             if !open {

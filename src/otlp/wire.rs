@@ -55,7 +55,7 @@ fn span(into: &mut Vec<u8>, span: &Span) {
             number(status, 3, ERROR);
         });
     }
-    // Of a trace that is sampled, by whoever began it.
+    // The trace is sampled (W3C Trace Context section 3.2.2.5).
     tag(into, 16, FIXED32);
     into.extend(1_u32.to_le_bytes());
 }

@@ -166,7 +166,7 @@ mod tests {
             prop_assert_eq!(format!("\"{inside}\""), json);
             if let Some(line) = written(Context::Line, &text) {
                 prop_assert_eq!(&without_backslashes(&line, ",= \\"), &text);
-                // A reader that looks at the byte before alone finds no end in it either.
+                // A reader that checks only the byte before finds no end in it either.
                 let bytes = line.as_bytes();
                 let ends = bytes.iter().enumerate().filter(|(_, byte)| b",= ".contains(byte));
                 for (at, _) in ends {

@@ -103,7 +103,7 @@ impl<'m> Fields<'m> {
         Self { known, ..self }
     }
 
-    /// What the fields that were asked for so far tell of the payload.
+    /// What is known about the payload from the fields that were asked for so far.
     pub(super) fn known(&self) -> Known {
         match self.json.get() {
             Some(Ok(json)) => Known::Json { one_line: json.one_line },
@@ -342,20 +342,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_told() {
-        let told = |template, schema, payload: &[u8]| rendered(template, Kind::Json, schema, payload);
-        let lacking = told("\"{payload:/no}\"", Schema::Json, b"{}");
+        let shown = |template, schema, payload: &[u8]| rendered(template, Kind::Json, schema, payload);
+        let lacking = shown("\"{payload:/no}\"", Schema::Json, b"{}");
         assert!(
             matches!(&lacking, Err(Refusal::Unrenderable(why)) if why.contains("{payload:/no}")),
             "{lacking:?}"
         );
         assert!(matches!(
-            told("\"{payload:/z}\"", Schema::Json, b"{\"z\":null}"),
+            shown("\"{payload:/z}\"", Schema::Json, b"{\"z\":null}"),
             Err(Refusal::Unrenderable(_))
         ));
-        assert!(matches!(told("\"{payload:/no}\"", Schema::Json, b"{"), Err(Refusal::Undecodable(_))));
-        assert!(matches!(told("\"{payload}\"", Schema::Raw, b"\xff"), Err(Refusal::Unrenderable(_))));
+        assert!(matches!(shown("\"{payload:/no}\"", Schema::Json, b"{"), Err(Refusal::Undecodable(_))));
+        assert!(matches!(shown("\"{payload}\"", Schema::Raw, b"\xff"), Err(Refusal::Unrenderable(_))));
         assert!(matches!(
-            told("\"{payload:/a}\"", Schema::Json, br#"{"a":"\ud800"}"#),
+            shown("\"{payload:/a}\"", Schema::Json, br#"{"a":"\ud800"}"#),
             Err(Refusal::Unrenderable(_))
         ));
     }

@@ -138,7 +138,7 @@ impl Template {
         Prepared { source, slots, end: text }
     }
 
-    /// The text with these fields in place of its placeholders.
+    /// The text with its placeholders replaced by these fields.
     pub(crate) fn filled<'f>(&self, fields: &mut impl Iterator<Item = &'f str>) -> Vec<u8> {
         let mut text = Vec::new();
         for part in self.parts() {
@@ -158,7 +158,7 @@ impl Template {
     }
 }
 
-/// A JSON template with something in each place.
+/// A JSON template with a value for each placeholder.
 fn sample(template: &Template) -> String {
     let shown = |part: &Part| match part {
         Part::Literal(text) => text.clone(),

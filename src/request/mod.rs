@@ -1,4 +1,4 @@
-//! What of a request comes from its messages: placeholders, and the places they stand in.
+//! What of a request comes from its messages: placeholders, and the contexts they are escaped for.
 
 mod escape;
 mod fields;

@@ -1,4 +1,4 @@
-//! A place in a JSON text (RFC 6901), found without making a tree of it.
+//! JSON pointers (RFC 6901), resolved without parsing the text into a tree.
 
 use std::borrow::Cow;
 
@@ -45,8 +45,8 @@ impl Pointer {
         Ok(Self { wild: true, ..Self::parse(text)? })
     }
 
-    /// The value at this place of a valid JSON text, as it is written there. Of members with the same name the first
-    /// counts. Text that is not JSON gives anything or nothing.
+    /// The value it points to in a valid JSON text, as it is written there. Of members with the same name the first
+    /// counts. For text that is not JSON the result means nothing.
     pub(crate) fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let mut structure = Structure::of(json);
         let bytes = json.as_bytes();
@@ -199,18 +199,18 @@ mod tests {
         prop_oneof![Just("a".to_owned()), Just("b/~".to_owned()), Just(String::new()), "\\PC{0,3}"]
     }
 
-    /// Every place in a value, with what is there.
-    fn places<'v>(value: &'v Value, pointer: String, all: &mut Vec<(String, &'v Value)>) {
+    /// Every pointer into a value, with what it points to.
+    fn pointers<'v>(value: &'v Value, pointer: String, all: &mut Vec<(String, &'v Value)>) {
         let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
         match value {
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    places(item, format!("{pointer}/{index}"), all);
+                    pointers(item, format!("{pointer}/{index}"), all);
                 }
             }
             Value::Object(members) => {
                 for (name, member) in members {
-                    places(member, format!("{pointer}/{}", escaped(name)), all);
+                    pointers(member, format!("{pointer}/{}", escaped(name)), all);
                 }
             }
             _ => {}
@@ -224,7 +224,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.expect("JSON");
             let mut all = Vec::new();
-            places(&value, String::new(), &mut all);
+            pointers(&value, String::new(), &mut all);
             for (pointer, expected) in all {
                 let found = Pointer::parse(&pointer).expect("a pointer").find(&text);
                 let found: Value = serde_json::from_str(found.expect("it is there")).expect("JSON");

@@ -1,8 +1,8 @@
 //! Where strings and brackets of a JSON text end, by masks over blocks of 64 bytes.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
-/// The strings and brackets of a JSON text, read once from its start to its end: each place that is asked for lies behind
-/// the one before it. Of text that is not JSON it tells anything or nothing.
+/// The strings and brackets of a JSON text, read once from start to end: each offset that is asked for lies behind the one
+/// before it. For text that is not JSON the answers mean nothing.
 #[derive(Clone)]
 pub(super) struct Structure<'j> {
     bytes: &'j [u8],
@@ -83,7 +83,7 @@ impl<'j> Structure<'j> {
         }
     }
 
-    /// The masks of the block with this place in it, without what is before the place.
+    /// The masks of the block with this offset in it, without what is before the offset.
     fn masks_from(&mut self, at: usize) -> Option<Masks> {
         while at >= self.start + BLOCK {
             self.next_masks()?;
@@ -108,8 +108,8 @@ impl<'j> Structure<'j> {
             rest.first_chunk().map_or_else(|| characters(&padded(rest)), characters);
         let mut unescaped_quotes = quotes;
         if backslashes | self.escaped != 0 {
-            // In a run of backslashes every second one escapes. Subtracting the run from the odd places turns over those
-            // between its start and its end, so that what is left tells the odd ones from the even ones of that run.
+            // In a run of backslashes every second one escapes. Subtracting the run from the odd bits inverts those
+            // between its start and its end, so that what is left separates the odd ones from the even ones of that run.
             let unescaped = backslashes & !self.escaped;
             let escaping = (unescaped << 1 | ODD).wrapping_sub(unescaped) ^ ODD;
             unescaped_quotes &= !(escaping ^ (backslashes | self.escaped));
@@ -160,7 +160,7 @@ fn characters_by_vectors(block: &[u8; BLOCK]) -> Characters {
 
 fn characters_one_by_one(block: &[u8; BLOCK]) -> Characters {
     let mut characters = Characters::default();
-    for (place, byte) in block.iter().enumerate() {
+    for (index, byte) in block.iter().enumerate() {
         let mask = match byte {
             b'"' => &mut characters.quotes,
             b'\\' => &mut characters.backslashes,
@@ -168,7 +168,7 @@ fn characters_one_by_one(block: &[u8; BLOCK]) -> Characters {
             b'}' | b']' => &mut characters.close,
             _ => continue,
         };
-        *mask |= 1 << place;
+        *mask |= 1 << index;
     }
     characters
 }
@@ -181,8 +181,8 @@ mod tests {
     fn vectors_find_what_a_walk_finds() {
         for byte in 0..=u8::MAX {
             let mut block = [b'x'; BLOCK];
-            for (place, other) in block.iter_mut().enumerate() {
-                if (place + usize::from(byte)).is_multiple_of(3) {
+            for (index, other) in block.iter_mut().enumerate() {
+                if (index + usize::from(byte)).is_multiple_of(3) {
                     *other = byte;
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
     encode::{Known, Refusal},
 };
 
-/// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers so much.
+/// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers that many.
 const LONGEST_URL: usize = 60_000;
 
 /// The URL and the headers of requests, with placeholders.
@@ -63,7 +63,7 @@ pub(crate) struct Rendered {
     text: Vec<u8>,
     ends: Vec<usize>,
     url: usize,
-    /// What its fields told of the payload.
+    /// What its fields learned about the payload.
     known: Known,
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct Rendered {
 pub(crate) enum Likeness {
     /// They are the same but for their bodies.
     Same,
-    /// They go to the same place.
+    /// They have the same URL.
     SameUrl,
-    /// They go to different places.
+    /// They have different URLs.
     None,
 }
 
@@ -170,7 +170,7 @@ fn is_of_message(slot: &Slot) -> bool {
 /// section 4.1), and that the URL is not too long.
 fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal> {
     let mut fields = ranges(ends);
-    // The segment that is being looked at, and the placeholder in it.
+    // The current segment, and the placeholder in it.
     let (mut segment, mut of_message) = (String::new(), None);
     let check = |segment: &str, slot: Option<&Slot>| match slot {
         Some(slot) if is_dots(segment) => Err(Refusal::Unrenderable(format!(

@@ -7,7 +7,7 @@ use iggy_connector_sdk::shown;
 use super::{escape::Context, pointer::Pointer};
 use crate::config::{Text, TextPart};
 
-/// What a template is for: which places there are in it, and how strict it is with braces.
+/// What a template is for: which contexts there are in it, and how strict it is with braces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A key: every brace begins a placeholder.
@@ -378,8 +378,8 @@ mod tests {
             ("}{", Kind::Key, "without"),
             ("{idempotency_key}", Kind::Key, "whole request"),
         ] {
-            let told = parse(template, kind);
-            assert!(told.as_ref().is_err_and(|why| why.contains(words)), "{template}: {told:?}");
+            let parsed = parse(template, kind);
+            assert!(parsed.as_ref().is_err_and(|why| why.contains(words)), "{template}: {parsed:?}");
         }
     }
 

@@ -32,7 +32,7 @@ impl Trace {
         &self.parent
     }
 
-    /// The same in parts; `None` where whoever began the trace does not want it recorded.
+    /// The same in parts; `None` where the trace is not sampled.
     pub(crate) fn context(&self) -> Option<TraceContext> {
         let mut parts = self.parent.to_str().ok()?.split('-').skip(1);
         let [trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());

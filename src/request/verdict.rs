@@ -1,4 +1,4 @@
-//! What an answer says of each message, where its status does not say it all.
+//! The verdict in the body of an answer: which messages were taken.
 
 use iggy_connector_sdk::shown;
 use serde_json::Value;
@@ -12,9 +12,9 @@ const WORDS: usize = 1000;
 /// Where answers say whether messages were taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerdictOf {
-    /// A place, and what stands there where all were.
+    /// A pointer, and the value there that means that all were taken.
     pub(crate) expect: Option<(Pointer, Value)>,
-    /// Where it says it of each.
+    /// Where it has a status for each message.
     pub(crate) items: Option<Items>,
 }
 

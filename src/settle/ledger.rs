@@ -1,4 +1,4 @@
-//! Keeps account of every message of a batch until each has its outcome.
+//! The account of a batch: every message is on it until it has its outcome.
 
 use std::{collections::HashSet, fmt};
 
@@ -9,8 +9,8 @@ use crate::{
     executor::Executor,
 };
 
-/// The account of one batch, which settles what it is told. What nobody told it by its end counts as
-/// failed, so that no mistake of a stage before can make a message vanish.
+/// The account of one batch, which settles its messages. One without an outcome at the end counts as failed, so that no
+/// mistake of an earlier stage can make a message vanish.
 #[derive(Debug)]
 pub(crate) struct Ledger<'b> {
     batch: &'b Batch<'b>,
@@ -44,7 +44,7 @@ pub(crate) trait Progress: fmt::Debug + Sync {
     fn settled(&self, messages: &[usize]);
 }
 
-/// What is known of a message that is kept, before its batch goes on its way.
+/// The state of a stored message, before its batch is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageState {
     /// It is to be sent.

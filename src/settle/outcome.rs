@@ -23,7 +23,7 @@ pub(crate) struct Failure {
     pub(crate) reason: Reason,
     /// The status of the last answer, if there was one.
     pub(crate) status: Option<u16>,
-    /// The endpoint's own words, or what happened in place of an answer.
+    /// The endpoint's own words, or what happened instead of an answer.
     pub(crate) detail: String,
     /// How often it was sent.
     pub(crate) attempts: u32,
@@ -45,7 +45,7 @@ pub(crate) enum Reason {
     Rejected,
     /// It was refused together with others, most of which proved bad, and was not tried alone.
     NotProbed,
-    /// Every retry was spent.
+    /// No retries were left.
     RetriesExhausted,
     /// `max_retry_duration` or `close_timeout` left no time for another attempt.
     DeadlineExceeded,
@@ -53,7 +53,7 @@ pub(crate) enum Reason {
     CircuitOpen,
     /// An operator gave it up.
     GivenUp,
-    /// The connector was closed while it was on its way.
+    /// The connector was closed while it was in flight.
     Closed,
     /// The spool had no room for it.
     NotStored,

@@ -1,7 +1,6 @@
-//! Names messages in the log, by what became of them and why: the first of a cause at once, those that follow together, once a
-//! minute.
+//! Names undelivered messages in the log, by outcome and cause: the first of a cause at once, the following once a minute.
 //!
-//! [`Sums`] is the policy, and knows no clock. A process that is killed leaves the names of its last minute untold.
+//! [`Sums`] is the policy, without a clock. A process that is killed takes the names of its last minute with it.
 
 use std::{
     fmt,
@@ -18,11 +17,11 @@ use crate::batch::{Batch, LONGEST_NAME};
 
 /// How often messages of one cause are named together.
 const EVERY: Duration = Duration::from_mins(1);
-/// So many lines of a cause go out at once, until it does not come for a minute.
+/// How many lines of a cause are logged at once, until it has not occurred for a minute.
 const AT_ONCE: u32 = 3;
-/// So many wordings of one reason and status are logged apart, as where each message has an error of its own.
+/// How many wordings of one reason and status are told apart, where each message has an error of its own.
 const WORDINGS: usize = 3;
-/// So many ranges are named in a line; with more, it does not wait for its minute.
+/// The most ranges in a line: with more it does not wait for its minute.
 const LONGEST: usize = 10_000;
 
 /// What became of messages that were not delivered.
@@ -38,7 +37,7 @@ pub(super) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     sums: Mutex<Sums>,
-    /// Told when something waits for its minute.
+    /// Notified when something waits for its minute.
     waits: Notify,
 }
 
@@ -51,7 +50,7 @@ struct Cause {
     end: End,
     /// Of the message that its next line quotes.
     failure: Failure,
-    /// The words of the first, by which others are logged to be of the same cause.
+    /// The words of the first, by which others are recognised as of the same cause.
     words: String,
     /// When the last line was.
     logged: Instant,
@@ -70,7 +69,7 @@ struct PartitionOffsets {
     offsets: OffsetRanges,
 }
 
-/// A line to tell.
+/// A line of the log.
 #[derive(Debug)]
 struct Line {
     end: End,
@@ -148,14 +147,14 @@ impl Drop for Tally {
 }
 
 impl Sums {
-    /// Takes down what ended together; returns what is to be logged of it at once, a line for each cause.
+    /// Records what ended together; returns what is to be logged at once, a line for each cause.
     fn add<'f>(
         &mut self,
         now: Instant,
         end: End,
         failed: impl Iterator<Item = (PartitionOffsets, &'f Failure)>,
     ) -> Vec<Line> {
-        // What did not come again for a minute begins anew.
+        // A cause that did not occur for a minute begins anew.
         self.0.retain(|cause| !cause.partitions.is_empty() || now < cause.logged + EVERY);
         for (partition, failure) in failed {
             let index = self.cause(now, end, failure);

@@ -1,4 +1,4 @@
-//! Who may look, and who may change something.
+//! Who may read, and who may change something.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, StatusCode, header};
@@ -14,11 +14,11 @@ pub(super) struct Refusal {
     pub(super) why: &'static str,
 }
 
-/// Whether a request may look.
+/// Whether a request may read.
 ///
 /// Without a token everybody on this machine may, but no page of another site in a browser here, which could bind its name to
 /// this address: the name that is asked for must be one of this machine.
-pub(super) fn may_look(headers: &HeaderMap, token: Option<&Text>) -> Result<(), Refusal> {
+pub(super) fn may_read(headers: &HeaderMap, token: Option<&Text>) -> Result<(), Refusal> {
     match token {
         Some(token) if brings(headers, token) => Ok(()),
         Some(_) => Err(Refusal { status: StatusCode::UNAUTHORIZED, why: "the token is missing or wrong" }),
@@ -40,7 +40,7 @@ pub(super) fn may_change(headers: &HeaderMap, token: Option<&Text>) -> Result<()
             why: "nothing can be changed without status.token",
         });
     };
-    may_look(headers, Some(token))?;
+    may_read(headers, Some(token))?;
     let foreign =
         Refusal { status: StatusCode::FORBIDDEN, why: "the request comes from a page of another site" };
     let same_site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
@@ -128,10 +128,10 @@ mod tests {
             ("Bearer".to_owned(), false),
             (String::new(), false),
         ] {
-            let looks = may_look(&headers(&[("authorization", &value)]), Some(&token));
-            assert_eq!(looks.is_ok(), allowed, "{value}");
+            let access = may_read(&headers(&[("authorization", &value)]), Some(&token));
+            assert_eq!(access.is_ok(), allowed, "{value}");
         }
-        assert!(may_look(&headers(&[]), Some(&token)).is_err());
+        assert!(may_read(&headers(&[]), Some(&token)).is_err());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
             ("localhost.evil.example", false),
             ("10.0.0.1:9464", false),
         ] {
-            assert_eq!(may_look(&headers(&[("host", host)]), None).is_ok(), allowed, "{host}");
+            assert_eq!(may_read(&headers(&[("host", host)]), None).is_ok(), allowed, "{host}");
         }
         assert!(may_change(&headers(&[("host", "localhost")]), None).is_err());
     }

@@ -1,4 +1,4 @@
-//! A connector that is shown: what it is asked, and told to do.
+//! A connector on a status server: its report, and what an operator does to it.
 
 use std::{
     io,
@@ -34,8 +34,8 @@ const LANES: usize = 500;
 const LATELY: Duration = Duration::from_secs(10);
 /// The intervals that rates are of.
 const MINUTE: usize = 12;
-/// Nothing gets through after so many failures in a row that may pass by themselves, or so many of any kind: a body that is
-/// searched for bad messages is refused several times in a row, and the rest of it is delivered.
+/// Nothing gets through after this many failures in a row: of those that may pass by themselves, and of any kind. A body that
+/// is searched for bad messages is refused several times in a row, and the rest of it is delivered.
 const TRANSIENT: u64 = 3;
 const FAILURES: u64 = 20;
 
@@ -113,8 +113,8 @@ impl Board {
         self.pipeline.dead_letters.as_ref().and_then(DeadLetters::end_segment).unwrap_or_default()
     }
 
-    /// Gives up the body with this number, that is to be sent again: once an attempt that is on its way has ended, its messages go
-    /// to the dead letters, or fail where there are none. Returns whether it still waits.
+    /// Gives up the body with this number, which waits for a retry: once an attempt in flight has ended, its messages go to the
+    /// dead letters, or fail where there are none. Returns whether it still waits.
     pub(super) fn give_up(&self, number: u64) -> bool {
         let Some(head) = self.pipeline.counters.head(number) else { return false };
         if head.is_given_up() {
@@ -152,7 +152,7 @@ impl Board {
         registry.encode()
     }
 
-    /// What there is to tell.
+    /// The report.
     pub(super) fn report(&self) -> ConnectorReport {
         let counters = &self.pipeline.counters;
         let endpoints: Vec<EndpointReport> = self.endpoints().map(endpoint).collect();
@@ -194,7 +194,7 @@ impl Board {
         }
     }
 
-    /// What there is to tell a host; the failures are those since the last time.
+    /// The report for a host; its failures are those since the last one.
     pub(crate) fn host_report(&self) -> HostReport {
         let counters = &self.pipeline.counters;
         let (requests, retries, bytes) = counters.requests();
@@ -317,11 +317,11 @@ fn write_spool(metrics: &Metrics, spool: &Spool) {
     metrics.spool_bytes.set(gauge(usage.bytes));
     metrics.spool_max_bytes.set(gauge(usage.max_bytes));
     metrics.spool_full.inc_by((usage.waited.as_secs_f64() - metrics.spool_full.get()).max(0.0));
-    // Lanes that are empty now are told no more.
+    // Lanes that are empty now are left out.
     metrics.spool_messages.clear();
     metrics.spool_oldest.clear();
     let mut held = spool.held();
-    // Those that wait longest are told one by one.
+    // Those that wait longest have samples of their own.
     held.sort_by_key(|held| std::cmp::Reverse(held.oldest));
     for (number, held) in held.into_iter().enumerate() {
         let labels = if number < LANES {

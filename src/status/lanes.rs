@@ -16,7 +16,7 @@ use crate::{
     telemetry::{Head, LaneWait},
 };
 
-/// How many heads of a lane are told one by one.
+/// How many heads of a lane are listed.
 const HEADS: usize = 100;
 
 /// Heads by stream, topic and partition. Those of a lane of several partitions stand at its topic, without one.
@@ -125,7 +125,7 @@ fn kept_by(pipeline: &Pipeline, stream: &str, topic: &str) -> Option<(&'static s
         (true, ..) => Some(("an operator paused the endpoint", None)),
         (false, BreakerState::Open(until), _) => Some(("the circuit breaker is open", Some(until))),
         (false, BreakerState::HalfOpen, _) => {
-            Some(("the circuit breaker is open, a probe is on its way", None))
+            Some(("the circuit breaker is open, a probe is in flight", None))
         }
         (false, BreakerState::Closed, Some(until)) => Some(("the endpoint asked for a pause", Some(until))),
         (false, BreakerState::Closed, None) => None,

@@ -1,4 +1,4 @@
-//! The dead letters of a connector: to look at, to send again and to clear away. They are read from their folder when somebody
+//! The dead letters of a connector: to read, to replay and to purge. They are read from their folder when somebody
 //! asks, however many there are, so that this is done on threads that may take their time.
 
 use std::{
@@ -21,10 +21,10 @@ use crate::{
 
 /// How many letters are listed, the newest first.
 pub(super) const LISTED: usize = 100;
-/// How many failures of a replay are told, and the most bytes of the reason of each.
+/// How many failures of a replay are listed, and the most bytes of the reason of each.
 const FAILURES: usize = 10;
 const LONGEST_REASON: usize = 300;
-/// How long a replay waits for a batch of letters: somebody looks on, and whatever fails is still there.
+/// How long a replay waits for a batch of letters: somebody is watching, and what fails is still there.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// The dead letters of one connector.
@@ -127,9 +127,9 @@ impl Letters {
         let (connector, shared) = (self.connector, self.state.clone());
         let run = move || {
             let ended = replay(&folder, &selection, &pipeline, &shared);
-            // Whoever waits for this thread waits for the pipeline, too.
+            // Joining this thread waits for the pipeline, too.
             drop(pipeline);
-            told(connector, &shared, ended);
+            finished(connector, &shared, ended);
         };
         state.report = Some(ReplayReport { running: true, ..ReplayReport::default() });
         state.thread = match thread::Builder::new().name(format!("http-replay-{connector}")).spawn(run) {
@@ -171,7 +171,7 @@ impl Letters {
     pub(super) fn join(&self) {
         let thread = lock(&self.state).thread.take();
         if let Some(thread) = thread {
-            // A panic in it was told by what it did not say at its end.
+            // A panic in it shows in the report, which never became final.
             let _ = thread.join();
         }
     }
@@ -211,8 +211,8 @@ fn replay(
     )
 }
 
-/// Tells how a replay ended.
-fn told(connector: u32, state: &Mutex<State>, ended: io::Result<Replay>) {
+/// Logs and reports how a replay ended.
+fn finished(connector: u32, state: &Mutex<State>, ended: io::Result<Replay>) {
     let mut state = lock(state);
     let report = state.report.get_or_insert_default();
     report.running = false;

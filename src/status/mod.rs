@@ -17,4 +17,4 @@ mod server;
 
 pub(crate) use board::Board;
 pub(crate) use report::HostReport;
-pub(crate) use server::Seat;
+pub(crate) use server::Registration;

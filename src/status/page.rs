@@ -145,7 +145,7 @@ fn endpoint(endpoint: &EndpointReport) -> Markup {
 fn in_words(endpoint: &EndpointReport) -> String {
     let state = match (endpoint.state, &endpoint.until) {
         ("breaker_open", Some(_)) => "circuit breaker open, next probe",
-        ("breaker_open", None) => "circuit breaker open, a probe is on its way",
+        ("breaker_open", None) => "circuit breaker open, a probe is in flight",
         ("paused", Some(_)) => "paused until",
         ("paused", None) => "paused by an operator",
         (state, _) => state,

@@ -1,4 +1,4 @@
-//! What there is to tell of a connector: the shape of `/api/status`, and what the page is made from.
+//! The report of a connector: the shape of `/api/status`, and what the page is made from.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -18,7 +18,7 @@ pub(super) struct StatusReport {
     pub(super) connectors: Vec<ConnectorReport>,
 }
 
-/// What a host is told of a connector.
+/// The report of a connector for a host.
 #[derive(Debug, Serialize)]
 pub(crate) struct HostReport {
     #[serde(flatten)]
@@ -101,7 +101,7 @@ pub(super) struct LaneReport {
     /// `null` without a spool.
     pub(super) bytes: Option<u64>,
     pub(super) oldest_seconds: Option<u64>,
-    /// Why its first messages wait; `null` where they are on their way.
+    /// Why its first messages wait; `null` where they are being sent.
     pub(super) waits: Option<String>,
     /// When they are sent again; RFC 3339.
     pub(super) until: Option<String>,
@@ -125,9 +125,9 @@ pub(super) struct HeadReport {
     pub(super) since: String,
     /// How the last of them ended.
     pub(super) why: String,
-    /// RFC 3339; in the past while one is on its way, or waits for the endpoint.
+    /// RFC 3339; in the past while one is in flight, or waits for the endpoint.
     pub(super) next_attempt: String,
-    /// Whether an operator gave it up, and an attempt is still on its way.
+    /// Whether an operator gave it up, and an attempt is still in flight.
     pub(super) given_up: bool,
 }
 
@@ -138,7 +138,7 @@ pub(super) struct DeadLetterReport {
     pub(super) max_bytes: Option<u64>,
     /// Since the connector was opened.
     pub(super) by_reason: BTreeMap<String, u64>,
-    /// Whether they can be looked into.
+    /// Whether they can be read here.
     #[serde(skip)]
     pub(super) in_folder: bool,
     /// How the last replay that an operator asked for here goes, or went.

@@ -50,17 +50,17 @@ pub(super) async fn respond(server: &Server, request: &Request<()>) -> Answer {
 }
 
 fn get(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
-    let may_look = access::may_look(headers, server.token.as_ref());
+    let may_read = access::may_read(headers, server.token.as_ref());
     match path {
         // Probes, which have no token, are answered without reasons, and what is the same everywhere.
         "/live" => return text(StatusCode::OK, "live\n"),
-        "/ready" => return ready(server, may_look.is_ok()),
+        "/ready" => return ready(server, may_read.is_ok()),
         "/script.js" => return answer(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
         "/icon.svg" => return answer(StatusCode::OK, "image/svg+xml", page::ICON),
         "/style.css" => return answer(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
         _ => {}
     }
-    if let Err(refusal) = may_look {
+    if let Err(refusal) = may_read {
         return refused(refusal);
     }
     match path {
@@ -118,7 +118,7 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
     done(headers, "/", &json!({ "connector": connector, "done": done_what }))
 }
 
-/// What was asked for is done: a browser goes back to a page, others are told what was done.
+/// What was asked for is done: a browser is redirected to a page, others get a text.
 fn done(headers: &HeaderMap, page: &str, what: &Value) -> Answer {
     let is_of_page =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));

@@ -51,19 +51,19 @@ struct Running {
     thread: thread::JoinHandle<()>,
 }
 
-/// The permit of a connector on a server. When the last of them is dropped, nobody listens any more.
+/// A connector's registration with a server. When the last is dropped, the server stops.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Registration {
     server: Arc<Server>,
     connector: u32,
 }
 
-impl Seat {
-    /// Takes a permit on the server of an address, which is begun where there is none.
+impl Registration {
+    /// Registers with the server of an address, which is started where there is none.
     ///
     /// # Errors
     /// Nobody can listen there, or another connector does with another token.
-    pub(crate) fn take(connector: u32, config: &StatusConfig) -> Result<Self, String> {
+    pub(crate) fn new(connector: u32, config: &StatusConfig) -> Result<Self, String> {
         let mut servers = lock(&SERVERS);
         // Port 0 is another one each time.
         let shared =
@@ -103,8 +103,8 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
-    /// Returns when nobody looks at the connector any more.
+impl Drop for Registration {
+    /// Returns when no request reads the connector any more.
     fn drop(&mut self) {
         let mut servers = lock(&SERVERS);
         let letters;

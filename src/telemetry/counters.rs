@@ -43,9 +43,9 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     bytes: AtomicU64,
     holding: Holding,
-    /// `None` where nobody can look at them: then they cost nothing.
+    /// `None` where nobody can read them: then they cost nothing.
     observed: Option<Box<Observed>>,
-    /// None where nobody can look at them.
+    /// None where nobody can read them.
     heads: Arc<Heads>,
 }
 
@@ -174,7 +174,7 @@ impl Counters {
         }
     }
 
-    /// So many stored batches go on their way together.
+    /// Stored batches are sent together.
     pub(crate) fn together(&self, batches: usize) {
         if let Some(observed) = &self.observed {
             observed.metrics.merges.inc_by(batches.saturating_sub(1) as u64);
@@ -246,7 +246,7 @@ impl Counters {
         }
     }
 
-    /// The first messages of a lane go on their way.
+    /// The first messages of a lane are sent.
     pub(crate) fn lane_goes_on(&self, lane: &LaneKey) {
         if let Some(observed) = &self.observed {
             lock(&observed.lanes).remove(lane);

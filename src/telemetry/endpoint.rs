@@ -18,7 +18,7 @@ use super::{
 /// The statuses that have counters of their own, as they do in HTTP.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=599;
 
-/// The meter of an endpoint; it does nothing where nobody can look at it.
+/// The meter of an endpoint; it does nothing where nobody can read it.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointMeter(Option<Box<Observed>>);
 
@@ -55,7 +55,7 @@ pub(crate) struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AttemptEnd<'a> {
     pub(crate) verdict: Verdict,
-    /// The status of the answer; `Err` for the kind of fault in place of one.
+    /// The status of the answer; `Err` for the kind of fault where there is none.
     pub(crate) status: Result<u16, &'a str>,
     pub(crate) took: Duration,
     pub(crate) messages: usize,
@@ -108,7 +108,7 @@ impl EndpointMeter {
         self.0.as_ref().map_or("", |observed| &observed.label)
     }
 
-    /// Whether anybody can look at it.
+    /// Whether anybody can read it.
     pub(crate) fn is_observed(&self) -> bool {
         self.0.is_some()
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-/// How many are told apart; of more, each is still sent again as it would be.
+/// How many are tracked; any beyond are retried all the same.
 const HEADS: usize = 10_000;
 
 /// The bodies of one connector that have failed and are to be sent again.
@@ -118,7 +118,7 @@ impl Head {
         lock(&self.heads.known).remove(&self.number);
     }
 
-    /// An operator gives it up: once the attempt that may be on its way has ended, there is no other.
+    /// An operator gives it up: once an attempt in flight has ended, there is no other.
     pub(crate) fn give_up(&self) {
         self.given_up.send_replace(true);
         self.heads.given_up.send_modify(|times| *times += 1);
@@ -180,12 +180,12 @@ mod tests {
     async fn giving_one_up_tells_its_holder_and_nobody_elses() {
         let heads = Arc::<Heads>::default();
         let [first, second] = [5, 6].map(|offset| heads.add(of(offset), wait()).expect("there is room"));
-        let mut told = heads.given_up();
+        let mut given_up = heads.given_up();
         heads.find(second.number).expect("it waits").give_up();
         second.until_given_up().await;
-        assert!(told.has_changed().expect("heads live") && second.is_given_up() && !first.is_given_up());
-        told.mark_unchanged();
-        assert!(!told.has_changed().expect("heads live"));
+        assert!(given_up.has_changed().expect("heads live") && second.is_given_up() && !first.is_given_up());
+        given_up.mark_unchanged();
+        assert!(!given_up.has_changed().expect("heads live"));
     }
 
     #[test]

@@ -261,7 +261,7 @@ impl Metrics {
         to.register("shed_messages", "Messages that a full spool did not take", self.shed.clone());
         to.register(
             "merges",
-            "Stored batches that went on their way together with the one before them",
+            "Stored batches that were sent together with the one before them",
             self.merges.clone(),
         );
         to.register_with_unit(

@@ -42,7 +42,7 @@ impl Recent {
         &mut self.intervals[index]
     }
 
-    /// The intervals that are over, oldest first; fewer where it has not gone on for so long.
+    /// The finished intervals, oldest first; fewer in the first minutes.
     pub(super) fn past(&mut self) -> Vec<Interval> {
         self.go_on();
         let first = self.newest.saturating_sub(INTERVALS as u64 - 1);

@@ -27,7 +27,7 @@ pub(in crate::config) struct Destination<'c> {
 
 /// Writes down every contradiction, and returns what deserves a warning.
 pub(in crate::config) fn check(keys: &Reader<'_>, destination: &Destination<'_>) -> Vec<String> {
-    // What is wrong with the url itself was told before.
+    // What is wrong with the url itself was reported before.
     if keys.has_problem(&format!("{}url", destination.table)) {
         return Vec::new();
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 
 use super::write_escape;
 
-/// How many bytes are looked at in one step.
+/// How many bytes are scanned in one step.
 pub(super) const STEP: usize = 32;
 
 /// Writes `text` as the inside of a JSON string, up to its last bytes: fewer than [`STEP`] of them. Returns where they

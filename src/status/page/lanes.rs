@@ -50,7 +50,7 @@ pub(super) fn lanes(connector: &ConnectorReport, can_change: bool) -> Markup {
     }
 }
 
-/// A row for each of so many heads, or one where there is none.
+/// A row for each of the first `heads` heads, or one where there is none.
 fn lane(connector: &ConnectorReport, lane: &LaneReport, heads: usize, can_change: bool) -> Markup {
     let left = lane.heads.len() - heads.min(lane.heads.len()) + lane.heads_left_out;
     html! {

@@ -44,7 +44,7 @@ pub(super) async fn get(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Answer {
-    if let Err(refusal) = access::may_look(headers, server.token.as_ref()) {
+    if let Err(refusal) = access::may_read(headers, server.token.as_ref()) {
         return refused(refusal);
     }
     let Some(letters) = letters(server, path.connector) else { return not_found() };
@@ -189,7 +189,7 @@ fn list_as_json(listed: &Listed, letters: &Letters) -> String {
     whole.to_string()
 }
 
-/// What a list tells of a letter.
+/// A letter in a list.
 fn as_json(entry: &Entry) -> Value {
     let position = entry.position.to_string();
     match &entry.record {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// Metrics with a sample of each: others are not told.
+/// Metrics with a sample of each: those without one are not exposed.
 fn sampled() -> Metrics {
     let metrics = Metrics::default();
     let [stream, topic, endpoint, value] = ["s", "t", "e", "v"].map(str::to_owned);
