@@ -76,7 +76,8 @@ fn a_list_has_a_header_and_a_summary_counts() {
     let listed = letters.act(&["list"]);
     let lines: Vec<&str> = listed.stdout.lines().collect();
     assert!(listed.code == Some(0) && lines.len() == 3, "{listed:?}");
-    for column in ["PLACE", "TIME", "STATE", "REASON", "STATUS", "STREAM/TOPIC/PARTITION@OFFSET", "ANSWER"] {
+    for column in ["POSITION", "TIME", "STATE", "REASON", "STATUS", "STREAM/TOPIC/PARTITION@OFFSET", "ANSWER"]
+    {
         assert!(lines[0].contains(column), "{listed:?}");
     }
     let column = |name: &str| lines[0].find(name).unwrap();
