@@ -306,6 +306,14 @@ impl Sink for HttpSink {
             spooled.drain.join().await;
             spool = Some(spooled.spool);
         }
+        if let Some(pipeline) = &self.pipeline {
+            for delivery in pipeline.routes().endpoints() {
+                delivery.log_closed();
+            }
+            if let Some(dead_letters) = &pipeline.dead_letters {
+                dead_letters.log_closed();
+            }
+        }
         // It is shown until here; from here on nobody else has the spool or the pipeline.
         drop(self.status.take());
         if self.world.is_real() {

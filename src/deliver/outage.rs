@@ -80,6 +80,8 @@ pub(super) enum Line {
     },
     /// It is over.
     Info { lasted: Duration, attempts: u64, before: Outcomes },
+    /// The connector is closed before it is over.
+    Closed { since: SystemTime, lasted: Duration, attempts: u64, cause: String, before: Outcomes },
 }
 
 impl Outage {
@@ -116,6 +118,18 @@ impl Outage {
         Some(Line::Info {
             lasted: now.saturating_duration_since(failing.began),
             attempts: failing.attempts,
+            before: failing.before,
+        })
+    }
+
+    /// The connector is closed. The line comes once.
+    pub(super) fn closed(&mut self, now: Instant) -> Option<Line> {
+        let failing = self.failing.take().filter(|failing| failing.lasts)?;
+        Some(Line::Closed {
+            since: failing.since,
+            lasted: now.saturating_duration_since(failing.began),
+            attempts: failing.attempts,
+            cause: failing.cause,
             before: failing.before,
         })
     }
@@ -181,6 +195,12 @@ impl fmt::Display for Line {
             Self::Info { lasted, attempts, .. } => {
                 write!(f, "is back after {}: {attempts} attempts failed", rounded(*lasted))
             }
+            Self::Closed { since, lasted, attempts, cause, .. } => write!(
+                f,
+                "is still away at close: {cause} ({attempts} attempts failed since {}, {} ago)",
+                humantime::format_rfc3339_seconds(*since),
+                rounded(*lasted)
+            ),
         }
     }
 }
@@ -229,6 +249,21 @@ mod tests {
         let line = outage.answered(logged + SECOND * 193).expect("it is over");
         assert_eq!(line.to_string(), "is back after 3m 20s: 6 attempts failed");
         assert_eq!((outage.due(logged), outage.answered(logged)), (None, None));
+    }
+
+    #[test]
+    fn one_that_goes_on_at_close_is_logged_once() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        fail(&mut outage, start);
+        assert_eq!(outage.closed(start), None, "a single failure is none");
+        let told = begun(&mut outage, start);
+        let line = outage.closed(told + SECOND).expect("it goes on").to_string();
+        let cause = "answered 503 Service Unavailable: busy";
+        assert_eq!(
+            line,
+            format!("is still away at close: {cause} (5 attempts failed since 1970-01-01T00:00:00Z, 8s ago)")
+        );
+        assert_eq!((outage.closed(told), outage.due(told)), (None, None));
     }
 
     #[test]

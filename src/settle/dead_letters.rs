@@ -120,6 +120,13 @@ impl DeadLetters {
         }
     }
 
+    /// The connector is closed: an outage of their endpoint that goes on has its last line.
+    pub(crate) fn log_closed(&self) {
+        if let Target::Endpoint(endpoint) = &self.target {
+            endpoint.delivery.log_closed();
+        }
+    }
+
     /// Their folder; `None` where they go to an endpoint.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match &self.target {

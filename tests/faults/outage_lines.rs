@@ -6,7 +6,7 @@ use super::{
     Run, eventually, plain,
     support::{
         endpoint::{Answer, Endpoint},
-        plugin::logged,
+        plugin::{logged, plugin},
     },
 };
 
@@ -62,6 +62,30 @@ fn with_a_spool_it_is_told_what_waits_there() {
     let lines = told(&run.endpoint);
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].ends_with("; the connector holds 20 messages in 1 lane of the spool"), "{lines:#?}");
+}
+
+#[test]
+fn one_that_goes_on_at_close_has_a_last_line() {
+    let endpoint = Endpoint::answering(503);
+    let folder = tempfile::tempdir().unwrap();
+    let keys = json!({
+        "batch_mode": "nd_json",
+        "circuit_breaker": { "failure_threshold": 3, "cool_down": "20ms" },
+        "spool": { "path": folder.path().join("spool") },
+        "close_timeout": "100ms",
+    });
+    let mut run = Run::new("away-at-close", "nd_json", endpoint, keys);
+    assert_eq!(run.send(20, plain), 0);
+    eventually("it is told", || !told(&run.endpoint).is_empty());
+    assert_eq!(plugin().close(run.sink.id), 0);
+    let lines = told(&run.endpoint);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let begins =
+        format!("WARN {} is still away at close: answered 503 Service Unavailable (", run.endpoint.origin());
+    assert!(lines[1].starts_with(&begins), "{lines:#?}");
+    let ends = " ago); meanwhile the connector settled 0 messages delivered, 0 dead-lettered, 0 failed; \
+                the connector holds 20 messages in 1 lane of the spool";
+    assert!(lines[1].contains(" attempts failed since 20") && lines[1].ends_with(ends), "{lines:#?}");
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Delivery {
             _ => {}
         }
     }
+
+    /// The connector is closed, and all that it held is settled or kept: an outage that goes on has its last line.
+    pub(crate) fn log_closed(&self) {
+        self.endpoint.closed();
+    }
 }
 
 impl Endpoint {
@@ -111,6 +116,15 @@ impl Endpoint {
         }
     }
 
+    /// The connector is closed: an outage that goes on has its last line.
+    fn closed(&self) {
+        let now = Instant::now();
+        let line = self.outages.lock().outage.closed(now);
+        if let Some(line) = line {
+            self.log(&line, &self.gate.state(), now);
+        }
+    }
+
     /// Logs what is due, and returns when the next line is.
     fn minute(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -132,6 +146,10 @@ impl Endpoint {
             Line::Info { before, .. } => {
                 let meanwhile = self.counters.outcomes().since(before);
                 info!("{label} {line}; meanwhile the connector settled {meanwhile}{held}");
+            }
+            Line::Closed { before, .. } => {
+                let meanwhile = self.counters.outcomes().since(before);
+                warn!("{label} {line}; meanwhile the connector settled {meanwhile}{held}");
             }
         }
     }
