@@ -207,6 +207,24 @@ fn a_signal_ends_it_while_the_server_hangs() {
 }
 
 #[test]
+fn a_signal_ends_it_while_the_server_hangs_before_anything_is_read() {
+    let Some(server) = Server::start() else { return };
+    // Each has its stored offset asked for, one after the other, so that the server hangs in the midst of it.
+    server.admin().create("frozen-early", "t", 300);
+    let folder = tempfile::tempdir().unwrap();
+    let file = Connector::new("frozen-early", "http://127.0.0.1:1/", &plugin()).write(folder.path());
+    let running = host(&server, &file, &[]);
+    running.wait_for_stderr("reading partitions");
+    server.signal("STOP");
+    let asked = Instant::now();
+    running.signal("TERM");
+    let finished = running.finish();
+    server.signal("CONT");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+}
+
+#[test]
 fn a_group_of_two_hosts_outlives_the_server() {
     let Some(mut server) = Server::start() else { return };
     let receiver = Receiver::start();

@@ -85,7 +85,8 @@ impl Worker {
     async fn read(&self) -> Result<(), End> {
         // Where to read from: after what is stored, unless nothing is and there is another place to begin at.
         let mut from = PollingStrategy::next();
-        let stored = self.session.restore(self.partition).await.map_err(End::Trouble)?;
+        let restore = self.unless_over(self.session.restore(self.partition)).await;
+        let stored = restore.ok_or(End::Asked)?.map_err(End::Trouble)?;
         self.finished_by(stored)?;
         if let (None, Some(replay)) = (stored, self.topic.shared.replay) {
             from = replay.strategy();
@@ -95,7 +96,7 @@ impl Worker {
         let mut empty_polls = 0;
         loop {
             if kept_since.take_if(|since| since.elapsed() > KEPT).is_some() {
-                self.session.forget_kept(self.partition).await;
+                self.unless_over(self.session.forget_kept(self.partition)).await;
             }
             let mut batch = match ahead.take() {
                 // Also when it is over: the server hands a partition over once all that was read of it is settled.
@@ -106,12 +107,8 @@ impl Worker {
                 }
                 _ if *self.over.borrow() => return Ok(()),
                 _ => {
-                    let mut over = self.over.clone();
-                    let polled = tokio::select! {
-                        polled = self.poll(&from) => polled.map_err(End::Trouble)?,
-                        // A server that does not answer holds nobody up.
-                        () = asked(&mut over) => return Ok(()),
-                    };
+                    let Some(polled) = self.unless_over(self.poll(&from)).await else { return Ok(()) };
+                    let polled = polled.map_err(End::Trouble)?;
                     let current = polled.current_offset;
                     if let Some(batch) = self.batch(polled) {
                         batch
@@ -133,6 +130,15 @@ impl Worker {
             self.store(&batch).await?;
             ahead = following;
             from = PollingStrategy::next();
+        }
+    }
+
+    /// What the server answers; `None` once no more is to be read: a server that does not answer holds nobody up.
+    async fn unless_over<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut over = self.over.clone();
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = asked(&mut over) => None,
         }
     }
 
@@ -174,7 +180,7 @@ impl Worker {
             return None;
         }
         // Where it does not work, the next poll tells.
-        let polled = self.poll(&PollingStrategy::offset(batch.last + 1)).await.ok()?;
+        let polled = self.unless_over(self.poll(&PollingStrategy::offset(batch.last + 1))).await?.ok()?;
         self.batch(polled).filter(|following| following.first > batch.last)
     }
 
