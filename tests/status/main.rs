@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::float_cmp)] // what is compared are counts
 
+mod alerts;
 mod browser;
 mod client;
 mod give_up;
