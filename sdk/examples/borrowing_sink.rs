@@ -2,6 +2,7 @@
 //!
 //! As with `original_style_sink`, a control socket holds its calls.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,7 +53,8 @@ impl BorrowingSink {
         BufReader::new(stream).read_line(&mut answer).await.map_err(connection)?;
         match answer.trim() {
             "ok" => Ok(()),
-            "panic" => panic!("as told, in {call}"),
+            // As a panic, but nothing about it is written to stderr.
+            "panic" => resume_unwind(Box::new(format!("as told, in {call}"))),
             other => Err(Error::CannotStoreData(other.to_owned())),
         }
     }
