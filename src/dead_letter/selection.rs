@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::{Entry, LetterPosition};
 
 /// Letters by what they say; all of them, where nothing is asked for.
@@ -59,6 +61,17 @@ impl Selection {
 }
 
 impl Summary {
+    /// [`by`](Self::by) as JSON: a list of objects with `reason`, `stream`, `topic` and the fields of [`Count`].
+    pub fn by_as_json(&self) -> Value {
+        let rows = self.by.iter().map(|((reason, stream, topic), count)| {
+            json!({
+                "reason": reason, "stream": stream, "topic": topic, "letters": count.letters,
+                "waiting": count.waiting, "first": count.first, "last": count.last,
+            })
+        });
+        rows.collect()
+    }
+
     /// Counts a letter.
     pub fn add(&mut self, entry: &Entry) {
         let (key, time) = match &entry.record {

@@ -70,22 +70,12 @@ pub(super) fn summary(
             true
         })
         .map_err(at)?;
-    let counts = summary.by;
     if as_json {
-        let counts: Vec<_> = counts
-            .iter()
-            .map(|((reason, stream, topic), count)| {
-                json!({
-                    "reason": reason, "stream": stream, "topic": topic, "letters": count.letters,
-                    "waiting": count.waiting, "first": count.first, "last": count.last,
-                })
-            })
-            .collect();
-        report::say_json(
-            &json!({ "letters": seen.taken, "replayed": seen.replayed, "by": counts }).to_string(),
-        )?;
+        let by = summary.by_as_json();
+        report::say_json(&json!({ "letters": seen.taken, "replayed": seen.replayed, "by": by }).to_string())?;
     } else {
-        let rows: Vec<Vec<String>> = counts
+        let rows: Vec<Vec<String>> = summary
+            .by
             .iter()
             .map(|((reason, stream, topic), count)| {
                 vec![

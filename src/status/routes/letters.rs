@@ -170,20 +170,9 @@ fn which(query: Option<&str>) -> Result<Which, String> {
 }
 
 fn list_as_json(listed: &Listed, letters: &Letters) -> String {
-    let by: Vec<Value> = listed
-        .all
-        .by
-        .iter()
-        .map(|((reason, stream, topic), count)| {
-            json!({
-                "reason": reason, "stream": stream, "topic": topic, "letters": count.letters,
-                "waiting": count.waiting, "first": count.first, "last": count.last,
-            })
-        })
-        .collect();
     let newest: Vec<Value> = listed.letters.iter().map(as_json).collect();
     let whole = json!({
-        "letters": listed.all.letters, "replayed": listed.all.replayed, "by": by,
+        "letters": listed.all.letters, "replayed": listed.all.replayed, "by": listed.all.by_as_json(),
         "meant": listed.meant, "waiting": listed.waiting, "newest": newest, "replay": letters.replayed(),
     });
     whole.to_string()
