@@ -47,6 +47,7 @@ static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
+    template: &'static str,
 }
 
 /// What a bar counts.
@@ -66,17 +67,24 @@ impl Progress {
         };
         let template = match (total.is_some(), unit) {
             (true, Unit::Messages) => {
-                "{bar:20} {human_pos}/{human_len} messages, {per_sec}, {eta} left{wide_msg}"
+                "{bar:20} {human_pos}/{human_len} messages, {per_sec}, {eta} left{prefix}"
             }
-            (true, Unit::Bytes) => "{bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left{wide_msg}",
-            (false, Unit::Messages) => "{spinner} {human_pos} messages, {per_sec}{wide_msg}",
-            (false, Unit::Bytes) => "{spinner} {bytes}, {bytes_per_sec}{wide_msg}",
+            (true, Unit::Bytes) => "{bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left{prefix}",
+            (false, Unit::Messages) => "{spinner} {human_pos} messages, {per_sec}{prefix}",
+            (false, Unit::Bytes) => "{spinner} {bytes}, {bytes_per_sec}{prefix}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+        let progress = Self { bar, template };
+        progress.lay_out("");
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.bar.clone());
+        progress
+    }
+
+    /// Has this below the line with the count.
+    fn lay_out(&self, below: &str) {
+        // That a template can be read a test shows.
+        if let Ok(style) = ProgressStyle::with_template(&format!("{}{below}", self.template)) {
+            self.bar.set_style(style);
         }
-        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
-        Self { bar }
     }
 
     pub(crate) fn set(&self, position: u64) {
@@ -88,9 +96,11 @@ impl Progress {
         !self.bar.is_hidden()
     }
 
-    /// Shows this behind the count; what does not fit is cut.
-    pub(crate) fn tell(&self, text: &str) {
-        self.bar.set_message(format!("; {text}"));
+    /// Shows this behind the count, and what the trouble is, if any, in a line of its own, of which is cut what does not fit.
+    pub(crate) fn tell(&self, text: &str, trouble: Option<String>) {
+        self.lay_out(if trouble.is_some() { "\n{wide_msg}" } else { "" });
+        self.bar.set_prefix(format!("; {text}"));
+        self.bar.set_message(trouble.unwrap_or_default());
     }
 }
 

@@ -30,7 +30,7 @@ impl Watch {
     pub(crate) fn show(&self, plugin: &OpenPlugin, progress: &Progress) {
         while progress.is_shown() && !self.waits(ASKED) {
             let Some(state) = plugin.state() else { return };
-            progress.tell(&line(&state));
+            progress.tell(&counts(&state), trouble(&state));
         }
     }
 
@@ -49,8 +49,8 @@ impl Watch {
     }
 }
 
-/// What became of messages, and what keeps those that wait.
-fn line(state: &State) -> String {
+/// What became of messages, and how many wait.
+fn counts(state: &State) -> String {
     let counts =
         [(state.delivered, "delivered"), (state.dead_lettered, "dead-lettered"), (state.failed, "failed")];
     let mut parts: Vec<String> = counts
@@ -61,16 +61,19 @@ fn line(state: &State) -> String {
     if state.waiting > 0 {
         parts.push(format!("{} waiting", grouped(state.waiting)));
     }
-    if let Some(failing) = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some()) {
-        parts.push(format!(
-            "retrying {} since {} ({} attempts): {}",
-            shown(&failing.name, LONGEST_ERROR),
-            shown(failing.failing_since.as_deref().unwrap_or_default(), 40),
-            grouped(failing.failures_in_a_row),
-            shown(failing.last_error.as_deref().unwrap_or("its answers tell no reason"), LONGEST_ERROR)
-        ));
-    }
     parts.join(", ")
+}
+
+/// What keeps those that wait; the reason first, as a terminal may have little room.
+fn trouble(state: &State) -> Option<String> {
+    let failing = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some())?;
+    Some(format!(
+        "retrying: {} ({}, {} attempts since {})",
+        shown(failing.last_error.as_deref().unwrap_or("its answers tell no reason"), LONGEST_ERROR),
+        shown(&failing.name, LONGEST_ERROR),
+        grouped(failing.failures_in_a_row),
+        shown(failing.failing_since.as_deref().unwrap_or_default(), 40),
+    ))
 }
 
 #[cfg(test)]
@@ -82,10 +85,12 @@ mod tests {
         let state = r#"{"delivered":1234,"dead_lettered":0,"failed":2,"requests":9,"retries":3,"waiting":56,"spool":null,"endpoints":[
             {"endpoint":"http://a:1","failing_since":null,"failures_in_a_row":0,"last_error":null},
             {"endpoint":"http://b:2","failing_since":"2026-01-02T03:04:05Z","failures_in_a_row":7,"last_error":"answered 503"}]}"#;
+        let state = serde_json::from_str(state).unwrap();
+        assert_eq!(counts(&state), "1,234 delivered, 2 failed, 56 waiting");
         assert_eq!(
-            line(&serde_json::from_str(state).unwrap()),
-            "1,234 delivered, 2 failed, 56 waiting, retrying http://b:2 since 2026-01-02T03:04:05Z (7 attempts): answered 503"
+            trouble(&state).as_deref(),
+            Some("retrying: answered 503 (http://b:2, 7 attempts since 2026-01-02T03:04:05Z)")
         );
-        assert_eq!(line(&State::default()), "0 delivered");
+        assert_eq!((&*counts(&State::default()), trouble(&State::default())), ("0 delivered", None));
     }
 }

@@ -5,6 +5,7 @@
 
 mod ended;
 mod inputs;
+mod shown;
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[path = "../../../tests/support"]
 mod recording {
