@@ -73,10 +73,13 @@ impl<'p> Reader<'p> {
         !self.problems.borrow().iter().any(|problem| problem.path.starts_with(&table))
     }
 
-    /// Whether something is wrong with `key`.
+    /// Whether something is wrong with `key`, or with an item of it.
     pub(super) fn has_problem(&self, key: &str) -> bool {
         let path = format!("{}.{key}", self.path);
-        self.problems.borrow().iter().any(|problem| problem.path == path)
+        let is_at = |found: &str| {
+            found.strip_prefix(&*path).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        self.problems.borrow().iter().any(|problem| is_at(&problem.path))
     }
 
     /// Takes a key that must not be there, for the reason given; without one, in silence.
