@@ -26,6 +26,11 @@ pub(crate) enum Context {
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 impl Context {
+    /// What text that needs no escapes has around it there.
+    pub(super) fn quote(self) -> &'static str {
+        if self == Self::Json { "\"" } else { "" }
+    }
+
     /// Writes text as this context needs it.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ impl<'m> Fields<'m> {
             }
             Field::Timestamp(form) => timestamp(self.message.timestamp, *form, context, out),
             Field::Id => {
-                let quote: &[u8] = if context == Context::Json { b"\"" } else { b"" };
+                let quote = context.quote().as_bytes();
                 out.extend_from_slice(quote);
                 write_id(self.message.id, out);
                 out.extend_from_slice(quote);
@@ -169,17 +169,20 @@ impl<'m> Fields<'m> {
         }
     }
 
+    /// Writes the whole payload as an envelope has it.
+    #[inline]
+    pub(super) fn payload_as_json(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let start = out.len();
+        if !write_json(self.source.schema, self.message.payload, self.known(), out)? {
+            on_one_line(&mut out[start..]);
+        }
+        Ok(())
+    }
+
     /// The whole payload: as an envelope has it where JSON stands, else its text.
     fn payload(&self, context: Context, out: &mut Vec<u8>) -> Result<(), Absent> {
-        let start = out.len();
         match context {
-            Context::Json => {
-                let (schema, payload) = (self.source.schema, self.message.payload);
-                if !write_json(schema, payload, self.known(), out).map_err(Absent::Refused)? {
-                    on_one_line(&mut out[start..]);
-                }
-                Ok(())
-            }
+            Context::Json => self.payload_as_json(out).map_err(Absent::Refused),
             Context::Text => {
                 write_raw(self.source.schema, self.message.payload, out).map_err(Absent::Refused)
             }

@@ -9,9 +9,9 @@ use strum::{Display, EnumString, VariantNames};
 use super::{
     escape::Context,
     fields::Source,
-    template::{Kind, Part, Slot, Template},
+    template::{Field, Kind, Part, Slot, Template, TimestampForm},
 };
-use crate::encode::{Known, Refusal};
+use crate::encode::{Known, Refusal, write_id, write_number};
 
 /// What templates of bodies are, which says how fields are escaped in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
@@ -87,13 +87,38 @@ impl Form {
     }
 }
 
+/// How a placeholder is written: what every message has is known to fit, and goes without the checks of the rest.
+#[derive(Clone, Copy)]
+enum Written<'b> {
+    Offset,
+    /// With the quotes, where it has any, in the text around it.
+    Id,
+    /// In microseconds.
+    Timestamp,
+    /// The whole payload as JSON.
+    Payload,
+    Other(&'b Slot),
+}
+
 /// A template with what all messages of a batch have in common written into it.
 pub(crate) struct Prepared<'b> {
     source: Source<'b>,
     /// Each placeholder that is left, with what stands before it.
-    slots: Vec<(Vec<u8>, &'b Slot)>,
+    slots: Vec<(Vec<u8>, Written<'b>)>,
     /// What stands behind the last one.
     end: Vec<u8>,
+}
+
+impl<'b> Written<'b> {
+    fn of(slot: &'b Slot) -> Self {
+        match (&slot.field, slot.context) {
+            (Field::Offset, _) => Self::Offset,
+            (Field::Id, _) => Self::Id,
+            (Field::Timestamp(TimestampForm::Microseconds), _) => Self::Timestamp,
+            (Field::Payload, Context::Json) => Self::Payload,
+            _ => Self::Other(slot),
+        }
+    }
 }
 
 impl Prepared<'_> {
@@ -108,9 +133,15 @@ impl Prepared<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let fields = self.source.fields(message).with(known);
-        for (text, slot) in &self.slots {
+        for (text, written) in &self.slots {
             out.extend_from_slice(text);
-            fields.write(slot, out)?;
+            match *written {
+                Written::Offset => write_number(message.offset, out),
+                Written::Id => write_id(message.id, out),
+                Written::Timestamp => write_number(message.timestamp, out),
+                Written::Payload => fields.payload_as_json(out)?,
+                Written::Other(slot) => fields.write(slot, out)?,
+            }
         }
         out.extend_from_slice(&self.end);
         Ok(())
@@ -126,10 +157,15 @@ impl Template {
                 Part::Literal(literal) => text.extend_from_slice(literal.as_bytes()),
                 Part::Slot(slot) => {
                     let start = text.len();
-                    if !source.write(slot, &mut text) {
-                        text.truncate(start);
-                        slots.push((std::mem::take(&mut text), slot));
+                    if source.write(slot, &mut text) {
+                        continue;
                     }
+                    text.truncate(start);
+                    let written = Written::of(slot);
+                    let quote = if matches!(written, Written::Id) { slot.context.quote() } else { "" };
+                    text.extend_from_slice(quote.as_bytes());
+                    slots.push((std::mem::take(&mut text), written));
+                    text.extend_from_slice(quote.as_bytes());
                 }
                 // They were resolved when the configuration was read.
                 Part::Secret(_) => {}
