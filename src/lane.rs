@@ -1,12 +1,13 @@
 //! Sends the bodies of a lane: one after the other, or concurrently where there is no order.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, Sleep},
 };
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{
     deliver::{Deadline, Delivery, Origin, Parts, RetryState, Settled},
@@ -62,6 +63,8 @@ impl LaneSender {
         let mut due = pin!(tokio::time::sleep(Duration::ZERO));
         let mut unsettled = Unsettled::default();
         let mut under_way = FuturesUnordered::new();
+        // A body's future is large, so the memory of one that has ended serves the next.
+        let mut spare: Vec<ReusableBoxFuture<'_, (Parts, Vec<Settled>)>> = Vec::new();
         let mut items = Vec::new().into_iter();
         // The rest of a body that came apart, in order.
         let mut rest: Option<Parts> = None;
@@ -88,11 +91,23 @@ impl LaneSender {
                 if self.is_in_order() && unsettled.failed && !self.settle(&mut unsettled).await {
                     return Vec::new();
                 }
-                under_way.push(self.send(parts));
+                let sending = self.send(parts);
+                let mut sending = match spare.pop() {
+                    Some(mut memory) => {
+                        memory.set(sending);
+                        memory
+                    }
+                    None => ReusableBoxFuture::new(sending),
+                };
+                under_way.push(async move {
+                    let ended = poll_fn(|context| sending.poll(context)).await;
+                    (ended, sending)
+                });
             }
             tokio::select! {
                 Some(set) = sets.recv(), if under_way.len() < self.at_once => items = set.into_iter(),
-                Some((parts, outcomes)) = under_way.next() => {
+                Some(((parts, outcomes), memory)) = under_way.next() => {
+                    spare.push(memory);
                     self.hold(due.as_mut(), &unsettled);
                     let parked = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Parked(_)));
                     unsettled.add(outcomes);

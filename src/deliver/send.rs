@@ -208,8 +208,9 @@ impl Delivery {
         };
         retry.attempts += 1;
         let began = Instant::now();
-        let attempt = attempt(&self.client, &self.classifier, request, retry.next, keep, deadline.clone());
-        let Some(Attempt { class, ended }) = attempt.await else {
+        let Some(Attempt { class, ended }) =
+            attempt(&self.client, &self.classifier, request, retry.next, keep, deadline.clone()).await
+        else {
             self.endpoint.meter.cut_off();
             self.end_span(span, None, body, retries);
             return None;
