@@ -1,6 +1,15 @@
 //! Sends the bodies of a lane: one after the other, or concurrently where there is no order.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -43,6 +52,8 @@ pub(crate) struct LaneSender {
     pub(crate) deadline: Deadline,
     /// How many bodies may be under way. With 1 they go in order: a message that failed is settled before the next is sent.
     pub(crate) at_once: usize,
+    /// How many of them have failed an attempt.
+    pub(crate) failed_before: AtomicUsize,
     /// How long what was delivered may wait to be settled together with what comes after it; by the end, without.
     pub(crate) held: Option<Duration>,
     pub(crate) decided: mpsc::Sender<Decision>,
@@ -69,7 +80,7 @@ impl LaneSender {
         // The rest of a body that came apart, in order.
         let mut rest: Option<Parts> = None;
         loop {
-            while under_way.len() < self.at_once {
+            while rest.is_some() || self.has_room(under_way.len()) {
                 let parts = match rest.take() {
                     Some(parts) => parts,
                     None => match items.next() {
@@ -104,9 +115,16 @@ impl LaneSender {
                     (ended, sending)
                 });
             }
+            let (full, idle) = (!self.has_room(under_way.len()), under_way.is_empty());
+            let next = poll_fn(|context| match under_way.poll_next_unpin(context) {
+                // One that fails its first attempt makes room for another.
+                Poll::Pending if full && self.has_room(under_way.len()) => Poll::Ready(Some(None)),
+                polled => polled.map(|ended| ended.map(Some)),
+            });
             tokio::select! {
-                Some(set) = sets.recv(), if under_way.len() < self.at_once => items = set.into_iter(),
-                Some(((parts, outcomes), memory)) = under_way.next() => {
+                Some(set) = sets.recv(), if !full => items = set.into_iter(),
+                Some(ended) = next => {
+                    let Some(((parts, outcomes), memory)) = ended else { continue };
                     spare.push(memory);
                     self.hold(due.as_mut(), &unsettled);
                     let parked = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Parked(_)));
@@ -121,13 +139,21 @@ impl LaneSender {
                     }
                     rest = Some(parts).filter(|parts| !parts.is_empty());
                 }
-                () = &mut due, if self.held.is_some() && !unsettled.outcomes.is_empty() && !under_way.is_empty() => {
+                () = &mut due, if self.held.is_some() && !unsettled.outcomes.is_empty() && !idle => {
                     self.hand_over(&mut unsettled).await;
                 }
                 else => break,
             }
         }
         unsettled.outcomes
+    }
+
+    /// Whether another body may go: no more than there are slots, beside those that failed before. These hold no slot while
+    /// they wait for a retry, and must not hold up the others.
+    fn has_room(&self, under_way: usize) -> bool {
+        under_way < self.at_once
+            && (self.is_in_order()
+                || under_way.saturating_sub(self.failed_before.load(Relaxed)) < self.delivery.slots())
     }
 
     fn is_in_order(&self) -> bool {
@@ -137,7 +163,8 @@ impl LaneSender {
     async fn send(&self, mut parts: Parts) -> (Parts, Vec<Settled>) {
         let origin = self.origin.unwrap_or_else(Origin::unique);
         loop {
-            let outcomes = self.delivery.deliver_next(&mut parts, origin, &self.deadline).await;
+            let outcomes =
+                self.delivery.deliver_next(&mut parts, origin, &self.deadline, &self.failed_before).await;
             if !outcomes.is_empty() || parts.is_empty() {
                 return (parts, outcomes);
             }

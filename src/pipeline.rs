@@ -1,6 +1,12 @@
 //! The path of a batch from planning to settlement.
 
-use std::{iter, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    iter, mem,
+    pin::pin,
+    sync::{Arc, atomic::AtomicUsize},
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
 use iggy_connector_sdk::Error;
@@ -227,6 +233,7 @@ impl Pipeline {
                     origin: origin.or_else(|| (!unordered).then(Origin::unique)),
                     deadline: deadline.clone(),
                     at_once: if unordered { route.at_once() } else { 1 },
+                    failed_before: AtomicUsize::new(0),
                     held: progress.map(|_| UNWRITTEN),
                     decided: decided.clone(),
                 };

@@ -147,6 +147,11 @@ impl Gate {
         open.then_some(Refused::BreakerOpen)
     }
 
+    /// How many attempts may be under way at once now.
+    pub(super) fn slots(&self) -> usize {
+        self.lock().slots.limit(Instant::now())
+    }
+
     /// Changes whenever the breaker has closed.
     pub(super) fn closed(&self) -> watch::Receiver<u64> {
         self.closed.subscribe()

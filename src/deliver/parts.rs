@@ -1,5 +1,7 @@
 //! A body and the parts it is split into, until each of its messages has an outcome.
 
+use std::sync::atomic::AtomicUsize;
+
 use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
@@ -114,11 +116,13 @@ impl Parts {
 impl Delivery {
     /// Sends the next part of a body, and returns what became of its messages; nothing where it was split into smaller
     /// parts, which are sent next. Every message of the body has exactly one outcome once no part is left.
+    /// From its first failed attempt on, the part is counted in `failed_before`.
     pub(crate) async fn deliver_next(
         &self,
         parts: &mut Parts,
         origin: Origin,
         deadline: &Deadline,
+        failed_before: &AtomicUsize,
     ) -> Vec<Settled> {
         let mut settled = Vec::new();
         if let Some(Part { body, search }) = parts.left.pop() {
@@ -131,7 +135,7 @@ impl Delivery {
                 return settled;
             }
             let retry = std::mem::take(&mut parts.retry);
-            let outcome = match self.send(&body, origin, deadline.clone(), retry).await {
+            let outcome = match self.send(&body, origin, deadline.clone(), retry, failed_before).await {
                 Sent::Delivered => {
                     self.learned(|size, _| size.taken(body.bytes.len()));
                     Outcome::Delivered
@@ -187,11 +191,16 @@ impl Delivery {
     /// Sends a whole body.
     pub(crate) async fn deliver(&self, body: Body, origin: Origin, deadline: &Deadline) -> Vec<Settled> {
         let mut parts = Parts::of(body, RetryState::default());
-        let mut settled = Vec::new();
+        let (mut settled, failed_before) = (Vec::new(), AtomicUsize::new(0));
         while !parts.is_empty() {
-            settled.extend(self.deliver_next(&mut parts, origin, deadline).await);
+            settled.extend(self.deliver_next(&mut parts, origin, deadline, &failed_before).await);
         }
         settled
+    }
+
+    /// How many requests may be under way at once now.
+    pub(crate) fn slots(&self) -> usize {
+        self.endpoint.gate.slots()
     }
 
     /// Why no first attempt can be made now, if that is so: then all that is left ends together.

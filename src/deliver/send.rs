@@ -1,6 +1,9 @@
 //! The retry loop: sends one body until it is settled, with one wait between attempts.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use reqwest::{StatusCode, header::HeaderValue};
 use tokio::time::Instant;
@@ -39,6 +42,22 @@ pub(super) enum Sent {
     Apart(Apart),
 }
 
+/// One more in a count, until it is dropped.
+struct Counted<'c>(&'c AtomicUsize);
+
+impl<'c> Counted<'c> {
+    fn of(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Delivery {
     /// Sends a body until it is settled; one that is kept elsewhere, until it would have to wait.
     pub(super) async fn send(
@@ -47,7 +66,9 @@ impl Delivery {
         origin: Origin,
         mut deadline: Deadline,
         mut retry: RetryState,
+        failed_before: &AtomicUsize,
     ) -> Sent {
+        let mut counted = (retry.attempts > 0).then(|| Counted::of(failed_before));
         let key = self.template.idempotency_key(body);
         let origin = *retry.origin.get_or_insert(origin);
         if let Some(until) = retry.not_before.take() {
@@ -126,6 +147,7 @@ impl Delivery {
                 until = until.min(deadline.at());
             }
             self.waits(body, &mut retry, until);
+            counted.get_or_insert_with(|| Counted::of(failed_before));
             if deadline.is_kept() && !wait.is_zero() && until <= deadline.at() {
                 return retry.park(until, false);
             }
