@@ -237,7 +237,8 @@ impl Pipeline {
                     held: progress.map(|_| UNWRITTEN),
                     decided: decided.clone(),
                 };
-                let lane = Bodies::of(batch, lane, &config.body, &self.buffers);
+                let lane =
+                    Bodies::of(batch, lane, &config.body, &self.buffers).with_links(self.tracer.is_some());
                 self.run_lane(route, lane, sender, progress)
             })
             .collect();

@@ -47,6 +47,6 @@ impl Delivery {
                 (class != Class::Success).then(|| in_words(ended))
             }
         };
-        tracer.end(span, method, attributes, failure);
+        tracer.end(span, method, attributes, failure, body.links());
     }
 }

@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::{
     config::{BatchMode, Compression},
-    request::{Framing, Target, Trace},
+    request::{Framing, Target, Trace, TraceContext},
 };
 
 /// The body of one request, with the messages in it. It holds at least one.
@@ -38,6 +38,8 @@ pub(super) struct Special {
     pub(super) trace: Option<Trace>,
     /// Whether its only message is a tombstone, which is sent without a body.
     pub(super) tombstone: bool,
+    /// The traces that messages of it belong to, each with the index of its message in the batch; ascending.
+    pub(super) links: Arc<[(usize, TraceContext)]>,
 }
 
 /// What all bodies of a batch have in common.
@@ -95,6 +97,13 @@ impl Body {
     /// The trace that its only message belongs to.
     pub(crate) fn trace(&self) -> Option<&Trace> {
         self.special.as_ref().and_then(|special| special.trace.as_ref())
+    }
+
+    /// The traces that its messages belong to, where spans are taken and it can hold several; one for each message of one.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &TraceContext> {
+        let links = self.special.as_ref().map_or(&[][..], |special| &special.links);
+        let is_in = |message: usize| self.records.binary_search_by_key(&message, |one| one.message).is_ok();
+        links.iter().filter(move |(message, _)| is_in(*message)).map(|(_, context)| context)
     }
 
     /// Whether it is a tombstone: one message, which is sent without a body.

@@ -43,6 +43,8 @@ pub struct Bodies<'b> {
     template: Option<Prepared<'b>>,
     /// What is known of the payload of the message that is put next.
     pub(super) known: Known,
+    /// Whether bodies of several messages name the traces of these.
+    has_links: bool,
     /// How many bytes stand behind each message that are not its own.
     trailing: usize,
     /// The index in the lane of the next message.
@@ -106,11 +108,18 @@ impl<'b> Bodies<'b> {
             envelope,
             template,
             known: Known::Nothing,
+            has_links: false,
             trailing,
             next: 0,
             draft,
             groups,
         }
+    }
+
+    /// The same, where bodies of several messages name the traces of these.
+    #[must_use]
+    pub(crate) fn with_links(self, has_links: bool) -> Self {
+        Self { has_links, ..self }
     }
 
     /// The next body, or the next message that is refused. A body of several messages keeps within
@@ -323,7 +332,11 @@ impl<'b> Bodies<'b> {
         } else {
             self.end_special()
         };
-        let special = if self.config.mode.batches() { special } else { self.with_trace(special) };
+        let special = match (self.config.mode.batches(), self.has_links) {
+            (false, _) => self.with_trace(special),
+            (true, true) => self.linked(special),
+            (true, false) => special,
+        };
         let bytes = self.buffers.lend(std::mem::take(&mut self.draft.bytes));
         let mut body = Body::new(bytes, self.frame.clone(), std::mem::take(&mut self.draft.records), special);
         body.noted = self.draft.noted;
@@ -337,6 +350,19 @@ impl<'b> Bodies<'b> {
             None => special,
             trace => Some(Box::new(Special { trace, ..special.map(|special| *special).unwrap_or_default() })),
         }
+    }
+
+    /// Adds the traces of the messages of a body, if they have any.
+    #[inline(never)]
+    fn linked(&self, special: Option<Box<Special>>) -> Option<Box<Special>> {
+        let messages = self.draft.records.iter().map(|record| record.message);
+        let links: Arc<[_]> = messages
+            .filter_map(|message| Some((message, Trace::of(&self.batch.messages[message])?.context()?)))
+            .collect();
+        if links.is_empty() {
+            return special;
+        }
+        Some(Box::new(Special { links, ..special.map(|special| *special).unwrap_or_default() }))
     }
 
     /// Ends a body that has more than its mode says, and returns that.

@@ -38,6 +38,9 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// How long close waits for the last ones.
 const LAST: Duration = Duration::from_secs(2);
 
+/// How many links a span has at most, as the SDKs of OpenTelemetry have it where nothing is configured; others are counted.
+const LINKS: usize = 128;
+
 const SERVICE: &str = "iggy-http-sink";
 
 /// A name and its value.
@@ -62,6 +65,10 @@ struct Span {
     attributes: Vec<Attribute>,
     /// Why, if it failed.
     failure: Option<String>,
+    /// The spans of other traces that it is of, too.
+    links: Vec<TraceContext>,
+    /// How many there were beyond [`LINKS`].
+    links_left_out: u32,
 }
 
 /// An attempt under way.
@@ -128,18 +135,31 @@ impl Tracer {
         Some(OpenSpan { context, id: self.id(), began: self.world.now() })
     }
 
-    /// It is over. Where the queue is full it is lost.
-    pub(crate) fn end(
+    /// It is over. Where the queue is full it is lost. `of`: the traces of its messages, each of which is linked once.
+    pub(crate) fn end<'t>(
         &self,
         span: OpenSpan,
         name: &'static str,
         attributes: Vec<Attribute>,
         failure: Option<String>,
+        of: impl Iterator<Item = &'t TraceContext>,
     ) {
         let OpenSpan { context, id, began } = span;
         let TraceContext { trace, parent, state } = context;
         let ended = self.world.now();
-        let span = Span { trace, id, parent, state, name, began, ended, attributes, failure };
+        let (mut links, mut links_left_out) = (Vec::new(), 0);
+        for context in of.filter(|context| context.parent.is_some()) {
+            if links.contains(context) {
+                continue;
+            }
+            if links.len() < LINKS {
+                links.push(context.clone());
+            } else {
+                links_left_out += 1;
+            }
+        }
+        let span =
+            Span { trace, id, parent, state, name, began, ended, attributes, failure, links, links_left_out };
         if self.queue.try_send(Item::Span(Box::new(span))).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Attribute, Span, Value};
+use crate::request::TraceContext;
 
 /// The kind of a span that is a request to somebody else, and the code of one that failed.
 const CLIENT: u64 = 3;
@@ -49,14 +50,31 @@ fn span(into: &mut Vec<u8>, span: &Span) {
     for one in &span.attributes {
         attribute(into, 9, one);
     }
+    for TraceContext { trace, parent, state } in &span.links {
+        message(into, 13, |link| {
+            bytes(link, 1, trace);
+            bytes(link, 2, &parent.unwrap_or_default());
+            if let Some(state) = state {
+                bytes(link, 3, state.as_bytes());
+            }
+            flags(link, 6);
+        });
+    }
+    if span.links_left_out > 0 {
+        number(into, 14, span.links_left_out.into());
+    }
     if let Some(why) = &span.failure {
         message(into, 15, |status| {
             bytes(status, 2, why.as_bytes());
             number(status, 3, ERROR);
         });
     }
-    // The trace is sampled (W3C Trace Context section 3.2.2.5).
-    tag(into, 16, FIXED32);
+    flags(into, 16);
+}
+
+/// The trace is sampled (W3C Trace Context section 3.2.2.5).
+fn flags(into: &mut Vec<u8>, field: u64) {
+    tag(into, field, FIXED32);
     into.extend(1_u32.to_le_bytes());
 }
 

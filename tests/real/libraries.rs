@@ -107,6 +107,21 @@ fn the_protocol_buffers_of_opentelemetry_read_logs() {
     assert_eq!(attribute(&records[1], "iggy.offset"), json!({ "intValue": "1" }));
 }
 
+/// The spans that a collector was sent; `None` where the library that reads them is not installed.
+fn spans(collector: &Endpoint) -> Option<Vec<Value>> {
+    let read = read("traces", &collector.requests())?;
+    assert!(read.iter().all(|request| request["known"] == true), "{read:?}");
+    let service = &read[0]["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"];
+    assert_eq!(service, "iggy-http-sink");
+    let spans = |request: &Value| request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().cloned();
+    Some(read.iter().filter_map(spans).flatten().collect())
+}
+
+/// An id as JSON has it.
+fn id(hex: u128, bytes: usize) -> String {
+    BASE64_STANDARD.encode(&hex.to_be_bytes()[16 - bytes..])
+}
+
 #[test]
 fn the_protocol_buffers_of_opentelemetry_read_the_spans_of_attempts() {
     let (endpoint, collector) = (
@@ -128,26 +143,18 @@ fn the_protocol_buffers_of_opentelemetry_read_the_spans_of_attempts() {
         encode_headers(&[header("traceparent", parent), header("tracestate", "a=b")].into());
     assert_eq!(sink.consume(&batch), 0);
     assert_eq!(sink.close(), 0);
-    let Some(read) = read("traces", &collector.requests()) else { return };
-    assert!(read.iter().all(|request| request["known"] == true), "{read:?}");
-    let resource = &read[0]["resourceSpans"][0];
-    assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "iggy-http-sink");
-    let spans: Vec<&Value> = read
-        .iter()
-        .flat_map(|request| request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap())
-        .collect();
-    assert_eq!(spans.len(), 2, "{read:?}");
-    let base64 = |hex: u128, bytes: usize| BASE64_STANDARD.encode(&hex.to_be_bytes()[16 - bytes..]);
+    let Some(spans) = spans(&collector) else { return };
+    assert_eq!(spans.len(), 2, "{spans:?}");
     for (span, request) in spans.iter().zip(endpoint.requests()) {
-        assert_eq!(span["traceId"], base64(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 16), "{span}");
-        assert_eq!(span["parentSpanId"], base64(0x00f0_67aa_0ba9_02b7, 8), "{span}");
+        assert_eq!(span["traceId"], id(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 16), "{span}");
+        assert_eq!(span["parentSpanId"], id(0x00f0_67aa_0ba9_02b7, 8), "{span}");
         assert_eq!(
             (&span["kind"], &span["traceState"]),
             (&json!("SPAN_KIND_CLIENT"), &json!("a=b")),
             "{span}"
         );
-        let id = request.header("traceparent").unwrap().split('-').nth(2).unwrap().to_owned();
-        assert_eq!(span["spanId"], base64(u128::from_str_radix(&id, 16).unwrap(), 8), "{span}");
+        let sent = request.header("traceparent").unwrap().split('-').nth(2).unwrap().to_owned();
+        assert_eq!(span["spanId"], id(u128::from_str_radix(&sent, 16).unwrap(), 8), "{span}");
         let time = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
         assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"), "{span}");
     }
@@ -159,7 +166,50 @@ fn the_protocol_buffers_of_opentelemetry_read_the_spans_of_attempts() {
         let all = span["attributes"].as_array().unwrap();
         all.iter().find(|one| one["key"] == key).map(|one| one["value"].clone())
     };
-    assert_eq!(attribute(spans[0], "http.response.status_code"), Some(json!({ "intValue": "503" })));
-    assert_eq!(attribute(spans[1], "http.request.resend_count"), Some(json!({ "intValue": "1" })));
+    assert_eq!(attribute(&spans[0], "http.response.status_code"), Some(json!({ "intValue": "503" })));
+    assert_eq!(attribute(&spans[1], "http.request.resend_count"), Some(json!({ "intValue": "1" })));
     assert!(spans[1].get("status").is_none(), "{}", spans[1]);
+}
+
+#[test]
+fn the_protocol_buffers_of_opentelemetry_read_the_links_of_a_request_of_several_messages() {
+    // The request of all is refused, so that halves of it go on.
+    let endpoint = Endpoint::start(|request| Answer::status(if request.index == 0 { 413 } else { 200 }));
+    let collector = Endpoint::answering(200);
+    let sink = Sink::open(&json!({
+        "url": endpoint.url(), "batch_mode": "nd_json", "include_metadata": false,
+        "tracing": { "otlp_endpoint": collector.origin() },
+    }));
+    let mut batch = Batch::of(Schema::Json, (0..300).map(|n| format!("\"{n:03}\"")));
+    for (message, number) in batch.messages.iter_mut().zip(0_u64..) {
+        // Two of one span, one that is not sampled, one without a trace.
+        let (number, flags) = (if number == 1 { 0 } else { number }, u8::from(number != 2));
+        let parent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{:016x}-{flags:02x}", number + 1);
+        let mut headers = vec![("traceparent", parent)];
+        if number == 4 {
+            headers.push(("tracestate", "a=b".to_owned()));
+        }
+        let header = |(name, value): (&str, String)| {
+            (HeaderKey::try_from(name).unwrap(), HeaderValue::try_from(&*value).unwrap())
+        };
+        if number != 3 {
+            message.headers = encode_headers(&headers.into_iter().map(header).collect());
+        }
+    }
+    assert_eq!(sink.consume(&batch), 0);
+    assert_eq!(sink.close(), 0);
+    let Some(spans) = spans(&collector) else { return };
+    assert_eq!(spans.len(), 3, "{spans:?}");
+    let of_span = |link: &Value| link["spanId"].as_str().unwrap().to_owned();
+    let links = |span: &Value| -> Vec<Value> { span["links"].as_array().unwrap().clone() };
+    // Of 300 messages, two have no link and two the same.
+    let (whole, left) = (links(&spans[0]), links(&spans[1]));
+    assert_eq!((whole.len(), &spans[0]["droppedLinksCount"]), (128, &json!(297 - 128)));
+    let expected: Vec<String> = [0, 4].into_iter().chain(5..131).map(|number| id(number + 1, 8)).collect();
+    assert_eq!(whole.iter().map(of_span).collect::<Vec<_>>(), expected);
+    assert!(whole.iter().all(|link| link["traceId"] == id(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 16)));
+    assert_eq!((&whole[1]["traceState"], &whole[1]["flags"]), (&json!("a=b"), &json!(1)));
+    assert_eq!(left, whole, "the first half has 150 messages");
+    let right = links(&spans[2]);
+    assert_eq!((of_span(&right[0]), &spans[2]["droppedLinksCount"]), (id(151, 8), &json!(150 - 128)));
 }
