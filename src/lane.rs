@@ -28,8 +28,8 @@ use crate::{
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are bodies")]
 pub(crate) enum Item {
-    /// A body, and the attempts that were made at it before.
-    Body(Body, RetryState),
+    /// A body, the attempts that were made at it before, and whether it is to be written down before it is sent.
+    Body(Body, RetryState, bool),
     /// A message, an index into the batch, that is in no body.
     Refused(usize, Refusal),
 }
@@ -38,7 +38,7 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) settled: Vec<Settled>,
-    /// The parts that a body was split into, which are sent next.
+    /// The body that is sent next, or the parts that it was split into.
     pub(crate) sending: Vec<Vec<usize>>,
     /// Notified once that is done: whether all of them are settled.
     pub(crate) all_settled: oneshot::Sender<bool>,
@@ -81,15 +81,15 @@ impl LaneSender {
         let mut rest: Option<Parts> = None;
         loop {
             while rest.is_some() || self.has_room(under_way.len()) {
-                let parts = match rest.take() {
-                    Some(parts) => parts,
+                let (parts, unnoted) = match rest.take() {
+                    Some(parts) => (parts, false),
                     None => match items.next() {
                         None => break,
                         Some(Item::Refused(message, refusal)) => {
                             unsettled.add(vec![(vec![message], Outcome::Failed(Failure::from(refusal)))]);
                             continue;
                         }
-                        Some(Item::Body(body, retry)) => Parts::of(body, retry),
+                        Some(Item::Body(body, retry, unnoted)) => (Parts::of(body, retry), unnoted),
                     },
                 };
                 if let Some(failure) = self.delivery.refuses(&self.deadline) {
@@ -102,7 +102,7 @@ impl LaneSender {
                 if self.is_in_order() && unsettled.failed && !self.settle(&mut unsettled).await {
                     return Vec::new();
                 }
-                let sending = self.send(parts);
+                let sending = self.send(parts, unnoted);
                 let mut sending = match spare.pop() {
                     Some(mut memory) => {
                         memory.set(sending);
@@ -130,8 +130,7 @@ impl LaneSender {
                     let parked = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Parked(_)));
                     unsettled.add(outcomes);
                     if self.is_in_order() && parked {
-                        // Its successors wait where they are kept, in the parts that it came into.
-                        unsettled.park(&parts);
+                        // Its successors wait where they are kept.
                         break;
                     }
                     if !self.is_in_order() && unsettled.failed {
@@ -160,8 +159,11 @@ impl LaneSender {
         self.at_once == 1
     }
 
-    async fn send(&self, mut parts: Parts) -> (Parts, Vec<Settled>) {
+    async fn send(&self, mut parts: Parts, unnoted: bool) -> (Parts, Vec<Settled>) {
         let origin = self.origin.unwrap_or_else(Origin::unique);
+        if unnoted {
+            self.note(&parts).await;
+        }
         loop {
             let outcomes =
                 self.delivery.deliver_next(&mut parts, origin, &self.deadline, &self.failed_before).await;
@@ -170,12 +172,17 @@ impl LaneSender {
             }
             // It was split: the spool has to know how before the parts are sent.
             if self.held.is_some() {
-                let (all_settled, noted) = oneshot::channel();
-                let sending = parts.messages().collect();
-                let _ = self.decided.send(Decision { settled: Vec::new(), sending, all_settled }).await;
-                let _ = noted.await;
+                self.note(&parts).await;
             }
         }
+    }
+
+    /// Has it written down which messages are sent together next.
+    async fn note(&self, parts: &Parts) {
+        let (all_settled, noted) = oneshot::channel();
+        let sending = parts.messages().collect();
+        let _ = self.decided.send(Decision { settled: Vec::new(), sending, all_settled }).await;
+        let _ = noted.await;
     }
 
     /// The first outcome that waits sets the time by which all are settled.
@@ -206,13 +213,5 @@ impl Unsettled {
     fn add(&mut self, outcomes: Vec<Settled>) {
         self.failed |= outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Delivered));
         self.outcomes.extend(outcomes);
-    }
-
-    /// Parks parts behind one that is parked, until the same time.
-    fn park(&mut self, behind: &Parts) {
-        let Some((_, Outcome::Parked(first))) = self.outcomes.last() else { return };
-        let parked = first.behind();
-        let parts = behind.messages().map(|part| (part, Outcome::Parked(parked.clone())));
-        self.outcomes.extend(parts.collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,7 @@
 //! The lanes of a batch: which messages wait for which.
 
+mod before;
+
 use std::{
     collections::{HashMap, HashSet},
     mem,
@@ -7,6 +9,7 @@ use std::{
 
 use twox_hash::XxHash3_64;
 
+pub(crate) use self::before::{Before, Unit};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
@@ -55,108 +58,79 @@ impl Lane {
 pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Progress>) -> Vec<Lane> {
     let messages = batch.messages.len();
     let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
-    let before = progress.map(Progress::bodies).unwrap_or_default();
+    let bodies = progress.filter(|_| config.body.mode.batches()).map(Progress::bodies).unwrap_or_default();
+    let before = Before::of(messages, bodies, |message| state(message).is_open());
     let Ordering::Key(template) = &config.ordering else {
-        if before.is_empty() && (0..messages).all(|message| state(message) == MessageState::Open) {
+        if before.is_empty() && (0..messages).all(|message| state(message).is_open()) {
             return vec![Lane::All(messages)];
         }
         return vec![Lane::Some(items(0..messages, |_| 0, state, &before))];
     };
-    let shards = config.body.mode.batches().then(|| config.concurrency.max().get());
+    let is_open = |index: usize| state(index).is_open();
+    let mut keys = vec![0; messages];
+    for (index, message) in batch.messages.iter().enumerate().filter(|(index, _)| is_open(*index)) {
+        let known = progress.and_then(|progress| progress.key(index));
+        keys[index] = known.unwrap_or_else(|| hash(&template.key(batch, message)));
+    }
+    let mut shards =
+        if config.body.mode.batches() { config.concurrency.max().get() as u64 } else { u64::MAX };
+    if before.span(|message| keys[message] % shards) {
+        // Keys were told apart in another way when it was written down: until that is settled all go as one.
+        shards = 1;
+    }
     let mut lanes: Vec<Vec<usize>> = Vec::new();
-    let mut lane_of: HashMap<Key, usize> = HashMap::new();
-    let mut hashes: Vec<u64> = Vec::new();
-    for (index, message) in batch.messages.iter().enumerate() {
-        let key = template.key(batch, message);
-        if !before.is_empty() {
-            hashes.push(hash(&key));
-        }
-        let key = match shards {
-            None => Key::Whole(key),
-            Some(shards) => Key::Shard(shard(&key, shards)),
-        };
-        let lane = *lane_of.entry(key).or_insert_with(|| {
+    let mut lane_of: HashMap<u64, usize> = HashMap::new();
+    for index in (0..messages).filter(|index| is_open(*index)) {
+        let lane = *lane_of.entry(keys[index] % shards).or_insert_with(|| {
             lanes.push(Vec::new());
             lanes.len() - 1
         });
         lanes[lane].push(index);
     }
-    let key = |message: usize| hashes[message];
-    lanes.into_iter().map(|lane| Lane::Some(items(lane, key, state, &before))).collect()
+    let lane_of_items =
+        |lane| Lane::Some(items(lane, |message| keys[message], |_| MessageState::Open, &before));
+    lanes.into_iter().map(lane_of_items).collect()
 }
 
 /// The items of the open messages of a lane. Those that were sent together before are together again, without others; and
 /// what follows a settled one begins a body.
-///
-/// A message that is in none of these bodies, and before one of its own key in a body, was refused when the body was made. It
-/// ends before the body is sent, so that it comes before it. One of another key may be new in the lane.
 fn items(
     lane: impl IntoIterator<Item = usize>,
     key: impl Fn(usize) -> u64,
     state: impl Fn(usize) -> MessageState,
-    before: &[Vec<usize>],
+    before: &Before,
 ) -> Vec<LaneItem> {
-    // Bodies of one lane do not share messages, and all messages of a body are of one lane.
-    let body_of: HashMap<usize, &Vec<usize>> =
-        before.iter().flat_map(|body| body.iter().map(move |message| (*message, body))).collect();
-    let lane: Vec<usize> = lane.into_iter().collect();
+    let (mut open, mut behind_settled) = (Vec::new(), HashSet::new());
     let mut begins = false;
-    let mut items = Vec::new();
-    let mut refused: HashSet<usize> = HashSet::new();
-    for (at, &message) in lane.iter().enumerate() {
+    for message in lane {
         match state(message) {
-            MessageState::Open => {}
-            MessageState::Settled => {
-                begins = true;
-                continue;
-            }
-            MessageState::Elsewhere => continue,
-        }
-        let Some(body) = body_of.get(&message) else {
-            if !refused.contains(&message) {
-                items.push(LaneItem { message, begins, noted: false });
-                begins = false;
-            }
-            continue;
-        };
-        // The whole body stands where its first open message does.
-        let mut open = body.iter().copied().filter(|message| state(*message) == MessageState::Open);
-        if open.next() == Some(message) {
-            for &other in lane[at..].iter().take_while(|other| body.last().is_some_and(|last| *other < last))
-            {
-                let is_before = || body.iter().any(|sent| *sent > other && key(*sent) == key(other));
-                if state(other) == MessageState::Open
-                    && !body_of.contains_key(&other)
-                    && is_before()
-                    && refused.insert(other)
-                {
-                    items.push(LaneItem { message: other, begins: mem::take(&mut begins), noted: false });
+            MessageState::Open => {
+                if mem::take(&mut begins) {
+                    behind_settled.insert(message);
                 }
+                open.push(message);
             }
-            items.push(LaneItem { message, begins: true, noted: true });
-            items.extend(open.map(|message| LaneItem { message, begins: false, noted: true }));
-            begins = true;
+            MessageState::Settled => begins = true,
+            MessageState::Elsewhere => {}
         }
+    }
+    let mut items = Vec::with_capacity(open.len());
+    let mut begins = false;
+    for Unit { messages, noted } in before.units(open, key) {
+        begins |= noted;
+        for message in messages {
+            let begins = mem::take(&mut begins) || !noted && behind_settled.contains(&message);
+            items.push(LaneItem { message, begins, noted });
+        }
+        begins = noted;
     }
     items
 }
 
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Whole(String),
-    Shard(usize),
-}
-
-/// A digest of a key, the same in every release.
+/// A digest of a key, the same in every release: after a crash the same messages must make the same bodies, with the same
+/// idempotency keys. The standard library's hasher may change with the compiler.
 pub(crate) fn hash(key: &str) -> u64 {
     XxHash3_64::oneshot(key.as_bytes())
-}
-
-/// The shard of a key, the same in every release: after a crash the same messages must make the same bodies, with the
-/// same idempotency keys. The standard library's hasher may change with the compiler.
-fn shard(key: &str, shards: usize) -> usize {
-    // The remainder is below `shards`, so it fits.
-    usize::try_from(hash(key) % shards as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -227,8 +201,9 @@ mod tests {
         state: impl Fn(usize) -> MessageState,
         before: &[Vec<usize>],
     ) -> Vec<Vec<usize>> {
+        let before = Before::of(20, before.to_vec(), |message| state(message).is_open());
         let mut bodies: Vec<Vec<usize>> = Vec::new();
-        for LaneItem { message, begins, .. } in items(10..20, key, state, before) {
+        for LaneItem { message, begins, .. } in items(10..20, key, state, &before) {
             if begins || bodies.is_empty() {
                 bodies.push(Vec::new());
             }
@@ -264,6 +239,6 @@ mod tests {
             &[vec![12, 18], vec![11, 13]],
         );
         // 14 and 16 were refused; 15, 17 and 19 were not tried yet.
-        assert_eq!(bodies, [vec![10], vec![11, 13], vec![14, 16], vec![12, 18], vec![15, 17, 19]]);
+        assert_eq!(bodies, [vec![10], vec![11, 13], vec![14, 15, 16], vec![12, 18], vec![17, 19]]);
     }
 }

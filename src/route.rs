@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    config::{Config, Glob},
+    config::{Config, Glob, Ordering},
     deliver::{Deadline, Delivery, Endpoints, RetryState},
     encode::{Bodies, Encoded},
     lane::Item,
@@ -133,6 +133,8 @@ impl Route {
         progress: Option<&dyn Progress>,
     ) -> Vec<usize> {
         let holds_back = progress.is_some_and(Progress::holds_back);
+        let noted = progress.filter(|_| self.config.body.mode.batches());
+        let in_order = self.config.ordering != Ordering::None;
         let (mut most, mut first) = (1, true);
         // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
         while let Ok(permit) = sets.reserve().await {
@@ -156,7 +158,10 @@ impl Route {
                             (Some(progress), Some(first)) => progress.retry(first),
                             _ => RetryState::default(),
                         };
-                        set.push(Item::Body(body, retry));
+                        // In order only the first of them is sent for sure: those behind one that has to be sent again may
+                        // still change, and are written down by whoever sends them.
+                        let unnoted = noted.is_some() && in_order && !first;
+                        set.push(Item::Body(body, retry, unnoted));
                     }
                     Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
                     None => break,
@@ -166,12 +171,12 @@ impl Route {
             if set.is_empty() {
                 return held_back;
             }
-            if let Some(progress) = progress.filter(|_| self.config.body.mode.batches()) {
+            if let Some(progress) = noted {
                 let bodies: Vec<Vec<usize>> = set
                     .iter()
                     .filter_map(|item| match item {
-                        Item::Body(body, _) => Some(body.messages().collect()),
-                        Item::Refused(..) => None,
+                        Item::Body(body, _, false) => Some(body.messages().collect()),
+                        Item::Body(..) | Item::Refused(..) => None,
                     })
                     .collect();
                 progress.sending(&bodies);

@@ -290,6 +290,14 @@ fn what_was_accepted_survives_kills_with_several_messages_a_key() {
 }
 
 #[test]
+fn what_was_accepted_survives_kills_with_several_messages_a_key_in_a_body() {
+    let more = json!({
+        "batch_mode": "nd_json", "max_batch_messages": 7, "ordering": "key", "ordering_key": "{header:key}", "concurrency": 4,
+    });
+    kill_while_streaming("few keys, nd_json", 12 * 7, more, &Stream { keys: 10, ..Stream::default() });
+}
+
+#[test]
 fn what_was_accepted_survives_kills_in_a_spool_that_is_synced_later() {
     kill_again_and_again("sync", 3, json!({ "spool": { "sync": "100ms" } }));
 }

@@ -113,17 +113,17 @@ fn run(mode: &str, ordering: &str, gigabytes: f64) {
     );
 }
 
-pub(super) fn measure(gigabytes: f64) {
+pub(super) fn measure(gigabytes: f64, modes: &[&str], orderings: &[&str]) {
     println!("\na backlog of {gigabytes} GB, {PARTITIONS} partitions, endpoint hanging, then {LATENCY:?}");
     println!(
         "{:<11} {:<10} {:>10} {:>10} {:>12} {:>8} {:>12} {:>7}",
         "mode", "ordering", "accepted/s", "drained/s", "no spool, /s", "ratio", "memory MiB", "again"
     );
-    for ordering in ["partition", "key", "none"] {
-        run("nd_json", ordering, gigabytes);
-    }
-    // A request a message: a part of it takes as long.
-    for ordering in ["partition", "key", "none"] {
-        run("individual", ordering, gigabytes / 16.0);
+    for mode in modes {
+        // A request a message: a part of it takes as long.
+        let share = if *mode == "individual" { 16.0 } else { 1.0 };
+        for ordering in orderings {
+            run(mode, ordering, gigabytes / share);
+        }
     }
 }

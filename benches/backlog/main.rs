@@ -4,6 +4,7 @@
 //! cargo bench --bench backlog                # all of it, with a backlog of 2 GB
 //! cargo bench --bench backlog -- keys small  # some of keys, topics, gigabytes, small
 //! BACKLOG_GB=0.25 cargo bench --bench backlog -- gigabytes
+//! BACKLOG_GB=0.25 cargo bench --bench backlog -- gigabytes key nd_json # of some orderings and modes
 //! ```
 //!
 //! The spools are in the target folder's temporary one.
@@ -22,6 +23,11 @@ fn main() {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let among = |names: &[&'static str]| {
+        let some: Vec<&str> =
+            names.iter().copied().filter(|name| wanted.iter().any(|wanted| wanted == name)).collect();
+        if some.is_empty() { names.to_vec() } else { some }
+    };
     if is_wanted("small") {
         small::measure();
     }
@@ -32,6 +38,8 @@ fn main() {
         topics::measure();
     }
     if is_wanted("gigabytes") {
-        gigabytes::measure(std::env::var("BACKLOG_GB").map_or(2.0, |text| text.parse().unwrap()));
+        let gigabytes = std::env::var("BACKLOG_GB").map_or(2.0, |text| text.parse().unwrap());
+        let modes = among(&["nd_json", "individual"]);
+        gigabytes::measure(gigabytes, &modes, &among(&["partition", "key", "none"]));
     }
 }

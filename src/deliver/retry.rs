@@ -44,11 +44,6 @@ impl Parked {
     pub(crate) fn head(&self) -> Option<&Arc<Head>> {
         self.retry.head.as_ref()
     }
-
-    /// For what comes behind it in order, and was not tried yet.
-    pub(crate) fn behind(&self) -> Self {
-        Self { retry: RetryState::default(), apart: false, ..*self }
-    }
 }
 
 /// The attempts that were made so far at sending a body.

@@ -184,7 +184,7 @@ impl Lanes {
         self.pipeline.counters.together(window.records().count());
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
         let deadline = self.pipeline.deadline(batch.stream, batch.topic, window.age()).of_kept();
-        let progress = InSpool { spool: &self.spool, window, index, selection, keys };
+        let progress = InSpool::of(&self.spool, window, index, selection, keys);
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, deadline, dead_letters, Some(&progress)).await;
         self.pipeline.counters.settled(&batch, &account);
@@ -201,13 +201,16 @@ impl Lanes {
         Ok(account)
     }
 
-    /// The key of each message of some records, where keys are kept in order.
-    fn keys(&self, window: &Window) -> Result<Vec<u64>, SpoolError> {
+    /// The key of each of these messages by its index, where keys are kept in order.
+    fn keys(&self, window: &Window, messages: &[usize]) -> Result<Vec<u64>, SpoolError> {
         let Ordering::Key(template) = &self.terms(window.lane()).ordering else { return Ok(Vec::new()) };
         let stored = window.decode()?;
         let batch = Batch::borrowed(&stored.topic, &stored.metadata, &stored.messages);
-        let key = |message| plan::hash(&template.key(&batch, message));
-        Ok(stored.messages.iter().map(key).collect())
+        let mut keys = vec![0; stored.messages.len()];
+        for &message in messages {
+            keys[message] = plan::hash(&template.key(&batch, &stored.messages[message]));
+        }
+        Ok(keys)
     }
 
     /// What applies to the messages of a lane.

@@ -1,18 +1,26 @@
 //! What is parked of a lane: messages that wait on disk until they are sent again, and, where keys are kept in order, what
 //! waits behind them. Pure: it is told the time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
+pub(super) use self::waiting::Together;
+use self::waiting::Waiting;
 use super::window::{Kind, Message};
 use crate::deliver::{Parked as Until, RetryState};
 
-/// How many records the messages of a key that go together can be of.
-const RECORDS: usize = 64;
-
 /// How many runs of records of one kind are told apart.
 const RUNS: usize = 4096;
+
+/// How much is taken together.
+pub(super) struct Room {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+    pub(super) messages: usize,
+}
 
 /// Messages that are sent together, ascending.
 #[derive(Debug)]
@@ -29,6 +37,11 @@ impl Unit {
     pub(super) fn new(messages: Vec<Message>, keys: Vec<u64>, until: Until) -> Self {
         Self { messages, keys, retry: until.retry, until: until.until, for_breaker: until.for_breaker }
     }
+
+    /// Messages that were not tried yet.
+    fn now(messages: Vec<Message>, keys: Vec<u64>, now: Instant) -> Self {
+        Self { messages, keys, retry: RetryState::default(), until: now, for_breaker: false }
+    }
 }
 
 /// The parked messages of one lane.
@@ -39,12 +52,9 @@ pub(super) struct Parked {
     units: BTreeMap<u64, Vec<Unit>>,
     /// The times of all units, with their group.
     due: BTreeSet<(Instant, u64)>,
-    /// The keys that are on their way or parked, with what waits behind them.
-    keys: HashMap<u64, Key>,
-    /// How many messages are known here.
+    /// How many messages are in units.
     messages: usize,
-    /// Whether requests hold many messages, so that those of several records go together.
-    bodies_fill: bool,
+    waiting: Waiting,
     runs: Runs,
 }
 
@@ -76,20 +86,7 @@ impl Runs {
     }
 }
 
-/// A key that is on its way or parked.
-#[derive(Debug, Default)]
-struct Key {
-    /// How many of its messages are on their way, or in units.
-    ahead: usize,
-    behind: VecDeque<Message>,
-}
-
 impl Parked {
-    /// Nothing yet; requests hold one message, or many.
-    pub(super) fn new(bodies_fill: bool) -> Self {
-        Self { bodies_fill, ..Self::default() }
-    }
-
     /// Hears of records of one kind that were read behind all others, by the sequence of the first.
     pub(super) fn read(&mut self, sequence: u64, kind: Option<Kind>) {
         self.runs.read(sequence, kind);
@@ -97,12 +94,13 @@ impl Parked {
 
     /// How many messages are known here.
     pub(super) fn known(&self) -> usize {
-        self.messages
+        self.messages + self.waiting.messages()
     }
 
-    /// When the next unit is due.
+    /// When the next unit is due, or what waited behind others.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(until, _)| *until)
+        let of_units = self.due.first().map(|(until, _)| *until);
+        of_units.into_iter().chain(self.waiting.next_due()).min()
     }
 
     /// Parks messages until they are due.
@@ -134,24 +132,23 @@ impl Parked {
     }
 
     /// Messages from this record on do not go with those of a unit before it: they wait behind them.
-    pub(super) fn put_behind(&mut self, group: u64, sequence: u64, units: &mut Vec<Unit>) {
+    pub(super) fn put_behind(&mut self, group: u64, sequence: u64, units: &mut Vec<Unit>, now: Instant) {
         for unit in &mut *units {
             let stay = unit.messages.partition_point(|(of, _)| *of < sequence);
             let messages = unit.messages.split_off(stay);
             if unit.keys.is_empty() && !messages.is_empty() {
-                let (until, for_breaker) = (unit.until, false);
-                let rest =
-                    Unit { messages, keys: Vec::new(), retry: RetryState::default(), until, for_breaker };
-                self.park(group, rest);
+                let until = Until {
+                    until: unit.until,
+                    for_breaker: false,
+                    apart: false,
+                    retry: RetryState::default(),
+                };
+                self.park(group, Unit::new(messages, Vec::new(), until));
                 continue;
             }
             let keys = unit.keys.split_off(stay.min(unit.keys.len()));
             for (message, key) in messages.into_iter().zip(keys).rev() {
-                if let Some(state) = self.keys.get_mut(&key) {
-                    state.ahead = state.ahead.saturating_sub(1);
-                    state.behind.push_front(message);
-                    self.messages += 1;
-                }
+                self.waiting.put_back(&Together { messages: vec![(message, key)] }, now);
             }
         }
         units.retain(|unit| !unit.messages.is_empty());
@@ -188,56 +185,34 @@ impl Parked {
         }
     }
 
-    /// Whether messages that have this key may be sent now; otherwise they wait behind those that are ahead.
-    pub(super) fn begin(&mut self, key: u64, messages: &[Message]) -> bool {
-        let state = self.keys.entry(key).or_default();
-        let free = state.behind.is_empty() && state.ahead == 0;
-        if free {
-            state.ahead = messages.len();
-        } else {
-            state.behind.extend(messages);
-            self.messages += messages.len();
-        }
-        free
+    /// Returns the messages that may be sent now, in order; the others wait behind those of their keys that are ahead. A record of a
+    /// message takes so many bytes.
+    pub(super) fn begin(&mut self, all: &[Together], bytes: impl Fn(u64) -> usize) -> Vec<Message> {
+        self.waiting.begin(all, bytes)
     }
 
-    /// A message of this key is settled. Where it was the last that was ahead, what waits behind it is due.
+    /// Messages that were taken up and not tried wait again, in this order and before all others of their keys.
+    pub(super) fn put_back(&mut self, all: &[Together], now: Instant) {
+        for together in all.iter().rev() {
+            self.waiting.put_back(together, now);
+        }
+    }
+
+    /// A message of this key is settled. Where it was the last that was ahead, what waits behind it may go.
     pub(super) fn settled(&mut self, key: u64, now: Instant) {
-        let Some(state) = self.keys.get_mut(&key) else { return };
-        state.ahead = state.ahead.saturating_sub(1);
-        if state.ahead > 0 {
-            return;
-        }
-        if state.behind.is_empty() {
-            self.keys.remove(&key);
-            return;
-        }
-        // What waits goes together.
-        let (mut messages, mut records, mut last) = (Vec::<Message>::new(), 0, None);
-        while let Some(&(sequence, message)) = state.behind.front() {
-            if last != Some(sequence) {
-                records += 1;
-                last = Some(sequence);
-            }
-            let most = if self.bodies_fill { RECORDS } else { 1 };
-            let apart = |(first, _): &Message| !self.runs.are_together(*first, sequence);
-            if records > most || messages.first().is_some_and(apart) {
-                break;
-            }
-            state.behind.pop_front();
-            messages.push((sequence, message));
-        }
-        state.ahead = messages.len();
-        self.messages -= messages.len();
-        let keys = vec![key; messages.len()];
-        let until = Until { until: now, for_breaker: false, apart: false, retry: RetryState::default() };
-        let group = messages[0].0;
-        self.park(group, Unit::new(messages, keys, until));
+        self.waiting.settled(key, now);
+    }
+
+    /// Takes messages that waited behind others, with the number of their group: they are sent together. `alone` where nothing is on
+    /// its way.
+    pub(super) fn take_free(&mut self, now: Instant, alone: bool, room: &Room) -> Option<(u64, Vec<Unit>)> {
+        let unit = self.waiting.take(now, alone, room, &self.runs)?;
+        Some((unit.messages[0].0, vec![unit]))
     }
 
     /// Whether nothing is parked.
     pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty()
+        self.units.is_empty() && self.waiting.is_empty()
     }
 }
 

@@ -1,10 +1,6 @@
 //! A lane without an order, or with one of keys alone: what has to be sent again is parked, and all others go on.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::atomic::Ordering::Relaxed,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
@@ -12,12 +8,13 @@ use tracing::error;
 
 use super::{
     Lanes, UNWRITTEN, WAITS,
-    parked::Unit,
+    parked::{Together, Unit},
     progress::{Selection, Shared},
     window::{Backlog, Index, Message, Window},
 };
 use crate::{
     deliver::{Parked as Until, RetryState},
+    plan::{self, Before},
     settle::Account,
     spool::{LaneKey, SpoolError},
     telemetry::LaneWait,
@@ -38,8 +35,9 @@ struct Ended {
     /// What they are parked in, where they have to be sent again.
     group: u64,
     index: Index,
-    /// Where keys are kept in order: the key of each message.
+    /// Where keys are kept in order: the key of each message, and the bodies that they were sent in before.
     keys: Vec<u64>,
+    bodies: Vec<Vec<usize>>,
     account: Account,
     failed: Option<Failed>,
 }
@@ -57,7 +55,7 @@ impl Lanes {
         let bodies_fill = terms.body.mode.batches();
         // One more is ready when a slot is free; but a body that is made early is one that could not fill.
         let at_once = terms.concurrency.max().get() + usize::from(!bodies_fill);
-        let shared = Shared::new(bodies_fill);
+        let shared = Shared::default();
         let mut counted = Counted { lanes: self, messages: 0 };
         let mut version = self.spool.subscribe();
         let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
@@ -70,9 +68,13 @@ impl Lanes {
         let mut wait = Wait::default();
         while !self.pipeline.is_closing() {
             let now = Instant::now();
-            while units.len() < at_once
-                && let Some((group, due)) = shared.lock().take_due(now)
-            {
+            while units.len() < at_once {
+                let alone = units.is_empty() && windows.is_empty();
+                let room = self.room(lane, BODIES);
+                let mut parked = shared.lock();
+                let taken = parked.take_due(now).or_else(|| parked.take_free(now, alone, &room));
+                drop(parked);
+                let Some((group, due)) = taken else { break };
                 if due.is_empty() {
                     // They were taken before, when the breaker closed.
                     continue;
@@ -138,34 +140,25 @@ impl Lanes {
     /// Sends the messages of some records that nothing is ahead of.
     async fn first_send(&self, window: Window, shared: &Shared) -> Ended {
         let (group, index) = (window.record(0).sequence, window.index());
-        let open: Vec<Message> = window.open().collect();
-        let keys = match self.keys(&window) {
+        let open: Vec<usize> = window.open(&index).collect();
+        let keys = match self.keys(&window, &open) {
             Ok(keys) => keys,
             Err(why) => {
-                return Ended::failed(
-                    group,
-                    why,
-                    vec![Unit::new(open, Vec::new(), not_before(Instant::now()))],
-                );
+                let open = open.into_iter().map(|message| index.message(message)).collect();
+                let unit = Unit::new(open, Vec::new(), not_before(Instant::now()));
+                return Ended::failed(group, why, vec![unit]);
             }
         };
-        let key_of = |message: &Message| index.of(*message).and_then(|at| keys.get(at)).copied();
-        let mut sent = Vec::new();
-        if keys.is_empty() {
-            sent = open;
+        let sent: Vec<Message> = if keys.is_empty() {
+            open.into_iter().map(|message| index.message(message)).collect()
         } else {
-            let mut of_key: HashMap<u64, Vec<Message>> = HashMap::new();
-            for message in open {
-                of_key.entry(key_of(&message).unwrap_or_default()).or_default().push(message);
-            }
-            let mut parked = shared.lock();
-            for (key, of_key) in of_key {
-                if parked.begin(key, &of_key) {
-                    sent.extend(of_key);
-                }
-            }
-            sent.sort_unstable();
-        }
+            let bodies = self.bodies(&window, &index);
+            let before = Before::of(keys.len(), bodies, |message| open.binary_search(&message).is_ok());
+            let units = before.units(open, |message| keys[message]);
+            let all: Vec<Together> = units.into_iter().map(|unit| together(unit, &index, &keys)).collect();
+            shared.lock().begin(&all, |sequence| window.length_of(sequence))
+        };
+        let key_of = |message: &Message| index.of(*message).and_then(|at| keys.get(at)).copied();
         if sent.is_empty() {
             return Ended::default();
         }
@@ -175,7 +168,10 @@ impl Lanes {
             Selection::only(sent.iter().copied().collect())
         };
         match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
-            Ok(account) => Ended { group, index, keys, account, failed: None },
+            Ok(account) => {
+                let bodies = self.bodies(&window, &index);
+                Ended { group, index, keys, bodies, account, failed: None }
+            }
             Err(why) => {
                 let keys = sent.iter().filter_map(key_of).collect();
                 Ended::failed(group, why, vec![Unit::new(sent, keys, not_before(Instant::now()))])
@@ -196,7 +192,7 @@ impl Lanes {
                     Ok(Some(opened))
                         if records.first().is_some_and(|first| !self.may_share(first, &opened)) =>
                     {
-                        shared.lock().put_behind(group, sequence, &mut units);
+                        shared.lock().put_behind(group, sequence, &mut units, Instant::now());
                         break;
                     }
                     Ok(Some(opened)) => records.push(opened),
@@ -211,20 +207,25 @@ impl Lanes {
         }
         let window = Window::of(records);
         let index = window.index();
-        let keys = match self.keys(&window) {
-            Ok(keys) => keys,
-            Err(why) => return Ended::failed(group, why, units),
-        };
+        let keys = index.keys(&units);
         let selection = Selection::of(&units);
         match self.deliver(&window, &index, &selection, order(&keys, shared)).await {
-            Ok(account) => Ended { group, index, keys, account, failed: None },
+            Ok(account) => {
+                let bodies = self.bodies(&window, &index);
+                Ended { group, index, keys, bodies, account, failed: None }
+            }
             Err(why) => Ended::failed(group, why, units),
         }
     }
 
+    /// The bodies that messages were sent in before, where they are sent in bodies of many.
+    fn bodies(&self, window: &Window, index: &Index) -> Vec<Vec<usize>> {
+        if self.terms(window.lane()).body.mode.batches() { window.bodies(index) } else { Vec::new() }
+    }
+
     /// Parks what has to be sent again.
     fn absorb(&self, lane: &LaneKey, ended: Ended, shared: &Shared, wait: &mut Wait) {
-        let Ended { group, index, keys, account, failed } = ended;
+        let Ended { group, index, keys, bodies, account, failed } = ended;
         let mut parked = shared.lock();
         let now = Instant::now();
         if let Some(Failed { why, units }) = failed {
@@ -254,40 +255,40 @@ impl Lanes {
             return;
         }
         self.pipeline.counters.lane_waits(lane, || told(&account, now + wait.0));
-        // What stands behind a parked message of its key waits as long as that.
-        let mut of_key: BTreeMap<u64, Until> = BTreeMap::new();
+        // The lanes of these stopped, and nothing else is to come of them.
+        let stopped = !account.parked.is_empty() || !account.unwritten.is_empty();
         for (messages, until) in account.parked {
-            for message in messages.iter().filter_map(|message| keys.get(*message)) {
-                of_key.insert(*message, until.behind());
-            }
             park(&messages, until);
         }
         if !account.unwritten.is_empty() {
             let until = not_before(now + wait.next());
             for message in &account.unwritten {
-                if let Some(key) = keys.get(*message) {
-                    of_key.insert(*key, until.clone());
-                }
                 park(&[*message], until.clone());
             }
         }
-        let mut rest: Vec<usize> = Vec::new();
-        let mut behind: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        for message in account.left {
-            match keys.get(message).filter(|key| of_key.contains_key(key)) {
-                Some(key) => behind.entry(*key).or_default().push(message),
-                None => rest.push(message),
-            }
+        if account.left.is_empty() {
+            return;
         }
-        for (key, messages) in behind {
-            park(&messages, of_key[&key].clone());
-        }
-        if !rest.is_empty() {
-            // The bodies behind one that is parked, with other keys; or delivery broke off.
-            let until = if of_key.is_empty() { wait.next() } else { Duration::ZERO };
-            park(&rest, not_before(now + until));
+        if !stopped {
+            // Delivery broke off.
+            park(&account.left, not_before(now + wait.next()));
+        } else if keys.is_empty() {
+            park(&account.left, not_before(now));
+        } else {
+            // What was not tried waits behind what was, as far as it has the same keys.
+            let left: BTreeSet<usize> = account.left.into_iter().collect();
+            let before = Before::of(keys.len(), bodies, |message| left.contains(&message));
+            let units = before.units(left.into_iter().collect(), |message| keys[message]);
+            let all: Vec<Together> = units.into_iter().map(|unit| together(unit, &index, &keys)).collect();
+            parked.put_back(&all, now);
         }
     }
+}
+
+/// What goes together, with its keys.
+fn together(unit: plan::Unit, index: &Index, keys: &[u64]) -> Together {
+    let with_key = |message: usize| (index.message(message), keys[message]);
+    Together { messages: unit.messages.into_iter().map(with_key).collect() }
 }
 
 impl Ended {

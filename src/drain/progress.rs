@@ -30,27 +30,23 @@ pub(super) struct Selection {
 
 /// Records whose messages are being settled.
 pub(super) struct InSpool<'r> {
-    pub(super) spool: &'r Spool,
-    pub(super) window: &'r Window,
-    pub(super) index: &'r Index,
-    pub(super) selection: &'r Selection,
-    /// Where keys are kept in order: the key of each message, and who waits for it.
-    pub(super) keys: Option<(&'r [u64], &'r Shared)>,
+    spool: &'r Spool,
+    window: &'r Window,
+    index: &'r Index,
+    selection: &'r Selection,
+    states: Vec<MessageState>,
+    /// Where keys are kept in order: the key of each message that is sent, and who waits for it.
+    keys: Option<(&'r [u64], &'r Shared)>,
 }
 
 /// What is parked of a lane, and who waits for something in it to be due.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shared {
     parked: Mutex<Parked>,
     pub(super) changed: Notify,
 }
 
 impl Shared {
-    /// Nothing yet; requests hold one message, or many.
-    pub(super) fn new(bodies_fill: bool) -> Self {
-        Self { parked: Mutex::new(Parked::new(bodies_fill)), changed: Notify::new() }
-    }
-
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Parked> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,6 +76,29 @@ impl Selection {
     }
 }
 
+impl<'r> InSpool<'r> {
+    pub(super) fn of(
+        spool: &'r Spool,
+        window: &'r Window,
+        index: &'r Index,
+        selection: &'r Selection,
+        keys: Option<(&'r [u64], &'r Shared)>,
+    ) -> Self {
+        let states = window.records().flat_map(|record| {
+            (0..record.messages()).map(|message| {
+                if record.is_settled(message) {
+                    MessageState::Settled
+                } else if selection.contains((record.sequence, message)) {
+                    MessageState::Open
+                } else {
+                    MessageState::Elsewhere
+                }
+            })
+        });
+        Self { spool, window, index, selection, states: states.collect(), keys }
+    }
+}
+
 impl fmt::Debug for InSpool<'_> {
     /// Without the messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +111,11 @@ impl fmt::Debug for InSpool<'_> {
 
 impl Progress for InSpool<'_> {
     fn state(&self, message: usize) -> MessageState {
-        let of_lane = self.index.message(message);
-        if self.window.record(self.index.record(message)).is_settled(of_lane.1) {
-            MessageState::Settled
-        } else if self.selection.contains(of_lane) {
-            MessageState::Open
-        } else {
-            MessageState::Elsewhere
-        }
+        self.states[message]
+    }
+
+    fn key(&self, message: usize) -> Option<u64> {
+        self.keys.map(|(keys, _)| keys[message])
     }
 
     fn bodies(&self) -> Vec<Vec<usize>> {

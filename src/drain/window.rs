@@ -10,7 +10,10 @@ use std::{
 
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
-use super::{Admission, Lanes, Opened};
+use super::{
+    Admission, Lanes, Opened,
+    parked::{Room, Unit},
+};
 use crate::{
     route::Route,
     spool::{LaneKey, LaneMessages, Record, SpoolError},
@@ -24,6 +27,9 @@ pub(super) type Kind = (u32, Schema);
 
 /// The most bytes of records that are taken together: a body is not larger, whatever its limit.
 const LARGEST: usize = 16 * 1024 * 1024;
+
+/// The most records that are read once more together.
+const RECORDS: usize = 64;
 
 /// Messages that share a body share its deadline, which is that of the youngest. So they must be of about the same age:
 /// within this part of `max_retry_duration`.
@@ -62,6 +68,8 @@ pub(super) struct Window {
 pub(super) struct Index {
     /// The index of the first message of each record, and the sequence of the record.
     records: Vec<(usize, u64)>,
+    /// How many messages there are.
+    messages: usize,
 }
 
 /// A window as one batch.
@@ -69,12 +77,6 @@ pub(super) struct Stored<'w> {
     pub(super) topic: TopicMetadata,
     pub(super) metadata: MessagesMetadata,
     pub(super) messages: Vec<BorrowedMessage<'w>>,
-}
-
-/// How much is taken together.
-struct Room {
-    bytes: usize,
-    messages: usize,
 }
 
 impl Lanes {
@@ -157,12 +159,15 @@ impl Lanes {
             && first.record.age().saturating_sub(next.record.age()) <= most
     }
 
-    fn room(&self, lane: &LaneKey, bodies: usize) -> Room {
+    /// How much is taken together for so many bodies.
+    pub(super) fn room(&self, lane: &LaneKey, bodies: usize) -> Room {
         let body = self.pipeline.routes().of(lane.stream(), lane.topic()).map_or(LARGEST, Route::body_limit);
         // A little more than a body, since what tells messages apart on disk is not sent.
         let bytes = body.saturating_mul(bodies).saturating_add(body / 4).min(LARGEST);
-        let messages = self.terms(lane).body.max_messages.map_or(usize::MAX, Into::into);
-        Room { bytes, messages: messages.saturating_mul(bodies).saturating_add(1) }
+        let body = &self.terms(lane).body;
+        let messages = body.max_messages.map_or(usize::MAX, Into::into);
+        let records = if body.mode.batches() { RECORDS } else { 1 };
+        Room { records, bytes, messages: messages.saturating_mul(bodies).saturating_add(1) }
     }
 }
 
@@ -261,14 +266,18 @@ impl Window {
         self.records.split_off(first)
     }
 
-    /// The messages that are not settled.
-    pub(super) fn open(&self) -> impl Iterator<Item = Message> {
-        let open =
-            |record: &Record| (0..record.messages()).filter(|message| !record.is_settled(*message)).collect();
-        self.records().flat_map(move |record| {
-            let (sequence, open): (u64, Vec<u32>) = (record.sequence, open(record));
-            open.into_iter().map(move |message| (sequence, message))
+    /// The messages that are not settled, by their index.
+    pub(super) fn open(&self, index: &Index) -> impl Iterator<Item = usize> {
+        self.records().zip(&index.records).flat_map(|(record, (first, _))| {
+            let open = (0..record.messages()).filter(|message| !record.is_settled(*message));
+            open.map(move |message| first + message as usize)
         })
+    }
+
+    /// The bytes of a record.
+    pub(super) fn length_of(&self, sequence: u64) -> usize {
+        let at = self.records.binary_search_by_key(&sequence, |opened| opened.record.sequence);
+        at.map_or(0, |at| self.records[at].record.length())
     }
 
     /// How many messages are not settled.
@@ -283,7 +292,7 @@ impl Window {
             records.push((next, record.sequence));
             next += record.messages() as usize;
         }
-        Index { records }
+        Index { records, messages: next }
     }
 
     /// All messages, those that are settled included.
@@ -327,6 +336,20 @@ impl Index {
     pub(super) fn of(&self, (sequence, message): Message) -> Option<usize> {
         let record = self.records.binary_search_by_key(&sequence, |(_, sequence)| *sequence).ok()?;
         Some(self.records[record].0 + message as usize)
+    }
+
+    /// The key of each message that is in one of these units; none where keys are not kept in order.
+    pub(super) fn keys(&self, units: &[Unit]) -> Vec<u64> {
+        if units.iter().all(|unit| unit.keys.is_empty()) {
+            return Vec::new();
+        }
+        let mut keys = vec![0; self.messages];
+        for (message, key) in units.iter().flat_map(|unit| unit.messages.iter().zip(&unit.keys)) {
+            if let Some(at) = self.of(*message) {
+                keys[at] = *key;
+            }
+        }
+        keys
     }
 
     /// Ascending messages, by their record.

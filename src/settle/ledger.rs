@@ -31,6 +31,9 @@ pub(crate) trait Progress: fmt::Debug + Sync {
     /// The bodies that open messages were sent in before, each ascending.
     fn bodies(&self) -> Vec<Vec<usize>>;
 
+    /// The digest of a message's key, where keys are kept in order and it is known.
+    fn key(&self, message: usize) -> Option<u64>;
+
     /// The attempts that were made at the body that begins with this message.
     fn retry(&self, message: usize) -> RetryState;
 
@@ -267,6 +270,10 @@ mod tests {
 
         fn bodies(&self) -> Vec<Vec<usize>> {
             Vec::new()
+        }
+
+        fn key(&self, _message: usize) -> Option<u64> {
+            None
         }
 
         fn retry(&self, _message: usize) -> RetryState {
