@@ -80,15 +80,7 @@ impl Plugin {
     /// # Errors
     /// [`HostError`], which names the file and, if one is missing, the function.
     pub fn load(path: &Path) -> Result<Self, HostError> {
-        let path = with_extension(path);
-        // A bare name would be looked for in the system's folders.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        if !path.is_file() {
-            return Err(HostError::NotFound { path });
-        }
-        if let Err(reason) = library::check(&path) {
-            return Err(HostError::Load { path, reason });
-        }
+        let path = Self::check(path)?;
         // SAFETY: initialisers of a library run here; the caller was told to trust it.
         let library = match unsafe { Library::new(&path) } {
             // Also where it lacks a function: what its initialisers started runs on.
@@ -112,6 +104,24 @@ impl Plugin {
             }
         };
         Ok(Self { functions: Arc::new(functions) })
+    }
+
+    /// Whether a file can be a plugin, as far as that is known without loading it: it is there, and, where it is a library of
+    /// Linux, it is whole and made for this processor. Returns its path with the extension.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load), but of its symbols.
+    pub fn check(path: &Path) -> Result<PathBuf, HostError> {
+        let path = with_extension(path);
+        // A bare name would be looked for in the system's folders.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        if !path.is_file() {
+            return Err(HostError::NotFound { path });
+        }
+        match library::check(&path) {
+            Ok(()) => Ok(path),
+            Err(reason) => Err(HostError::Load { path, reason }),
+        }
     }
 
     /// The file it was loaded from.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use iggy_connector_http_sink::config::{Config, Shape, shown_value};
+use iggy_connector_sdk::host::Plugin;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -267,8 +268,9 @@ impl Check {
 
     /// What of this machine would keep the connector from starting.
     fn machine(&mut self, file: &ConnectorFile) {
+        let usable = |path: PathBuf| Plugin::check(&path).map_err(|why| Failure::Start(why.to_string()));
         if !file.plugin.as_os_str().is_empty()
-            && let Err(why) = host::named(&file.plugin, &file.path)
+            && let Err(why) = host::named(&file.plugin, &file.path).and_then(usable)
         {
             self.wrong("path", why.to_string());
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     GOOD, check, folder,
-    support::{program, start},
+    support::{plugin, program, start},
 };
 
 /// Where the problems of a file are, in `folder`.
@@ -47,6 +47,19 @@ fn a_plugin_that_is_missing_is_a_problem_with_the_places_where_it_was_looked_for
     let told = problems(&text.replace("timeout = \"30s\"", "timeout = 30"), &folder, &[]);
     let paths: Vec<&str> = told.iter().map(|(_, path, _)| path.as_str()).collect();
     assert_eq!(paths, ["path", "plugin_config.timeout"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_plugin_that_is_cut_off_is_a_problem() {
+    let folder = folder();
+    let file = folder.path().join("plugin.so");
+    fs::copy(plugin(), &file).unwrap();
+    assert_eq!(problems(GOOD, &folder, &[]), []);
+    fs::File::options().write(true).open(&file).unwrap().set_len(5000).unwrap();
+    let told = problems(GOOD, &folder, &[]);
+    assert_eq!((told.len(), told[0].0, told[0].1.as_str()), (1, 6, "path"), "{told:?}");
+    assert!(told[0].2.contains("plugin.so cannot be loaded: the file is cut off"), "{told:?}");
 }
 
 #[test]
