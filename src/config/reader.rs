@@ -297,7 +297,8 @@ impl<'p> Reader<'p> {
     pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'p>> {
         let named = self.left.get(key).is_some_and(|value| !value.is_null());
         let FreeTable { entries, overrides } = self.free_table(key);
-        let given = named || !overrides.is_empty();
+        // What is no table has no keys that could be missing.
+        let given = named && !self.has_problem(key) || !overrides.is_empty();
         let mut table: Map<String, Value> = entries.into_iter().collect();
         table.extend(overrides);
         given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems, self.declared))

@@ -111,10 +111,10 @@ pub(super) fn read_compression(keys: &mut Reader<'_>) -> Option<Compression> {
         Coding::None => {
             keys.misplaced(
                 "compression_level",
-                Some(
+                (!keys.has_problem("compression")).then(|| {
                     "has no effect without compression: write gzip or zstd there, or remove the key"
-                        .to_owned(),
-                ),
+                        .to_owned()
+                }),
             );
             return None;
         }

@@ -120,6 +120,8 @@ const CASES: &[(&str, &str, &[At])] = &[
     ("\"{payload:/customer}\"", "\"{payload:customer}\"", &[(26, 16, "plugin_config.ordering_key")]),
     ("\"{payload:/customer}\"", "\"{customer}\"", &[(26, 16, "plugin_config.ordering_key")]),
     ("\"gzip\"", "\"gz\"", &[(27, 15, "plugin_config.compression")]),
+    ("\"gzip\"", "\"br\"\ncompression_level = 3", &[(27, 15, "plugin_config.compression")]),
+    ("compression = \"gzip\"", "status = \"127.0.0.1:1\"", &[(27, 10, "plugin_config.status")]),
     ("include_metadata = true", "include_metadata = \"yes\"", &[(28, 20, "plugin_config.include_metadata")]),
     ("include_metadata = true", "include_meta = true", &[(28, 1, "plugin_config.include_meta")]),
     (
