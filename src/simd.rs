@@ -86,6 +86,14 @@ impl Block {
         .top_bits()
     }
 
+    /// Whether any byte is at most this one.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn has_up_to(self, byte: u8) -> bool {
+        let least = _mm256_min_epu8(self.0, self.1);
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_min_epu8(least, splat(byte)))) != 0
+    }
+
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(crate) fn minus(self, byte: u8) -> Self {

@@ -1,14 +1,14 @@
-//! A fast look whether text is JSON, without a tree and without a walk over its bytes.
+//! Fast validation of JSON, without a tree and without a loop over its bytes.
 //!
-//! The text is taken in blocks of 64 bytes. For each kind of byte a block gives a mask, a bit for each byte, and the
-//! grammar of RFC 8259 becomes relations between masks: one shifted by one place is "what stands behind these", a sum
-//! with a mask is "where these runs end". Only brackets are walked, since what a comma or a colon means depends on the
-//! container, and literals and numbers with an exponent, which are rare.
+//! The text is read in blocks of 64 bytes. Each kind of byte has a mask, with a bit for each byte of the block, and the
+//! grammar of RFC 8259 becomes relations between masks: a mask shifted by one bit is "what follows these bytes", a sum of
+//! masks is "where these runs end". Of brackets, those that match within a block are found together, from the innermost
+//! out; the others go one by one onto a stack, since the meaning of a comma or a colon depends on the container.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
-/// Whether this surely is one JSON value without line breaks. Never true for text that is not JSON, but not always true
+/// Whether this certainly is one JSON value without line breaks. Never true for text that is not JSON, but not always true
 /// for JSON: not with line breaks, with whitespace before the outermost bracket or with more than some 60 levels, nor on
-/// a processor without the vector instructions. A slower look then tells, and tells what is wrong.
+/// a processor without the vector instructions. A slower parser decides then, and says what is wrong.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub fn is_json_line(text: &str) -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -19,7 +19,7 @@ pub fn is_json_line(text: &str) -> bool {
         && is_x86_feature_detected!("popcnt")
         && is_x86_feature_detected!("pclmulqdq")
     {
-        // SAFETY: all it needs is the instructions that were just asked for.
+        // SAFETY: it needs nothing but the instructions that were just detected.
         return unsafe { avx2::is_json_line(text.as_bytes()) };
     }
     false
@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTS: [&str; 8] = [
+    const DOCUMENTS: [&str; 12] = [
         r#"{"id":17,"name":"Zoë \"Z\" Bakker","vip":false,"tags":[],"note":null,"total":-0.50,"at":[1.5e-7,-64.77,0]}"#,
         r#"[{"a":{"b":[[],{},[{}]]},"c":true},{"d":"\u00C4\ud800\\"},"\\\"\/\b\f\n\r\t",1E+5,0.0,[true,false,null]]"#,
         r#"{"items": [{"sku" : "KT-1", "price": 43.00}, { }, [ ] ], "x":	[1 , 2	]} "#,
@@ -43,6 +43,10 @@ mod tests {
         r#""a string""#,
         "-12.5e10",
         "true",
+        "[-1.5,-0.25,-3e5,-4E-7,true,false,null,0,-0,1e0,10,0.1e+5,-10.01,null,true,false,-1.25e-10,1.5,-64.7731]",
+        "[[-64.7731,-0.128],[-64.7731,-0.128],[64.7731,0.128],[{},[],{\"a\":[]}],[[[-1],[0]],[1]],[-64.7731,-0.128]]",
+        "[null,true,false,null,true,false,null,true,false,null,true,false,null,true,false,null,true,false]",
+        "[1e5 , -1E+5	, 2.5e-3 ,{\"a\":-1.5e3, \"b\" :null,\"c\":true },[false,false],  [ null ] ]",
     ];
     const CHARACTERS: &[u8] = b"{}[],:\"\\u0123456789-+.eEtruefalsnA /\t\n\x00\x1f\x7f";
 
@@ -71,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_changed_documents_as_the_parser_does() {
+    fn validates_changed_documents_as_the_parser_does() {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         let mut accepted = 0;
         for _ in 0..100_000 {
@@ -98,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_all_short_texts_as_the_parser_does() {
+    fn validates_all_short_texts_as_the_parser_does() {
         let mut accepted = 0;
         for (alphabet, most) in [
             (&["{", "}", "[", "]", ",", ":", "\"", "\\", "u", "0", "1", "-", "e", ".", "t", " "][..], 4),
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_the_same_at_every_place_in_a_block() {
+    fn validates_the_same_at_every_offset_in_a_block() {
         let pieces = [
             "true",
             "truex",
@@ -143,6 +147,23 @@ mod tests {
             "-1.-2",
             "-1e-2,-3",
             "1e5-",
+            "1e5e5",
+            "1e+5e5",
+            "1.5e-7,-2E3,1e0",
+            "1e",
+            "1e+",
+            "1e+-5",
+            "1e.5",
+            "e5",
+            "-e5",
+            "12345678e5",
+            "true,null,false,true",
+            "null,nulls",
+            "[true,[null],{},[false]]",
+            "[[1],[2],{\"a\":[3,{}]},[4]]",
+            "[[1],[2],{\"a\",[3,{}]},[4]]",
+            "[[1],[2],{\"a\":[3,{]}},[4]]",
+            "[1],[2]],[3],[4",
             r#""\\\"""#,
             r#""\\\""#,
             r#""\u12aF""#,

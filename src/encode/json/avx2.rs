@@ -1,15 +1,21 @@
-//! The look itself, for processors with AVX2.
+//! The validation itself, for processors with AVX2.
+
+mod scalars;
+
+use std::arch::x86_64::{_pdep_u64, _pext_u64};
 
 use crate::simd::{Block, by_low_half, prefix_xor};
 
 /// The stack outside of all containers.
 const OUTSIDE: u64 = 0b10;
+const DIGITS: [u8; 16] = by_low_half(b"0123456789");
+/// From this many brackets in a block on, those that match within it are found together.
+const MANY: u32 = 4;
 
 /// The same on a processor that has the instructions.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
 pub(super) fn is_json_line(text: &[u8]) -> bool {
-    // The outermost bracket is on the stack from the start: whichever bracket finds the stack as it is outside is
-    // one too many.
+    // The outermost bracket is on the stack from the start: any bracket outside of it is one too many.
     let stack = match text.first() {
         Some(b'{') => OUTSIDE << 1 | 1,
         Some(b'[') => OUTSIDE << 1,
@@ -26,6 +32,7 @@ pub(super) fn is_json_line(text: &[u8]) -> bool {
         scalar: 0,
         integer: 0,
         digit: 0,
+        rest: 0,
         key: 0,
         stack,
         walked: u64::from(stack != OUTSIDE),
@@ -66,6 +73,8 @@ struct Check<'t> {
     integer: u64,
     /// The byte before is a decimal point, or a zero that starts a number.
     digit: u64,
+    /// The bytes of a literal that started in the block before, and is one.
+    rest: u64,
     /// The bracket, comma or colon before is an opening bracket or a comma: in an object, a key stands here.
     key: u64,
     /// The open containers from the lowest bit on, 1 for an object, and `OUTSIDE` above them.
@@ -95,7 +104,12 @@ impl Check<'_> {
     #[inline]
     fn block(&mut self, block: Block) -> bool {
         let Some(quotes) = self.quotes(block) else { return false };
-        let Some(tokens) = self.tokens(block, quotes) else { return false };
+        let has_control = block.has_up_to(0x1f);
+        if quotes | !self.in_string == 0 {
+            // Nothing but the inside of a string.
+            return !has_control;
+        }
+        let Some(tokens) = self.tokens(block, quotes, has_control) else { return false };
         self.containers(block, &tokens) && self.scalars(block, &tokens)
     }
 
@@ -109,8 +123,8 @@ impl Check<'_> {
         if backslashes | self.escaped | self.hex == 0 {
             return Some(quotes);
         }
-        // In a run of backslashes every second one escapes. Subtracting the run from the odd places turns over those
-        // between its start and its end, so that what is left tells the odd ones from the even ones of that run.
+        // In a run of backslashes every second one escapes. Subtracting the run from the odd bits inverts those between its
+        // start and its end, so that what is left separates the odd ones from the even ones of that run.
         let unescaped = backslashes & !self.escaped;
         let escaping = (unescaped << 1 | ODD).wrapping_sub(unescaped) ^ ODD;
         let escaped = escaping ^ (backslashes | self.escaped);
@@ -120,7 +134,7 @@ impl Check<'_> {
         if rarer | self.hex != 0 {
             let unicode = block.equal(b'u') & rarer;
             let digits = block.any_of(&DIGITS) | block.lowercase().minus(b'a').up_to(5);
-            // The four places behind each, some of them in the next block.
+            // The four bytes behind each, some of them in the next block.
             let (wanted, over) = unicode.carrying_mul(0b1_1110, self.hex);
             self.hex = over;
             if wanted & !digits | rarer & !(unicode | block.equal(b'r')) != 0 {
@@ -133,7 +147,7 @@ impl Check<'_> {
     /// The tokens, when those next to each other may be.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
     #[inline]
-    fn tokens(&mut self, block: Block, quotes: u64) -> Option<Tokens> {
+    fn tokens(&mut self, block: Block, quotes: u64, has_control: bool) -> Option<Tokens> {
         // From an opening quote on, without the closing one.
         let in_string = prefix_xor(quotes) ^ self.in_string;
         self.in_string = 0u64.wrapping_sub(in_string >> 63);
@@ -143,60 +157,22 @@ impl Check<'_> {
         // Square brackets become braces, and nothing else does but what is a control character or no ASCII.
         let open = block.lowercase().equal(b'{') & outside;
         let close = block.lowercase().equal(b'}') & outside;
-        let white = block.any_of(&by_low_half(b" \t")) & outside;
+        let (mut white, mut control) = (block.equal(b' '), 0);
+        if has_control {
+            let tab = block.equal(b'\t') & outside;
+            white |= tab;
+            control = block.up_to(0x1f) & !tab;
+        }
+        white &= outside;
         let scalar = outside & !(comma | colon | open | close | quotes | white);
 
         let at_value = behind(comma | colon | open, white, &mut self.value);
         let operand = behind(open | quotes & outside, white, &mut self.operand);
         let scalar_start = scalar & !behind(scalar, 0, &mut self.scalar);
         let empty = close & at_value & operand;
-        let wrong = at_value ^ (open | quotes & in_string | scalar_start | empty)
-            | colon & !operand
-            | block.up_to(0x1f) & !white;
+        let wrong =
+            at_value ^ (open | quotes & in_string | scalar_start | empty) | colon & !operand | control;
         (wrong == 0).then_some(Tokens { open, close, colon, comma, scalar, at_value, empty })
-    }
-
-    /// Whether the numbers and literals are such.
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-    #[inline]
-    fn scalars(&mut self, block: Block, tokens: &Tokens) -> bool {
-        let &Tokens { scalar, at_value, .. } = tokens;
-        let digits = block.any_of(&DIGITS) & scalar;
-        let point = block.equal(b'.') & scalar;
-        let mut others = scalar & !(digits | point);
-        let mut start = at_value;
-        if others != 0 {
-            // One at the end of the block is left to the slow look below.
-            let minus = block.equal(b'-') & at_value & (u64::MAX >> 1);
-            if minus << 1 & !digits != 0 {
-                return false;
-            }
-            others ^= minus;
-            start |= minus << 1;
-        }
-        let zero = block.equal(b'0') & start;
-        // The digits of integer parts become 0, the place behind each such part and all other digits 1.
-        let (sum, over) = digits.overflowing_add(digits & start);
-        let (sum, over_again) = sum.overflowing_add(self.integer);
-        self.integer = u64::from(over | over_again);
-        // So 0 is wrong behind a zero at the start, where it is one more digit, and behind a decimal point, where it
-        // is no digit.
-        if behind(point | zero, 0, &mut self.digit) & !sum != 0 {
-            return false;
-        }
-        let mut rest = others | point & !sum;
-        while rest != 0 {
-            let at = rest.trailing_zeros();
-            let end = at + (scalar >> at).trailing_ones();
-            let place = self.start + at as usize;
-            // Past the end of the block may be more of it.
-            let literal = end < 64 && at_value >> at & 1 == 1 && is_literal(self.text, place, end - at);
-            if !literal && !is_scalar(self.text, place) {
-                return false;
-            }
-            rest &= u64::MAX.unbounded_shl(end);
-        }
-        true
     }
 
     /// Whether brackets match, and commas and colons are what they must be in a list or in an object.
@@ -215,78 +191,70 @@ impl Check<'_> {
         if self.stack.leading_zeros() <= open.count_ones() {
             return false;
         }
-        let brace = block.shifted_left_by_2().top_bits();
         let mut in_object = 0u64.wrapping_sub(self.stack & 1);
         let mut brackets = (open | close) & !self.walked;
         self.walked = 0;
+        if brackets == 0 {
+            return wrong_in_object & in_object | colon & !in_object == 0;
+        }
+        let brace = block.shifted_left_by_2().top_bits();
+        let mut within = Within::default();
+        if brackets.count_ones() >= MANY {
+            within = Within::of(open, close, brace, &mut brackets);
+        }
+        if self.stack == OUTSIDE {
+            return false;
+        }
         while brackets != 0 {
-            if self.stack == OUTSIDE {
-                return false;
-            }
             let at = brackets.trailing_zeros();
             let above = !(brackets ^ (brackets - 1));
             let pushed = self.stack << 1 | brace >> at & 1;
             self.stack = if open >> at & 1 == 1 { pushed } else { self.stack >> 1 };
+            if self.stack == OUTSIDE && (open | close) & above != 0 {
+                return false;
+            }
             in_object = in_object & !above | 0u64.wrapping_sub(self.stack & 1) & above;
             brackets &= brackets - 1;
         }
+        in_object = in_object & !within.all | within.in_objects;
         wrong_in_object & in_object | colon & !in_object | close & (brace ^ in_object) == 0
     }
 }
 
-/// The places of the tokens behind these bytes, over whitespace. One in the next block is carried there.
+/// The bytes of containers that begin and end in a block, without their opening brackets.
+#[derive(Default)]
+struct Within {
+    all: u64,
+    /// Those that are directly in an object.
+    in_objects: u64,
+}
+
+impl Within {
+    /// Takes the brackets of such containers out of `brackets`: those of the innermost ones first, all at once.
+    #[target_feature(enable = "bmi1,bmi2,popcnt")]
+    #[inline]
+    fn of(open: u64, close: u64, brace: u64, brackets: &mut u64) -> Self {
+        let mut within = Self::default();
+        loop {
+            // Next to each other among the brackets, an opening one and then a closing one.
+            let pairs = _pext_u64(open, *brackets) & _pext_u64(close, *brackets) >> 1;
+            if pairs == 0 {
+                return within;
+            }
+            let (opening, closing) = (_pdep_u64(pairs, *brackets), _pdep_u64(pairs << 1, *brackets));
+            let inside = closing.wrapping_sub(opening) << 1;
+            let in_objects = inside & !inside.wrapping_add((opening & brace) << 1);
+            within.in_objects |= in_objects & !within.all;
+            within.all |= inside;
+            *brackets ^= opening | closing;
+        }
+    }
+}
+
+/// The first bytes of the tokens behind these bytes, over whitespace. One in the next block is carried there.
 #[inline]
 fn behind(bytes: u64, white: u64, carry: &mut u64) -> u64 {
     let (sum, over) = white.overflowing_add(bytes << 1 | *carry);
     *carry = bytes >> 63 | u64::from(over);
     sum & !white
 }
-
-/// Whether these bytes, none of them 0, are a literal. Not always true at the end of the text.
-#[inline]
-fn is_literal(text: &[u8], at: usize, len: u32) -> bool {
-    let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else { return false };
-    let word = u64::from_le_bytes(*word) & !u64::MAX.unbounded_shl(len * 8);
-    // No short cuts: which literal comes is what a processor cannot foresee.
-    (word == u64::from_le_bytes(*b"true\0\0\0\0"))
-        | (word == u64::from_le_bytes(*b"false\0\0\0"))
-        | (word == u64::from_le_bytes(*b"null\0\0\0\0"))
-}
-
-/// Whether the token with this byte is a number or a literal, and ends like one.
-#[inline]
-fn is_scalar(text: &[u8], at: usize) -> bool {
-    let before = text[..at].iter().rposition(|byte| matches!(byte, b',' | b':' | b'[' | b' ' | b'\t'));
-    let token = &text[before.map_or(0, |at| at + 1)..];
-    let end = match token {
-        [b't', b'r', b'u', b'e', ..] | [b'n', b'u', b'l', b'l', ..] => Some(4),
-        [b'f', b'a', b'l', b's', b'e', ..] => Some(5),
-        _ => number(token),
-    };
-    end.is_some_and(|end| matches!(token.get(end), None | Some(b',' | b']' | b'}' | b' ' | b'\t')))
-}
-
-/// How long the number is that starts here.
-#[inline]
-fn number(token: &[u8]) -> Option<usize> {
-    let mut at = usize::from(token.first() == Some(&b'-'));
-    at = if token.get(at) == Some(&b'0') { at + 1 } else { digits(token, at)? };
-    if token.get(at) == Some(&b'.') {
-        at = digits(token, at + 1)?;
-    }
-    if matches!(token.get(at), Some(b'e' | b'E')) {
-        let sign = matches!(token.get(at + 1), Some(b'+' | b'-'));
-        at = digits(token, at + 1 + usize::from(sign))?;
-    }
-    Some(at)
-}
-
-/// The end of the digits from here on, one at least.
-#[inline]
-fn digits(token: &[u8], start: usize) -> Option<usize> {
-    let rest = token.get(start..)?;
-    let len = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
-    (len > 0).then_some(start + len)
-}
-
-const DIGITS: [u8; 16] = by_low_half(b"0123456789");
