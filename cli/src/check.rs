@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             "warnings": list(warnings),
         });
         report::say_json(&result.to_string())?;
-        return if valid { Ok(true) } else { Err(Failure::Told) };
+        return if valid { Ok(true) } else { Err(Failure::Reported) };
     }
     match loaded {
         Ok(loaded) => {
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
         }
         Err(problems) => {
             report::say_styled(&excerpt::of_all(&problems, file, Kind::Problem))?;
-            return Err(Failure::Told);
+            return Err(Failure::Reported);
         }
     }
     Ok(valid)

@@ -104,7 +104,7 @@ fn starter(preset: Preset) -> String {
         }
     }
     text.push_str(
-        "\n# Messages that cannot be delivered are kept here, to be looked at and sent again.\n\
+        "\n# Messages that cannot be delivered are kept here, to be read and sent again.\n\
          [plugin_config.dead_letter]\npath = \"dead_letters\"\n\n\
          # Messages are kept here until they are delivered, over restarts and outages.\n\
          # [plugin_config.spool]\n# path = \"spool\"\n",

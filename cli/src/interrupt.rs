@@ -10,7 +10,7 @@ use crate::log::{self, Level};
 /// What a shell reports for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// A signal counts as a second one only so long after the first: GNU `timeout` sends two, and a closed terminal several.
+/// A signal counts as a second one only this long after the first: GNU `timeout` sends two, and a closed terminal several.
 const APART: Duration = Duration::from_secs(1);
 
 /// Calls `stop` at the first signal; at the second calls `last_words` and ends the process.
@@ -33,7 +33,7 @@ pub(crate) fn at_first(
             let first = Instant::now();
             log::line(
                 Level::Info,
-                "stopping: the batch on its way is finished, within close_timeout; a second signal ends at once",
+                "stopping: the batch in flight is finished, within close_timeout; a second signal ends at once",
             );
             thread::spawn(stop);
             loop {

@@ -72,7 +72,7 @@ impl Options {
             // The plugin reads it when it is opened. What its libraries say at these levels, `RUST_LOG` alone can ask for.
             let filter =
                 format!("{},iggy_connector_http_sink={}", level.max(Level::Info).name(), level.name());
-            // SAFETY: there is no other thread yet that could read the environment meanwhile.
+            // SAFETY: there is no other thread yet that could read the environment.
             unsafe { env::set_var(FILTER, filter) };
         }
         let least = asked.unwrap_or_else(|| Level::named_in(env::var(FILTER).ok().as_deref()));
@@ -127,8 +127,8 @@ pub(crate) fn from(level: Level, target: &str, message: &str) {
     }
 }
 
-/// What a command tells whoever called it, whatever the level of the log: as it is or, in JSON, as a line of the log.
-pub(crate) fn told(level: Level, message: &str) -> String {
+/// A message of a command to its caller, whatever the level of the log: as it is or, in JSON, as a line of the log.
+pub(crate) fn message(level: Level, message: &str) -> String {
     let log = current();
     match log.form {
         Form::Text if level == Level::Error => format!("error: {}", shown_lines(message)),

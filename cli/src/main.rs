@@ -85,11 +85,11 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            if !matches!(failure, Failure::Told) {
+            if !matches!(failure, Failure::Reported) {
                 report::complain(&failure.to_string());
             }
             match failure {
-                Failure::Usage(_) | Failure::Told => ExitCode::from(2),
+                Failure::Usage(_) | Failure::Reported => ExitCode::from(2),
                 Failure::Unreachable | Failure::Start(_) => ExitCode::from(3),
                 Failure::Other(_) => ExitCode::FAILURE,
             }

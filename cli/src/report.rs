@@ -24,10 +24,10 @@ pub(crate) enum Failure {
     /// It was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
-    /// The configuration is wrong, and each mistake was told.
+    /// The configuration is wrong, and each mistake was reported.
     #[error("the configuration is wrong")]
-    Told,
-    /// A step to the endpoint or the server failed, and was told.
+    Reported,
+    /// A step to the endpoint or the server failed, and was reported.
     #[error("what the configuration names cannot be reached")]
     Unreachable,
     /// Something that the work needs cannot be reached or started.
@@ -97,7 +97,7 @@ impl Progress {
     }
 
     /// Shows this behind the count, and what the trouble is, if any, in a line of its own, of which is cut what does not fit.
-    pub(crate) fn tell(&self, text: &str, trouble: Option<String>) {
+    pub(crate) fn show(&self, text: &str, trouble: Option<String>) {
         self.lay_out(if trouble.is_some() { "\n{wide_msg}" } else { "" });
         self.bar.set_prefix(format!("; {text}"));
         self.bar.set_message(trouble.unwrap_or_default());
@@ -111,14 +111,14 @@ impl Drop for Progress {
     }
 }
 
-/// Tells whoever called the command something, on stderr.
+/// Writes a note to stderr.
 pub(crate) fn note(text: &str) {
-    write_line(&log::told(Level::Info, text));
+    write_line(&log::message(Level::Info, text));
 }
 
-/// Tells why the command could not do its work.
+/// Writes to stderr why the command could not do its work.
 pub(crate) fn complain(text: &str) {
-    write_line(&log::told(Level::Error, text));
+    write_line(&log::message(Level::Error, text));
 }
 
 /// Writes a line, which a terminal can show, to stderr without tearing the progress bar.
@@ -177,7 +177,7 @@ pub(crate) fn result(text: &str, is_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A closed stdout is no error: whoever closed it has seen enough.
+/// A closed stdout is no error: the reader has seen enough.
 fn write_out(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(why) if why.kind() == ErrorKind::BrokenPipe => {
@@ -216,8 +216,8 @@ pub(crate) fn figures(header: &[&str], rows: &[Vec<String>]) -> String {
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,4 +1,4 @@
-//! `spool`: what waits to be delivered, to look at while a connector is at work and while none is.
+//! `spool`: shows what waits to be delivered, whether a connector is running or not.
 
 use std::{
     path::PathBuf,

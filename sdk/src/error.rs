@@ -79,7 +79,7 @@ pub enum Error {
     /// A transaction could not be prepared.
     #[error("Transaction apply error: {0}")]
     TransactionApplyError(String),
-    /// A catalog did not confirm a commit; whether it took place is unknown.
+    /// A catalog did not confirm a commit; whether it happened is unknown.
     #[error("Catalog commit error: {0}")]
     CatalogCommitError(String),
 }

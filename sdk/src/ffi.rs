@@ -135,21 +135,21 @@ impl<T: Sink> Registry<T> {
             instance.as_ref().and_then(|instance| instance.enter()).ok_or_else(Refusal::not_open)?;
         let topic: TopicMetadata = decode("topic metadata", topic)?;
         let [stream, topic_name] = [&topic.stream, &topic.topic].map(|name| shown(name, LONGEST_NAME));
-        let place = format!("stream: {stream}, topic: {topic_name}");
+        let origin = format!("stream: {stream}, topic: {topic_name}");
         let metadata: MessagesMetadata =
-            decode("messages metadata", metadata).map_err(|why| why.at(&place))?;
-        let place = format!(
-            "{place}, partition: {}, current offset: {}",
+            decode("messages metadata", metadata).map_err(|why| why.at(&origin))?;
+        let origin = format!(
+            "{origin}, partition: {}, current offset: {}",
             metadata.partition_id, metadata.current_offset
         );
-        let batch: BorrowedMessages<'_> = decode("messages", messages).map_err(|why| why.at(&place))?;
+        let batch: BorrowedMessages<'_> = decode("messages", messages).map_err(|why| why.at(&origin))?;
         let consumed = catch(|| drive(running.sink().consume_borrowed(&topic, metadata, &batch.messages)));
-        match consumed.map_err(|panic| Refusal::panic(panic).at(&place))? {
+        match consumed.map_err(|panic| Refusal::panic(panic).at(&origin))? {
             Ok(()) => Ok(DONE),
             Err(error) => {
                 let count = batch.messages.len();
                 let line = format!(
-                    "Sink connector with ID: {id}: consume failed: {place}, messages: {count}: {error}"
+                    "Sink connector with ID: {id}: consume failed: {origin}, messages: {count}: {error}"
                 );
                 if running.sink().names_failures() {
                     debug!("{line}");
@@ -212,8 +212,8 @@ impl Refusal {
     }
 
     /// With the batch that it is about.
-    fn at(self, place: &str) -> Self {
-        Self(format!("{} ({place})", self.0))
+    fn at(self, origin: &str) -> Self {
+        Self(format!("{} ({origin})", self.0))
     }
 }
 

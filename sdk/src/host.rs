@@ -27,7 +27,7 @@ pub enum HostError {
     /// There is no such file.
     #[error("there is no plugin at {}", path.display())]
     NotFound {
-        /// Where it was looked for, with the platform's extension.
+        /// Where it was searched for, with the platform's extension.
         path: PathBuf,
     },
     /// The system does not load the file.
@@ -70,7 +70,7 @@ struct Functions {
 
 impl Plugin {
     /// Loads the library at `path`. If there is no such file and it does not end in `.so`, `.dylib` or `.dll`, the platform's
-    /// one of them is appended, as the runtime does. It is looked for there only, not in the system's folders.
+    /// one of them is appended, as the runtime does. It is searched for there only, not in the system's folders.
     ///
     /// A file that is cut off, or made for another processor, is refused before the system sees it, which would end the process
     /// by a signal.
@@ -81,7 +81,7 @@ impl Plugin {
     /// [`HostError`], which names the file and, if one is missing, the function.
     pub fn load(path: &Path) -> Result<Self, HostError> {
         let path = Self::check(path)?;
-        // SAFETY: initialisers of a library run here; the caller was told to trust it.
+        // SAFETY: initialisers of a library run here; the caller promised to trust it.
         let library = match unsafe { Library::new(&path) } {
             // Also where it lacks a function: what its initialisers started runs on.
             Ok(library) => ManuallyDrop::new(library),

@@ -16,7 +16,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Instance<T> {
     id: u32,
     state: Mutex<State<T>>,
-    /// Told when the last running consume leaves.
+    /// Notified when the last running consume leaves.
     idle: Condvar,
 }
 
@@ -133,7 +133,7 @@ impl<T: Sink> Running<'_, T> {
 impl<T: Sink> Drop for Running<'_, T> {
     fn drop(&mut self) {
         let mut state = self.instance.lock();
-        // Under the lock, so that whoever sees `running` at 0 holds the only reference.
+        // Under the lock, so that a caller that sees `running` at 0 holds the only reference.
         self.sink = None;
         state.running -= 1;
         if state.running > 0 {

@@ -23,7 +23,7 @@ const ENTRY: usize = 56;
 /// The type of an entry that is mapped into memory.
 const LOAD: u32 = 1;
 
-/// Looks at a 64-bit ELF file; any other is left to the system to judge.
+/// Checks a 64-bit ELF file; any other is left to the system.
 ///
 /// # Errors
 /// It is cut off, or made for another processor. The message says so.

@@ -1,4 +1,4 @@
-//! Log events on their way to the runtime.
+//! Forwards log events to the runtime.
 
 use std::fmt::{self, Write};
 use std::sync::{Once, PoisonError, RwLock};
@@ -79,7 +79,7 @@ pub(crate) fn install(callback: LogCallback) {
     });
 }
 
-/// Turns spans off: the callback takes events alone, so each would be made for nobody. Whoever asks whether a level is on, as
+/// Turns spans off: the callback takes events alone, so each would be made for nobody. Code that asks whether a level is on, as
 /// `tracing::enabled!` does, asks with neither a span nor an event.
 struct EventsOnly;
 

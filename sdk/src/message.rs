@@ -35,7 +35,7 @@ pub struct MessagesMetadata {
 pub struct BorrowedMessage<'a> {
     /// The identifier its producer gave it, or the server.
     pub id: u128,
-    /// Its place in its partition.
+    /// Its offset in its partition.
     pub offset: u64,
     /// The checksum the server keeps of it.
     pub checksum: u64,
@@ -101,7 +101,7 @@ pub struct RawMessages {
 pub struct RawMessage {
     /// The identifier its producer gave it, or the server.
     pub id: u128,
-    /// Its place in its partition.
+    /// Its offset in its partition.
     pub offset: u64,
     /// The checksum the server keeps of it.
     pub checksum: u64,
@@ -137,7 +137,7 @@ impl RawMessage {
 pub struct ConsumedMessage {
     /// The identifier its producer gave it, or the server.
     pub id: u128,
-    /// Its place in its partition.
+    /// Its offset in its partition.
     pub offset: u64,
     /// The checksum the server keeps of it.
     pub checksum: u64,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Shows offsets as ranges, in the order they came in: `3-5, 9`. All of them: whoever looks for a message finds it.
+/// Shows offsets as ranges, in the order they came in: `3-5, 9`. All of them, so that a search for a message finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetRanges(Vec<(u64, u64)>);
 

@@ -10,7 +10,7 @@ use crate::{Error, Payload};
 
 /// The label of a batch's payloads, as the stream's `schema` key in the connector file says.
 ///
-/// The label is a promise of whoever wrote the file, not of the bytes: with avro, proto and flatbuffer the
+/// The label is a promise of the author of the connector file, not of the bytes: with avro, proto and flatbuffer the
 /// runtime can pass JSON under that label.
 ///
 /// Shown and parsed as `json`, `raw`, `text`, `proto`, `flatbuffer`, `avro`. In serde's text formats the fifth is

@@ -8,7 +8,7 @@ use std::{
 /// The most bytes of the name of a stream or topic that are shown: a server lets no longer one be.
 pub(crate) const LONGEST_NAME: usize = 255;
 
-/// Text from outside on one line, at most so many bytes of it.
+/// Text from outside on one line, at most a given number of its bytes.
 ///
 /// Control characters (C0, DEL and C1, escape sequences among them), line separators, and characters that have no
 /// width or change the direction of what stands around them (Unicode Standard Annex 9) are shown as `\n` or `\u{202e}`: they must

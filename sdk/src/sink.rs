@@ -74,13 +74,13 @@ pub trait Sink: Send + Sync {
         self.consume(topic, metadata, decoded).await
     }
 
-    /// Whether the sink names in its log every message that it fails. Then the container tells an error of consume at DEBUG: a
+    /// Whether the sink names in its log every message that it fails. Then the container logs an error of consume at DEBUG: a
     /// second line of each would say the same.
     fn names_failures(&self) -> bool {
         false
     }
 
-    /// Told once when close begins, while batches may still be under way: from here on the sink should bring them
+    /// Called once when close begins, while batches may still be under way: from here on the sink should bring them
     /// to an end. Must not block.
     ///
     /// Returns how long close waits for them. When that is over, close returns without them, and the last of them

@@ -1,4 +1,4 @@
-//! How much memory the records of all lanes take while they are on their way.
+//! The memory that the records of all lanes take while they are sent.
 
 use std::sync::{
     Arc,
@@ -9,25 +9,25 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::world::World;
 
-/// Memory that is shared out first come, first served. One record is always let in, however large it is, with those that it shares a
+/// Memory that is given out first come, first served. One record is always let in, however large it is, with those that it shares a
 /// body with.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: usize,
     used: AtomicUsize,
     freed: Notify,
-    /// Whoever waits for memory, or has it and does not know yet how much.
-    turn: Arc<Mutex<()>>,
+    /// Held by the one that waits for memory, or has it and does not know yet how much.
+    queue: Arc<Mutex<()>>,
     world: World,
 }
 
-/// Leave to read a record into memory, with those that it shares a body with.
+/// The permit to read a record into memory, with those that it shares a body with.
 #[derive(Debug)]
 pub(super) struct Admission {
     budget: Arc<Budget>,
     /// Whether nothing was taken yet.
     is_new: AtomicBool,
-    _turn: OwnedMutexGuard<()>,
+    _queue: OwnedMutexGuard<()>,
 }
 
 /// The memory of a record, given back when dropped.
@@ -38,27 +38,27 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    /// So many bytes, or what a simulated world has in their place.
+    /// A budget of this many bytes, or of as many as a simulated world says.
     pub(super) fn of(bytes: usize, world: &World) -> Arc<Self> {
         let bytes = world.simulation().and_then(|simulation| simulation.memory()).unwrap_or(bytes);
         let (used, world) = (AtomicUsize::new(0), world.clone());
-        Arc::new(Self { bytes, used, freed: Notify::new(), turn: Arc::default(), world })
+        Arc::new(Self { bytes, used, freed: Notify::new(), queue: Arc::default(), world })
     }
 
     /// Waits until there is memory left.
     pub(super) async fn admit(self: &Arc<Self>) -> Admission {
-        let turn = self.turn.clone().lock_owned().await;
+        let queue = self.queue.clone().lock_owned().await;
         while self.is_spent() {
-            // Only whoever has the turn waits, and what was freed before it began to is noted for it.
+            // Only the holder of the queue lock waits, and a notification from before it began to is kept for it.
             self.freed.notified().await;
         }
-        Admission { budget: self.clone(), is_new: true.into(), _turn: turn }
+        Admission { budget: self.clone(), is_new: true.into(), _queue: queue }
     }
 
-    /// Leave where there is memory left and nobody waits for it.
+    /// A permit, where there is memory left and nobody waits for it.
     pub(super) fn try_admit(self: &Arc<Self>) -> Option<Admission> {
-        let turn = self.turn.clone().try_lock_owned().ok()?;
-        (!self.is_spent()).then(|| Admission { budget: self.clone(), is_new: true.into(), _turn: turn })
+        let queue = self.queue.clone().try_lock_owned().ok()?;
+        (!self.is_spent()).then(|| Admission { budget: self.clone(), is_new: true.into(), _queue: queue })
     }
 
     fn is_spent(&self) -> bool {
@@ -67,7 +67,7 @@ impl Budget {
 }
 
 impl Admission {
-    /// Takes so many bytes.
+    /// Takes `bytes`.
     pub(super) fn take(&self, bytes: usize) -> Share {
         let beside = self.budget.used.fetch_add(bytes, SeqCst);
         let is_first = self.is_new.swap(false, SeqCst);

@@ -122,7 +122,7 @@ impl Lanes {
             })
     }
 
-    /// Reads what stands behind records that are on their way, where there is memory left. If it cannot be read, that is told
+    /// Reads what stands behind records that are being sent, where there is memory left. If it cannot be read, that is logged
     /// when it is the first.
     async fn read_ahead(&self, lane: &LaneKey, backlog: &mut Backlog) {
         // What was just begun is on the wire then: time to read on.

@@ -1,7 +1,7 @@
 //! The durable queue between consume and delivery: what consume returned `Ok` for survives a crash.
 //!
 //! A folder holds segments `000000000001.log`, appended to by one owner, who holds `lock`. A segment begins
-//! with a checkpoint, all that segments before it told; then follow batches, and the progress of their
+//! with a checkpoint, all that segments before it recorded; then follow batches, and the progress of their
 //! delivery. A segment is deleted when nothing in it is unsettled.
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //! Imports go one way: store -> recovery, space -> log -> format -> lanes.
 //!
 //! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
-//! runs of unsettled records, and for the last batch of each partition what tells its messages apart, so
+//! runs of unsettled records, and for the last batch of each partition the ids of its messages, so
 //! that they are not stored again when they come once more.
 
 mod error;

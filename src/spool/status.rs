@@ -20,7 +20,7 @@ use super::{
     recovery::{Mend, recover},
 };
 
-/// A spool from which segments go while it is read is read again, so often.
+/// How often a spool is reread whose segments are deleted while it is read.
 const ATTEMPTS: usize = 5;
 
 /// What a spool holds.
@@ -67,7 +67,7 @@ pub struct LaneStatus {
     pub next_offset: Option<u64>,
 }
 
-/// Looks at a spool. Nothing is changed, and nobody is kept from writing to it.
+/// Reads the state of a spool. Nothing is changed, and its owner is not blocked.
 ///
 /// # Errors
 /// There is none, it cannot be read, or it has another format.
@@ -89,7 +89,7 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     }
     lanes.sort_by(|a, b| (&a.stream, &a.topic, a.partition).cmp(&(&b.stream, &b.topic, b.partition)));
     let in_use = holder != Held::ByNobody;
-    // A write that is going on looks as if its end were cut off.
+    // A write in progress reads as if its end were cut off.
     let damages = recovered.damages.into_iter().filter(|damage| !in_use || !damage.tail).collect();
     let aside = path.join(DAMAGED);
     let set_aside = match Disk::new(&aside).list() {
@@ -134,7 +134,7 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
     let Some((sequence, run)) = lane.first_after(0) else { return Ok(status) };
     let file = match files.open(&segment_name(run.segment)) {
         Ok(file) => file,
-        // Delivered and deleted meanwhile.
+        // It was delivered and deleted in between.
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(status),
         Err(why) => return Err(why),
     };

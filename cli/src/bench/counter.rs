@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 struct Counts {
     requests: AtomicU64,
     bytes: AtomicU64,
-    /// What stands once in each message, where those are counted: looking for it takes time.
+    /// What stands once in each message, where those are counted: searching for it takes time.
     mark: Option<&'static [u8]>,
     messages: AtomicU64,
 }

@@ -37,9 +37,9 @@ impl Load {
     pub(crate) fn start(schema: Schema, messages: u64, batch: u64, size: usize) -> Self {
         let (ask, asked) = sync_channel::<Vec<u8>>(0);
         let (give, batches) = sync_channel(0);
-        let (tell, told) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         thread::spawn(move || {
-            let _ = tell.send(std::fs::read_link("/proc/thread-self").ok());
+            let _ = sender.send(std::fs::read_link("/proc/thread-self").ok());
             let mut payloads = Vec::new();
             let mut first = 0;
             while let Ok(used) = asked.recv() {
@@ -53,7 +53,7 @@ impl Load {
                 first = end;
             }
         });
-        let thread = told.recv().ok().flatten().map(|place| PathBuf::from("/proc").join(place));
+        let thread = receiver.recv().ok().flatten().map(|link| PathBuf::from("/proc").join(link));
         Self { ask, batches, thread }
     }
 
@@ -63,7 +63,7 @@ impl Load {
         self.batches.recv().ok()
     }
 
-    /// Where the system tells about the thread, if it does.
+    /// The folder of the thread in `/proc`, if there is one.
     pub(crate) fn thread(&self) -> Option<PathBuf> {
         self.thread.clone()
     }

@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// Send there [default: an endpoint of this program, which takes everything]
     #[arg(long, conflicts_with = "latency")]
     url: Option<String>,
-    /// Another build of the plugin: measured in turn with the one built with this program
+    /// Another build of the plugin: measured in alternation with the one built with this program
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
     /// How messages fill requests; without it `nd_json`, or what CONFIG says
@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     let bench = Bench { url: arguments.url.clone(), latency: arguments.latency.unwrap_or_default() };
     for (side, job) in &mut sides {
-        // What cannot be measured is told before anything is, and both files are in memory by then.
+        // What cannot be measured is reported before anything is, and both files are in memory by then.
         side.version = bench.measure(&Job { messages: 0, ..job.clone() })?.measured.version;
     }
     for pair in 1..=arguments.pairs {
@@ -279,7 +279,7 @@ fn ask(job: &Job) -> Result<Measured, Failure> {
     // Open until it has ended: that is how it knows that somebody waits for it.
     let mut stdin = child.stdin.take();
     let mut text = String::new();
-    let told = stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{}", json!(job)));
+    let sent = stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{}", json!(job)));
     let read = child.stdout.take().map_or(Ok(0), |mut stdout| stdout.read_to_string(&mut text));
     let status = child.wait().map_err(|why| broken(&why))?;
     drop(stdin);
@@ -287,7 +287,7 @@ fn ask(job: &Job) -> Result<Measured, Failure> {
     match text.lines().last().and_then(|line| serde_json::from_str(line).ok()) {
         Some(Answer::Measured(measured)) => Ok(measured),
         Some(Answer::Failed(why)) => Err(Failure::Other(why)),
-        None => match told.and(read) {
+        None => match sent.and(read) {
             Err(why) if status.success() => Err(broken(&why)),
             _ => Err(broken(&format_args!("its process ended without a result ({status})"))),
         },

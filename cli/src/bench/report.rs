@@ -124,7 +124,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of what every run tells; none if one does not.
+    /// Of what every run reports; none if one does not.
     pub(crate) fn of(values: Vec<Option<f64>>) -> Option<Self> {
         let mut values = values.into_iter().collect::<Option<Vec<f64>>>()?;
         values.sort_unstable_by(f64::total_cmp);

@@ -73,7 +73,7 @@ pub(crate) struct Latency {
 impl Latency {
     fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
-        // The nearest rank: the smallest time that so many of a hundred calls do not exceed.
+        // The nearest rank.
         let at = |percent: usize| {
             let rank = (times.len() * percent).div_ceil(100);
             times.get(rank.checked_sub(1)?).map(|time| time.as_secs_f64() * 1e3)
@@ -144,7 +144,7 @@ fn measure(job: &Job) -> Result<Measured, Failure> {
     })
 }
 
-/// User and system time of a process or thread, where `/proc` tells it.
+/// User and system time of a process or thread, where `/proc` has it.
 pub(crate) fn cpu_seconds(process: &Path) -> Option<f64> {
     let text = fs::read_to_string(process.join("stat")).ok()?;
     Some(ticks(&text)? as f64 / TICKS_PER_SECOND)
@@ -158,7 +158,7 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-/// The most memory that this process had, where `/proc` tells it.
+/// The most memory that this process had, where `/proc` has it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

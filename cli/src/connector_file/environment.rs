@@ -98,7 +98,7 @@ fn set(file: &mut Map<String, Value>, rest: &str, value: &str) -> Option<String>
     Some(key.to_owned())
 }
 
-/// What stands for a key of the plugin. Unlike in the runtime, text that only looks like a number stays as it is written, and what
+/// What stands for a key of the plugin. Unlike in the runtime, text that could be a number stays as it is written, and what
 /// can only be text is nothing else: a secret such as `0123456` must arrive digit by digit.
 fn plugin_value(key: &str, text: &str) -> Value {
     let key = key.strip_prefix("dead_letter_").unwrap_or(key);

@@ -132,7 +132,7 @@ fn read(path: &Path) -> Result<String, Vec<Finding>> {
     })
 }
 
-/// The connector file, its warnings told.
+/// The connector file; its warnings are logged.
 ///
 /// # Errors
 /// It has mistakes; the message lists them.

@@ -1,4 +1,4 @@
-//! `dead-letters`: what could not be delivered, to look at ([`show`]), to send again ([`replay`]) and to clear away
+//! `dead-letters`: what could not be delivered, to read ([`show`]), to replay ([`replay`]) and to remove
 //! ([`purge`]).
 
 mod purge;
@@ -39,7 +39,7 @@ enum Action {
     /// One letter whole, as JSON
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH show 1:0")]
     Show {
-        /// Its position, as `list` tells it
+        /// Its position, as `list` shows it
         position: LetterPosition,
     },
     /// How many letters there are of each reason and topic
@@ -53,7 +53,7 @@ enum Action {
         /// The connector file that says where to and how
         #[arg(long)]
         config: PathBuf,
-        /// Only tell how many letters would be sent
+        /// Only show how many letters would be sent
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -68,7 +68,7 @@ enum Action {
         /// Do not ask
         #[arg(long)]
         yes: bool,
-        /// Only tell what would be removed
+        /// Only show what would be removed
         #[arg(long)]
         dry_run: bool,
     },

@@ -23,17 +23,17 @@ pub(super) fn purge(
 ) -> Result<bool, Failure> {
     let (would, waiting) = folder.would_purge(how.all).map_err(&at)?;
     if how.dry_run {
-        return tell("would remove", would, waiting, as_json).map(|()| true);
+        return report("would remove", would, waiting, as_json).map(|()| true);
     }
     if waiting > 0 && !how.yes && !agreed(waiting)? {
         report::note("nothing is removed");
         return Ok(false);
     }
     let purged = folder.purge(how.all).map_err(at)?;
-    tell("removed", purged, waiting, as_json).map(|()| true)
+    report("removed", purged, waiting, as_json).map(|()| true)
 }
 
-/// Asks a person. Whoever is none has to say so with `--yes`.
+/// Asks for confirmation, which a program gives by `--yes`.
 fn agreed(waiting: usize) -> Result<bool, Failure> {
     let lost = format!(
         "{} letter{} never replayed, and would be lost for good",
@@ -49,7 +49,7 @@ fn agreed(waiting: usize) -> Result<bool, Failure> {
     Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
-fn tell(did: &str, purged: Purged, waiting: usize, as_json: bool) -> Result<(), Failure> {
+fn report(did: &str, purged: Purged, waiting: usize, as_json: bool) -> Result<(), Failure> {
     let Purged { segments, records, bytes } = purged;
     if as_json {
         let result =

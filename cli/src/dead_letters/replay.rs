@@ -20,9 +20,9 @@ use crate::{
     report::{self, Failure, Progress, Unit, grouped},
 };
 
-/// How many failures are kept for JSON, and how many are told one by one.
+/// How many failures are kept for JSON, and how many are shown one by one.
 const KEPT: usize = 1000;
-const TOLD: usize = 20;
+const SHOWN: usize = 20;
 /// The most bytes of a reason.
 const LONGEST_REASON: usize = 300;
 
@@ -34,15 +34,15 @@ pub(super) fn replay(
     at: impl Fn(io::Error) -> Failure,
 ) -> Result<bool, Failure> {
     let connector = connector_file::load(config)?;
-    // What is not there is told before anything is sent.
-    look(folder, selection, at)?;
+    // What is not there is reported before anything is sent.
+    count(folder, selection, at)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     interrupt::at_first(move || asked.store(true, SeqCst), || ())
         .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
     let progress = Progress::start(None, Unit::Messages);
     let mut failures: Vec<Value> = Vec::new();
-    let mut told = 0;
+    let mut failed_again = 0;
     let result = folder.replay_naming(
         &connector.plugin_config,
         |entry| selection.takes(entry),
@@ -51,8 +51,8 @@ pub(super) fn replay(
             if stop.load(SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
         |position, why| {
-            told += 1;
-            if told <= TOLD {
+            failed_again += 1;
+            if failed_again <= SHOWN {
                 report::note(&format!("failed again: {position}: {}", shown(why, LONGEST_REASON)));
             }
             if failures.len() < KEPT {
@@ -65,10 +65,10 @@ pub(super) fn replay(
         ReplayError::Open(why) => Failure::Start(format!("the connector does not open: {why}")),
         ReplayError::Folder(_) => Failure::Other(why.to_string()),
     })?;
-    if told > TOLD {
+    if failed_again > SHOWN {
         report::note(&format!(
             "failed again: {} more; --json names up to {KEPT}",
-            grouped((told - TOLD) as u64)
+            grouped((failed_again - SHOWN) as u64)
         ));
     }
     let stopped = stop.load(SeqCst);
@@ -103,7 +103,7 @@ pub(super) fn dry_run(
     at: impl Fn(io::Error) -> Failure,
 ) -> Result<bool, Failure> {
     connector_file::load(config)?;
-    let seen = look(folder, selection, at)?;
+    let seen = count(folder, selection, at)?;
     let (letters, before) = (seen.taken - seen.replayed, seen.replayed);
     if as_json {
         report::say_json(&json!({ "would_send": letters, "replayed_before": before }).to_string())?;
@@ -117,8 +117,8 @@ pub(super) fn dry_run(
     Ok(true)
 }
 
-/// What is meant.
-fn look(folder: &Folder, selection: &Selection, at: impl Fn(io::Error) -> Failure) -> Result<Seen, Failure> {
+/// Counts what is selected.
+fn count(folder: &Folder, selection: &Selection, at: impl Fn(io::Error) -> Failure) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
     folder
         .for_each(|entry| {
@@ -126,6 +126,6 @@ fn look(folder: &Folder, selection: &Selection, at: impl Fn(io::Error) -> Failur
             true
         })
         .map_err(at)?;
-    seen.told(selection)?;
+    seen.report_missing(selection)?;
     Ok(seen)
 }

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// Only letters from this topic
     #[arg(long)]
     topic: Option<String>,
-    /// Only letters since this time, such as 2026-08-01T12:00:00Z, or for so long, such as 2h
+    /// Only letters since this time, such as 2026-08-01T12:00:00Z, or for this long, such as 2h
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<String>,
     /// Only the letter at this position; can be given several times
@@ -44,7 +44,7 @@ impl Arguments {
     }
 }
 
-/// Takes down what was found, so that a selection of nothing is told.
+/// Counts what was found, so that an empty selection is reported.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) all: u64,
@@ -72,11 +72,11 @@ impl Seen {
         format!("{} dead letter{plural}, {} of them replayed", grouped(self.taken), grouped(self.replayed))
     }
 
-    /// Tells what was meant and is not there.
+    /// Reports what was selected and is not there.
     ///
     /// # Errors
-    /// There is no letter at a place.
-    pub(super) fn told(&self, selection: &Selection) -> Result<(), Failure> {
+    /// There is no letter at a position.
+    pub(super) fn report_missing(&self, selection: &Selection) -> Result<(), Failure> {
         if let Some(position) = selection.positions.iter().find(|position| !self.positions.contains(position))
         {
             return Err(no_letter(*position));
@@ -93,5 +93,5 @@ impl Seen {
 
 /// There is none at this position.
 pub(super) fn no_letter(position: LetterPosition) -> Failure {
-    Failure::Usage(format!("there is no dead letter at {position}: `list` tells the positions"))
+    Failure::Usage(format!("there is no dead letter at {position}: `list` shows the positions"))
 }

@@ -41,7 +41,7 @@ pub(super) fn list(
     if !as_json {
         report::say(&seen.total())?;
     }
-    seen.told(selection).map(|()| true)
+    seen.report_missing(selection).map(|()| true)
 }
 
 pub(super) fn one(
@@ -94,7 +94,7 @@ pub(super) fn summary(
         }
         report::say(&seen.total())?;
     }
-    seen.told(selection).map(|()| true)
+    seen.report_missing(selection).map(|()| true)
 }
 
 fn line(entry: &Entry) -> String {

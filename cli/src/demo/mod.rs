@@ -128,12 +128,12 @@ fn consume(
     numbers: std::ops::Range<u64>,
     now: u64,
 ) -> i32 {
-    let (partition, _) = sent.place(numbers.start);
-    let (_, current_offset) = sent.place(numbers.end - 1);
+    let (partition, _) = sent.position(numbers.start);
+    let (_, current_offset) = sent.position(numbers.end - 1);
     let batch: Vec<BorrowedMessage<'_>> = numbers
         .map(|number| BorrowedMessage {
             id: u128::from(now) << 64 | u128::from(number),
-            offset: sent.place(number).1,
+            offset: sent.position(number).1,
             checksum: 0,
             timestamp: now,
             origin_timestamp: now,

@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::mode::Mode;
 
-/// How many faults are told by name.
+/// How many faults are named.
 const NAMED: usize = 5;
 
-/// What was sent: the payloads in a circle, in batches that go to the partitions in turn.
+/// What was sent: the payloads in a circle, in batches that go to the partitions round robin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent<'a> {
     pub(crate) payloads: &'a [&'a [u8]],
@@ -21,12 +21,12 @@ pub(crate) struct Sent<'a> {
 
 impl<'a> Sent<'a> {
     /// Partition and offset of the message with this number.
-    pub(crate) fn place(&self, number: u64) -> (u64, u64) {
+    pub(crate) fn position(&self, number: u64) -> (u64, u64) {
         let batch = number / self.batch;
         (batch % self.partitions, batch / self.partitions * self.batch + number % self.batch)
     }
 
-    /// The inverse of [`place`](Self::place), if such a message was sent.
+    /// The inverse of [`position`](Self::position), if such a message was sent.
     fn number(&self, partition: u64, offset: u64) -> Option<u64> {
         if partition >= self.partitions {
             return None;
@@ -44,7 +44,7 @@ impl<'a> Sent<'a> {
     }
 
     fn name(&self, number: u64) -> String {
-        let (partition, offset) = self.place(number);
+        let (partition, offset) = self.position(number);
         format!("partition {partition} offset {offset} ({})", order(self.payload(number)))
     }
 }
@@ -105,7 +105,7 @@ impl Verdict {
         self.missing.count + self.duplicated.count + self.unknown.count == 0
     }
 
-    /// Of what arrived; a body that nobody sent is a changed one, as far as one can tell.
+    /// Of what arrived; a body that nobody sent is a changed one, as far as is known.
     pub(crate) fn byte_for_byte(&self) -> bool {
         self.changed.count + self.unknown.count == 0
     }
@@ -131,7 +131,7 @@ pub(crate) struct Verifier<'a> {
     mode: Mode,
     /// Arrivals of each message; none in mode raw.
     arrivals: Vec<u8>,
-    /// In raw mode nothing but the bytes tells what a message is.
+    /// In raw mode only the bytes identify a message.
     by_payload: HashMap<&'a [u8], usize>,
     /// Arrivals of each payload in mode raw, where one can stand for many messages.
     raw_arrivals: Vec<u64>,
@@ -217,8 +217,8 @@ impl<'a> Verifier<'a> {
     fn count_raw(&mut self) {
         let circle = self.sent.payloads.len() as u64;
         let mut expected = vec![0; self.sent.payloads.len()];
-        for (payload, place) in self.sent.payloads.iter().zip(0..) {
-            let times = self.sent.messages / circle + u64::from(place < self.sent.messages % circle);
+        for (payload, index) in self.sent.payloads.iter().zip(0..) {
+            let times = self.sent.messages / circle + u64::from(index < self.sent.messages % circle);
             expected[self.by_payload[payload]] += times;
         }
         for ((payload, expected), arrived) in self.sent.payloads.iter().zip(expected).zip(&self.raw_arrivals)
@@ -241,7 +241,7 @@ mod tests {
     const SENT: Sent<'static> = Sent { payloads: &PAYLOADS, messages: 7, batch: 2, partitions: 2 };
 
     fn envelope(number: u64) -> String {
-        let (partition, offset) = SENT.place(number);
+        let (partition, offset) = SENT.position(number);
         let payload = std::str::from_utf8(SENT.payload(number)).unwrap();
         format!(
             r#"{{"metadata":{{"iggy_offset":{offset},"iggy_partition_id":{partition}}},"payload":{payload}}}"#
@@ -263,11 +263,11 @@ mod tests {
     #[test]
     fn places_and_numbers_belong_together() {
         assert_eq!(
-            [0, 1, 2, 3, 4, 6].map(|n| SENT.place(n)),
+            [0, 1, 2, 3, 4, 6].map(|n| SENT.position(n)),
             [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (1, 2)]
         );
         for number in 0..7 {
-            let (partition, offset) = SENT.place(number);
+            let (partition, offset) = SENT.position(number);
             assert_eq!(SENT.number(partition, offset), Some(number));
         }
         assert_eq!(SENT.number(1, 3), None);

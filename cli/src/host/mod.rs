@@ -35,11 +35,11 @@ const ID: u32 = 1;
 pub(crate) struct OpenPlugin {
     plugin: Plugin,
     closer: Closer,
-    /// `None` where it tells nothing, or nobody asked.
+    /// `None` where it reports nothing, or nobody asked.
     observed: Option<Arc<Observed>>,
 }
 
-/// Closes the connector, once, from any thread. A batch that is on its way gets the connector's `close_timeout`.
+/// Closes the connector, once, from any thread. A batch in flight gets the connector's `close_timeout`.
 #[derive(Debug, Clone)]
 pub(crate) struct Closer {
     plugin: Plugin,
@@ -70,7 +70,7 @@ impl OpenPlugin {
         Self::opened(Plugin::load(path).map_err(|why| Failure::Start(why.to_string()))?, config, None)
     }
 
-    /// The same, with the plugin asked to tell how it is doing.
+    /// The same, with the plugin asked to report how it is doing.
     ///
     /// # Errors
     /// The library cannot be loaded, or does not open.
@@ -94,12 +94,12 @@ impl OpenPlugin {
         }
     }
 
-    /// How the connector is doing, or did, once it is closed. `None` where its plugin does not tell.
+    /// How the connector is doing, or did, once it is closed. `None` where its plugin does not report.
     pub(crate) fn state(&self) -> Option<State> {
         self.observed.as_ref()?.state(ID)
     }
 
-    /// The messages that failed since the last call. `None` where the plugin does not tell.
+    /// The messages that failed since the last call. `None` where the plugin does not report.
     pub(crate) fn take_failures(&self) -> Option<Failures> {
         Some(self.observed.as_ref()?.take_failures(ID))
     }
@@ -143,7 +143,7 @@ impl OpenPlugin {
 
 impl Drop for OpenPlugin {
     fn drop(&mut self) {
-        // Whoever wants to know how it went has closed it before.
+        // A caller that wants the result has closed it before.
         let _ = self.closer.close();
     }
 }
@@ -185,7 +185,7 @@ pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
 /// The system does not say where it lies.
 pub(crate) fn executable() -> Result<PathBuf, Failure> {
     env::current_exe()
-        .map_err(|why| Failure::Other(format!("the place of this executable is not known: {why}")))
+        .map_err(|why| Failure::Other(format!("the path of this executable is not known: {why}")))
 }
 
 /// `name` beside the executable; where cargo built that, in `deps/` beside it or beside its folder; and where it lies in a

@@ -1,4 +1,4 @@
-//! What the plugin tells of itself beyond the ABI: how many messages ended in which way, which failed and why, and whether
+//! What the plugin reports of itself beyond the ABI: how many messages ended in which way, which failed and why, and whether
 //! anything gets through.
 #![allow(unsafe_code)]
 

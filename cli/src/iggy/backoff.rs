@@ -1,4 +1,4 @@
-//! Waiting for something outside to get better: longer and longer, and told once, then summed up.
+//! Exponential backoff while something outside fails: logged once, then summed up.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use crate::log::{self, Level};
 
 const SHORTEST: Duration = Duration::from_millis(100);
-/// Of the time between two lines about the same trouble.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How often the same trouble is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is being waited for, and since when.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct Backoff {
     what: String,
     longest: Duration,
     next: Duration,
@@ -23,17 +23,17 @@ pub(super) struct Patience {
 #[derive(Debug)]
 struct Since {
     start: Instant,
-    told: Instant,
+    logged: Instant,
     times: u64,
 }
 
-impl Patience {
+impl Backoff {
     /// `what` begins the lines; pauses double up to `longest`.
     pub(super) fn new(what: String, longest: Duration) -> Self {
         Self { what, longest, next: SHORTEST, trouble: None }
     }
 
-    /// Takes down one more failure; how long to pause before the next attempt.
+    /// Records a failure; returns how long to pause before the next attempt.
     pub(super) fn failed(&mut self, why: &str) -> Duration {
         let now = Instant::now();
         // The words may be those of a server.
@@ -42,8 +42,8 @@ impl Patience {
         self.next = (pause * 2).min(self.longest);
         if let Some(since) = &mut self.trouble {
             since.times += 1;
-            if now - since.told >= SILENCE {
-                since.told = now;
+            if now - since.logged >= LOG_INTERVAL {
+                since.logged = now;
                 let lasted = whole_seconds(now - since.start);
                 log::line(
                     Level::Warn,
@@ -51,7 +51,7 @@ impl Patience {
                 );
             }
         } else {
-            self.trouble = Some(Since { start: now, told: now, times: 1 });
+            self.trouble = Some(Since { start: now, logged: now, times: 1 });
             log::line(Level::Warn, &format!("{}: {why}: trying again", self.what));
         }
         pause
@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_the_longest_and_start_anew() {
-        let mut patience = Patience::new("the server".to_owned(), Duration::from_millis(350));
-        let pauses: Vec<u128> = (0..4).map(|_| patience.failed("away").as_millis()).collect();
+        let mut backoff = Backoff::new("the server".to_owned(), Duration::from_millis(350));
+        let pauses: Vec<u128> = (0..4).map(|_| backoff.failed("away").as_millis()).collect();
         assert_eq!(pauses, [100, 200, 350, 350]);
-        patience.worked();
-        assert_eq!(patience.failed("away").as_millis(), 100);
+        backoff.worked();
+        assert_eq!(backoff.failed("away").as_millis(), 100);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! A server of this time keeps the members that a group had when it went down, but not their connections: after a restart
 //! they hold partitions that nobody reads, for ever, and no request removes them. So the group is made anew. Its offsets
-//! are kept meanwhile under the name of a plain consumer, from where each worker takes that of its partition.
+//! are kept under the name of a plain consumer, from where each worker takes that of its partition.
 
 use iggy::prelude::{
     ClusterClient, Consumer, ConsumerGroupClient, ConsumerOffsetClient, Identifier, IggyError, StreamClient,
@@ -12,7 +12,7 @@ use iggy::prelude::{
 use super::session::{Session, Trouble};
 
 impl Session {
-    /// How many members of the group have no connection. None where that cannot be told: without the permission to see
+    /// How many members of the group have no connection. None where that is unknown: without the permission to see
     /// clients, or with several servers, of which each sees its own only.
     pub(super) async fn ghosts(&self) -> Result<u32, Trouble> {
         match self.count_ghosts().await {
@@ -34,7 +34,7 @@ impl Session {
             if client.consumer_groups_count == 0 {
                 continue;
             }
-            // One that has gone meanwhile is none.
+            // It has left since.
             let Some(client) = self.client.get_client(client.client_id).await? else { continue };
             let here = client.consumer_groups.iter().any(|member| {
                 (member.stream_id, member.topic_id, member.group_id) == (stream.id, topic.id, group.id)
@@ -44,7 +44,7 @@ impl Session {
         Ok(group.members_count.saturating_sub(connected))
     }
 
-    /// Deletes the group with everyone in it, after its offsets are kept; whoever lives joins a new one.
+    /// Deletes the group with everyone in it, after its offsets are kept; live members join a new one.
     pub(super) async fn drive_out(&self) -> Result<(), Trouble> {
         let keeper = self.keeper()?;
         let topic = self.client.get_topic(&self.stream, &self.topic).await?.ok_or(Trouble::NoTopic)?;
@@ -54,7 +54,7 @@ impl Session {
                 self.client.store_consumer_offset(&keeper, &self.stream, &self.topic, id, offset).await?;
             }
         }
-        // Another host may have done it meanwhile.
+        // Another host may have done it by now.
         if self.ghosts().await? > 0 {
             self.client.delete_consumer_group(&self.stream, &self.topic, &self.group).await?;
         }
@@ -74,7 +74,7 @@ impl Session {
         Ok(Some(kept.stored_offset))
     }
 
-    /// Forgets what was kept: whoever deletes the group later means to begin at the beginning.
+    /// Forgets what was kept: somebody who deletes the group later wants to begin at the start.
     pub(super) async fn forget_kept(&self, partition: u32) {
         if let Ok(keeper) = self.keeper() {
             // Mostly there is nothing.

@@ -2,15 +2,15 @@
 //!
 //! Each [`topic`] is read over a [`session`] of its own as a member of its consumer group; each [`partition`] that the
 //! server gives to this member is read by a worker of its own, so that partitions go side by side and each of them in
-//! order. [`server`] says where and as whom, [`patience`] waits out what is away, [`ghosts`] are driven out,
+//! order. [`server`] says where and as whom, [`backoff`] waits out what is away, [`ghosts`] are driven out,
 //! [`batch`] brings messages into the
 //! plugin's form, [`replay`] begins elsewhere than after the stored offset, and [`outcome`] counts.
 
+mod backoff;
 mod batch;
 mod ghosts;
 mod outcome;
 mod partition;
-mod patience;
 mod replay;
 mod server;
 mod session;
@@ -116,7 +116,7 @@ pub(crate) fn run(
     let (asked, last) = (Arc::clone(&sender), closer.clone());
     let stop_all = move || {
         asked.send_replace(true);
-        // What is on its way ends within close_timeout, even where the endpoint is away for longer.
+        // What is in flight ends within close_timeout, even where the endpoint is away for longer.
         let _ = closer.close();
     };
     interrupt::at_first(stop_all, || ())

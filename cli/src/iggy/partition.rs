@@ -11,8 +11,8 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use crate::log::{self, Level};
 
 use super::{
+    backoff::{Backoff, asked, pause},
     batch::Batch,
-    patience::{Patience, asked, pause},
     session::{Session, Trouble},
     topic::Topic,
 };
@@ -33,7 +33,7 @@ pub(super) enum End {
     Finished,
     /// There is such an end, but a batch before it did not settle.
     Failed,
-    /// The connection, or the place in the group, is lost.
+    /// The connection, or the membership in the group, is lost.
     Trouble(Trouble),
     /// The plugin does not work at all.
     Broken(String),
@@ -152,7 +152,7 @@ impl Worker {
         self.session.poll(self.partition, from, count).await
     }
 
-    /// The batch after this one, read while this one is on its way; only where there certainly is one.
+    /// The batch after this one, read while this one is delivered; only where there certainly is one.
     async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
         if !batch.goes_on {
             return None;
@@ -179,7 +179,7 @@ impl Worker {
         if self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
             return None;
         }
-        // Where it does not work, the next poll tells.
+        // Where it fails, the next poll fails too.
         let polled = self.unless_over(self.poll(&PollingStrategy::offset(batch.last + 1))).await?.ok()?;
         self.batch(polled).filter(|following| following.first > batch.last)
     }
@@ -193,7 +193,7 @@ impl Worker {
         let shared = &self.topic.shared;
         let names = &self.topic.names;
         let what = format!("{names}, partition {}", self.partition);
-        let mut patience = Patience::new(what.clone(), LONGEST_PAUSE);
+        let mut backoff = Backoff::new(what.clone(), LONGEST_PAUSE);
         loop {
             let code = self.consume(batch).await?;
             match code {
@@ -214,11 +214,11 @@ impl Worker {
                 log::line(Level::Warn, &format!("{what}: {why}: nothing of them is stored"));
                 return Err(End::Failed);
             }
-            if !pause(patience.failed(&why), &mut self.over.clone()).await {
+            if !pause(backoff.failed(&why), &mut self.over.clone()).await {
                 return Err(End::Asked);
             }
         }
-        patience.worked();
+        backoff.worked();
         let messages = shared.outcome().settled(names, self.partition, batch.first, batch.len() as u64);
         shared.progress.set(messages);
         Ok(())

@@ -54,7 +54,7 @@ impl ReplayFrom {
         }
     }
 
-    /// The group that replays for `group`: one for each place to begin at, so that the offsets of `group` stay as they
+    /// The group that replays for `group`: one for each start, so that the offsets of `group` stay as they
     /// are, and a replay that was ended before its time goes on where it was.
     pub(super) fn group(self, group: &str) -> String {
         format!("{group}-replay-{self}")
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_place_has_its_group() {
+    fn each_start_has_its_group() {
         assert_eq!(ReplayFrom::Offset(5).group("g"), "g-replay-offset-5");
         assert_eq!(ReplayFrom::Time(5).group("g"), "g-replay-time-5");
     }

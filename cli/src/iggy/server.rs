@@ -126,11 +126,11 @@ impl Server {
 fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
     let unreadable = |why: &dyn fmt::Display| Failure::Other(format!("{}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|why| unreadable(&why))?;
-    let told = |findings: Vec<Finding>| {
+    let failure = |findings: Vec<Finding>| {
         let lines: Vec<String> = findings.iter().map(|finding| finding.in_file(path).to_string()).collect();
         Failure::Other(lines.join("\n"))
     };
-    let (file, lines) = location::read(&text).map_err(told)?;
+    let (file, lines) = location::read(&text).map_err(failure)?;
     let Some(iggy) = file.get("iggy") else { return Ok(HashMap::new()) };
     let (mut keys, mut findings) = (HashMap::new(), Vec::new());
     let mut wrong = |path: String, message: &str| {
@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
         }
         _ => wrong("iggy".to_owned(), "is no table: write [iggy]"),
     }
-    if findings.is_empty() { Ok(keys) } else { Err(told(findings)) }
+    if findings.is_empty() { Ok(keys) } else { Err(failure(findings)) }
 }
 
 /// All values of a table that are no tables, with their dotted paths.
@@ -263,10 +263,10 @@ mod tests {
     #[test]
     fn mistakes_have_their_lines_and_no_values() {
         let text = "[iggy]\nadress = \"a\"\npassword = 1234\n";
-        let told = loaded(text, None, &[]).unwrap_err().to_string();
-        let lines: Vec<&str> = told.lines().collect();
-        assert!(lines[0].contains(":2: iggy.adress: unknown key"), "{told}");
-        assert!(lines[1].contains(":3: iggy.password: is not text") && !told.contains("1234"), "{told}");
+        let shown = loaded(text, None, &[]).unwrap_err().to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].contains(":2: iggy.adress: unknown key"), "{shown}");
+        assert!(lines[1].contains(":3: iggy.password: is not text") && !shown.contains("1234"), "{shown}");
         assert!(Server::load(None, Some("http://localhost"), []).is_err());
     }
 }

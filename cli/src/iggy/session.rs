@@ -79,7 +79,7 @@ impl From<IggyError> for Trouble {
 }
 
 impl Trouble {
-    /// Whether it is a mistake of whoever started this, where it is the first answer of the server.
+    /// Whether it is a mistake of the user, where it is the first answer of the server.
     pub(super) fn is_hopeless(&self) -> bool {
         matches!(
             self,
@@ -151,7 +151,7 @@ impl Session {
         Ok(Self { consumer: Consumer::group(group.clone()), client, stream, topic, group })
     }
 
-    /// The partitions that this member is to read now. Asking tells the server, too, that the member lives.
+    /// The partitions that this member is to read now. Asking also shows the server that the member lives.
     pub(super) async fn partitions(&self) -> Result<Vec<u32>, Trouble> {
         let wire = |id: &Identifier| match id.get_u32_value() {
             Ok(number) => Ok(iggy_binary_protocol::WireIdentifier::numeric(number)),
@@ -214,7 +214,7 @@ impl Session {
         Ok(found.map(|found| found.stored_offset))
     }
 
-    /// Gives up the place in the group, so that others take over at once; with `forget`, the group too, if nobody is
+    /// Leaves the group, so that others take over at once; with `forget`, the group too, if nobody is
     /// left in it.
     pub(super) async fn leave(&self, forget: bool) {
         let leave = async {

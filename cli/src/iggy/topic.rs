@@ -21,8 +21,8 @@ use crate::{
 
 use super::{
     Shared,
+    backoff::{Backoff, asked, pause},
     partition::{End, Limit, Worker},
-    patience::{Patience, asked, pause},
     session::{LONGEST_NAME, Names, Session, Trouble},
 };
 
@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// a server may have restarted.
 const ASKING_FOR_GHOSTS: u32 = 30;
 const AT_FIRST: u32 = 10;
-/// So often in a row must some be missing: whoever comes or goes is for a moment.
+/// How often in a row some must be missing: a member that joins or leaves is missing for a moment.
 const CERTAIN: u32 = 3;
 
 /// What is read, and how.
@@ -47,7 +47,7 @@ pub(super) struct Topic {
     pub(super) metadata: TopicMetadata,
 }
 
-/// A worker on its way.
+/// A running worker.
 #[derive(Debug)]
 struct Running {
     number: u64,
@@ -74,8 +74,8 @@ struct Follower {
     finished: BTreeSet<u32>,
     /// The ends that the partitions had at the start, where they matter.
     ends: Option<HashMap<u32, u64>>,
-    /// What was told last.
-    told: Option<Vec<u32>>,
+    /// What was logged last.
+    logged: Option<Vec<u32>>,
     /// How often the server was asked on this connection, and how often in a row members were missing.
     asked: u32,
     missing: u32,
@@ -97,7 +97,7 @@ impl Topic {
             ended,
             finished: BTreeSet::new(),
             ends: None,
-            told: None,
+            logged: None,
             asked: 0,
             missing: 0,
         };
@@ -118,10 +118,10 @@ async fn at(deadline: Option<Instant>) {
 impl Follower {
     async fn follow(&mut self) -> Result<(), Failure> {
         let what = format!("{} at {}", self.topic.names, self.topic.shared.server.address);
-        let mut patience = Patience::new(what, LONGEST_PAUSE);
-        while let Some(session) = self.join(&mut patience).await? {
+        let mut backoff = Backoff::new(what, LONGEST_PAUSE);
+        while let Some(session) = self.join(&mut backoff).await? {
             let session = Arc::new(session);
-            let next = self.use_session(&session, &mut patience).await;
+            let next = self.use_session(&session, &mut backoff).await;
             self.retire(|_| true);
             match next {
                 Ok(Next::Again) => {}
@@ -138,8 +138,8 @@ impl Follower {
         Ok(())
     }
 
-    /// A place in the group, however long it takes. `None` when it is asked to stop.
-    async fn join(&mut self, patience: &mut Patience) -> Result<Option<Session>, Failure> {
+    /// Joins the group, however long it takes. `None` when it is asked to stop.
+    async fn join(&mut self, backoff: &mut Backoff) -> Result<Option<Session>, Failure> {
         let shared = Arc::clone(&self.topic.shared);
         loop {
             let deadline = shared.connect_deadline.filter(|_| !shared.joined.load(SeqCst));
@@ -157,7 +157,7 @@ impl Follower {
                 let why = format!("{} at {address}: {trouble}", self.topic.names);
                 return Err(Failure::Start(why));
             }
-            let time = patience.failed(&trouble.to_string());
+            let time = backoff.failed(&trouble.to_string());
             if deadline.is_some_and(|deadline| deadline <= Instant::now() + time) {
                 let address = &shared.server.address;
                 return Err(Failure::Start(format!(
@@ -171,11 +171,7 @@ impl Follower {
     }
 
     /// Has workers read what belongs to this member, until the connection is lost.
-    async fn use_session(
-        &mut self,
-        session: &Arc<Session>,
-        patience: &mut Patience,
-    ) -> Result<Next, Failure> {
+    async fn use_session(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<Next, Failure> {
         (self.asked, self.missing) = (0, 0);
         let mut stop = self.stop.clone();
         let mut ticks = interval(ASKING);
@@ -185,7 +181,7 @@ impl Follower {
                 () = asked(&mut stop) => return Ok(Next::Done),
                 _ = ticks.tick() => tokio::select! {
                     () = asked(&mut stop) => return Ok(Next::Done),
-                    taken = self.take_up(session, patience) => match taken {
+                    taken = self.take_up(session, backoff) => match taken {
                         Ok(true) => return Ok(Next::Done),
                         Ok(false) => continue,
                         Err(Trouble::MadeAnew) => return Ok(Next::Again),
@@ -194,7 +190,7 @@ impl Follower {
                 },
                 Some((number, partition, end)) = self.ended.recv() => {
                     let worker = self.workers.get(&partition).filter(|worker| worker.number == number);
-                    // What a worker says of a connection that was given up before is no news.
+                    // What a worker says of a connection that was given up before is outdated.
                     let current = worker.is_some_and(|worker| !*worker.over.borrow());
                     if worker.is_some() {
                         self.workers.remove(&partition);
@@ -211,22 +207,22 @@ impl Follower {
                     }
                 }
             };
-            let time = patience.failed(&trouble.to_string());
-            self.told = None;
+            let time = backoff.failed(&trouble.to_string());
+            self.logged = None;
             return Ok(if pause(time, &mut stop).await { Next::Again } else { Next::Done });
         }
     }
 
     /// Starts and retires workers as the server has the partitions. Whether there is an end, and it is reached.
-    async fn take_up(&mut self, session: &Arc<Session>, patience: &mut Patience) -> Result<bool, Trouble> {
+    async fn take_up(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<bool, Trouble> {
         if self.topic.shared.once && self.ends.is_none() {
             self.ends = Some(session.ends().await?);
         }
         let mut ours = session.partitions().await?;
         ours.sort_unstable();
-        patience.worked();
+        backoff.worked();
         self.topic.shared.joined.store(true, SeqCst);
-        self.tell(&ours);
+        self.log(&ours);
         self.retire(|partition| !ours.contains(&partition));
         for partition in ours {
             let idle = self.workers.get(&partition).is_none_or(|worker| *worker.over.borrow());
@@ -270,8 +266,8 @@ impl Follower {
         Err(Trouble::MadeAnew)
     }
 
-    fn tell(&mut self, ours: &[u32]) {
-        if self.told.as_deref() == Some(ours) {
+    fn log(&mut self, ours: &[u32]) {
+        if self.logged.as_deref() == Some(ours) {
             return;
         }
         let names = &self.topic.names;
@@ -280,10 +276,10 @@ impl Follower {
         let what =
             if ours.is_empty() { "no partition for now".to_owned() } else { format!("partitions {list}") };
         log::line(Level::Info, &format!("{names}: reading {what} as a member of {group}"));
-        self.told = Some(ours.to_vec());
+        self.logged = Some(ours.to_vec());
     }
 
-    /// Has these partitions read no further than what is on its way.
+    /// Has these partitions read no further than what is being delivered.
     fn retire(&self, which: impl Fn(u32) -> bool) {
         for (partition, worker) in &self.workers {
             if which(*partition) {
@@ -306,7 +302,7 @@ impl Follower {
             over: receiver,
         };
         let sender = self.sender.clone();
-        // What is still on its way from an earlier connection goes first.
+        // What is still being delivered from an earlier connection goes first.
         let before = self.workers.remove(&partition);
         let handle = tokio::spawn(async move {
             if let Some(before) = before {
@@ -319,7 +315,7 @@ impl Follower {
         self.workers.insert(partition, Running { number, over, handle });
     }
 
-    /// Waits for what is on its way.
+    /// Waits for what is being delivered.
     async fn wait_for_workers(&mut self) {
         self.retire(|_| true);
         for (_, worker) in self.workers.drain() {

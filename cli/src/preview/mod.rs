@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// What a line is [default: what the schema in the connector file says]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// What tells this input from others, as of `run`
+    /// The identity of this input, as of `run`
     #[arg(long, value_name = "ID")]
     input_id: Option<String>,
     /// Read no more messages than this

@@ -270,21 +270,21 @@ impl Run<'_> {
         else {
             return Ok(());
         };
-        let mut told = false;
+        let mut logged = false;
         while !plugin.is_closed() {
             let began = Instant::now();
             let left = spool::status(&path).map_err(|why| Failure::Other(why.to_string()))?.messages;
             if left == 0 {
                 break;
             }
-            if !told {
+            if !logged {
                 log::line(
                     Level::Info,
                     "all is in the spool: waiting until it is delivered; Ctrl-C leaves the rest to the next run",
                 );
-                told = true;
+                logged = true;
             }
-            // A look takes longer the more there is.
+            // A check takes longer the more there is.
             thread::sleep((began.elapsed() * 10).max(Duration::from_millis(20)));
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// An input, told apart from all others.
+/// The identity of an input.
 #[derive(Debug, Clone)]
 pub(crate) struct InputId {
     name: String,
@@ -25,7 +25,7 @@ impl InputId {
     pub(crate) fn of_file(path: &Path, about: &Metadata) -> Self {
         let created = about.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let created = created.map_or(0, |time| time.as_nanos());
-        Self::named(&format!("file:{}:{created:x}", place(path, about)))
+        Self::named(&format!("file:{}:{created:x}", file_id(path, about)))
     }
 
     /// That of an input which comes once, such as a pipe.
@@ -48,13 +48,13 @@ impl InputId {
 }
 
 #[cfg(unix)]
-fn place(_path: &Path, about: &Metadata) -> String {
+fn file_id(_path: &Path, about: &Metadata) -> String {
     use std::os::unix::fs::MetadataExt;
     format!("{:x}:{:x}", about.dev(), about.ino())
 }
 
 #[cfg(not(unix))]
-fn place(path: &Path, _about: &Metadata) -> String {
+fn file_id(path: &Path, _about: &Metadata) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 

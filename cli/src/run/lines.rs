@@ -30,7 +30,7 @@ enum Event {
     Block(Vec<u8>),
     End,
     Failed(io::Error),
-    /// Look whether it is over.
+    /// Check whether it is over.
     Wake,
 }
 
@@ -190,7 +190,7 @@ impl Input {
         let rest = &self.buffer[self.base..];
         while self.lines.len() < most && *scanned < rest.len() && !self.selection.ends_at(self.lines_read) {
             let end = match memchr(b'\n', &rest[*scanned..]) {
-                Some(place) => *scanned + place,
+                Some(index) => *scanned + index,
                 None if self.ended => rest.len(),
                 None => {
                     *scanned = rest.len();

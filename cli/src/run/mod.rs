@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     /// The main configuration of the Iggy runtime [default: what `IGGY_CONNECTORS_CONFIG_PATH` names]
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     runtime_config: Option<PathBuf>,
-    /// Give up when the server is not reached for so long at the start, such as 30s [default: never]
+    /// Give up when the server is not reached for this long at the start, such as 30s [default: never]
     #[arg(long, value_name = "TIME", conflicts_with = "input", value_parser = humantime::parse_duration)]
     connect_timeout: Option<Duration>,
     /// Send again what came since, up to the end, with a consumer group of its own
@@ -82,7 +82,7 @@ pub(crate) struct Arguments {
     /// Go on where a whole batch has failed
     #[arg(long, requires = "input")]
     keep_going: bool,
-    /// What tells this input from others: lines of inputs with the same id have the same idempotency keys [default: which
+    /// The identity of this input: lines of inputs with the same id have the same idempotency keys [default: which
     /// file it is; of stdin, another one each time]
     #[arg(long, value_name = "ID", requires = "input")]
     input_id: Option<String>,

@@ -37,7 +37,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) lines: &'a [u64],
     /// What consume returned.
     pub(crate) code: i32,
-    /// `None` where the plugin does not tell.
+    /// `None` where the plugin does not report.
     pub(crate) failures: Option<Failures>,
     /// The connector was being closed.
     pub(crate) closing: bool,
@@ -51,12 +51,12 @@ pub(crate) struct Outcome {
     pub(crate) empty_lines: u64,
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
-    /// As the plugin counts; `None` where it does not tell.
+    /// As the plugin counts; `None` where it does not report.
     pub(crate) state: Option<State>,
     pub(crate) failed_lines: Vec<Failed>,
     /// How many failed lines are not among them.
     pub(super) left_out: u64,
-    /// Lines that were on their way when the connector was closed, or whose batch failed as a whole.
+    /// Lines that were in flight when the connector was closed, or whose batch failed as a whole.
     pub(super) unsettled: BTreeSet<u64>,
     /// How many of them the plugin counts as failed.
     pub(super) cut_off: u64,

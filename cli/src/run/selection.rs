@@ -48,7 +48,7 @@ impl Selection {
         (!ranges.is_empty()).then_some(Self(ranges))
     }
 
-    /// Tells of line after line, in ascending order, whether it is meant.
+    /// Whether a line is selected; lines are asked for in ascending order.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { ranges: self.0.clone(), next: 0 }
     }

@@ -31,7 +31,7 @@ enum Kind {
 #[error("it is {0}")]
 pub(crate) struct NoLines(pub(crate) &'static str);
 
-/// Reads an input as it is meant. It looks at the first bytes when it is read first.
+/// Reads an input in its own encoding, detected from its first bytes.
 pub(crate) struct Source {
     state: Option<Box<dyn Read + Send>>,
     begun: bool,
@@ -77,7 +77,7 @@ impl Read for Source {
     }
 }
 
-/// What a source begins with, and the source with nothing taken from it. It reads no more than tells the kinds apart, since
+/// What a source begins with, and the source with nothing taken from it. It reads no more than it takes to detect the kind, since
 /// more may be long in coming.
 fn peek(mut source: Box<dyn Read + Send>) -> io::Result<(Option<Kind>, Box<dyn Read + Send>)> {
     let mut head = Vec::new();

@@ -38,13 +38,13 @@ impl Stop {
         self.first.store(line, Relaxed);
     }
 
-    /// Lets the batch on its way be the last one.
+    /// Lets the batch in flight be the last one.
     pub(super) fn stop(&self) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stopper, closer)) = parts {
             stopper.stop();
-            // The batch on its way ends within close_timeout, even where the endpoint is away for longer. How it
-            // went is told by whoever reports.
+            // The batch in flight ends within close_timeout, even where the endpoint is away for longer. How it
+            // went is in the report.
             let _ = closer.close();
         } else {
             // Nothing was sent, and there is nothing to wait for.

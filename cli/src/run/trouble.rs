@@ -30,7 +30,7 @@ impl Watch {
     pub(crate) fn show(&self, plugin: &OpenPlugin, progress: &Progress) {
         while progress.is_shown() && !self.waits(ASKED) {
             let Some(state) = plugin.state() else { return };
-            progress.tell(&counts(&state), trouble(&state));
+            progress.show(&counts(&state), trouble(&state));
         }
     }
 
@@ -69,7 +69,7 @@ fn trouble(state: &State) -> Option<String> {
     let failing = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some())?;
     Some(format!(
         "retrying: {} ({}, {} attempts since {})",
-        shown(failing.last_error.as_deref().unwrap_or("its answers tell no reason"), LONGEST_ERROR),
+        shown(failing.last_error.as_deref().unwrap_or("its answers give no reason"), LONGEST_ERROR),
         shown(&failing.name, LONGEST_ERROR),
         grouped(failing.failures_in_a_row),
         shown(failing.failing_since.as_deref().unwrap_or_default(), 40),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Opens after so many failures in a row, and lets calls through again after a pause.
+/// Opens after `threshold` failures in a row, and lets calls through again after a pause.
 ///
-/// Ask [`is_open`](Self::is_open) before an operation, and tell its end. After the pause the breaker is half open: operations go
+/// Ask [`is_open`](Self::is_open) before an operation, and report its end. After the pause the breaker is half open: operations go
 /// through, the first failure opens it again at once, and a success closes it.
 #[derive(Debug)]
 pub struct CircuitBreaker {

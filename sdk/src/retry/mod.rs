@@ -36,19 +36,19 @@ struct Causes<'e>(&'e (dyn Error + 'static));
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = String::new();
+        let mut shown = String::new();
         let mut cause = Some(self.0);
         while let Some(error) = cause {
             let text = error.to_string();
             // Many errors repeat their source in their own text.
-            if !told.contains(&text) {
-                if !told.is_empty() {
-                    told.push_str(": ");
+            if !shown.contains(&text) {
+                if !shown.is_empty() {
+                    shown.push_str(": ");
                 }
-                told.write_str(&text)?;
+                shown.write_str(&text)?;
             }
             cause = error.source();
         }
-        f.write_str(&told)
+        f.write_str(&shown)
     }
 }

@@ -1,4 +1,4 @@
-//! What a segment begins with: all that the segments before it told, so that they can be deleted.
+//! What a segment begins with: all that the segments before it recorded, so that they can be deleted.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -111,7 +111,7 @@ pub(in crate::spool) struct LaneState<'c> {
 pub(in crate::spool) struct WindowState<'c> {
     stream: &'c str,
     topic: &'c str,
-    /// So many with this label, one behind the other.
+    /// A number of them with this label, one behind the other.
     labels: Vec<(u32, u32)>,
     #[serde(with = "Digests")]
     digests: Vec<u8>,
@@ -172,7 +172,7 @@ impl WindowState<'_> {
     }
 }
 
-/// The record of a checkpoint for a place.
+/// The record of a checkpoint for a position.
 pub(in crate::spool) fn record(
     lanes: &HashMap<LaneKey, Lane>,
     windows: &Windows,

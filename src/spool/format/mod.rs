@@ -49,7 +49,7 @@ pub(in crate::spool) enum Kind {
     Batch = 1,
     /// Which messages of a batch are settled, until version 2.
     Progress = 2,
-    /// All that segments before this one told.
+    /// All that segments before this one recorded.
     Checkpoint = 3,
     /// Bytes that were damaged, passed over.
     Gap = 4,
@@ -118,7 +118,7 @@ impl Header {
         self.head() as u64 + u64::from(self.body)
     }
 
-    /// The bytes of the fixed part of a record at this place.
+    /// The bytes of the fixed part of a record at this position.
     pub(in crate::spool) fn bytes(&self, segment: u64, position: u64) -> [u8; PREFIX] {
         let mut bytes = [0; PREFIX];
         bytes[..4].copy_from_slice(&MARKER);
@@ -137,7 +137,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the fixed part of a record at this place; `None` if it is none.
+    /// Reads the fixed part of a record at this position; `None` if it is none.
     pub(in crate::spool) fn parse(bytes: &[u8], segment: u64, position: u64) -> Option<Self> {
         let bytes: &[u8; PREFIX] = bytes.get(..PREFIX)?.try_into().ok()?;
         if bytes[..4] != MARKER || number(bytes, 40) != header_checksum(bytes, segment, position) {

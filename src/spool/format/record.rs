@@ -32,7 +32,7 @@ pub(in crate::spool) fn decode(
     Ok((accepted, metadata, batch.messages))
 }
 
-/// A record that is ready but for its place.
+/// A record that is ready but for its position.
 #[derive(Debug)]
 pub(in crate::spool) struct Draft {
     pub(in crate::spool) header: Header,
@@ -84,7 +84,7 @@ impl Draft {
         Self::new(Kind::Together, lane, &bodies, room, bytes)
     }
 
-    /// A record that was read, for another place.
+    /// A record that was read, for another position.
     pub(in crate::spool) fn moved(header: Header, names: &[u8], body: &[u8]) -> Self {
         let bytes = [&[0; PREFIX], names, body].concat();
         Self { header: header.with(flag::MOVED), bytes }
@@ -114,7 +114,7 @@ impl Draft {
         Some(Self { header, bytes })
     }
 
-    /// The record for a place.
+    /// The record for a position.
     pub(in crate::spool) fn seal(&mut self, segment: u64, position: u64) -> &[u8] {
         self.bytes[..PREFIX].copy_from_slice(&self.header.bytes(segment, position));
         &self.bytes

@@ -24,7 +24,7 @@ use super::key::Topic;
 /// The label of a message of which nobody knows the partition.
 pub(in crate::spool) const UNSURE: u32 = u32::MAX;
 
-/// What tells a message from all others of its topic.
+/// What identifies a message within its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::spool) struct Identity {
     pub(in crate::spool) digest: u64,
@@ -221,7 +221,7 @@ mod tests {
         ("s".into(), name.into())
     }
 
-    /// Hands a batch over, and tells which of its messages were repeats.
+    /// Hands a batch over, and returns which of its messages were duplicates.
     fn hand_over(windows: &mut Windows, label: u32, offsets: &[u64]) -> Vec<usize> {
         let batch = Identity::of_all(label, &messages(offsets, 0));
         let repeats = windows.repeats(&topic("t"), &batch);

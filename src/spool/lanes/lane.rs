@@ -29,7 +29,7 @@ pub(in crate::spool) struct Lane {
     pub(in crate::spool) known: HashMap<u64, Known>,
     /// Something was stored since the spool was opened.
     pub(in crate::spool) fed: bool,
-    /// The last segment that may tell something of it.
+    /// The last segment that may name it.
     pub(in crate::spool) told_in: u64,
     /// How many messages are unsettled.
     pub(in crate::spool) messages: u64,
@@ -42,7 +42,7 @@ pub(in crate::spool) struct Lane {
 pub(in crate::spool) struct Run {
     pub(in crate::spool) last: u64,
     pub(in crate::spool) segment: u64,
-    /// The place of the first, or one before it.
+    /// The position of the first, or one before it.
     pub(in crate::spool) position: u64,
 }
 
@@ -78,7 +78,7 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// The first unsettled record behind `after`: its sequence, its segment, and a place at or before it.
+    /// The first unsettled record behind `after`: its sequence, its segment, and a position at or before it.
     pub(in crate::spool) fn first_after(&self, after: u64) -> Option<(u64, Run)> {
         let wanted = after.saturating_add(1);
         match self.runs.range(..=wanted).next_back() {
@@ -137,7 +137,7 @@ impl Lane {
         Some(run.segment)
     }
 
-    /// A record has another place now.
+    /// A record has another position now.
     pub(in crate::spool) fn relocate(&mut self, sequence: u64, known: &Known) {
         let (partly, read) = (self.partly.remove(&sequence), self.known.get(&sequence).copied());
         let bodies = self.bodies.remove(&sequence);

@@ -1,6 +1,6 @@
 //! Which batches may hold messages of several partitions.
 //!
-//! The runtime cuts a batch where it likes, labels it with the partition of its last message, and tells that of no other. But
+//! The runtime cuts a batch where it likes, labels it with the partition of its last message, and names that of no other. But
 //! the offsets of a partition grow by one, and what is polled of it comes in order. So a batch with the label P is of P alone
 //! where its offsets grow by one from behind the last one known to be of P, and no other batch since then can have held one of
 //! them. All others are kept in a lane of their own, in order with all batches of the topic that may hold the same partitions.
@@ -34,7 +34,7 @@ fn is_of_one(lane: Option<&Lane>, messages: &[BorrowedMessage<'_>]) -> bool {
         && messages.windows(2).all(|pair| pair[0].offset.checked_add(1) == Some(pair[1].offset))
 }
 
-/// Notes what a batch that is stored tells of the partitions of its topic.
+/// Notes what a stored batch reveals about the partitions of its topic.
 pub(in crate::spool) fn stored(
     lanes: &mut Lanes,
     key: &LaneKey,

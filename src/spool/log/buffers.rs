@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// So many buffers for records are kept, none larger than this.
+/// How many buffers for records are kept, and the largest that is.
 const BUFFERS: (usize, usize) = (4, 4 * 1024 * 1024);
 
 /// Buffers that nobody has.

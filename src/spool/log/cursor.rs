@@ -1,4 +1,4 @@
-//! Goes over the records of a segment, past whatever is damaged.
+//! Iterates over the records of a segment, past damaged bytes.
 
 use std::io;
 
@@ -22,7 +22,7 @@ pub(in crate::spool) enum Found {
         from: u64,
         /// Where they end.
         to: u64,
-        /// The lane and the sequence, where the header tells.
+        /// The lane and the sequence, where the header is readable.
         record: Option<(LaneKey, u64)>,
     },
 }

@@ -29,10 +29,10 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.tail { "at the end of" } else { "in" };
+        let location = if self.tail { "at the end of" } else { "in" };
         write!(
             f,
-            "{} bytes from {} on {place} {} are damaged",
+            "{} bytes from {} on {location} {} are damaged",
             self.bytes,
             self.position,
             self.file.display()
@@ -58,7 +58,7 @@ pub(in crate::spool) struct Piece {
 }
 
 impl Piece {
-    /// What is told of it.
+    /// It in the log.
     pub(in crate::spool) fn report(&self, files: &dyn Files, kept: Option<PathBuf>) -> Damage {
         Damage {
             file: files.path(&segment_name(self.segment)),

@@ -21,7 +21,7 @@ use crate::{
 pub(in crate::spool) const DAMAGED: &str = "damaged";
 /// The file that the owner of a folder holds locked.
 const LOCK: &str = "lock";
-/// A look at whether a spool is in use takes the lock for a moment, which must not turn an owner away.
+/// A check whether a spool is in use takes the lock for a moment, which must not keep an owner out.
 const LOCK_ATTEMPTS: (u32, Duration) = (20, Duration::from_millis(10));
 
 /// A folder with files in it. What goes wrong is the error of the system, here and in [`SegmentFile`].
@@ -35,7 +35,7 @@ pub trait Files: Debug + Send + Sync {
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// How long a file is; `None` where there is none.
     fn length_of(&self, name: &str) -> io::Result<Option<u64>>;
-    /// Gives a file another name, in the place of what has that name.
+    /// Renames a file, replacing what has that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn delete(&self, name: &str) -> io::Result<()>;
@@ -106,7 +106,7 @@ impl Files for Disk {
                 Ok(metadata) if folder::is_ours(&name) && !(metadata.is_dir() && name == DAMAGED) => {
                     return Err(private::wrong(&entry.path(), &metadata));
                 }
-                // Gone meanwhile.
+                // It was deleted in between.
                 Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                 _ => {}
             }

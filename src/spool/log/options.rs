@@ -22,7 +22,7 @@ pub struct Options {
 pub enum LanesBy {
     /// The messages of a partition. Batches that may hold several are in order with each of them.
     Partition,
-    /// All of a topic: whoever takes records out puts their keys in order.
+    /// All of a topic: the reader keeps their keys in order.
     Topic,
     /// Batches with the same label, whatever they hold: there is no order.
     Label,

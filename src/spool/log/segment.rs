@@ -31,6 +31,6 @@ pub(in crate::spool) struct Active {
 pub(in crate::spool) struct Written {
     pub(in crate::spool) active: Active,
     pub(in crate::spool) from: u64,
-    /// The place of each.
+    /// The position of each.
     pub(in crate::spool) positions: Vec<u64>,
 }

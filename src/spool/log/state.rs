@@ -29,7 +29,7 @@ const JOINED: usize = 256 * 1024;
 pub(in crate::spool) struct State {
     pub(in crate::spool) clock: Arc<Clock>,
     pub(in crate::spool) lanes: HashMap<LaneKey, Lane>,
-    /// The sequence of the next record of a lane that was forgotten, at least: whoever reads one may not know yet that it was.
+    /// The sequence of the next record of a lane that was forgotten, at least: a reader may not know yet that it was.
     pub(in crate::spool) next_of_forgotten: u64,
     pub(in crate::spool) windows: Windows,
     pub(in crate::spool) segments: BTreeMap<u64, Segment>,
@@ -37,7 +37,7 @@ pub(in crate::spool) struct State {
     pub(in crate::spool) settled: BTreeSet<u64>,
     /// The segment that is appended to; the next append makes one where there is none.
     pub(in crate::spool) active: Option<Active>,
-    /// The segment whose checkpoint has all that was told before it, and survives a crash. Settled ones before
+    /// The segment whose checkpoint has all that was recorded before it, and survives a crash. Settled ones before
     /// it can be deleted.
     pub(in crate::spool) covering: u64,
     pub(in crate::spool) next_segment: u64,
@@ -63,7 +63,7 @@ pub(in crate::spool) struct State {
     pub(in crate::spool) dirty: bool,
 }
 
-/// How far a spool is on its way to its end.
+/// How far a spool is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::spool) enum Phase {
     Open,
@@ -85,7 +85,7 @@ pub(in crate::spool) struct Pending {
 }
 
 impl State {
-    /// Begins a segment, with all that was told before at its head.
+    /// Begins a segment, with all that was recorded before at its head.
     pub(in crate::spool) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
         self.forget_idle_lanes();
         let number = self.next_segment;
@@ -117,7 +117,7 @@ impl State {
         Ok(())
     }
 
-    /// Forgets the lanes in which nothing is unsettled and of which no segment tells any more, so that checkpoints do not grow with
+    /// Forgets the lanes in which nothing is unsettled and that no segment names any more, so that checkpoints do not grow with
     /// every partition that there ever was.
     fn forget_idle_lanes(&mut self) {
         let Some(oldest) = self.segments.keys().next().copied() else { return };
@@ -183,11 +183,11 @@ impl State {
         }
     }
 
-    /// Takes back what was written to a segment from a place on. Unless it is to be kept, and that
+    /// Takes back what was written to a segment from a position on. Unless it is to be kept, and that
     /// succeeded, no more is appended to it.
     pub(in crate::spool) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
         // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
-        // tells that they are settled, and nobody delivers them.
+        // says that they are settled, and nobody delivers them.
         let cut = written.file.truncate(from).and_then(|()| written.file.sync());
         let length = if cut.is_ok() { from } else { written.file.length().unwrap_or(written.length) };
         if let Some(segment) = self.segments.get_mut(&written.number) {

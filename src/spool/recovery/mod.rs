@@ -146,7 +146,7 @@ impl Recovery<'_> {
             && checkpoint::parse(&body).is_some())
     }
 
-    /// Takes in what a segment tells of settled records and of identities, and mends it.
+    /// Takes in what a segment records of settled records and of ids, and repairs it.
     fn read_settled(&mut self, number: u64) -> Result<(), SpoolError> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(()) };
         let mut head = [0; 16];

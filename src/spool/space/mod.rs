@@ -18,7 +18,7 @@ use super::{
     },
 };
 
-/// A segment is emptied for the sake of its garbage from this part of it on: one in so many.
+/// A segment is compacted once its garbage is at least this part of it: one in this many.
 const WORTH: u64 = 4;
 /// The room that a lane takes in a checkpoint besides its names, and a message that is remembered, at most.
 const ENCODED: (u64, u64) = (64, 18);
@@ -131,7 +131,7 @@ impl Shared {
         let before = state.segments.len();
         self.delete_before(state, state.covering);
         if state.is_settled() {
-            // Nobody needs what the last one tells but the segment that begins next: after a crash just now
+            // Nobody needs what the last one records but the segment that begins next: after a crash just now
             // nothing but the messages that could come again would be forgotten.
             state.active = None;
             self.delete_before(state, u64::MAX);
@@ -139,10 +139,10 @@ impl Shared {
         state.segments.len() < before
     }
 
-    /// Deletes the segments in which nothing is unsettled, if what they told survives a crash without them. Returns whether
-    /// there were any. Space on disk, so an error is no more than told.
+    /// Deletes the segments in which nothing is unsettled, if what they recorded survives a crash without them. Returns whether
+    /// there were any. It frees space alone, so an error is only logged.
     ///
-    /// While the disk works nothing is locked: batches are accepted meanwhile.
+    /// While the disk works nothing is locked, so that batches are accepted.
     pub(in crate::spool) fn delete_settled(&self) -> bool {
         let mut state = self.lock();
         if state.committing {
@@ -152,7 +152,7 @@ impl Shared {
             drop(state);
             let synced = self.sync_segment(&active);
             state = self.lock();
-            // Whoever stores something gets the error of the sync. What an earlier segment covers can go all the same.
+            // The next call that stores something gets the error of the sync. What an earlier segment covers can go all the same.
             if synced {
                 state.is_durable(active.number);
             }
@@ -170,7 +170,7 @@ impl Shared {
         deleted > 0
     }
 
-    /// The same for whoever needs the space, and has set `committing`.
+    /// The same for a call that needs the space, and has set `committing`.
     fn delete_settled_now(&self, state: &mut State) {
         if let Some(active) = state.not_durable()
             && self.sync_segment(&active)
@@ -288,7 +288,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Sets damaged pieces aside that were found while the spool is open, and tells of them.
+    /// Sets damaged pieces aside that were found while the spool is open, and logs them.
     pub(in crate::spool) fn set_aside(&self, file: &dyn SegmentFile, pieces: &[Piece]) {
         for piece in pieces {
             match piece.set_aside(&*self.files, file, self.damaged_limit()) {

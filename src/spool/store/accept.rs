@@ -23,15 +23,15 @@ use crate::spool::{
     },
 };
 
-/// Whoever waits for space looks again after this time, whether some was freed or not.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often a call that waits for space checks, whether some was freed or not.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
-    /// So many messages were stored.
+    /// How many messages were stored.
     pub stored: usize,
-    /// So many were there already.
+    /// How many were there already.
     pub repeats: usize,
 }
 
@@ -132,9 +132,9 @@ impl NotStored {
 impl Shared {
     /// Stores a record as soon as there is space.
     async fn store(&self, mut record: Pending) -> Result<(), SpoolError> {
-        let mut told = false;
+        let mut logged = false;
         loop {
-            // Asked for before looking, so that nothing that is freed in between is missed.
+            // Subscribed before the check, so that nothing that is freed in between is missed.
             let freed = self.freed.notified();
             let (why, waiting) = match self.try_store(record) {
                 Ok(()) => return Ok(()),
@@ -151,20 +151,20 @@ impl Shared {
                     if self.lock().phase > Phase::Open {
                         return Err(SpoolError::Closing);
                     }
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         warn!("{}: waiting until there is space: {why}", record.lane);
                     }
                 }
             }
-            // Space on the device may come from elsewhere, of which nobody tells.
+            // Space on the device may be freed elsewhere, without a notification.
             let began = time::Instant::now();
-            let _ = time::timeout(LOOK_AGAIN, freed).await;
+            let _ = time::timeout(CHECK_INTERVAL, freed).await;
             let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(0);
             self.waited.fetch_add(waited, Relaxed);
         }
     }
 
-    /// Hands a record to whoever writes next, or writes it and those of others. Gives it back if it is not
+    /// Hands a record to the next writer, or writes it and those of others. Gives it back if it is not
     /// stored.
     fn try_store(&self, mut record: Pending) -> Result<(), Box<(NotStored, Pending)>> {
         let mut state = self.lock();
@@ -182,12 +182,12 @@ impl Shared {
             if let Some(outcome) = state.outcomes.remove(&ticket) {
                 return outcome.map_err(|(why, record)| Box::new((NotStored::of(why), record)));
             }
-            // Whoever commits is writing on another thread, and waits for nothing else.
+            // The committer is writing on another thread, and waits for nothing else.
             state = if state.committing { self.wait(state) } else { self.commit(state) };
         }
     }
 
-    /// Whether a record of a lane may take so many bytes now, once all that can be freed is. If not, and nobody
+    /// Whether a record of a lane may take this many bytes now, once all that can be freed is. If not, and nobody
     /// is to wait for it, that is an error.
     fn has_room(&self, state: &mut State, lane: &LaneKey, needed: u64) -> Result<bool, SpoolError> {
         let max = self.max_bytes;
@@ -214,7 +214,7 @@ impl Shared {
                         continue;
                     }
                     Err(why) if !fits => return Err(why),
-                    // Whoever stores something gets the error.
+                    // The next call that stores something gets the error.
                     Ok(false) | Err(_) => {}
                 }
             }

@@ -30,7 +30,7 @@ pub(in crate::spool) struct Reader {
     sequence: u64,
 }
 
-/// The record that is wanted, and where to look for it.
+/// The record that is wanted, and where to search for it.
 #[derive(Debug)]
 struct Wanted {
     sequence: u64,
@@ -110,7 +110,7 @@ impl Reader {
         Ok(Some(Wanted { sequence, run, at, end }))
     }
 
-    /// Reads a record; or the damaged pieces that were found in place of it.
+    /// Reads a record; or the damaged pieces that were found instead of it.
     fn read(
         &mut self,
         shared: &Shared,
@@ -170,7 +170,7 @@ fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> Spool
 }
 
 impl Shared {
-    /// Notes what is known of a record now that it was read, and tells which of its messages are settled, and which were
+    /// Notes what is known about a record now that it was read, and returns which of its messages are settled, and which were
     /// sent together; `None` if it is not there any more.
     fn known(
         &self,

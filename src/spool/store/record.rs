@@ -22,7 +22,7 @@ use crate::spool::{
 pub struct Record {
     /// The lane it belongs to.
     pub lane: LaneKey,
-    /// Its place in the lane: a later batch has a greater one. The first has 1.
+    /// Its sequence number in the lane: a later batch has a greater one. The first has 1.
     pub sequence: u64,
     pub(in crate::spool) settled: Ranges,
     pub(in crate::spool) bodies: Vec<Arc<LaneMessages>>,

@@ -105,7 +105,7 @@ impl Spool {
         }
         drop(state);
         shared.delete_settled();
-        // Whoever waits for space looks whether there is some now.
+        // Whoever waits for space checks whether there is some now.
         shared.freed.notify_waiters();
         shared.unsynced.notify_one();
         if emptied {
@@ -149,7 +149,7 @@ impl Shared {
 }
 
 impl State {
-    /// The segment and the place of a record that was read.
+    /// The segment and the position of a record that was read.
     fn position(&self, key: &LaneKey, sequence: u64) -> Option<(u64, u64)> {
         let lane = self.lanes.get(key)?;
         let (run, known) = (lane.run(sequence)?, lane.known.get(&sequence)?);

@@ -34,7 +34,7 @@ use crate::spool::{
     recovery::{Mend, Recovered, recover},
 };
 
-/// So many messages are recognised when they come again. A checkpoint takes 8 bytes for each.
+/// The dedup window: messages per topic that are remembered to recognise duplicates. A checkpoint takes 8 bytes for each.
 const REMEMBERED: usize = 131_072;
 
 /// What was found when a spool was opened.
@@ -44,7 +44,7 @@ pub struct Recovery {
     pub messages: u64,
     /// In how many lanes.
     pub lanes: usize,
-    /// What could not be read. It is told once: it was set aside.
+    /// What could not be read. It is reported once: it was set aside.
     pub damages: Vec<Damage>,
 }
 
@@ -211,7 +211,7 @@ impl Spool {
     /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
     /// all. `None` if there is none yet.
     ///
-    /// A record that was damaged since it was stored is told in the log, set aside and passed over.
+    /// A record that was damaged since it was stored is logged, set aside and passed over.
     ///
     /// # Errors
     /// The record cannot be read now.
@@ -220,7 +220,7 @@ impl Spool {
         lock(&reader).next(&self.shared, lane, after)
     }
 
-    /// Tells what is known by now of a record that was read: which of its messages are settled, and which are sent together.
+    /// Returns what is known by now about a record that was read: which of its messages are settled, and which are sent together.
     /// Returns whether any is left.
     pub fn refresh(&self, record: &mut Record) -> bool {
         let state = self.shared.lock();

@@ -244,12 +244,12 @@ fn one_owner_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path());
     let why = Spool::open(&options(folder.path())).unwrap_err();
-    let told = why.to_string();
+    let shown = why.to_string();
     assert!(
         matches!(&why, SpoolError::InUse { process, .. } if *process == Some(std::process::id())),
         "{why}"
     );
-    assert!(told.contains(&*folder.path().to_string_lossy()) && told.contains("spool.path"), "{told}");
+    assert!(shown.contains(&*folder.path().to_string_lossy()) && shown.contains("spool.path"), "{shown}");
     drop(first);
     open(folder.path());
 }
@@ -326,9 +326,9 @@ fn damage_is_told_until_it_is_set_aside() {
     let at = bytes.windows(3).position(|window| window == b"t/0").unwrap();
     bytes[at] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let told = status(folder.path()).unwrap();
-    assert_eq!((told.messages, told.damages.len(), told.set_aside.len()), (1, 1, 0));
-    assert_eq!(fs::read(&path).unwrap(), bytes, "looking changes nothing");
+    let status_of = status(folder.path()).unwrap();
+    assert_eq!((status_of.messages, status_of.damages.len(), status_of.set_aside.len()), (1, 1, 0));
+    assert_eq!(fs::read(&path).unwrap(), bytes, "reading the status changes nothing");
     let (spool, recovery) = Spool::open(&options(folder.path())).unwrap();
     let damage = &recovery.damages[0];
     assert_eq!((recovery.messages, damage.file.as_path(), damage.tail), (1, path.as_path(), false));
@@ -337,8 +337,8 @@ fn damage_is_told_until_it_is_set_aside() {
     assert!(fs::read(kept).unwrap().windows(3).any(|window| window == b"u/0"));
     assert!(recovery.to_string().contains(&*kept.to_string_lossy()), "{recovery}");
     assert_eq!(records(&spool, "t"), [[1]]);
-    let told = status(folder.path()).unwrap();
-    assert_eq!((told.damages.len(), told.set_aside.len()), (0, 1));
+    let status_of = status(folder.path()).unwrap();
+    assert_eq!((status_of.damages.len(), status_of.set_aside.len()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

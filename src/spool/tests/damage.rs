@@ -67,12 +67,12 @@ fn lost(disk: &Disk, context: &str) -> usize {
     if lost > 0 {
         assert!(!recovery.damages.is_empty(), "{context}: lost without a word");
     }
-    // It goes on, and the next time nothing more is told.
+    // It goes on, and the next time nothing more is reported.
     accept(&spool, "t", 100..101).expect(context);
     let before = all(&spool);
     drop(spool);
     let (spool, recovery) = Spool::start(disk.files(), None, &roomy()).expect(context);
-    assert_eq!(recovery.damages, [], "{context}: told again");
+    assert_eq!(recovery.damages, [], "{context}: reported again");
     assert_eq!(all(&spool), before, "{context}");
     lost
 }

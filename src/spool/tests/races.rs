@@ -225,7 +225,7 @@ async fn consume_waits_while_the_disk_is_full_until_it_is_not() {
     let began = tokio::time::Instant::now();
     let (stored, ()) = tokio::join!(accept_here(&spool, "t", 1..2, 0, 1), async {
         tokio::time::sleep(Duration::from_secs(100)).await;
-        // Somebody else frees space, and tells nobody.
+        // Somebody else frees space, without a notification.
         disk.is_full(false);
     });
     assert_eq!(stored.unwrap().stored, 1);

@@ -196,7 +196,7 @@ async fn one_thread_accepts_waits_for_space_delivers_and_closes() {
         }
     };
     tokio::join!(accepting, delivering);
-    // Two of one topic: the second waits for the turn of the first, which waits for space.
+    // Two of one topic: the second waits for the lock of the first, which waits for space.
     let waiting = async {
         let fill = async |first| {
             for offset in first.. {

@@ -1,7 +1,7 @@
 //! `bench --iggy`: from a topic of a real server to the endpoint, with `run` and with the connectors runtime.
 //!
 //! The [`stage`] is the server with its topic and the folders; each run begins with a process and a consumer group of its
-//! own, and ends with the last message at the endpoint. What came of it is told by the [`report`](mod@report).
+//! own, and ends with the last message at the endpoint. The [`report`](mod@report) shows the result.
 
 mod report;
 mod stage;
@@ -30,9 +30,9 @@ use crate::{
 
 /// Where a file does not say: it is for topics that are read to their end.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// How often the count is looked at.
-const LOOK: Duration = Duration::from_millis(1);
-/// Nothing that works is silent for so long.
+/// How often the count is polled.
+const POLL: Duration = Duration::from_millis(1);
+/// The longest silence of anything that works.
 const STALLED: Duration = Duration::from_secs(60);
 
 /// What `bench` takes for a real server.
@@ -75,7 +75,7 @@ struct Run {
     cpu_seconds: Option<f64>,
 }
 
-/// Measures each way in turn, so many times.
+/// Measures each way in turn, `rounds` times.
 ///
 /// # Errors
 /// An executable is missing or does not work, or messages do not arrive.
@@ -162,7 +162,7 @@ fn measure(stage: &mut Stage, way: &Way, job: &Job, poll_interval: Duration) -> 
     let mut process = Process::start(&mut command, stage.log())?;
     let (mut first, mut seen, mut last) = (None, 0, start);
     while seen < job.messages {
-        sleep(LOOK);
+        sleep(POLL);
         let (now, messages) = (Instant::now(), counter.messages());
         if messages > seen {
             (first, seen, last) = (first.or(Some(now)), messages, now);
@@ -171,8 +171,8 @@ fn measure(stage: &mut Stage, way: &Way, job: &Job, poll_interval: Duration) -> 
             return Err(stage.complaint(&format!("{} ended before its time ({status})", way.title)));
         }
         if last.elapsed() > STALLED {
-            let told = format!("{}: only {seen} of {} messages arrived", way.title, job.messages);
-            return Err(stage.complaint(&told));
+            let failure = format!("{}: only {seen} of {} messages arrived", way.title, job.messages);
+            return Err(stage.complaint(&failure));
         }
     }
     let (requests, body_bytes) = counter.requests_and_bytes();
