@@ -76,10 +76,8 @@ impl<'p> Reader<'p> {
     /// Whether something is wrong with `key`, or with an item of it.
     pub(super) fn has_problem(&self, key: &str) -> bool {
         let path = format!("{}.{key}", self.path);
-        let is_at = |found: &str| {
-            found.strip_prefix(&*path).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
-        };
-        self.problems.borrow().iter().any(|problem| is_at(&problem.path))
+        let of_item = format!("{path}[");
+        self.problems.borrow().iter().any(|Problem { path: at, .. }| *at == path || at.starts_with(&of_item))
     }
 
     /// Takes a key that must not be there, for the reason given; without one, in silence.
