@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use iggy_connector_sdk::{shown_json, shown_lines};
 use serde_json::json;
 
-use crate::report;
+use crate::stderr;
 
 const FILTER: &str = "RUST_LOG";
 /// What the lines of this program itself are said to come from.
@@ -123,7 +123,7 @@ pub(crate) fn line(level: Level, message: &str) {
 pub(crate) fn from(level: Level, target: &str, message: &str) {
     let log = current();
     if level >= log.least {
-        report::write_line(&log.line(level, target, message, SystemTime::now()));
+        stderr::write_line(&log.line(level, target, message, SystemTime::now()));
     }
 }
 

@@ -22,6 +22,7 @@ mod run;
 mod schema;
 mod shell;
 mod spool;
+mod stderr;
 
 use std::process::ExitCode;
 

@@ -2,10 +2,7 @@
 
 use std::{
     io::{ErrorKind, IsTerminal, Write},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -13,7 +10,10 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use iggy_connector_sdk::{shown, shown_json, shown_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::log::{self, Level};
+use crate::{
+    log::{self, Level},
+    stderr,
+};
 
 /// The most bytes in a cell of a table.
 const LONGEST_CELL: usize = 1000;
@@ -37,9 +37,6 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Other(String),
 }
-
-/// The bar on the terminal, if there is one: lines for stderr go above it.
-static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
@@ -75,7 +72,7 @@ impl Progress {
         };
         let progress = Self { bar, template };
         progress.lay_out("");
-        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.bar.clone());
+        stderr::set_bar(Some(progress.bar.clone()));
         progress
     }
 
@@ -107,29 +104,18 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        stderr::set_bar(None);
     }
 }
 
 /// Writes a note to stderr.
 pub(crate) fn note(text: &str) {
-    write_line(&log::message(Level::Info, text));
+    stderr::write_line(&log::message(Level::Info, text));
 }
 
 /// Writes to stderr why the command could not do its work.
 pub(crate) fn complain(text: &str) {
-    write_line(&log::message(Level::Error, text));
-}
-
-/// Writes a line, which a terminal can show, to stderr without tearing the progress bar.
-pub(crate) fn write_line(line: &str) {
-    // A closed stderr is no reason to stop the work.
-    let write = || drop(writeln!(std::io::stderr(), "{line}"));
-    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match bar {
-        Some(bar) if !bar.is_hidden() => bar.suspend(write),
-        _ => write(),
-    }
+    stderr::write_line(&log::message(Level::Error, text));
 }
 
 /// Writes a line to stdout.

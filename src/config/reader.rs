@@ -1,7 +1,6 @@
 //! Takes keys out of a table one by one, and records everything that is wrong with them.
 //!
-//! Reading a key declares it: a key that is never read is unknown, and is reported with
-//! the most similar one that is.
+//! Reading a key declares it: a key that is never read is unknown, and is reported with the most similar one that is.
 
 use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -302,8 +301,7 @@ impl<'p> Reader<'p> {
         given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems, self.declared))
     }
 
-    /// A string that must be given and that passes `check`. It keeps its references, so that a
-    /// secret can be read again when its file changes. Stands empty where there is a problem.
+    /// A string that must be given and passes `check`, with its references kept. Empty where there is a problem.
     pub(super) fn required_text(
         &mut self,
         key: &'static str,

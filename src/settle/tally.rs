@@ -194,14 +194,8 @@ impl Sums {
         if let Some((_, (index, _))) = known {
             return index;
         }
-        self.0.push(Cause {
-            end,
-            words,
-            failure: failure.clone(),
-            logged: now,
-            lines: 0,
-            partitions: Vec::new(),
-        });
+        let failure = failure.clone();
+        self.0.push(Cause { end, words, failure, logged: now, lines: 0, partitions: Vec::new() });
         self.0.len() - 1
     }
 }
