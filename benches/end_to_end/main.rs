@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Both take turns, and each figure is the median of its runs, so that the ratio means something on a busy machine. After
-//! that, what a call with a single message costs.
+//! that, many urls beside one, and what a call with a single message costs.
 #![allow(clippy::unwrap_used)]
 
 mod endpoint;
@@ -15,6 +15,7 @@ mod load;
 mod single;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod urls;
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -142,5 +143,6 @@ fn main() {
         let mode = if spooled { format!("{mode}, spooled") } else { mode.to_owned() };
         println!("{mode:<18} {at_once:>9} {ours:>12.0} {bare:>12.0} {ratio:>7.2}");
     }
+    urls::compare();
     single::compare();
 }
