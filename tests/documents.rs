@@ -118,7 +118,7 @@ fn the_first_commands_of_the_readme_run_the_demo_and_the_tests() {
     let readme = include_str!("../README.md");
     let commands: Vec<&str> =
         readme.split("```sh\n").skip(1).map(|block| block.lines().next().unwrap()).collect();
-    assert_eq!(commands[..2], ["cargo run --release -- demo", "cargo test --workspace"]);
+    assert_eq!(commands[..2], ["cargo run -- demo", "cargo test --workspace"]);
     assert!(include_str!("../.ci/run").contains(commands[1]), "CI runs the very same tests");
 }
 

@@ -169,6 +169,9 @@ fn as_table(outcome: &Outcome) -> String {
         rows.push(("failed batches", grouped(outcome.failed_batches)));
     }
     let mut text = report::table(&rows);
+    if cfg!(debug_assertions) {
+        text += "\na debug build, quick to make: one with --release takes many times as much";
+    }
     for (what, faults) in named(verdict) {
         if faults.count > 0 {
             text += &["\n", what, " ", &faults.to_string()].concat();

@@ -64,7 +64,7 @@ fn the_demo_delivers_in_every_mode() {
 fn the_demo_shows_a_table() {
     let finished = start(program(&["demo", "--messages", "2000", "--plugin"]).arg(plugin())).finish();
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    for word in ["messages", "2,000", "each order exactly once", "byte for byte", "yes"] {
+    for word in ["messages", "2,000", "each order exactly once", "byte for byte", "yes", "a debug build"] {
         assert!(finished.stdout.contains(word), "{finished:?}");
     }
     assert!(finished.stderr.contains("INFO iggy_connector_http_sink"), "{finished:?}");
