@@ -69,7 +69,8 @@ impl Checks<'_> {
             return None;
         }
         // What has failed is named up to a minute later; of what was replayed it is not known which time that means.
-        if !ends.failed.is_empty() && self.is_replayed(before.id) {
+        let may_have_failed = !ends.failed.is_empty() || self.may_be_unnamed();
+        if may_have_failed && self.is_replayed(before.id) {
             return None;
         }
         let later = self.history.arrivals[sent + 1..].iter().find(|later| later.ids.contains(&before.id));
