@@ -147,12 +147,13 @@ impl LaneSender {
         unsettled.outcomes
     }
 
-    /// Whether another body may go: no more than there are slots, beside those that failed before. These hold no slot while
-    /// they wait for a retry, and must not hold up the others.
+    /// Whether another body may go: no more than are worth having ready, beside those that failed before. These hold no slot
+    /// while they wait for a retry, and must not hold up the others.
     fn has_room(&self, under_way: usize) -> bool {
         under_way < self.at_once
             && (self.is_in_order()
-                || under_way.saturating_sub(self.failed_before.load(Relaxed)) < self.delivery.slots())
+                || under_way.saturating_sub(self.failed_before.load(Relaxed))
+                    < self.delivery.worth_having_ready())
     }
 
     fn is_in_order(&self) -> bool {

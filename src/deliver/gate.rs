@@ -147,9 +147,11 @@ impl Gate {
         open.then_some(Refused::BreakerOpen)
     }
 
-    /// How many attempts may be under way at once now.
-    pub(super) fn slots(&self) -> usize {
-        self.lock().slots.limit(Instant::now())
+    /// How many bodies of a lane without order are worth having ready: as many as there are slots, but all where others wait
+    /// for them, since each that waits has an equal share.
+    pub(super) fn worth_having_ready(&self) -> usize {
+        let state = self.lock();
+        if state.waiting() == 0 { state.slots.limit(Instant::now()) } else { usize::MAX }
     }
 
     /// Changes whenever the breaker has closed.

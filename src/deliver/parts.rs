@@ -198,9 +198,9 @@ impl Delivery {
         settled
     }
 
-    /// How many requests may be under way at once now.
-    pub(crate) fn slots(&self) -> usize {
-        self.endpoint.gate.slots()
+    /// How many bodies of a lane without order are worth having ready.
+    pub(crate) fn worth_having_ready(&self) -> usize {
+        self.endpoint.gate.worth_having_ready()
     }
 
     /// Why no first attempt can be made now, if that is so: then all that is left ends together.
