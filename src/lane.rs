@@ -115,7 +115,9 @@ impl LaneSender {
                     (ended, sending)
                 });
             }
-            let (full, idle) = (!self.has_room(under_way.len()), under_way.is_empty());
+            // Room can come at any moment, and no set is taken before the one before it has gone.
+            let full = !items.as_slice().is_empty() || !self.has_room(under_way.len());
+            let idle = under_way.is_empty();
             let next = poll_fn(|context| match under_way.poll_next_unpin(context) {
                 // One that fails its first attempt makes room for another.
                 Poll::Pending if full && self.has_room(under_way.len()) => Poll::Ready(Some(None)),

@@ -114,6 +114,10 @@ fn items(
             MessageState::Elsewhere => {}
         }
     }
+    if before.is_empty() {
+        let item = |message| LaneItem { message, begins: behind_settled.contains(&message), noted: false };
+        return open.into_iter().map(item).collect();
+    }
     let mut items = Vec::with_capacity(open.len());
     let mut begins = false;
     for Unit { messages, noted } in before.units(open, key) {

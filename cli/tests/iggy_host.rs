@@ -196,14 +196,7 @@ fn a_signal_ends_it_while_the_server_hangs() {
     endpoint.wait_for_requests(3, Duration::from_secs(30));
     server.signal("STOP");
     sleep(Duration::from_millis(300));
-    let asked = Instant::now();
-    running.signal("TERM");
-    let finished = running.finish();
-    server.signal("CONT");
-    assert_eq!(finished.code, Some(0), "{finished:?}");
-    // Two seconds for each of the last things that the server is asked, and as much again for a busy machine; a poll that
-    // nobody ended would wait for a minute.
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert_ends_beside(&server, running);
 }
 
 #[test]
@@ -216,11 +209,18 @@ fn a_signal_ends_it_while_the_server_hangs_before_anything_is_read() {
     let running = host(&server, &file, &[]);
     running.wait_for_stderr("reading partitions");
     server.signal("STOP");
+    assert_ends_beside(&server, running);
+}
+
+/// A signal ends a host soon, and well, beside a server that hangs.
+fn assert_ends_beside(server: &Server, running: Running) {
     let asked = Instant::now();
     running.signal("TERM");
     let finished = running.finish();
     server.signal("CONT");
     assert_eq!(finished.code, Some(0), "{finished:?}");
+    // Two seconds for each of the last things that the server is asked, and as much again for a busy machine; a poll that
+    // nobody ended would wait for a minute.
     assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
 }
 

@@ -132,6 +132,7 @@ impl Place<'_> {
         assert_eq!(case.sink.consume(&Batch::numbered(1)), 0);
         cases.push(case);
 
+        // An open breaker would make fewer attempts than the rule is about.
         let often = json!({
             "retry_delay": "100ms", "max_retry_delay": "100ms", "retry_jitter": "none", "max_retries": ALWAYS,
             "circuit_breaker": { "failure_threshold": 0 },

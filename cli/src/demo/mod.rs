@@ -170,7 +170,7 @@ fn as_table(outcome: &Outcome) -> String {
     }
     let mut text = report::table(&rows);
     if cfg!(debug_assertions) {
-        text += "\na debug build, quick to make: one with --release takes many times as much";
+        text += "\na debug build: a release build (--release) is many times as fast";
     }
     for (what, faults) in named(verdict) {
         if faults.count > 0 {
