@@ -10,5 +10,6 @@ mod model;
 mod races;
 mod support;
 mod together;
+mod turns;
 
 use super::{Files, SegmentFile};
