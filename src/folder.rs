@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::fs::{Access as Rights, AtFlags, CWD, accessat};
@@ -65,6 +65,22 @@ pub(crate) fn can_be_written(path: &Path) -> io::Result<()> {
             io::Error::from(why).kind()
         ))
     })
+}
+
+/// Where a path leads, from the root on, without links and `..`; what is not there yet is taken as it is written.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        if part == Component::ParentDir {
+            resolved.pop();
+            continue;
+        }
+        resolved.push(part);
+        if let Ok(found) = resolved.canonicalize() {
+            resolved = found;
+        }
+    }
+    resolved
 }
 
 /// Refuses a link of somebody who could make it lead elsewhere.

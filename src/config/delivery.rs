@@ -1,6 +1,10 @@
 //! The keys and tables that say how delivery goes about its work.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use iggy_connector_sdk::shown;
 use serde_json::Value;
@@ -179,16 +183,38 @@ pub(super) fn read_linger(keys: &mut Reader<'_>, spool: bool, mode: BatchMode) -
     linger
 }
 
-/// Checks that what is in the spool and what was taken out of it lie apart.
+/// Checks that the spool and the dead letters have folders apart, wherever links and `..` lead: each makes, counts and removes
+/// the files of its own folder.
 pub(super) fn check_folders(
     keys: &Reader<'_>,
     spool: Option<&SpoolConfig>,
     dead_letter: Option<&DeadLetterConfig>,
 ) {
-    if let (Some(spool), Some(DeadLetterConfig::Path { path, .. })) = (spool, dead_letter)
-        && path.components().eq(spool.path.components())
-    {
-        keys.problem("dead_letter.path", "is the folder of [spool], too: write another one");
+    let (Some(SpoolConfig { path: spool, .. }), Some(DeadLetterConfig::Path { path: letters, .. })) =
+        (spool, dead_letter)
+    else {
+        return;
+    };
+    if letters.as_os_str().is_empty() {
+        return;
+    }
+    let [in_spool, in_letters] = [spool, letters].map(|path| folder::resolved(path));
+    // Where that is not seen from what is written.
+    let by_links = |inner: &Path, outer: &Path, found: &Path| {
+        let is_seen = inner.starts_with(outer);
+        if is_seen { String::new() } else { format!(" (it is {})", found.display()) }
+    };
+    if in_letters == in_spool {
+        let found = by_links(letters, spool, &in_letters);
+        keys.problem("dead_letter.path", format!("is the folder of [spool], too{found}: write another one"));
+    } else if in_letters.starts_with(&in_spool) {
+        let found = by_links(letters, spool, &in_letters);
+        let message = format!("lies inside the folder of [spool]{found}: write one outside of it");
+        keys.problem("dead_letter.path", message);
+    } else if in_spool.starts_with(&in_letters) {
+        let found = by_links(spool, letters, &in_spool);
+        let message = format!("lies inside the folder of [dead_letter]{found}: write one outside of it");
+        keys.problem("spool.path", message);
     }
 }
 

@@ -115,7 +115,13 @@ pub(super) fn read(given: &Map<String, Value>, connector: &mut Config, problems:
         if let Err(message) = of_url {
             keys.problem("url", message);
         }
-        let [stream, topic] = ["stream", "topic"].map(|key| Glob::new(&keys.string(key, "*")));
+        let [stream, topic] = ["stream", "topic"].map(|key| {
+            let pattern = keys.string(key, "*");
+            if pattern.is_empty() {
+                keys.problem(key, format!("is empty, and no {key} has an empty name: write one such as \"orders.*\", or remove the key"));
+            }
+            Glob::new(&pattern)
+        });
         if !own.contains_key("stream") && !own.contains_key("topic") {
             keys.problem(
                 "topic",

@@ -224,7 +224,10 @@ pub(super) fn read_proxy(keys: &mut Reader<'_>) -> ProxyConfig {
     };
     let config = ProxyConfig {
         no_proxy,
-        username: table.optional_text("username", resolves),
+        username: table.optional_text("username", |text| match text.resolve()?.as_str() {
+            "" => Err("is empty: write the user, or remove the key".to_owned()),
+            _ => Ok(()),
+        }),
         password: table.optional_text("password", resolves),
         from_environment: table.boolean("from_environment", true),
         url,
@@ -238,7 +241,7 @@ pub(super) fn read_proxy(keys: &mut Reader<'_>) -> ProxyConfig {
         for (key, _) in without_url.into_iter().filter(|(_, given)| *given) {
             table.problem(key, "has no effect without url: add that, or remove the key");
         }
-    } else if config.password.is_some() && config.username.is_none() {
+    } else if config.password.is_some() && config.username.is_none() && !table.has_problem("username") {
         table.problem("username", "is not given, and password is: add it");
     } else if config.username.is_some() && config.url.as_ref().is_some_and(has_userinfo) {
         table.problem("username", "stands beside a user in url: remove one of them");

@@ -75,7 +75,7 @@ fn ready_says_why_nothing_gets_through_while_the_endpoint_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let config = shown(
         &endpoint.url(),
-        json!({ "spool": { "path": folder.path() }, "dead_letter": { "path": folder.path().join("d") }, "close_timeout": "1s" }),
+        json!({ "spool": { "path": folder.path().join("s") }, "dead_letter": { "path": folder.path().join("d") }, "close_timeout": "1s" }),
     );
     let sink = Sink::open(&config);
     let address = address(&sink);

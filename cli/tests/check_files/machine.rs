@@ -67,7 +67,7 @@ fn folders_that_cannot_be_made_are_problems_and_others_are_not_made() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(at("file"), "").unwrap();
-    let told = problems(&with_folders(&at("file"), &at("file/below/spool")), &folder, &[]);
+    let told = problems(&with_folders(&at("file/letters"), &at("file/below/spool")), &folder, &[]);
     let expected = [(38, "plugin_config.dead_letter.path"), (40, "plugin_config.spool.path")];
     let found: Vec<_> = told.iter().map(|(line, path, _)| (*line, path.as_str())).collect();
     assert_eq!(found, expected);
@@ -81,6 +81,45 @@ fn folders_that_cannot_be_made_are_problems_and_others_are_not_made() {
     let wrong = with_folders(&at("file"), &at("new/spool")).replace("\"1 GiB\"", "\"1 Gig\"");
     let told = problems(&wrong, &folder, &[]);
     assert_eq!(told.len(), 2, "{told:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_of_spool_and_dead_letters_that_are_not_apart_are_a_problem_wherever_links_lead() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(at("real/data")).unwrap();
+    std::os::unix::fs::symlink(at("real/data"), at("link")).unwrap();
+    let (of_letters, of_spool) = ((38, "plugin_config.dead_letter.path"), (40, "plugin_config.spool.path"));
+    let inside_spool = "lies inside the folder of [spool]";
+    let inside_letters = "lies inside the folder of [dead_letter]";
+    // What is told of a link or `..` says where it leads.
+    let leads_to =
+        |name: &str| format!(" (it is {})", folder.path().canonicalize().unwrap().join(name).display());
+    for (letters, spool, place, words, found) in [
+        ("spool/letters", "spool", of_letters, inside_spool, String::new()),
+        ("letters", "letters/spool", of_spool, inside_letters, String::new()),
+        ("link", "real/data", of_letters, "is the folder of [spool], too", leads_to("real/data")),
+        ("real/data/new", "link", of_letters, inside_spool, leads_to("real/data/new")),
+        ("link/letters", "real/data", of_letters, inside_spool, leads_to("real/data/letters")),
+        ("real", "link/spool", of_spool, inside_letters, leads_to("real/data/spool")),
+        // The folder above is that of what the link leads to.
+        ("link/../letters", "real", of_letters, inside_spool, leads_to("real/letters")),
+        ("spool", "new/../spool", of_letters, "is the folder of [spool], too", leads_to("spool")),
+    ] {
+        let told = problems(&with_folders(&at(letters), &at(spool)), &folder, &[]);
+        let places: Vec<_> = told.iter().map(|(line, path, _)| (*line, path.as_str())).collect();
+        assert_eq!(places, [place], "{letters} and {spool}: {told:?}");
+        assert!(told[0].2.starts_with(&format!("{words}{found}: write ")), "{letters} and {spool}: {told:?}");
+    }
+    for (letters, spool) in [("spool-letters", "spool"), ("link/../letters", "link/spool"), ("link", "spool")]
+    {
+        assert_eq!(
+            problems(&with_folders(&at(letters), &at(spool)), &folder, &[]),
+            [],
+            "{letters} and {spool}"
+        );
+    }
 }
 
 #[cfg(unix)]

@@ -222,6 +222,9 @@ fn read_extra(table: &mut Reader<'_>) -> Vec<(String, Secret)> {
     let mut extra: Vec<(String, Secret)> = Vec::new();
     for (name, value) in free.entries.into_iter().chain(free.overrides) {
         let read = as_text(&value).and_then(|text| {
+            if name.is_empty() {
+                return Err("is a parameter without a name: write one, or remove it".to_owned());
+            }
             if OWN_PARAMETERS.contains(&name.as_str()) {
                 return Err("is set by the sink or has a key of its own: remove it here".to_owned());
             }
