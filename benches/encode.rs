@@ -25,7 +25,8 @@ use std::{
 use iggy_connector_http_sink::{
     batch::Batch,
     config::Config,
-    encode::{Bodies, Buffers, Encoded, is_json_line},
+    encode::{Bodies, Buffers, Encoded},
+    payload::is_json_line,
     plan::Lane,
 };
 use iggy_connector_sdk::{

@@ -19,9 +19,10 @@ use tokio::{
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{
-    deliver::{Deadline, Delivery, Origin, Parts, RetryState, Settled},
-    encode::{Body, Refusal},
-    settle::{Failure, Outcome},
+    deliver::{Deadline, Delivery, Origin, Outcome, Parts, RetryState, Settled},
+    encode::Body,
+    failure::Failure,
+    payload::Refusal,
 };
 
 /// What a lane is made of.

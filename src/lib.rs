@@ -31,14 +31,22 @@ pub mod request;
 
 pub mod encode;
 
+pub mod payload;
+
 mod deliver;
-pub use deliver::{preview, reach};
+pub use deliver::reach;
+
+pub mod preview;
 
 pub mod auth;
 
 mod settle;
 
 pub mod dead_letter;
+
+pub mod replay;
+
+mod offline_replay;
 
 mod keyed_lock;
 mod lane;
@@ -47,10 +55,16 @@ mod mask;
 pub mod observe;
 mod otlp;
 
+mod causes;
 mod each_minute;
 mod executor;
+mod failure;
+mod files;
 mod folder;
+mod idempotency;
 mod private;
+mod secret;
+mod signing_key;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 mod status;

@@ -20,16 +20,16 @@ use tracing::{error, info, warn};
 use crate::{
     batch::Batch,
     config::{ClientConfig, Config, Ordering, TracingConfig},
-    deliver::{self, Deadline, Origin, Settled},
+    deliver::{self, Deadline, Origin, Outcome, Settled},
     encode::{Bodies, Buffers},
     executor::{Executor, Task},
+    failure::Failure,
     keyed_lock::KeyedLock,
     lane::{Decision, LaneSender},
-    observe,
     otlp::{self, Exporter, Tracer},
-    plan,
+    plan::{self, Stored},
     route::{Route, Routes},
-    settle::{Account, DeadLetters, Failure, Ledger, Outcome, Progress, Tally},
+    settle::{Account, DeadLetters, Ledger, Progress, Tally},
     telemetry::Counters,
     world::World,
 };
@@ -98,13 +98,21 @@ pub(crate) struct Closing {
 }
 
 impl Pipeline {
+    /// With metrics where it `is_observed`, or has a status page.
+    ///
     /// # Errors
     /// Something that the configuration names is not there or not content.
-    pub(crate) async fn open(id: u32, config: Config, closing: Closing, world: World) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        id: u32,
+        config: Config,
+        closing: Closing,
+        world: World,
+        is_observed: bool,
+    ) -> Result<Self, Error> {
         for warning in &config.warnings {
             warn!("connector {id}: {warning}");
         }
-        let is_observed = (config.status.is_some() || observe::is_on()) && world.is_real();
+        let is_observed = (config.status.is_some() || is_observed) && world.is_real();
         let counters = Arc::new(if is_observed { Counters::observed() } else { Counters::default() });
         let (tracer, exporter) = tracer(&config, &world).map_err(Error::InitError)?.unzip();
         let tracer = tracer.map(Arc::new);
@@ -225,23 +233,24 @@ impl Pipeline {
         };
         let (decided, mut decisions) = mpsc::channel(64);
         // Each lane is encoded here and delivered on the connector's thread.
-        let mut lanes: FuturesUnordered<_> = plan::lanes(batch, config, progress)
-            .into_iter()
-            .map(|lane| {
-                let sender = LaneSender {
-                    delivery: route.delivery.clone(),
-                    origin: origin.or_else(|| (!unordered).then(Origin::unique)),
-                    deadline: deadline.clone(),
-                    at_once: if unordered { route.at_once() } else { 1 },
-                    failed_before: AtomicUsize::new(0),
-                    held: progress.map(|_| UNWRITTEN),
-                    decided: decided.clone(),
-                };
-                let lane =
-                    Bodies::of(batch, lane, &config.body, &self.buffers).with_links(self.tracer.is_some());
-                self.run_lane(route, lane, sender, progress)
-            })
-            .collect();
+        let mut lanes: FuturesUnordered<_> =
+            plan::lanes(batch, config, progress.map(|progress| progress as &dyn Stored))
+                .into_iter()
+                .map(|lane| {
+                    let sender = LaneSender {
+                        delivery: route.delivery.clone(),
+                        origin: origin.or_else(|| (!unordered).then(Origin::unique)),
+                        deadline: deadline.clone(),
+                        at_once: if unordered { route.at_once() } else { 1 },
+                        failed_before: AtomicUsize::new(0),
+                        held: progress.map(|_| UNWRITTEN),
+                        decided: decided.clone(),
+                    };
+                    let lane = Bodies::of(batch, lane, &config.body, &self.buffers)
+                        .with_links(self.tracer.is_some());
+                    self.run_lane(route, lane, sender, progress)
+                })
+                .collect();
         drop(decided);
         loop {
             let mut known = Known::default();

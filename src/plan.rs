@@ -1,6 +1,7 @@
 //! The lanes of a batch: which messages wait for which.
 
 mod before;
+mod stored;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,11 +10,13 @@ use std::{
 
 use twox_hash::XxHash3_64;
 
-pub(crate) use self::before::{Before, Unit};
+pub(crate) use self::{
+    before::{Before, Unit},
+    stored::{MessageState, Stored},
+};
 use crate::{
     batch::Batch,
     config::{Config, Ordering},
-    settle::{MessageState, Progress},
 };
 
 /// Messages that go out in order, as indexes into their batch. What is in different lanes goes out
@@ -55,10 +58,10 @@ impl Lane {
 /// A batch is of one topic, and the runtime does not say of which partition each message is, so that partitions are kept in
 /// order by one lane for all. By key there is one lane for each key where a request holds one message; where it holds many,
 /// keys share as many lanes as there can be requests in flight.
-pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Progress>) -> Vec<Lane> {
+pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, stored: Option<&dyn Stored>) -> Vec<Lane> {
     let messages = batch.messages.len();
-    let state = |message| progress.map_or(MessageState::Open, |progress| progress.state(message));
-    let bodies = progress.filter(|_| config.body.mode.batches()).map(Progress::bodies).unwrap_or_default();
+    let state = |message| stored.map_or(MessageState::Open, |stored| stored.state(message));
+    let bodies = stored.filter(|_| config.body.mode.batches()).map(Stored::bodies).unwrap_or_default();
     let before = Before::of(messages, bodies, |message| state(message).is_open());
     let Ordering::Key(template) = &config.ordering else {
         if before.is_empty() && (0..messages).all(|message| state(message).is_open()) {
@@ -69,7 +72,7 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, progress: Option<&dyn Pr
     let is_open = |index: usize| state(index).is_open();
     let mut keys = vec![0; messages];
     for (index, message) in batch.messages.iter().enumerate().filter(|(index, _)| is_open(*index)) {
-        let known = progress.and_then(|progress| progress.key(index));
+        let known = stored.and_then(|stored| stored.key(index));
         keys[index] = known.unwrap_or_else(|| hash(&template.key(batch, message)));
     }
     let mut shards =

@@ -15,9 +15,9 @@ use crate::{
     batch::{Batch, LONGEST_NAME, Written},
     config::{self, Config, Ordering, SpoolConfig},
     drain::Drain,
+    failure::{Failure, Reason},
     observe,
     pipeline::{Closing, Pipeline, time_for_requests},
-    settle::{Failure, Reason},
     spool::{self, Accepted, LanesBy, Options, Spool, SpoolError, SyncMode},
     status::{Board, Registration},
     world::World,
@@ -151,7 +151,7 @@ impl HttpSink {
                 pipeline.give_up(&batch, failure, dead_letters.filter(|_| no_room), None).await
             }
         };
-        pipeline.counters.settled(&batch, &account);
+        pipeline.counters.settled(&batch, account.ended());
         match account.failed() {
             0 => Ok(()),
             failed => {
@@ -232,7 +232,8 @@ impl Sink for HttpSink {
                 Some(seat)
             }
         };
-        let pipeline = Arc::new(Pipeline::open(self.id, config, closing, self.world.clone()).await?);
+        let pipeline =
+            Arc::new(Pipeline::open(self.id, config, closing, self.world.clone(), observe::is_on()).await?);
         if let Some(config) = &pipeline.config.spool {
             self.spooled = Some(self.open_spool(config, &pipeline)?);
             if self.world.is_real() {

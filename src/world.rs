@@ -17,8 +17,8 @@ use std::{
 
 use reqwest::{Request, Response};
 
-use crate::folder;
-pub use crate::spool::{Files, SegmentFile};
+pub use crate::files::{Files, SegmentFile};
+use crate::{files, folder};
 
 /// Where the sink lives. Cloning it is cheap.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +155,7 @@ impl World {
         match &self.0 {
             Kind::Real => {
                 folder::create(path)?;
-                Ok(crate::spool::on_disk(path))
+                Ok(files::on_disk(path))
             }
             Kind::Simulated(simulation) => simulation.folder(path),
         }

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use reqwest::{Body, Request, Response, StatusCode, Url};
 use reqwest_middleware::Middleware;
 
-pub(crate) use self::{echo::Echo, error::AuthError, jwt::check_private_key};
+pub(crate) use self::{echo::Echo, error::AuthError};
 use self::{token::TokenSource, token_endpoint::TokenEndpoint};
 use crate::{
     config::{AuthConfig, OAuth2Config},

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Renewed;
-use crate::config::{FileStamp, Text};
+use crate::secret::{FileStamp, Text};
 
 /// How often files are checked for changes: a request a microsecond must not ask the disk each time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

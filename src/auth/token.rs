@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::AuthError;
-use crate::deliver::chain;
+use crate::causes::chain;
 
 /// The part of a token's life in which it is replaced, where that is less than `refresh_ahead`: a token of two seconds is not
 /// to be asked for twice a second.

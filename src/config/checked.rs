@@ -8,7 +8,7 @@ use reqwest::{Url, header::HeaderName};
 use strum::{Display, EnumString, VariantNames};
 
 use super::{AuthConfig, ClientConfig, HealthCheckConfig, Method, Route, Text, shown_url};
-use crate::request::{Form, TargetTemplate, Template, VerdictOf};
+use crate::request::{Form, Ordering, TargetTemplate, VerdictOf};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -186,17 +186,6 @@ impl Concurrency {
             Self::Fixed(max) | Self::Adaptive { max } => max,
         }
     }
-}
-
-/// What is kept in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ordering {
-    /// The messages of each partition.
-    Partition,
-    /// The messages with the same key.
-    Key(Template),
-    /// Nothing.
-    None,
 }
 
 /// When requests to a failing endpoint stop.

@@ -11,10 +11,9 @@ use super::{
     AuthConfig, Config, EndpointConfig,
     problem::shown_name,
     reader::{Reader, as_text},
-    secret::Text,
 };
 
-use crate::request::Forwarded;
+use crate::{request::Forwarded, secret::Text};
 
 const TABLE: &str = "headers";
 

@@ -8,8 +8,8 @@ use super::{
     declared::Shape,
     problem::shown_value,
     reader::{Reader, as_text},
-    secret::Text,
 };
+use crate::secret::Text;
 
 impl Reader<'_> {
     /// A list of HTTP status codes, 200 to 599, and ranges of them, such as `"202-204"`. Empty only where `may_be_empty`.

@@ -21,7 +21,6 @@ mod reader;
 mod reference;
 mod request;
 mod routes;
-mod secret;
 mod starter;
 mod status;
 mod tracing;
@@ -40,8 +39,8 @@ pub use auth::{
 };
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, Compression, Concurrency, Config, DeadLetterConfig,
-    DeadLetterEndpoint, EndpointConfig, Jitter, Ordering, RateLimitConfig, RetryConfig, SpoolConfig,
-    StatusConfig, TracingConfig, WhenFull,
+    DeadLetterEndpoint, EndpointConfig, Jitter, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig,
+    TracingConfig, WhenFull,
 };
 pub use connection::{ClientConfig, HealthCheckConfig, HealthCheckMethod, Method, ProxyConfig, TlsConfig};
 pub use declared::{Declared, Shape};
@@ -50,13 +49,12 @@ pub use preset::Preset;
 pub use problem::{Problem, Problems, shown_name, shown_value};
 use reader::Reader;
 pub use routes::Route;
-pub(crate) use secret::FileStamp;
-pub use secret::Text;
-pub(crate) use secret::TextPart;
 pub use starter::Starter;
 pub(crate) use transport::TlsFiles;
 pub use transport::TlsVersion;
 pub(crate) use url::{endpoint_url, is_loopback, shown_url, take_userinfo};
+
+pub use crate::{request::Ordering, secret::Text};
 
 /// The table that the keys stand in, as the first part of every path.
 const TABLE: &str = "plugin_config";

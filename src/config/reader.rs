@@ -10,9 +10,9 @@ use strum::VariantNames;
 use super::{
     declared::{Declared, Shape},
     problem::{self, Problem, nearest, shown_name, shown_value},
-    secret::Text,
     units,
 };
+use crate::secret::Text;
 
 /// A table being read. Everything it finds wrong goes to the list shared by all tables of one read.
 pub(super) struct Reader<'p> {

@@ -16,9 +16,8 @@ use rustls::{
 use serde_json::Value;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{
-    FileStamp, ProxyConfig, Shape, Text, TlsConfig, endpoint_url, problem::shown_value, reader::Reader,
-};
+use super::{ProxyConfig, Shape, Text, TlsConfig, endpoint_url, problem::shown_value, reader::Reader};
+use crate::secret::FileStamp;
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]

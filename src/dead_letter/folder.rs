@@ -162,7 +162,7 @@ impl Folder {
     ///
     /// # Errors
     /// The marks of a segment cannot be opened or made; the first such file is named.
-    pub(super) fn can_mark(&self, _replaying: &Replaying) -> io::Result<()> {
+    pub(crate) fn can_mark(&self, _replaying: &Replaying) -> io::Result<()> {
         for segment in names::segments(&self.path)? {
             self.open_marks(segment)?;
         }
@@ -179,7 +179,7 @@ impl Folder {
     ///
     /// # Errors
     /// The marks cannot be written.
-    pub(super) fn make_room(
+    pub(crate) fn make_room(
         &self,
         positions: &[LetterPosition],
         _replaying: &Replaying,
@@ -205,7 +205,7 @@ impl Folder {
     ///
     /// # Errors
     /// Somebody does.
-    pub(super) fn replaying(&self) -> io::Result<Replaying> {
+    pub(crate) fn replaying(&self) -> io::Result<Replaying> {
         let path = self.path.join(names::REPLAY_LOCK);
         lock(&path).map_err(|why| private::at(&path, why))?.map(Replaying).ok_or_else(|| {
             io::Error::new(ErrorKind::ResourceBusy, "another replay or purge is at work there")
@@ -234,7 +234,7 @@ struct KnownMarks {
 
 /// Room for the marks of letters.
 #[derive(Debug)]
-pub(super) struct Marks(Vec<Room>);
+pub(crate) struct Marks(Vec<Room>);
 
 #[derive(Debug)]
 struct Room {
@@ -248,11 +248,11 @@ impl Marks {
     ///
     /// # Errors
     /// The marks cannot be written.
-    pub(super) fn mark(self, delivered: &[LetterPosition]) -> io::Result<()> {
+    pub(crate) fn mark(self, delivered: &[LetterPosition]) -> io::Result<()> {
         self.write(delivered, |position| format!("{:0MARK_DIGITS$}", position.byte))
     }
 
-    pub(super) fn write(
+    pub(crate) fn write(
         self,
         positions: &[LetterPosition],
         mark: impl Fn(&LetterPosition) -> String,
@@ -273,7 +273,7 @@ impl Marks {
 
 /// The right to replay; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Replaying(#[expect(dead_code, reason = "held for its lock")] Lock);
+pub(crate) struct Replaying(#[expect(dead_code, reason = "held for its lock")] Lock);
 
 /// A locked file.
 #[derive(Debug)]

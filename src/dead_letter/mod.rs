@@ -9,20 +9,19 @@ mod failing_disk;
 mod folder;
 mod purge;
 mod record;
-mod replay;
 mod selection;
 mod store;
 
+pub(crate) use folder::Replaying;
 pub use folder::{Entry, Folder, LetterPosition};
 pub use purge::Purged;
 pub use record::Record;
-pub use replay::{Replay, ReplayError};
 pub use selection::{Count, Selection, Summary};
 pub(crate) use store::Store;
 
 /// The reasons that letters have.
 pub fn reasons() -> &'static [&'static str] {
-    <crate::settle::Reason as strum::VariantNames>::VARIANTS
+    <crate::failure::Reason as strum::VariantNames>::VARIANTS
 }
 
 /// The names of the files of a folder.

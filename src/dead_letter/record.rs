@@ -7,7 +7,7 @@ use iggy_connector_sdk::{BorrowedMessage, HeaderKind, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{batch::Batch, settle::Failure};
+use crate::{batch::Batch, failure::Failure};
 
 /// A message that could not be delivered, with the reason and everything that sending it again needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,7 +177,7 @@ mod tests {
     use iggy_connector_sdk::{HeaderKey, HeaderValue, MessagesMetadata, TopicMetadata, encode_headers};
 
     use super::*;
-    use crate::settle::Reason;
+    use crate::failure::Reason;
 
     fn record(schema: Schema, payload: &[u8], headers: &[u8]) -> Record {
         let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };

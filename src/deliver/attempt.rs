@@ -9,11 +9,11 @@ use tracing::debug;
 use super::{
     classify::{Class, Classifier},
     deadline::Deadline,
-    fault::{Fault, FaultKind, chain},
+    fault::{Fault, FaultKind},
     network::Network,
     retry_after::retry_after,
 };
-use crate::auth::Echo;
+use crate::{auth::Echo, causes::chain};
 
 /// How much of an answer is read beyond what is kept, so that its connection can be reused.
 /// Past that, a new connection is cheaper than the rest of the answer.

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     auth::Transport,
-    config::{ClientConfig, FileStamp, TlsFiles, is_loopback},
+    config::{ClientConfig, TlsFiles, is_loopback},
+    secret::FileStamp,
     telemetry::{EndpointMeter, Reload},
 };
 

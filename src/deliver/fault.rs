@@ -2,12 +2,12 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use iggy_connector_sdk::shown;
 use reqwest::StatusCode;
 
 use super::{connect::Superseded, header_timeout::HeaderTimeout, trust};
 use crate::{
     auth::AuthError,
+    causes::{causes, chain},
     machine,
     mask::Masks,
     world::{NetworkFault, NetworkFaultKind},
@@ -15,8 +15,6 @@ use crate::{
 
 const PROXY_REMEDY: &str =
     "the proxy wants a user and password: proxy.username and proxy.password must be those that it knows";
-/// The most bytes of a chain of causes.
-const LONGEST: usize = 1000;
 
 /// A fault on the way, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,32 +234,4 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
         || cause.downcast_ref::<io::Error>().is_some_and(lost)
         // It does not name what lies in it as a cause.
         || cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).is_some_and(lost)
-}
-
-/// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut line = String::new();
-    for cause in causes(error) {
-        let mut words = cause.to_string();
-        // reqwest ends its own words with the URL; what lies below says what happened.
-        if let Some(end) = words.find(" for url (") {
-            words.truncate(end);
-        }
-        if !words.is_empty() && !line.contains(&words) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&words);
-        }
-    }
-    // A certificate names itself as it likes, and a server gives its own reasons.
-    shown(&line, LONGEST).to_string()
-}
-
-/// An error and what caused it. What an [`io::Error`] carries is none of its causes to the standard library, but is here.
-fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
-        Some(carrier) => carrier.get_ref().map(|carried| carried as &(dyn StdError + 'static)),
-        None => error.source(),
-    })
 }

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     encode::Body,
+    failure::{Failure, Reason},
     request::{Item, ItemStatus, Verdict},
-    settle::{Failure, Reason},
 };
 
 /// The outcome of a body whose messages have each their own.

@@ -22,9 +22,9 @@ mod health;
 mod items;
 mod network;
 mod outage;
+mod outcome;
 mod parts;
 mod pool;
-pub mod preview;
 mod rate;
 pub mod reach;
 mod redirect;
@@ -47,16 +47,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{
-    backoff::Backoff, classify::Classifier, endpoint::Endpoint, network::Network, request::RequestTemplate,
-    trust::Trust,
-};
+use self::{backoff::Backoff, classify::Classifier, endpoint::Endpoint, network::Network, trust::Trust};
 pub(crate) use self::{
     deadline::Deadline,
     endpoint::Endpoints,
-    fault::chain,
     gate::{BreakerState, GateState, Origin},
+    outcome::Outcome,
     parts::{Parts, Settled},
+    pool::{Pools, Target, USER_AGENT},
+    request::RequestTemplate,
     retry::{Parked, RetryState},
 };
 use crate::{

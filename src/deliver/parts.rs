@@ -10,12 +10,13 @@ use super::{
     deadline::Deadline,
     gate::{Origin, Refused},
     items::{Again, Apart, ItemEnd},
+    outcome::Outcome,
     retry::RetryState,
     send::Sent,
 };
 use crate::{
     encode::Body,
-    settle::{Failure, Outcome, Reason},
+    failure::{Failure, Reason},
 };
 
 /// A body that is yet to be sent.

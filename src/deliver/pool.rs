@@ -7,25 +7,28 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware}
 use reqwest_tracing::TracingMiddleware;
 use tracing::{Level, span_enabled};
 
-use super::{connect::Connections, fault::chain, resolve::Resolver, tls};
-use crate::config::{ClientConfig, ProxyConfig, TlsFiles};
+use super::{connect::Connections, resolve::Resolver, tls};
+use crate::{
+    causes::chain,
+    config::{ClientConfig, ProxyConfig, TlsFiles},
+};
 
 /// What requests say sends them.
-pub(super) const USER_AGENT: &str = concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION"));
 
 /// What of the endpoint matters to a client.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
-    pub(super) https: bool,
-    pub(super) loopback: bool,
+pub(crate) struct Target {
+    pub(crate) https: bool,
+    pub(crate) loopback: bool,
 }
 
 /// Two clients with the same TLS.
 #[derive(Debug, Clone)]
-pub(super) struct Pools {
-    pub(super) pooled: Sender,
+pub(crate) struct Pools {
+    pub(crate) pooled: Sender,
     /// Makes a connection for each request.
-    pub(super) fresh: Sender,
+    pub(crate) fresh: Sender,
     /// Those of `pooled`.
     pub(super) connections: Connections,
     tls: rustls::ClientConfig,
@@ -34,7 +37,7 @@ pub(super) struct Pools {
 impl Pools {
     /// # Errors
     /// What of the configuration cannot be used.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &ClientConfig,
         target: Target,
         middleware: &[Arc<dyn Middleware>],
@@ -47,7 +50,7 @@ impl Pools {
     ///
     /// # Errors
     /// What of the configuration cannot be used.
-    pub(super) fn anew(
+    pub(crate) fn anew(
         &self,
         config: &ClientConfig,
         target: Target,
@@ -139,7 +142,7 @@ fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
 /// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
 /// tenth of a small request. Where there is no middleware, none is passed then.
 #[derive(Debug, Clone)]
-pub(super) struct Sender {
+pub(crate) struct Sender {
     bare: reqwest::Client,
     /// `None` where there is no middleware.
     wrapped: Option<ClientWithMiddleware>,
@@ -157,7 +160,7 @@ impl Sender {
         Self { bare: client, wrapped, traced }
     }
 
-    pub(super) async fn execute(&self, request: Request) -> Result<Response, Error> {
+    pub(crate) async fn execute(&self, request: Request) -> Result<Response, Error> {
         // As the middleware names it.
         if span_enabled!(target: "reqwest_tracing::reqwest_otel_span_builder", Level::INFO) {
             self.traced.execute(request).await

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{attempt::Answer, fault::Fault};
 use crate::{
     config::{
-        self, AuthConfig, Compression, Config, EndpointConfig, FileStamp,
+        self, AuthConfig, Compression, Config, EndpointConfig,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
         headers::{header_value, header_value_of},
@@ -28,6 +28,7 @@ use crate::{
     encode::Body,
     mask::Masks,
     request::{Pieces, Target, TargetTemplate},
+    secret::FileStamp,
     telemetry::{EndpointMeter, Reload},
 };
 
@@ -36,7 +37,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes requests. Secrets in files are read again when a file changes.
 #[derive(Debug)]
-pub(super) struct RequestTemplate {
+pub(crate) struct RequestTemplate {
     endpoint: EndpointConfig,
     content_type: &'static str,
     target: Option<Arc<TargetTemplate>>,
@@ -76,7 +77,7 @@ impl fmt::Debug for Rendered {
 impl RequestTemplate {
     /// # Errors
     /// A secret that cannot be read, or that makes no URL or header.
-    pub(super) fn new(config: &Config) -> Result<Self, String> {
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
         let content_type = config.body.content_type();
         let target = config.body.target.clone();
         let rendered = render(&config.endpoint, content_type, target.as_deref(), stamps(&config.endpoint))?;
@@ -138,7 +139,7 @@ impl RequestTemplate {
     }
 
     /// The request for a body whose messages have this idempotency key, sent `retries` times before.
-    pub(super) fn request(
+    pub(crate) fn request(
         &self,
         body: &Body,
         idempotency_key: Option<&HeaderValue>,
@@ -183,7 +184,7 @@ impl RequestTemplate {
     }
 
     /// The idempotency key of a body, where a request has one.
-    pub(super) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
+    pub(crate) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
         let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
         if self.endpoint.idempotency_header.is_none() && !in_target && !self.signs_webhook_id() {
             return None;

@@ -14,7 +14,7 @@ use super::{
     shortage,
 };
 use crate::{
-    settle::{Failure, Reason},
+    failure::{Failure, Reason},
     telemetry::Head,
 };
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     encode::Body,
-    settle::{Failure, Reason},
+    failure::{Failure, Reason},
     telemetry::{AttemptEnd, HeadOf, HeadWait, Verdict},
 };
 

@@ -187,7 +187,7 @@ impl Lanes {
         let progress = InSpool::of(&self.spool, window, index, selection, keys);
         let dead_letters = self.pipeline.dead_letters.as_ref();
         let account = self.pipeline.account(&batch, deadline, dead_letters, Some(&progress)).await;
-        self.pipeline.counters.settled(&batch, &account);
+        self.pipeline.counters.settled(&batch, account.ended());
         if !account.unwritten.is_empty()
             && !self.pipeline.is_closing()
             && let Some(times) = self.unwritten.happened(Instant::now())

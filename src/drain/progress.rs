@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     deliver::RetryState,
-    settle::{MessageState, Progress},
+    plan::{MessageState, Stored},
+    settle::Progress,
     spool::{LaneMessages, Record, Spool},
 };
 
@@ -109,7 +110,7 @@ impl fmt::Debug for InSpool<'_> {
     }
 }
 
-impl Progress for InSpool<'_> {
+impl Stored for InSpool<'_> {
     fn state(&self, message: usize) -> MessageState {
         self.states[message]
     }
@@ -121,7 +122,9 @@ impl Progress for InSpool<'_> {
     fn bodies(&self) -> Vec<Vec<usize>> {
         self.window.bodies(self.index)
     }
+}
 
+impl Progress for InSpool<'_> {
     fn sending(&self, bodies: &[Vec<usize>]) {
         let known = |body: &LaneMessages| {
             self.window.records().flat_map(Record::bodies).any(|known| **known == *body)

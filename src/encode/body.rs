@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use iggy_connector_sdk::BorrowedMessage;
-use ring::digest::{Context, SHA256};
 
 use crate::{
     config::{BatchMode, Compression},
+    idempotency::key,
     request::{Framing, Target, Trace, TraceContext},
 };
 
@@ -208,32 +207,6 @@ impl Body {
         let records = self.records[first..last].iter().map(moved).collect();
         Self::new(bytes, self.frame.clone(), records, self.special.clone())
     }
-}
-
-/// Where messages come from, as their keys have it.
-pub(super) fn origin(stream: &str, topic: &str, partition: u32) -> String {
-    format!("{stream}\0{topic}\0{partition}\0")
-}
-
-/// The idempotency key of a body that holds one message alone.
-pub(crate) fn single_key(stream: &str, topic: &str, partition: u32, message: &BorrowedMessage<'_>) -> String {
-    key(&origin(stream, topic, partition), [(message.offset, message.id)])
-}
-
-fn key(origin: &str, messages: impl IntoIterator<Item = (u64, u128)>) -> String {
-    let mut digest = Context::new(&SHA256);
-    digest.update(origin.as_bytes());
-    for (offset, id) in messages {
-        digest.update(&offset.to_le_bytes());
-        digest.update(&id.to_le_bytes());
-    }
-    let mut key = String::with_capacity(32);
-    for byte in &digest.finish().as_ref()[..16] {
-        for digit in [byte >> 4, byte & 15] {
-            key.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    key
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use iggy_connector_sdk::BorrowedMessage;
 
 use super::{
-    body::{Body, Frame, Record, Special, origin},
+    body::{Body, Frame, Record, Special},
     buffers::Buffers,
     envelope::Envelope,
     groups::Groups,
-    payload::{Known, Refusal, write_raw},
 };
 use crate::{
     batch::Batch,
     config::{BatchMode, BodyConfig},
+    idempotency::origin,
+    payload::{Known, Refusal, write_raw},
     plan::{Lane, LaneItem},
     request::{Framing, Prepared, Source, Target, Template, Trace, on_one_line},
 };

@@ -6,13 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    frame::{Bodies, Draft, Encoded, Put},
-    payload::Refusal,
-};
+use super::frame::{Bodies, Draft, Encoded, Put};
 use crate::{
     batch::Batch,
     config::Ordering,
+    payload::Refusal,
     plan::{self, LaneItem},
     request::{Form, Framing, Likeness, Rendered, Source, TargetTemplate, Template},
 };

@@ -249,7 +249,7 @@ impl Exporter {
         let why = match self.transport.send(request).await {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("answered {}", answer.status())),
-            Err(why) => Some(crate::deliver::chain(&why)),
+            Err(why) => Some(crate::causes::chain(&why)),
         };
         if why.is_some() {
             self.lost.fetch_add(spans.len() as u64, Relaxed);

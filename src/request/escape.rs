@@ -1,6 +1,6 @@
 //! Text made safe for the context it stands in, so that it cannot mean more than itself there.
 
-use crate::encode::write_escaped;
+use crate::payload::write_escaped;
 
 /// The context that a field of a message stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

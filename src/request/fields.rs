@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    encode::{Json, Known, Refusal, checked_json, single_key, write_id, write_json, write_number, write_raw},
+    idempotency::single_key,
+    payload::{Json, Known, Refusal, checked_json, write_id, write_json, write_number, write_raw},
 };
 use iggy_connector_sdk::{BorrowedMessage, Schema};
 

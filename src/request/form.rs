@@ -11,7 +11,7 @@ use super::{
     fields::Source,
     template::{Field, Kind, Part, Slot, Template, TimestampForm},
 };
-use crate::encode::{Known, Refusal, write_id, write_number};
+use crate::payload::{Known, Refusal, write_id, write_number};
 
 /// What templates of bodies are, which says how fields are escaped in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]

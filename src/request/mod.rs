@@ -4,6 +4,7 @@ mod escape;
 mod fields;
 mod form;
 mod header;
+mod ordering;
 mod pointer;
 mod structure;
 mod target;
@@ -21,6 +22,7 @@ pub(crate) use self::verdict::{Item, ItemStatus, Items, Verdict};
 pub use self::{
     fields::Source,
     form::{Form, TemplateFormat},
+    ordering::Ordering,
     target::{Forwarded, Target, TargetTemplate},
     template::{Kind, Template},
     verdict::VerdictOf,

@@ -6,15 +6,13 @@ use iggy_connector_sdk::BorrowedMessage;
 use reqwest::header::HeaderName;
 
 use super::{
+    Ordering,
     escape::Context,
     fields::Source,
     header::header,
     template::{Field, Part, Slot, Template},
 };
-use crate::{
-    config::Ordering,
-    encode::{Known, Refusal},
-};
+use crate::payload::{Known, Refusal};
 
 /// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers that many.
 const LONGEST_URL: usize = 60_000;

@@ -5,7 +5,7 @@ use std::fmt;
 use iggy_connector_sdk::shown;
 
 use super::{escape::Context, pointer::Pointer};
-use crate::config::{Text, TextPart};
+use crate::secret::{Text, TextPart};
 
 /// What a template is for: which contexts there are in it, and how strict it is with braces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

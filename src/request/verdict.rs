@@ -4,7 +4,7 @@ use iggy_connector_sdk::shown;
 use serde_json::Value;
 
 use super::{Pointer, elements, unquoted};
-use crate::encode::{Json, checked_json};
+use crate::payload::{Json, checked_json};
 
 /// How much of what an endpoint says of one message is kept, in bytes.
 const WORDS: usize = 1000;

@@ -11,7 +11,7 @@ use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadat
 use tokio::{sync::watch, time::Instant};
 use tracing::error;
 
-use super::{Failure, Outcome, Tally};
+use super::Tally;
 use crate::{
     batch::Batch,
     config::{
@@ -19,10 +19,11 @@ use crate::{
         Method, RateLimitConfig,
     },
     dead_letter::{Record, Store},
-    deliver::{Deadline, Delivery, Origin},
+    deliver::{Deadline, Delivery, Origin, Outcome},
     each_minute::EachMinute,
     encode::{Bodies, Buffers, Encoded},
     executor::Executor,
+    failure::Failure,
     plan::Lane,
     telemetry::Counters,
     world::World,

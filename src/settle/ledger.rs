@@ -1,12 +1,15 @@
 //! The account of a batch: every message is on it until it has its outcome.
 
-use std::{collections::HashSet, fmt};
+use std::collections::HashSet;
 
-use super::{DeadLetters, Failure, Outcome, Reason, Tally};
+use super::{DeadLetters, Tally};
 use crate::{
     batch::Batch,
-    deliver::{Parked, RetryState, Settled},
+    deliver::{Outcome, Parked, RetryState, Settled},
     executor::Executor,
+    failure::{Failure, Reason},
+    plan::Stored,
+    telemetry::Ended,
 };
 
 /// The account of one batch, which settles its messages. One without an outcome at the end counts as failed, so that no
@@ -24,16 +27,7 @@ pub(crate) struct Ledger<'b> {
 
 /// Where it is written down which messages of a batch have their outcome, if they are kept until then: what is left
 /// without one is delivered later.
-pub(crate) trait Progress: fmt::Debug + Sync {
-    /// What is known of a message, an index into the batch.
-    fn state(&self, message: usize) -> MessageState;
-
-    /// The bodies that open messages were sent in before, each ascending.
-    fn bodies(&self) -> Vec<Vec<usize>>;
-
-    /// The digest of a message's key, where keys are kept in order and it is known.
-    fn key(&self, message: usize) -> Option<u64>;
-
+pub(crate) trait Progress: Stored {
     /// The attempts that were made at the body that begins with this message.
     fn retry(&self, message: usize) -> RetryState;
 
@@ -45,27 +39,6 @@ pub(crate) trait Progress: fmt::Debug + Sync {
 
     /// These messages have their outcome.
     fn settled(&self, messages: &[usize]);
-}
-
-/// The state of a stored message, before its batch is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MessageState {
-    /// It is to be sent.
-    Open,
-    /// It had its outcome before.
-    Settled,
-    /// Something else sees to it.
-    Elsewhere,
-}
-
-impl MessageState {
-    /// Whether it is to be sent now.
-    pub(crate) fn is_open(self) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Settled | Self::Elsewhere => false,
-        }
-    }
 }
 
 /// What became of the messages of a batch, as indexes into it.
@@ -90,9 +63,19 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// The messages that have their end.
+    pub(crate) fn ended(&self) -> Ended<'_> {
+        Ended {
+            delivered: self.delivered,
+            dead_lettered: self.dead_lettered,
+            reasons: &self.reasons,
+            undelivered: &self.undelivered,
+        }
+    }
+
     /// How many are neither delivered nor dead letters.
     pub(crate) fn failed(&self) -> usize {
-        self.undelivered.iter().map(|(messages, _)| messages.len()).sum()
+        self.ended().failed()
     }
 }
 
@@ -245,7 +228,7 @@ mod tests {
     use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 
     use super::*;
-    use crate::world::World;
+    use crate::{plan::MessageState, world::World};
 
     fn message(offset: u64) -> BorrowedMessage<'static> {
         BorrowedMessage {
@@ -263,7 +246,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Notes(Mutex<Vec<Vec<usize>>>);
 
-    impl Progress for Notes {
+    impl Stored for Notes {
         fn state(&self, _message: usize) -> MessageState {
             MessageState::Open
         }
@@ -275,7 +258,9 @@ mod tests {
         fn key(&self, _message: usize) -> Option<u64> {
             None
         }
+    }
 
+    impl Progress for Notes {
         fn retry(&self, _message: usize) -> RetryState {
             RetryState::default()
         }

@@ -2,12 +2,10 @@
 
 mod dead_letters;
 mod ledger;
-mod outcome;
 mod tally;
 
 pub(crate) use self::{
     dead_letters::DeadLetters,
-    ledger::{Account, Ledger, MessageState, Progress},
-    outcome::{Failure, Outcome, Reason},
+    ledger::{Account, Ledger, Progress},
     tally::Tally,
 };

@@ -12,8 +12,10 @@ use iggy_connector_sdk::{OffsetRanges, shown};
 use tokio::{sync::Notify, time::Instant};
 use tracing::{error, warn};
 
-use super::Failure;
-use crate::batch::{Batch, LONGEST_NAME};
+use crate::{
+    batch::{Batch, LONGEST_NAME},
+    failure::Failure,
+};
 
 /// How often messages of one cause are named together.
 const EVERY: Duration = Duration::from_mins(1);
@@ -274,7 +276,7 @@ fn words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settle::Reason;
+    use crate::failure::Reason;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -31,10 +31,8 @@ pub use lanes::{
     key::LaneKey,
     ranges::{LaneMessages, MessageRanges},
 };
-pub(crate) use log::files::on_disk;
 pub use log::{
     damage::Damage,
-    files::{Files, SegmentFile},
     options::{LanesBy, Options, SyncMode, WhenFull},
 };
 pub use status::{LaneStatus, Status, holds_messages, status};

@@ -15,10 +15,11 @@ use super::{
     log::{
         cursor::{Cursor, Found},
         damage::Damage,
-        files::{DAMAGED, Disk, Files, Held, Lock},
+        lock::{Held, Lock},
     },
     recovery::{Mend, recover},
 };
+use crate::files::{DAMAGED, Disk, Files};
 
 /// How often a spool is reread whose segments are deleted while it is read.
 const ATTEMPTS: usize = 5;

@@ -15,8 +15,9 @@ use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::{
-    dead_letter::{Entry, Folder, LetterPosition, Purged, Record, Replay, Selection, Summary},
+    dead_letter::{Entry, Folder, LetterPosition, Purged, Record, Selection, Summary},
     pipeline::Pipeline,
+    replay::Replay,
 };
 
 /// How many letters are listed, the newest first.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    settle::Account,
+    failure::{Failure, Reason},
     spool::{LaneKey, Spool},
 };
 
@@ -32,6 +32,26 @@ use crate::{
 const TOPICS: usize = 1000;
 /// How many ranges of failed messages are kept until a host takes them.
 const FAILURES: usize = 100_000;
+
+/// How messages of a batch ended, as indexes into it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ended<'a> {
+    /// How many were delivered.
+    pub(crate) delivered: usize,
+    /// How many are dead letters now.
+    pub(crate) dead_lettered: usize,
+    /// Why, with how many of them.
+    pub(crate) reasons: &'a [(Reason, usize)],
+    /// Those that are neither, with the reason.
+    pub(crate) undelivered: &'a [(Vec<usize>, Failure)],
+}
+
+impl Ended<'_> {
+    /// How many are neither delivered nor dead letters.
+    pub(crate) fn failed(&self) -> usize {
+        self.undelivered.iter().map(|(messages, _)| messages.len()).sum()
+    }
+}
 
 /// Counts up from open to close.
 #[derive(Debug, Default)]
@@ -139,9 +159,9 @@ impl Counters {
     }
 
     /// A batch of a topic is settled.
-    pub(crate) fn settled(&self, batch: &Batch<'_>, account: &Account) {
+    pub(crate) fn settled(&self, batch: &Batch<'_>, ended: Ended<'_>) {
         let (delivered, dead_lettered, failed) =
-            (account.delivered as u64, account.dead_lettered as u64, account.failed() as u64);
+            (ended.delivered as u64, ended.dead_lettered as u64, ended.failed() as u64);
         self.delivered.fetch_add(delivered, Relaxed);
         self.dead_lettered.fetch_add(dead_lettered, Relaxed);
         self.failed.fetch_add(failed, Relaxed);
@@ -149,12 +169,12 @@ impl Counters {
         if delivered + dead_lettered + failed == 0 {
             return;
         }
-        observed.failed(batch, account);
+        observed.failed(batch, ended.undelivered);
         let of_topic = observed.topic(batch.stream, batch.topic);
         of_topic.delivered.inc_by(delivered);
         of_topic.dead_lettered.inc_by(dead_lettered);
         of_topic.failed.inc_by(failed);
-        for (reason, messages) in &account.reasons {
+        for (reason, messages) in ended.reasons {
             let labels = DeadLetterLabels {
                 stream: of_topic.stream.clone(),
                 topic: of_topic.name.clone(),
@@ -294,8 +314,8 @@ impl Counters {
 
 impl Observed {
     /// Takes down which messages failed.
-    fn failed(&self, batch: &Batch<'_>, account: &Account) {
-        for (messages, failure) in &account.undelivered {
+    fn failed(&self, batch: &Batch<'_>, undelivered: &[(Vec<usize>, Failure)]) {
+        for (messages, failure) in undelivered {
             let (reason, why) = (failure.reason.to_string(), failure.to_string());
             let mut failures = lock(&self.failures);
             for offset in messages.iter().map(|&message| batch.messages[message].offset) {

@@ -9,7 +9,7 @@ mod lanes;
 mod metrics;
 mod recent;
 
-pub(crate) use counters::{Counters, FailedRange, Outcomes};
+pub(crate) use counters::{Counters, Ended, FailedRange, Outcomes};
 pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Reload, Verdict};
 pub(crate) use heads::{Head, HeadOf, HeadWait};
 pub(crate) use lanes::LaneWait;

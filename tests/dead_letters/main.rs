@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iggy_connector_http_sink::dead_letter::{Folder, Record, Replay};
+use iggy_connector_http_sink::{
+    dead_letter::{Folder, Record},
+    replay::Replay,
+};
 use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::{Value, json};
 

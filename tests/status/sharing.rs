@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use iggy_connector_http_sink::dead_letter::{Folder, Replay};
+use iggy_connector_http_sink::{dead_letter::Folder, replay::Replay};
 use serde_json::{Value, json};
 
 use crate::{

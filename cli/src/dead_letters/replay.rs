@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use iggy_connector_http_sink::dead_letter::{Folder, Replay, ReplayError, Selection};
+use iggy_connector_http_sink::{
+    dead_letter::{Folder, Selection},
+    replay::{Replay, ReplayError},
+};
 use iggy_connector_sdk::shown;
 use serde_json::{Value, json};
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod observed;
+mod watch;
 
 use std::{
     borrow::Cow,
@@ -22,7 +23,10 @@ use iggy_connector_sdk::{
 use serde_json::Value;
 
 use self::observed::Observed;
-pub(crate) use self::observed::{FailedRange, Failures, State};
+pub(crate) use self::{
+    observed::{FailedRange, Failures, State},
+    watch::Watch,
+};
 use crate::{
     log::{self, Level},
     report::Failure,

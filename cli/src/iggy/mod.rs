@@ -31,10 +31,9 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     connector_file::ConnectorFile,
-    host::OpenPlugin,
+    host::{OpenPlugin, Watch},
     interrupt,
     report::{Failure, Progress, Unit},
-    run::Watch,
 };
 
 pub(crate) use self::{outcome::Outcome, replay::ReplayFrom, server::Server};

@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     connector_file::{ConnectorFile, StreamConfig},
-    host::{self, OpenPlugin},
+    host::{self, OpenPlugin, Watch},
     interrupt,
     log::{self, Level},
     report::{self, Failure, Progress, Unit},
@@ -33,7 +33,6 @@ use super::{
     selection::Selection,
     source::{NoLines, Source},
     stop::Stop,
-    trouble::Watch,
 };
 
 /// What consume returns when an interrupt closed the connector just before.

@@ -9,12 +9,10 @@ mod resume;
 mod selection;
 mod source;
 mod stop;
-mod trouble;
 
 pub(crate) use self::{
     from_lines::{CLOSED, Opened, line_schema, messages, open_input},
     selection::Selection,
-    trouble::Watch,
 };
 
 use std::{path::PathBuf, time::Duration};

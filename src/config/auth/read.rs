@@ -10,13 +10,13 @@ use super::{
     OAuth2Config, Secret, SignedPart, SignedTemplate, basic_header, bearer_header, sensitive, webhook_keys,
 };
 use crate::{
-    auth::check_private_key,
     config::{
         Text,
         headers::header_name,
         reader::{Reader, as_text},
         url::{checked_url, endpoint_url, has_userinfo},
     },
+    signing_key::SigningKey,
 };
 
 /// The values of `type`.
@@ -199,7 +199,7 @@ fn read_oauth2(table: &mut Reader<'_>) -> OAuth2Config {
             let file = table.required_string("private_key_file", "the file with the private key, as PEM");
             let file = PathBuf::from(file.unwrap_or_default());
             if !table.has_problem("private_key_file")
-                && let Err(why) = check_private_key(&file)
+                && let Err(why) = SigningKey::read(&file)
             {
                 table.problem("private_key_file", format!("{}: {why}", file.display()));
             }

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     batch::Batch,
-    encode::{Bodies, Buffers, Encoded, Refusal},
+    encode::{Bodies, Buffers, Encoded},
+    payload::Refusal,
     plan::Lane,
 };
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::files::SegmentFile;
+use crate::files::SegmentFile;
 use crate::spool::{
     format::{HEAD, Header, Kind, MARKER, PREFIX},
     lanes::key::LaneKey,

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 use serde::Serialize;
 
-use super::files::{Files, SegmentFile};
+use crate::files::{Files, SegmentFile};
 use crate::spool::{
     format::{Header, Kind, PREFIX, segment_name},
     lanes::key::LaneKey,

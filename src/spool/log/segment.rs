@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::files::SegmentFile;
+use crate::files::SegmentFile;
 
 /// What is known of a segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

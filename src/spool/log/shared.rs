@@ -7,10 +7,10 @@ use tokio::sync::{Notify, watch};
 use super::{
     buffers::Buffers,
     clock::Clock,
-    files::Files,
     options::{LanesBy, SyncMode, WhenFull},
     state::{Phase, State},
 };
+use crate::files::Files;
 
 /// The sizes of a segment.
 pub(in crate::spool) const SEGMENT: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);

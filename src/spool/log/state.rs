@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     clock::Clock,
-    files::{Files, SegmentFile},
     segment::{Active, Segment, Written},
 };
+use crate::files::{Files, SegmentFile};
 use crate::spool::{
     error::{SpoolError, no_space},
     format::{self, HEAD, checkpoint, record::Draft, segment_name},

@@ -25,10 +25,10 @@ use super::{
     log::{
         cursor::{Cursor, Found, Located},
         damage::{Damage, Piece},
-        files::{Files, SegmentFile},
         segment::Segment,
     },
 };
+use crate::files::{Files, SegmentFile};
 
 /// What a spool holds.
 #[derive(Debug)]

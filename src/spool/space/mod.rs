@@ -11,12 +11,12 @@ use super::{
     log::{
         cursor::{Cursor, Found},
         damage::Piece,
-        files::SegmentFile,
         segment::{Active, Segment},
         shared::Shared,
         state::State,
     },
 };
+use crate::files::SegmentFile;
 
 /// A segment is compacted once its garbage is at least this part of it: one in this many.
 const WORTH: u64 = 4;

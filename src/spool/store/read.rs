@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::error;
 
 use super::record::Record;
+use crate::files::SegmentFile;
 use crate::spool::{
     error::SpoolError,
     format::{Kind, segment_name},
@@ -16,7 +17,6 @@ use crate::spool::{
     log::{
         cursor::{Cursor, Found, Located},
         damage::Piece,
-        files::SegmentFile,
         shared::Shared,
     },
 };

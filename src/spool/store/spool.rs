@@ -13,7 +13,7 @@ use std::{
 use iggy_connector_sdk::BorrowedMessage;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
-use crate::world::World;
+use crate::{files::Files, world::World};
 
 use super::{read::Reader, record::Record, sync::Syncer};
 use crate::spool::{
@@ -26,7 +26,7 @@ use crate::spool::{
     log::{
         clock::Clock,
         damage::Damage,
-        files::{Files, Lock},
+        lock::Lock,
         options::{Options, SyncMode},
         shared::{SEGMENT, Shared, lock},
         state::{Phase, State},

@@ -12,4 +12,4 @@ mod support;
 mod together;
 mod turns;
 
-use super::{Files, SegmentFile};
+use crate::files::{Files, SegmentFile};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{settle::Reason, telemetry::MetricsRegistry};
+use crate::telemetry::MetricsRegistry;
 
 fn batch(topic: &str) -> Batch<'_> {
     Batch { stream: "s", topic, partition_id: 0, schema: iggy_connector_sdk::Schema::Json, messages: &[] }
@@ -8,14 +8,10 @@ fn batch(topic: &str) -> Batch<'_> {
 #[test]
 fn messages_are_counted_by_topic_and_outcome_and_topics_are_bounded() {
     let counters = Counters::observed();
-    let account = Account {
-        delivered: 3,
-        dead_lettered: 2,
-        reasons: vec![(Reason::Rejected, 2)],
-        ..Account::default()
-    };
+    let ended =
+        Ended { delivered: 3, dead_lettered: 2, reasons: &[(Reason::Rejected, 2)], ..Ended::default() };
     for topic in 0..TOPICS + 5 {
-        counters.settled(&batch(&format!("t{topic}")), &account);
+        counters.settled(&batch(&format!("t{topic}")), ended);
     }
     let metrics = counters.metrics().expect("they are observed");
     let text = MetricsRegistry::of(metrics, "7").encode();
@@ -32,7 +28,7 @@ fn messages_are_counted_by_topic_and_outcome_and_topics_are_bounded() {
 #[test]
 fn who_is_not_observed_has_no_metrics() {
     let counters = Counters::default();
-    counters.settled(&batch("t"), &Account { delivered: 1, ..Account::default() });
+    counters.settled(&batch("t"), Ended { delivered: 1, ..Ended::default() });
     assert!(counters.metrics().is_none() && counters.blocked("delivery", &batch("t")).is_none());
     assert!(counters.to_string().starts_with("1 messages delivered"), "{counters}");
 }

@@ -88,7 +88,7 @@ impl Text {
     }
 
     /// The text as configured, which may be a secret.
-    pub(super) fn configured(&self) -> &str {
+    pub(crate) fn configured(&self) -> &str {
         &self.configured
     }
 

@@ -8,10 +8,8 @@ use std::{
 
 use iggy_connector_sdk::shown;
 
-use crate::{
-    host::{OpenPlugin, State},
-    report::{Progress, grouped},
-};
+use super::{OpenPlugin, State};
+use crate::report::{Progress, grouped};
 
 /// How often the connector is asked.
 const ASKED: Duration = Duration::from_secs(1);

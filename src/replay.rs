@@ -2,11 +2,13 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, Sink, TopicMetadata, get_runtime};
-use serde_json::Value;
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata, get_runtime};
 
-use super::{Entry, Folder, LetterPosition, Record, folder::Replaying};
-use crate::{batch::Batch, pipeline::Pipeline, sink::HttpSink};
+use crate::{
+    batch::Batch,
+    dead_letter::{Entry, Folder, LetterPosition, Record, Replaying},
+    pipeline::Pipeline,
+};
 
 /// How many letters go in one batch at most.
 const BATCH: usize = 100;
@@ -68,47 +70,7 @@ impl Together {
 }
 
 impl Folder {
-    /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest
-    /// first, and marks what is delivered: a second replay sends it no more. Blocks until all have an
-    /// outcome, or `progress`, which is called after each batch, says to stop.
-    ///
-    /// A crash between the delivery of a batch and its marks makes the next replay send that batch
-    /// again, with the same idempotency keys.
-    ///
-    /// # Errors
-    /// The sink does not open, the folder cannot be read or marked, or another replay is at work.
-    pub fn replay(
-        &self,
-        plugin_config: &Value,
-        wanted: impl FnMut(&Entry) -> bool,
-        progress: impl FnMut(&Replay) -> ControlFlow<()>,
-    ) -> Result<Replay, ReplayError> {
-        self.replay_naming(plugin_config, wanted, progress, |_, _| ())
-    }
-
-    /// The same, calling `failed` for each letter that fails again, with the reason.
-    ///
-    /// # Errors
-    /// As of [`replay`](Self::replay).
-    pub fn replay_naming(
-        &self,
-        plugin_config: &Value,
-        wanted: impl FnMut(&Entry) -> bool,
-        progress: impl FnMut(&Replay) -> ControlFlow<()>,
-        failed: impl FnMut(LetterPosition, &str),
-    ) -> Result<Replay, ReplayError> {
-        let replaying = self.replaying()?;
-        self.can_mark(&replaying)?;
-        let mut sink = HttpSink::new(0, for_letters(plugin_config).into());
-        get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
-        let pipeline = sink.pipeline().map_err(ReplayError::Open)?;
-        let replay = self.send(&replaying, (pipeline, Duration::MAX), wanted, progress, failed);
-        // It logs how it went; there is nothing else that could fail.
-        let _ = get_runtime().block_on(sink.close());
-        Ok(replay?)
-    }
-
-    /// The same through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most `longest`.
+    /// Sends every `wanted` letter that was not replayed yet through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most `longest`.
     ///
     /// # Errors
     /// The folder cannot be read or marked, or another replay is at work.
@@ -125,7 +87,8 @@ impl Folder {
         self.send(&replaying, (pipeline, longest), wanted, progress, failed)
     }
 
-    fn send(
+    /// Sends letters through a pipeline; a batch is waited for at most as long as stands beside it.
+    pub(crate) fn send(
         &self,
         replaying: &Replaying,
         through: (&Pipeline, Duration),
@@ -224,18 +187,4 @@ fn deliver(
         .filter(|(_, delivered)| *delivered)
         .map(|((position, _), _)| *position);
     (positions.collect(), failures)
-}
-
-/// The configuration without dead letters, since what fails again stays where it is, and without a spool,
-/// which is that of a connector at work.
-fn for_letters(plugin_config: &Value) -> Value {
-    let mut config = plugin_config.clone();
-    if let Some(keys) = config.as_object_mut() {
-        for table in ["dead_letter", "spool", "status"] {
-            keys.retain(|key, _| {
-                key.strip_prefix(table).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('_'))
-            });
-        }
-    }
-    config
 }

@@ -18,19 +18,16 @@ use reqwest::{
 use reqwest_middleware::{Error, Middleware, Next, Result as Sent};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{
-    fault::chain,
-    pool::{Pools, Target, USER_AGENT as NAME},
-    request::RequestTemplate,
-};
 use crate::{
     auth::{self, Transport},
     batch::Batch,
+    causes::chain,
     config::{ApiKeyLocation, AuthConfig, Compression, Config, Text, headers::is_credential},
+    deliver::{Pools, RequestTemplate, Target, USER_AGENT as NAME},
     encode::{Bodies, Body, Buffers, Encoded},
+    failure::Failure,
     mask::{MASK, Masks},
     plan,
-    settle::Failure,
     world::World,
 };
 

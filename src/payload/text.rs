@@ -8,7 +8,7 @@ mod avx2;
 const STEP: usize = 8;
 
 /// Writes `text` as a JSON string.
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     write_escaped(text, out);

@@ -1,21 +1,10 @@
-//! How a message can end.
+//! Why a message was not delivered.
 
 use std::fmt;
 
 use iggy_connector_sdk::shown;
 
-use crate::{deliver::Parked, encode::Refusal};
-
-/// The end of an attempt to deliver a message. One that is kept nowhere else ends delivered or failed.
-#[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    /// The endpoint took it.
-    Delivered,
-    /// It did not arrive, and this is why.
-    Failed(Failure),
-    /// Not known yet: it stays where it is kept, and is sent again from there.
-    Parked(Parked),
-}
+use crate::payload::Refusal;
 
 /// Why a message was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,18 @@
 //! A payload as JSON text or as it is, by its schema.
 
+mod json;
+mod number;
+mod text;
+
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{Payload, Schema};
 use serde_json::value::RawValue;
 
-use super::{json::is_json_line, text::write_string};
+pub use self::json::is_json_line;
+pub(crate) use self::number::{write_id, write_number};
+pub(crate) use self::text::{write_escaped, write_string};
 
 /// Why a message cannot become part of any body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,10 +86,10 @@ pub(crate) fn write_json(
 }
 
 const PAYLOAD_ENCODING: &[u8] = b"iggy_payload_encoding";
-pub(super) const HEADER_ENCODING: &[u8] = b"iggy_header_encoding";
+pub(crate) const HEADER_ENCODING: &[u8] = b"iggy_header_encoding";
 
 /// `{"data":"…","KEY":"base64"}`
-pub(super) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"data\":\"");
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
