@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
+
 use super::{
     clock::Clock,
     segment::{Active, Segment, Written},
@@ -52,6 +54,8 @@ pub(in crate::spool) struct State {
     /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
     /// would not have the records that are being written.
     pub(in crate::spool) committing: bool,
+    /// When a segment was last emptied for a topic that has its share.
+    pub(in crate::spool) emptied: Option<Instant>,
     /// How many began to wait until that ends.
     pub(in crate::spool) wanted: usize,
     pub(in crate::spool) phase: Phase,

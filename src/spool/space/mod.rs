@@ -63,6 +63,12 @@ impl State {
         (held + queued, max / topics.len() as u64)
     }
 
+    /// How many bytes are no unsettled records.
+    pub(in crate::spool) fn garbage(&self) -> u64 {
+        let live: u64 = self.segments.values().map(|segment| segment.live_bytes).sum();
+        self.bytes.saturating_sub(live)
+    }
+
     /// The active segment, where settled ones before it can be deleted only once it survives a crash.
     fn not_durable(&self) -> Option<Active> {
         let active = self.active.as_ref().filter(|active| !active.durable)?;

@@ -26,6 +26,10 @@ use crate::spool::{
 /// How often a call that waits for space checks, whether some was freed or not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Where a topic that has its share waits for more, segments are emptied for it once the garbage is at least this part of
+/// `max_bytes`: one in this many.
+const WORTH: u64 = 8;
+
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
@@ -205,7 +209,11 @@ impl Shared {
             }
             // From here on some is kept for those that hold little.
             let fits = used + needed <= max;
-            if !state.committing {
+            let (held, share) = state.share(lane, max);
+            if fits && held <= share {
+                return Ok(true);
+            }
+            if (held <= share || self.may_empty_for_more(state)) && !state.committing {
                 state.committing = true;
                 let freed = self.make_room(state, !fits);
                 state.committing = false;
@@ -218,10 +226,6 @@ impl Shared {
                     // The next call that stores something gets the error.
                     Ok(false) | Err(_) => {}
                 }
-            }
-            let (held, share) = state.share(lane, max);
-            if fits && held <= share {
-                return Ok(true);
             }
             if state.phase > Phase::Open {
                 return Err(SpoolError::Closing);
@@ -237,6 +241,18 @@ impl Shared {
             }
             return Ok(false);
         }
+    }
+
+    /// Whether a segment is emptied for a topic that has its share: where that is worth it, and seldom where the topic can
+    /// wait, since what goes on meanwhile waits for it.
+    fn may_empty_for_more(&self, state: &mut State) -> bool {
+        let now = time::Instant::now();
+        let lately = state.emptied.is_some_and(|last| now < last + CHECK_INTERVAL);
+        if state.garbage() < self.max_bytes / WORTH || lately && self.when_full == WhenFull::Block {
+            return false;
+        }
+        state.emptied = Some(now);
+        true
     }
 
     /// Writes all records that wait, and makes them durable. Each gets its outcome.

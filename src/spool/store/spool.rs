@@ -173,6 +173,7 @@ impl Spool {
             outcomes: HashMap::new(),
             tickets: 0,
             committing: false,
+            emptied: None,
             wanted: 0,
             phase: Phase::Open,
             delayed: options.sync != SyncMode::Batch,

@@ -8,6 +8,7 @@ pub(crate) mod disk;
 mod faults;
 mod model;
 mod races;
+mod shares;
 mod support;
 mod together;
 mod turns;
