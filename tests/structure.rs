@@ -9,6 +9,8 @@ use std::{
 
 /// The most lines of a file.
 const FILE: usize = 400;
+/// The most lines of a function that is shipped.
+const FUNCTION: usize = 80;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -154,4 +156,59 @@ fn files_stay_short() {
         }
     }
     assert!(long.is_empty(), "over {FILE} lines: {long:#?}");
+}
+
+/// The functions of a text that have more lines than allowed, with their number of lines. Where one ends is told by its indentation, as
+/// rustfmt writes it.
+fn long_functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let words = code.split("fn ").next().unwrap_or_default();
+        let is_function = code.contains("fn ")
+            && words.split_whitespace().all(|word| {
+                word.starts_with("pub")
+                    || ["in", "const", "async", "unsafe", "extern", "\"C\""].contains(&word)
+                    || word.ends_with(')')
+            });
+        if !is_function || code.ends_with(['}', ';']) {
+            continue;
+        }
+        let end = format!("{}}}", &line[..line.len() - code.len()]);
+        let last = lines[first..].iter().position(|line| *line == end).unwrap_or(0);
+        if last + 1 > FUNCTION {
+            found.push((code, last + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_stay_short() {
+    let mut long = Vec::new();
+    for folder in ["src", "cli/src", "sdk/src"] {
+        let folder = root().join(folder);
+        for path in sources(&folder) {
+            if path.strip_prefix(&folder).unwrap().iter().any(|part| part == "tests") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let found = long_functions(&text);
+            long.extend(
+                found.into_iter().map(|(name, lines)| format!("{}: {lines} lines: {name}", path.display())),
+            );
+        }
+    }
+    assert!(long.is_empty(), "over {FUNCTION} lines: {long:#?}");
+}
+
+#[test]
+fn a_long_function_is_found() {
+    for head in ["fn f() {", "pub(crate) async fn f() {", "pub(in crate::spool) fn f() {"] {
+        let of =
+            |lines: usize| format!("impl A {{\n    {head}\n{}    }}\n}}\n", "        g();\n".repeat(lines));
+        assert_eq!(long_functions(&of(FUNCTION - 2)), []);
+        assert_eq!(long_functions(&of(FUNCTION - 1)), [(head, FUNCTION + 1)]);
+    }
 }

@@ -97,7 +97,10 @@ fn the_package_has_all_its_parts() {
     run(tool.arg("check").arg(root.join("etc/iggy-http-sink/http.toml")));
     // Folders that the unit may write to, once they are no comment any more.
     let connector = fs::read_to_string(root.join("etc/iggy-http-sink/http.toml")).unwrap();
-    assert!(connector.contains("# path = \"spool\"") && connector.contains("# path = \"dead-letters\""), "{connector}");
+    assert!(
+        connector.contains("# path = \"spool\"") && connector.contains("# path = \"dead-letters\""),
+        "{connector}"
+    );
 
     let licences = fs::read_to_string(root.join("usr/share/doc/iggy-http-sink/copyright")).unwrap();
     let lock: toml::Table = toml::from_str(include_str!("../../Cargo.lock")).unwrap();

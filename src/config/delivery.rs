@@ -218,6 +218,20 @@ pub(super) fn check_folders(
     }
 }
 
+/// Checks that there are dead letters for what a full spool does not take.
+pub(super) fn check_when_full(
+    keys: &Reader<'_>,
+    spool: Option<&SpoolConfig>,
+    dead_letter: Option<&DeadLetterConfig>,
+) {
+    if spool.is_some_and(|spool| spool.when_full == WhenFull::DeadLetter) && dead_letter.is_none() {
+        keys.problem(
+            "spool.when_full",
+            "is dead_letter, and there is no [dead_letter] to put them in: add one",
+        );
+    }
+}
+
 /// The folders that cannot be written to.
 pub(super) fn unusable_folders(
     spool: Option<&SpoolConfig>,

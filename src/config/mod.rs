@@ -30,6 +30,7 @@ mod url;
 
 use std::{cell::RefCell, time::Duration};
 
+use reqwest::header::HeaderName;
 use serde_json::Value;
 
 use auth::Destination;
@@ -121,14 +122,7 @@ impl Config {
     /// The configuration, and the keys that there are.
     fn read(mut keys: Reader<'_>, scope: Scope) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
-        let is_routed = match scope {
-            Scope::Connector => routes::check(&mut keys),
-            Scope::Route { .. } => {
-                routes::check_scope(&mut keys);
-                false
-            }
-        };
-        let has_url = keys.gives("url") || !is_routed;
+        let has_url = scope.needs_url(&mut keys) || keys.gives("url");
         let url = if has_url { url::read_url(&mut keys) } else { Text::default() };
         // What it stands for was put into the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
@@ -149,7 +143,7 @@ impl Config {
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
         let ordering = delivery::read_ordering(&mut keys);
-        let (idempotency_header, retry_count_header) = headers::read_own(&mut keys);
+        let own_headers = headers::read_own(&mut keys);
         let forwarded = headers::read_forwarded(&mut keys);
         let circuit_breaker = delivery::read_circuit_breaker(&mut keys);
         let rate_limit = delivery::read_rate_limit(&mut keys);
@@ -159,30 +153,12 @@ impl Config {
         client.proxy = transport::read_proxy(&mut keys);
         let status = status::read(&mut keys);
         let tracing = tracing::read(&mut keys);
-        if spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::DeadLetter)
-            && dead_letter.is_none()
-        {
-            keys.problem(
-                "spool.when_full",
-                "is dead_letter, and there is no [dead_letter] to put them in: add one",
-            );
-        }
+        delivery::check_when_full(&keys, spool.as_ref(), dead_letter.as_ref());
         let response = request::read_response(&mut keys);
         let of_items = response.as_ref().is_some_and(|response| response.items.is_some());
         let max_response_bytes =
             max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { flat::MAX_RESPONSE_BYTES });
-        let allow_insecure_credentials = keys.boolean("allow_insecure_credentials", false);
-        let auth = auth::read(&mut keys);
-        let headers = headers::read(&mut keys);
-        let endpoint = EndpointConfig {
-            url,
-            method,
-            headers,
-            idempotency_header,
-            retry_count_header,
-            auth,
-            allow_insecure_credentials,
-        };
+        let endpoint = read_endpoint(&mut keys, url, method, own_headers);
         headers::check_forwarded(&keys, &endpoint, &forwarded);
         let forwarded = forwarded.into_iter().map(|(_, header)| header).collect();
         body.target = request::read_target(&keys, &endpoint, forwarded, &ordering, body.form.as_deref());
@@ -259,6 +235,36 @@ enum Scope {
         /// Whether the connector has a spool.
         spooled: bool,
     },
+}
+
+impl Scope {
+    /// Reads what is of this scope alone. Returns whether a `url` must be given: not for a connector that has routes.
+    fn needs_url(self, keys: &mut Reader<'_>) -> bool {
+        match self {
+            Self::Connector => !routes::check(keys),
+            Self::Route { .. } => {
+                routes::check_scope(keys);
+                true
+            }
+        }
+    }
+}
+
+fn read_endpoint(
+    keys: &mut Reader<'_>,
+    url: Text,
+    method: Method,
+    (idempotency_header, retry_count_header): (Option<HeaderName>, Option<HeaderName>),
+) -> EndpointConfig {
+    EndpointConfig {
+        url,
+        method,
+        idempotency_header,
+        retry_count_header,
+        allow_insecure_credentials: keys.boolean("allow_insecure_credentials", false),
+        auth: auth::read(keys),
+        headers: headers::read(keys),
+    }
 }
 
 /// Where requests go: messages, and dead letters where they do not go to files.

@@ -40,18 +40,7 @@ impl Preset {
     pub fn keys(self) -> Map<String, Value> {
         let keys = match self {
             // The documents of both have the same form, and so have their answers.
-            Self::Elasticsearch | Self::Opensearch => json!({
-                "batch_mode": "nd_json",
-                "message_template": "{\"create\":{\"_id\":\"{idempotency_key}\"}}\n{payload}",
-                "success_status_codes": [200, 201, 409],
-                "response": {
-                    "expect_pointer": "/errors",
-                    "expect_value": false,
-                    "items": "/items",
-                    "item_status": "/*/status",
-                    "item_reason": "/*/error/reason",
-                },
-            }),
+            Self::Elasticsearch | Self::Opensearch => elasticsearch(),
             Self::ClickHouse => json!({
                 "batch_mode": "nd_json",
                 "include_metadata": false,
@@ -107,27 +96,9 @@ impl Preset {
                 "message_template": "{\"type\":\"{header:type|message}\",\"timestamp\":\"{timestamp:rfc3339}\",\"data\":{payload}}",
                 "auth": { "type": "webhook_signature" },
             }),
-            Self::CloudEvents | Self::CloudEventsBatch => {
-                let batch = self == Self::CloudEventsBatch;
-                json!({
-                    "batch_mode": if batch { "json_array" } else { "individual" },
-                    "message_template": "{\"specversion\":\"1.0\",\"id\":\"{idempotency_key}\",\"source\":\"iggy\",\"type\":\"{header:ce_type|iggy.message}\",\"subject\":\"{stream}/{topic}/{partition}\",\"time\":\"{timestamp:rfc3339}\",\"data\":{payload}}",
-                    "headers": {
-                        "Content-Type": if batch { "application/cloudevents-batch+json" } else { "application/cloudevents+json" },
-                    },
-                })
-            }
-            Self::CloudEventsBinary => json!({
-                "batch_mode": "raw",
-                "headers": {
-                    "ce-specversion": "1.0",
-                    "ce-id": "{idempotency_key}",
-                    "ce-source": "iggy",
-                    "ce-type": "{header:ce_type|iggy.message}",
-                    "ce-subject": "{stream}/{topic}/{partition}",
-                    "ce-time": "{timestamp:rfc3339}",
-                },
-            }),
+            Self::CloudEvents => cloudevents(false),
+            Self::CloudEventsBatch => cloudevents(true),
+            Self::CloudEventsBinary => cloudevents_binary(),
         };
         match keys {
             Value::Object(keys) => keys,
@@ -196,6 +167,46 @@ impl Preset {
         }
         Ok(())
     }
+}
+
+fn elasticsearch() -> Value {
+    json!({
+        "batch_mode": "nd_json",
+        "message_template": "{\"create\":{\"_id\":\"{idempotency_key}\"}}\n{payload}",
+        "success_status_codes": [200, 201, 409],
+        "response": {
+            "expect_pointer": "/errors",
+            "expect_value": false,
+            "items": "/items",
+            "item_status": "/*/status",
+            "item_reason": "/*/error/reason",
+        },
+    })
+}
+
+/// With one event a request, or a `batch` of them.
+fn cloudevents(batch: bool) -> Value {
+    json!({
+        "batch_mode": if batch { "json_array" } else { "individual" },
+        "message_template": "{\"specversion\":\"1.0\",\"id\":\"{idempotency_key}\",\"source\":\"iggy\",\"type\":\"{header:ce_type|iggy.message}\",\"subject\":\"{stream}/{topic}/{partition}\",\"time\":\"{timestamp:rfc3339}\",\"data\":{payload}}",
+        "headers": {
+            "Content-Type": if batch { "application/cloudevents-batch+json" } else { "application/cloudevents+json" },
+        },
+    })
+}
+
+fn cloudevents_binary() -> Value {
+    json!({
+        "batch_mode": "raw",
+        "headers": {
+            "ce-specversion": "1.0",
+            "ce-id": "{idempotency_key}",
+            "ce-source": "iggy",
+            "ce-type": "{header:ce_type|iggy.message}",
+            "ce-subject": "{stream}/{topic}/{partition}",
+            "ce-time": "{timestamp:rfc3339}",
+        },
+    })
 }
 
 fn toml_value(value: &Value) -> String {

@@ -58,6 +58,14 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// Why a request does not go now.
+enum Shut {
+    /// Its messages end with this reason.
+    Ends(Reason),
+    /// It is kept elsewhere, and comes back.
+    Until { until: Instant, for_breaker: bool },
+}
+
 impl Delivery {
     /// Sends a body until it is settled; one that is kept elsewhere, until it would have to wait.
     pub(super) async fn send(
@@ -78,24 +86,10 @@ impl Delivery {
             }
         }
         loop {
-            let asking = Asking {
-                origin,
-                tried: retry.counts,
-                parks: deadline.is_kept(),
-                messages: body.len(),
-                bytes: body.wire().len(),
-            };
-            let entered = tokio::select! {
-                biased;
-                () = retry.given_up() => return Sent::Failed(retry.failure(Reason::GivenUp)),
-                entered = self.endpoint.gate.enter(&mut deadline, asking) => entered,
-            };
-            let pass = match entered {
+            let pass = match self.enter(body, origin, &retry, &mut deadline).await {
                 Ok(pass) => pass,
-                Err(Refused::Deadline) => return Sent::Failed(retry.failure(Reason::DeadlineExceeded)),
-                Err(Refused::BreakerOpen) => return Sent::Failed(retry.failure(Reason::CircuitOpen)),
-                Err(Refused::Closed) => return Sent::Failed(retry.failure(Reason::Closed)),
-                Err(Refused::Later { until, for_breaker }) => {
+                Err(Shut::Ends(reason)) => return Sent::Failed(retry.failure(reason)),
+                Err(Shut::Until { until, for_breaker }) => {
                     self.waits(body, &mut retry, until);
                     return retry.park(until, for_breaker);
                 }
@@ -106,14 +100,7 @@ impl Delivery {
             else {
                 return Sent::Failed(retry.cut_off());
             };
-            let wait = match class {
-                // A probe is made for all that wait for the breaker, so it costs its own messages no retry, and the
-                // breaker says when the next one goes.
-                Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
-                    Some(Duration::ZERO)
-                }
-                _ => retry.wait(class, asked, &self.backoff, self.max_retries),
-            };
+            let wait = self.wait_after(class, asked, probe, &mut retry);
             self.watch_outage(class, retry.last.as_ref(), wait);
             match class {
                 Class::Success => {
@@ -155,6 +142,52 @@ impl Delivery {
                 return Sent::Failed(retry.failure(reason));
             }
         }
+    }
+
+    /// How long to wait after an attempt; `None` where there is to be no other.
+    fn wait_after(
+        &self,
+        class: Class,
+        asked: Option<Duration>,
+        probe: bool,
+        retry: &mut RetryState,
+    ) -> Option<Duration> {
+        match class {
+            // A probe is made for all that wait for the breaker, so it costs its own messages no retry, and the
+            // breaker says when the next one goes.
+            Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
+                Some(Duration::ZERO)
+            }
+            _ => retry.wait(class, asked, &self.backoff, self.max_retries),
+        }
+    }
+
+    /// Waits for the gate to let a request go.
+    async fn enter(
+        &self,
+        body: &Body,
+        origin: Origin,
+        retry: &RetryState,
+        deadline: &mut Deadline,
+    ) -> Result<Pass<'_>, Shut> {
+        let asking = Asking {
+            origin,
+            tried: retry.counts,
+            parks: deadline.is_kept(),
+            messages: body.len(),
+            bytes: body.wire().len(),
+        };
+        let entered = tokio::select! {
+            biased;
+            () = retry.given_up() => return Err(Shut::Ends(Reason::GivenUp)),
+            entered = self.endpoint.gate.enter(deadline, asking) => entered,
+        };
+        entered.map_err(|refused| match refused {
+            Refused::Deadline => Shut::Ends(Reason::DeadlineExceeded),
+            Refused::BreakerOpen => Shut::Ends(Reason::CircuitOpen),
+            Refused::Closed => Shut::Ends(Reason::Closed),
+            Refused::Later { until, for_breaker } => Shut::Until { until, for_breaker },
+        })
     }
 
     /// Waits before another attempt. An operator can end that, or give up what waits.
@@ -252,15 +285,7 @@ impl Delivery {
         let asked = asked.filter(|_| goes_again).map(|asked| self.backoff.asked(asked));
         self.measure(class, &ended, began, body, asked.is_some());
         self.end_span(span, Some((class, &ended)), body, retries);
-        if let Ok(answer) = &ended
-            && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-        {
-            self.template.refused();
-        }
-        if let Ok(answer) = &ended {
-            self.template.watch_compression(answer.status);
-        }
-        self.watch_trust(&ended);
+        self.watch(&ended);
         match &ended {
             Err(fault) if class == Class::Shortage => {
                 // It never left this machine.
@@ -296,6 +321,17 @@ impl Delivery {
         self.endpoint
             .meter
             .ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
+    }
+
+    /// Notes what the end of an attempt says of credentials, compression and trust.
+    fn watch(&self, ended: &Result<Answer, Fault>) {
+        if let Ok(answer) = ended {
+            if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                self.template.refused();
+            }
+            self.template.watch_compression(answer.status);
+        }
+        self.watch_trust(ended);
     }
 
     /// Logs a fault that somebody must fix, once, and its end.

@@ -68,19 +68,7 @@ impl Lanes {
         let mut wait = Wait::default();
         while !self.pipeline.is_closing() {
             let now = Instant::now();
-            while units.len() < at_once {
-                let alone = units.is_empty() && windows.is_empty();
-                let room = self.room(lane, BODIES);
-                let mut parked = shared.lock();
-                let taken = parked.take_due(now).or_else(|| parked.take_free(now, alone, &room));
-                drop(parked);
-                let Some((group, due)) = taken else { break };
-                if due.is_empty() {
-                    // They were taken before, when the breaker closed.
-                    continue;
-                }
-                units.push(self.resend(lane, group, due, &shared).boxed());
-            }
+            self.resend_due(lane, now, at_once, windows.is_empty(), &shared, &mut units);
             counted.set(shared.lock().known());
             if reading.is_none() && !read_all && windows.len() < at_once && self.may_park_more() {
                 let (mut backlog, pause) = (std::mem::take(&mut backlog), std::mem::take(&mut read_pause));
@@ -135,6 +123,31 @@ impl Lanes {
         drop(reading);
         while windows.next().await.is_some() {}
         while units.next().await.is_some() {}
+    }
+
+    /// Begins to send what is due of a lane, until as many as `at_once` are on their way.
+    fn resend_due<'l>(
+        &'l self,
+        lane: &'l LaneKey,
+        now: Instant,
+        at_once: usize,
+        no_windows: bool,
+        shared: &'l Shared,
+        units: &mut FuturesUnordered<BoxFuture<'l, Ended>>,
+    ) {
+        while units.len() < at_once {
+            let alone = units.is_empty() && no_windows;
+            let room = self.room(lane, BODIES);
+            let mut parked = shared.lock();
+            let taken = parked.take_due(now).or_else(|| parked.take_free(now, alone, &room));
+            drop(parked);
+            let Some((group, due)) = taken else { break };
+            if due.is_empty() {
+                // They were taken before, when the breaker closed.
+                continue;
+            }
+            units.push(self.resend(lane, group, due, shared).boxed());
+        }
     }
 
     /// Sends the messages of some records that nothing is ahead of.

@@ -140,8 +140,17 @@ impl<'b> Ledger<'b> {
                 false
             });
         }
+        all & self.settle_undelivered(undelivered, executor).await
+    }
+
+    /// Makes dead letters of messages, where there are any, else counts them as failed. Returns whether all of them are settled now.
+    async fn settle_undelivered(
+        &mut self,
+        undelivered: Vec<(Vec<usize>, Failure)>,
+        executor: &Executor,
+    ) -> bool {
         if undelivered.is_empty() {
-            return all;
+            return true;
         }
         let Some(letters) = self.dead_letters else {
             if self.progress.is_some() {
@@ -153,7 +162,7 @@ impl<'b> Ledger<'b> {
                 self.written_down(&messages);
                 together(&mut self.account.undelivered, messages, failure);
             }
-            return all;
+            return true;
         };
         let messages: Vec<usize> = undelivered.iter().flat_map(|(messages, _)| messages).copied().collect();
         let mut reasons: Vec<(Reason, usize)> =
@@ -170,6 +179,7 @@ impl<'b> Ledger<'b> {
         self.written_down(
             &messages.into_iter().filter(|message| !lost.contains(message)).collect::<Vec<_>>(),
         );
+        let mut all = true;
         for (messages, failure) in unkept {
             if self.progress.is_some() {
                 all = false;
