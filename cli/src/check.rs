@@ -17,7 +17,7 @@ use crate::{
         location::{Finding, Location},
     },
     iggy::{self, Server},
-    report::{self, Failure},
+    terminal::report::{self, Failure},
 };
 
 /// Tell every mistake in a connector file, each with its line

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, builder::PossibleValuesParser};
 use iggy_connector_http_sink::config::Preset;
 
-use crate::report::{self, Failure};
+use crate::terminal::report::{self, Failure};
 
 /// Every key with its default and what it does.
 pub(crate) const DOCUMENTED: &str = include_str!("../../config.toml");

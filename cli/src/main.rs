@@ -1,9 +1,9 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`], [`run`] with its input from [`iggy`] or from lines, [`check`], [`preview`], [`init`],
-//! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They share the way to the plugin ([`host`]), the [`connector_file`] with the place
-//! of each key and the overrides of the environment, signals ([`interrupt`]), the log
-//! ([`mod@log`]), and what people see ([`report`]).
+//! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They share the way
+//! to the plugin ([`host`]), the [`connector_file`] with the place of each key and the overrides of the environment, and the
+//! [`terminal`]: results, log and signals.
 
 mod bench;
 mod check;
@@ -13,22 +13,22 @@ mod demo;
 mod host;
 mod iggy;
 mod init;
-mod interrupt;
-mod log;
 mod mode;
 mod preview;
-mod report;
 mod run;
 mod schema;
 mod shell;
 mod spool;
-mod stderr;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::report::Failure;
+use crate::terminal::{
+    log,
+    report::{self, Failure},
+};
 
 #[derive(Debug, Parser)]
 #[command(

@@ -5,7 +5,7 @@ use clap::Args;
 use iggy_connector_http_sink::config::Config;
 use serde_json::{Value, json};
 
-use crate::report::{self, Failure};
+use crate::terminal::report::{self, Failure};
 
 /// Write the JSON Schema of a connector file, for editors
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf};
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::report::{self, Failure};
+use crate::terminal::report::{self, Failure};
 
 /// Write the completions for a shell
 #[derive(Debug, Args)]

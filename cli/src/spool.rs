@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand};
 use iggy_connector_http_sink::spool::{self, Status};
 
-use crate::report::{self, Failure};
+use crate::terminal::report::{self, Failure};
 
 /// Show what is in a spool
 #[derive(Debug, Args)]

@@ -26,7 +26,7 @@ use self::{
 use crate::{
     connector_file, host,
     mode::Mode,
-    report::{self as terminal, Failure, grouped, rate},
+    terminal::report::{self as terminal, Failure, grouped, rate},
 };
 
 const BATCH: u64 = 1000;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::worker::{Latency, Measured};
-use crate::report::{self, grouped};
+use crate::terminal::report::{self, grouped};
 
 /// One run of one plugin.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::load::Load;
 use crate::{
     host::OpenPlugin,
-    report::{self, Failure},
+    terminal::report::{self, Failure},
 };
 
 /// Ticks of the times in `/proc`: the same on every Linux.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     host,
-    report::{self, Failure},
+    terminal::report::{self, Failure},
 };
 
 pub(crate) use self::streams::StreamConfig;

@@ -11,7 +11,7 @@ use std::{io, path::PathBuf};
 use clap::{Args, Subcommand};
 use iggy_connector_http_sink::dead_letter::{Folder, LetterPosition};
 
-use crate::report::Failure;
+use crate::terminal::report::Failure;
 
 /// List, show, count, replay and purge dead letters
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 use iggy_connector_http_sink::dead_letter::{Folder, Purged};
 use serde_json::json;
 
-use crate::report::{self, Failure, grouped};
+use crate::terminal::report::{self, Failure, grouped};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -19,8 +19,11 @@ use serde_json::{Value, json};
 
 use super::selection::Seen;
 use crate::{
-    connector_file, interrupt,
-    report::{self, Failure, Progress, Unit, grouped},
+    connector_file,
+    terminal::{
+        interrupt,
+        report::{self, Failure, Progress, Unit, grouped},
+    },
 };
 
 /// How many failures are kept for JSON, and how many are shown one by one.

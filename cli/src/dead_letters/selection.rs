@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::SystemTime};
 use clap::{Args, builder::PossibleValuesParser};
 use iggy_connector_http_sink::dead_letter::{self, Entry, LetterPosition, Selection};
 
-use crate::report::{self, Failure, grouped};
+use crate::terminal::report::{self, Failure, grouped};
 
 /// Which letters.
 #[derive(Debug, Clone, Args)]

@@ -7,7 +7,7 @@ use iggy_connector_sdk::shown;
 use serde_json::json;
 
 use super::selection::{Seen, no_letter};
-use crate::report::{self, Failure, grouped};
+use crate::terminal::report::{self, Failure, grouped};
 
 pub(super) fn list(
     folder: &Folder,

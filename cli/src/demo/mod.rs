@@ -19,7 +19,7 @@ use self::{
 use crate::{
     host::{self, OpenPlugin},
     mode::Mode,
-    report::{self, Failure, Progress, Unit, grouped, rate},
+    terminal::report::{self, Failure, Progress, Unit, grouped, rate},
 };
 
 const ORDERS: &[u8] = include_bytes!("../../../fixtures/orders.ndjson");

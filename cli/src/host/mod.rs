@@ -27,7 +27,7 @@ pub(crate) use self::{
     observed::{FailedRange, Failures, State},
     watch::Watch,
 };
-use crate::{
+use crate::terminal::{
     log::{self, Level},
     report::Failure,
 };

@@ -9,7 +9,7 @@ use std::{
 use iggy_connector_sdk::shown;
 
 use super::{OpenPlugin, State};
-use crate::report::{Progress, grouped};
+use crate::terminal::report::{Progress, grouped};
 
 /// How often the connector is asked.
 const ASKED: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use iggy_connector_sdk::shown;
 use tokio::sync::watch;
 
-use crate::log::{self, Level};
+use crate::terminal::log::{self, Level};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 /// How often the same trouble is logged.

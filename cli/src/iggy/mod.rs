@@ -32,8 +32,10 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     connector_file::ConnectorFile,
     host::{OpenPlugin, Watch},
-    interrupt,
-    report::{Failure, Progress, Unit},
+    terminal::{
+        interrupt,
+        report::{Failure, Progress, Unit},
+    },
 };
 
 pub(crate) use self::{outcome::Outcome, replay::ReplayFrom, server::Server};

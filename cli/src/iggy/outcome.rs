@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use iggy_connector_sdk::shown;
 use serde_json::{Value, json};
 
-use crate::report::{self, figures, grouped, rate};
+use crate::terminal::report::{self, figures, grouped, rate};
 
 use super::session::{LONGEST_NAME, Names};
 

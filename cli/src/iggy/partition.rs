@@ -8,7 +8,7 @@ use std::{
 use iggy::prelude::{PolledMessages, PollingStrategy};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
-use crate::log::{self, Level};
+use crate::terminal::log::{self, Level};
 
 use super::{
     backoff::{Backoff, asked, pause},

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     connector_file::location::{self, Finding, Location},
-    report::Failure,
+    terminal::report::Failure,
 };
 
 /// The variable that names the main configuration of the runtime.

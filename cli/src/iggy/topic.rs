@@ -15,8 +15,10 @@ use tokio::{
 
 use crate::{
     connector_file::StreamConfig,
-    log::{self, Level},
-    report::Failure,
+    terminal::{
+        log::{self, Level},
+        report::Failure,
+    },
 };
 
 use super::{

@@ -10,7 +10,7 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::shown_lines;
 
 use super::{Numbers, show};
-use crate::report::Failure;
+use crate::terminal::report::Failure;
 
 /// The longest body, in bytes, that stands in an argument: Linux lets one be 128 KiB long.
 const LONGEST_ARGUMENT: usize = 64 * 1024;

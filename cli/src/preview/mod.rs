@@ -16,8 +16,8 @@ use iggy_connector_sdk::{MessagesMetadata, Schema, TopicMetadata};
 
 use crate::{
     connector_file::{self, ConnectorFile},
-    report::{self, Failure, grouped},
     run::{self, Format, Selection},
+    terminal::report::{self, Failure, grouped},
 };
 
 /// Show the requests that messages become, and send none

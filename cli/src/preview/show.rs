@@ -8,7 +8,7 @@ use iggy_connector_sdk::{shown, shown_lines};
 use serde_json::{Value, json};
 
 use super::Numbers;
-use crate::report::grouped;
+use crate::terminal::report::grouped;
 
 /// The most bytes of a reason.
 const LONGEST_REASON: usize = 500;

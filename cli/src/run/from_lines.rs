@@ -19,9 +19,11 @@ use serde::de::IgnoredAny;
 use crate::{
     connector_file::{ConnectorFile, StreamConfig},
     host::{self, OpenPlugin, Watch},
-    interrupt,
-    log::{self, Level},
-    report::{self, Failure, Progress, Unit},
+    terminal::{
+        interrupt,
+        log::{self, Level},
+        report::{self, Failure, Progress, Unit},
+    },
 };
 
 use super::{

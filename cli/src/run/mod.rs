@@ -24,7 +24,7 @@ use crate::{
     connector_file::{self, ConnectorFile, environment_variables},
     host::{self, OpenPlugin},
     iggy::{self, ReplayFrom, Server},
-    report::{self, Failure},
+    terminal::report::{self, Failure},
 };
 
 /// Send messages from Iggy, from a file or from stdin, as a connector file says

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::selection::Selection;
 use crate::{
     host::{FailedRange, Failures, State},
-    report::{self, grouped, rate},
+    terminal::report::{self, grouped, rate},
 };
 
 /// How many ranges are kept, and how many of them a table shows.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{lines::Stopper, outcome::Outcome, resume::Resume, selection::Selection};
-use crate::{host::Closer, report};
+use crate::{host::Closer, terminal::report};
 
 /// What a signal ends.
 pub(super) struct Stop {

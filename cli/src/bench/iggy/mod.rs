@@ -25,7 +25,7 @@ use crate::{
         load,
         worker::{Job, cpu_seconds},
     },
-    report::{Failure, messages_per_second, note, rate},
+    terminal::report::{Failure, messages_per_second, note, rate},
 };
 
 /// Where a file does not say: it is for topics that are read to their end.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Run, Way};
 use crate::{
     bench::report::Spread,
-    report::{self, grouped},
+    terminal::report::{self, grouped},
 };
 
 /// The ways, each measured as often.

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::{
     bench::{load, worker::Job},
     host,
-    report::Failure,
+    terminal::report::Failure,
 };
 
 pub(super) const PARTITIONS: u32 = 4;

@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use iggy_connector_sdk::{shown, shown_json, shown_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{
+use crate::terminal::{
     log::{self, Level},
     stderr,
 };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::log::{self, Level};
+use crate::terminal::log::{self, Level};
 
 /// What a shell reports for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use iggy_connector_sdk::{shown_json, shown_lines};
 use serde_json::json;
 
-use crate::stderr;
+use crate::terminal::stderr;
 
 const FILTER: &str = "RUST_LOG";
 /// What the lines of this program itself are said to come from.

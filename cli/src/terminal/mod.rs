@@ -1,0 +1,6 @@
+//! What people see and do at a terminal: results and progress, the log, signals.
+
+pub(crate) mod interrupt;
+pub(crate) mod log;
+pub(crate) mod report;
+mod stderr;
