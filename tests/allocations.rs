@@ -1,4 +1,4 @@
-//! What the way of a message takes from the allocator. Alone in its process: every allocation counts.
+//! What the path of a message takes from the allocator. Alone in its process: every allocation counts.
 #![allow(unsafe_code)] // an allocator is
 
 use std::{

@@ -27,7 +27,7 @@ use support::{
     plugin::{Batch, Sink, failures, logged},
 };
 
-/// A server that refuses the first so many streams, and answers 200 to all others.
+/// A server that refuses the first streams, this many, and answers 200 to all others.
 struct Server {
     address: SocketAddr,
     streams: Arc<AtomicUsize>,

@@ -39,7 +39,7 @@ fn memory(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Streams so many messages a second for so long while nobody listens, and then somebody does.
+/// Streams that many messages a second, for that long, while nobody listens, and then somebody does.
 fn outage(rate: u64, lasts: Duration, size: u64) {
     const MEMORY: u64 = 64 * 1024 * 1024;
     let folder = tempfile::tempdir().unwrap();

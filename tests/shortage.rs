@@ -46,7 +46,7 @@ fn job(url: &str, batch: u64, more: Value) -> Job {
     }
 }
 
-/// Streams all messages with so many descriptors; returns how long that took, and the log.
+/// Streams all messages with this many descriptors; returns how long that took, and the log.
 fn stream(descriptors: u32, job: &Job) -> (Duration, Vec<String>) {
     let worker = Worker::start_with_descriptors(descriptors, WORKER, job);
     worker.expect("open", SOON);

@@ -1,5 +1,5 @@
 //! What is parked of a lane: messages that wait on disk until they are sent again, and, where keys are kept in order, what
-//! waits behind them. Pure: it is told the time.
+//! waits behind them. Pure: the time is passed in.
 
 mod waiting;
 
@@ -12,7 +12,7 @@ use self::waiting::Waiting;
 use super::window::{Kind, Message};
 use crate::deliver::{Parked as Until, RetryState};
 
-/// How many runs of records of one kind are told apart.
+/// How many runs of records of one kind are distinguished.
 const RUNS: usize = 4096;
 
 /// How much is taken together.

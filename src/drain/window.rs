@@ -115,7 +115,7 @@ impl Lanes {
         }
     }
 
-    /// Reads what stands behind a backlog, until there is enough for so many bodies. Returns whether memory ran out before.
+    /// Reads what stands behind a backlog, until there is enough for that many bodies. Returns whether memory ran out before.
     pub(super) fn read_on(
         &self,
         lane: &LaneKey,
@@ -158,7 +158,7 @@ impl Lanes {
             && first.record.age().saturating_sub(next.record.age()) <= most
     }
 
-    /// How much is taken together for so many bodies.
+    /// How much is taken together for that many bodies.
     pub(super) fn room(&self, lane: &LaneKey, bodies: usize) -> Room {
         let body = self.pipeline.routes().of(lane.stream(), lane.topic()).map_or(LARGEST, Route::body_limit);
         // A little more than a body, since what tells messages apart on disk is not sent.

@@ -162,7 +162,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An endpoint that fails the first so many requests.
+/// An endpoint that fails the first requests, this many.
 fn failing_first(failing: usize, status: u16) -> impl Fn(&Request) -> Answer {
     move |request| Answer::status(if request.index < failing { status } else { 200 })
 }

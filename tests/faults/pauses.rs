@@ -85,7 +85,7 @@ fn a_pause_until_a_date_keeps_every_lane() {
     assert!(requests <= 20, "{requests} of 100 requests inside the pause");
 }
 
-/// How long it takes to send so many messages of 100 bytes under a limit.
+/// How long it takes to send this many messages of 100 bytes under a limit.
 fn time_limited(name: &str, mode: &str, limit: Value, batches: u64) -> Duration {
     let keys = json!({ "rate_limit": limit, "concurrency": 8, "ordering": "none" });
     let mut run = Run::new(name, mode, Endpoint::answering(200), keys);

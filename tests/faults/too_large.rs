@@ -7,7 +7,7 @@ use super::{
     support::endpoint::{Answer, Endpoint, Request},
 };
 
-/// Takes bodies of so many bytes, and none that is larger.
+/// Takes bodies of at most this many bytes.
 fn at_most(limit: usize) -> impl Fn(&Request) -> Answer {
     move |request| Answer::status(if request.body.len() > limit { 413 } else { 200 })
 }

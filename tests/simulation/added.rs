@@ -55,7 +55,7 @@ fn fill_the_spool(random: &mut Random, config: &mut Value, batches: &mut [Vec<Ba
     }
 }
 
-/// Only so many of the topics have a route.
+/// Only this many of the topics have a route.
 fn leave_topics_out(routed: u64, config: &mut Value) {
     let url = config.as_object_mut().unwrap().remove("url");
     let route = |topic| json!({ "topic": topic_name(topic).to_string(), "url": url });

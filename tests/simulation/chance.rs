@@ -23,7 +23,7 @@ unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> i
     let mut random = super::random::Random(SEED.get().unwrap_or(u64::from(std::process::id())));
     for place in 0..length {
         let byte = random.between(0, 255).to_le_bytes()[0];
-        // SAFETY: the caller gave so many bytes to write to.
+        // SAFETY: the caller gave this many bytes to write to.
         unsafe { buffer.add(place).write(byte) };
     }
     if SEED.get().is_some() {

@@ -205,7 +205,7 @@ fn batches(random: &mut Random, large: bool) -> Vec<Vec<Batch>> {
     let topics = random.between(1, 4);
     let partitions = random.between(1, 3);
     let mixed = random.percent(35);
-    // Of a hundred messages so many are trouble, in so many topics.
+    // This many of a hundred messages are trouble, in this many topics.
     let trouble = if random.percent(60) { random.between(1, 12) } else { 0 };
     let troubled = random.between(1, topics);
     let mut all = Vec::new();

@@ -29,7 +29,7 @@ pub(super) struct Token {
     rotations: Vec<Duration>,
 }
 
-/// The content after so many rotations. Each has a length of its own: real clocks may not tell two writes apart.
+/// The content after this many rotations. Each has a length of its own: real clocks may not tell two writes apart.
 fn content(rotations: usize) -> String {
     format!("token-{}", "x".repeat(rotations))
 }

@@ -27,7 +27,7 @@ const SHOW: &str = "SIMULATION_SHOW";
 /// The first of the seeds that are run where nothing is said, and how many.
 const USUAL: (u64, u64) = (60, 140);
 
-/// So many seeds a process.
+/// Seeds per process.
 const BATCH: u64 = 20;
 /// For how long in real time the simulated time may stand still, also in a slow build beside others; and what a seed may take.
 /// Half a day of retries, each second one, takes its time.

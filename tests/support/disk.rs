@@ -23,7 +23,7 @@ use super::{Files, SegmentFile};
 pub(crate) enum Fault {
     /// The operation fails and changes nothing.
     Once(ErrorKind),
-    /// It and all that follow until so many have failed.
+    /// It and all that follow, until this many have failed.
     Several(ErrorKind, u64),
     /// A write stops in its middle with an error.
     Torn,

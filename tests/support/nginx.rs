@@ -37,7 +37,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// An nginx that closes each connection after so many requests, and answers each with 200. `None`, with a line that says
+    /// An nginx that closes each connection after this many requests, and answers each with 200. `None`, with a line that says
     /// so, where nginx is not installed.
     ///
     /// # Panics

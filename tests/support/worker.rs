@@ -35,7 +35,7 @@ pub struct Job {
     pub batch: (u64, u64),
     /// From the start of one batch of a topic to that of the next, if consume is no slower.
     pub pace: Duration,
-    /// A payload is `{"t":topic,"n":offset,"f":"…"}` with so many bytes of filling.
+    /// A payload is `{"t":topic,"n":offset,"f":"…"}` with this many bytes of filling.
     pub filling: usize,
     /// How many keys the messages of a topic have, in a header `key`: their offsets modulo that. 0: no header.
     pub keys: u64,
@@ -154,7 +154,7 @@ impl Worker {
         Self::run(Command::new(program), test, job)
     }
 
-    /// The same with so many file descriptors at most.
+    /// The same with at most this many file descriptors.
     ///
     /// # Panics
     /// The system has no process to give.

@@ -65,7 +65,7 @@ struct InRecord {
 }
 
 impl InRecord {
-    /// Whether it is read for so many messages.
+    /// Whether it is read for that many messages.
     fn is_worth(&self, messages: usize) -> bool {
         self.bytes <= SMALL || messages * 2 >= self.messages
     }
@@ -249,7 +249,7 @@ impl Waiting {
         unit(messages, now)
     }
 
-    /// So many messages of a record do not wait any more.
+    /// That many messages of a record no longer wait.
     fn gone_of_record(&mut self, record: u64, messages: usize) {
         self.messages -= messages;
         if let Some(of) = self.records.get_mut(&record) {

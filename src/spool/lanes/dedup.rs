@@ -180,7 +180,7 @@ impl Windows {
         batches.into_iter().map(|(topic, batch)| (topic, batch.messages.as_slice()))
     }
 
-    /// How many messages are remembered.
+    /// The size of the window, in messages.
     pub(in crate::spool) fn held(&self) -> usize {
         self.held
     }

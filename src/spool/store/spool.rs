@@ -34,7 +34,7 @@ use crate::spool::{
     recovery::{Mend, Recovered, recover},
 };
 
-/// The dedup window: messages per topic that are remembered to recognise duplicates. A checkpoint takes 8 bytes for each.
+/// The dedup window: messages per topic that are kept to recognise duplicates. A checkpoint takes 8 bytes for each.
 const REMEMBERED: usize = 131_072;
 
 /// What was found when a spool was opened.

@@ -29,7 +29,7 @@ enum Content {
 #[derive(Debug, Clone)]
 enum Body {
     Bytes(Vec<u8>),
-    /// So many zeros, never held in memory.
+    /// This many zeros, never held in memory.
     Zeros(u64),
 }
 
@@ -39,9 +39,9 @@ pub(super) enum End {
     KeepAlive,
     /// Closed without a word about it.
     Close,
-    /// Reset, after at most so many bytes of the body.
+    /// Reset, after at most this many bytes of the body.
     Reset(u64),
-    /// Silent, after at most so many bytes of the body.
+    /// Silent, after at most this many bytes of the body.
     Stall(u64),
 }
 
@@ -51,7 +51,7 @@ impl Answer {
         Self::of(Content::Http { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) })
     }
 
-    /// 200 with a body of so many zeros.
+    /// 200 with a body of this many zeros.
     pub fn huge(bytes: u64) -> Self {
         Self::of(Content::Http { status: 200, headers: Vec::new(), body: Body::Zeros(bytes) })
     }
@@ -118,13 +118,13 @@ impl Answer {
         self.header("connection", "close").closing()
     }
 
-    /// Resets the connection after the head and so many bytes of the body.
+    /// Resets the connection after the head and this many bytes of the body.
     pub fn cut_after(mut self, bytes: u64) -> Self {
         self.end = End::Reset(bytes);
         self
     }
 
-    /// Goes silent after the head and so many bytes of the body.
+    /// Goes silent after the head and this many bytes of the body.
     pub fn stalling_after(mut self, bytes: u64) -> Self {
         self.end = End::Stall(bytes);
         self
