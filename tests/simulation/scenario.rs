@@ -176,7 +176,7 @@ impl Scenario {
 }
 
 fn letters_take(random: &mut Random) -> Duration {
-    Duration::from_millis(if random.percent(12) { random.between(50, 1_000) } else { 0 })
+    Duration::from_millis(if random.percent(20) { random.between(50, 1_000) } else { 0 })
 }
 
 fn rotations(random: &mut Random) -> Vec<Duration> {
