@@ -150,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_which_the_first_message_is_settled_stays_before_what_comes_after_it() {
+        // 3, in a key of its own, was settled alone; 12 goes to another url than 11, and has its key.
+        let key = |message| [0, 1, 1, 2, 0, 4, 4, 4, 4, 4][message - 10];
+        assert_eq!(
+            units(&[&[3, 11, 14], &[4, 12, 13]], key)[..4],
+            [vec![10], vec![11, 14], vec![12, 13], vec![15]]
+        );
+        assert_eq!(units(&[&[4, 12, 13], &[3, 11, 14]], key)[1..3], [vec![11, 14], vec![12, 13]]);
+    }
+
+    #[test]
     fn bodies_that_wait_for_each_other_come_apart() {
         let key = |message| [0, 1, 0, 1, 3, 3, 3, 3, 3, 3][message - 10];
         assert_eq!(units(&[&[10, 13], &[11, 12]], key)[..4], [vec![10], vec![11, 12], vec![13], vec![14]]);
