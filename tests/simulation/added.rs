@@ -37,9 +37,11 @@ pub(super) fn add(random: &mut Random, config: &mut Value, batches: &mut [Vec<Ba
             message.payload.clear();
         }
     }
-    // A route with a url of its own has not the headers of the connector.
+    // A route with a url of its own has not the headers of the connector, nor its way to read answers.
     if config.get("headers").is_none() && !token && random.percent(12) {
         leave_topics_out(random.between(0, batches.len() as u64 - 1), config);
+    } else if fills && random.percent(25) {
+        config["response"] = json!({ "items": "/items", "item_status": "/status" });
     }
 }
 

@@ -64,7 +64,7 @@ fn ends(scenario: &Scenario, history: &History, letters: &[Letter]) -> BTreeMap<
     let mut ends: BTreeMap<Id, Ends> =
         scenario.messages().map(|message| (message.id, Ends::default())).collect();
     for arrival in &history.arrivals {
-        for id in &arrival.ids {
+        for id in arrival.accepted() {
             let Some(ends) = ends.get_mut(id) else { continue };
             ends.taken.extend(arrival.taken);
             ends.acknowledged.extend(arrival.acknowledged.map(|at| (arrival.life, at)));

@@ -9,13 +9,15 @@ use super::{
     scenario::{Scenario, Trouble},
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Says {
     Answers {
         status: u16,
         /// In seconds, and whether as a date.
         retry_after: Option<(u64, bool)>,
     },
+    /// 200, and in its body a status for each message, in their order.
+    Items(Vec<u16>),
     /// For ever.
     Nothing {
         taken: bool,
@@ -31,11 +33,12 @@ pub(super) enum Says {
 }
 
 impl Says {
-    /// Whether the messages have arrived.
-    pub(super) fn takes(self) -> bool {
+    /// Whether the messages have arrived, but for those that an item refuses.
+    pub(super) fn takes(&self) -> bool {
         match self {
-            Self::Answers { status, .. } => status == 200,
-            Self::Nothing { taken } | Self::Resets { taken, .. } => taken,
+            Self::Answers { status, .. } => *status == 200,
+            Self::Items(_) => true,
+            Self::Nothing { taken } | Self::Resets { taken, .. } => *taken,
             Self::Refuses | Self::DoesNotProcess => false,
         }
     }
@@ -70,12 +73,29 @@ pub(super) fn says(scenario: &Scenario, arrival: &Arrival, now: Duration, random
     if scenario.body_limit.is_some_and(|limit| arrival.body.length > limit) {
         return status(413);
     }
-    let nature = arrival.ids.iter().map(|id| scenario.natures[id]).find(|nature| *nature != Nature::Good);
-    match nature {
+    let mut natures = arrival.ids.iter().map(|id| scenario.natures[id]);
+    // A tombstone is answered by a status alone.
+    if scenario.has("response") && arrival.body.length > 0 {
+        let items: Option<Vec<u16>> = natures.clone().map(item).collect();
+        if let Some(items) = items {
+            return Says::Items(items);
+        }
+    }
+    match natures.find(|nature| *nature != Nature::Good) {
         None | Some(Nature::Good | Nature::Undecodable) => status(200),
         Some(Nature::Bad(code) | Nature::Rejected(code) | Nature::Stuck(code)) => status(code),
         Some(Nature::TooLarge) => status(413),
         Some(Nature::Throttled) => Says::Answers { status: 429, retry_after: Some((1, false)) },
         Some(Nature::Unanswered) => Says::Nothing { taken: false },
+    }
+}
+
+/// What an item says of its message; `None` of one that no answer has an item for.
+fn item(nature: Nature) -> Option<u16> {
+    match nature {
+        Nature::Good | Nature::Undecodable => Some(200),
+        Nature::Bad(code) | Nature::Rejected(code) | Nature::Stuck(code) => Some(code),
+        Nature::Throttled => Some(429),
+        Nature::TooLarge | Nature::Unanswered => None,
     }
 }

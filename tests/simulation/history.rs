@@ -51,10 +51,19 @@ pub(super) struct Arrival {
     pub(super) rotations: Option<usize>,
     /// What became of it, for people.
     pub(super) ended: String,
-    /// When the endpoint took it.
+    /// Those of its messages that items of the answer refuse.
+    pub(super) refused: Vec<Id>,
+    /// When the endpoint took the others.
     pub(super) taken: Option<Duration>,
     /// When the sink learned that.
     pub(super) acknowledged: Option<Duration>,
+}
+
+impl Arrival {
+    /// The messages that the endpoint took if it took any.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = &Id> {
+        self.ids.iter().filter(|id| !self.refused.contains(id))
+    }
 }
 
 /// What tells a body from others.
@@ -124,7 +133,7 @@ impl History {
     /// Whether a message has an end, as far as requests and the log tell.
     pub(super) fn ended(&self, batches: &[Vec<Batch>]) -> BTreeSet<Id> {
         let acknowledged = self.arrivals.iter().filter(|arrival| arrival.acknowledged.is_some());
-        let mut ended: BTreeSet<Id> = acknowledged.flat_map(|arrival| &arrival.ids).copied().collect();
+        let mut ended: BTreeSet<Id> = acknowledged.flat_map(Arrival::accepted).copied().collect();
         ended.extend(self.letters.iter().map(|letter| letter.id));
         for failed in &self.failed {
             ended.extend(failed.candidates(batches));

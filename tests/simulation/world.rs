@@ -14,6 +14,7 @@ use std::{
 
 use iggy_connector_http_sink::world::{Files, NetworkFault, NetworkFaultKind as Kind, Reply, Simulation};
 use reqwest::Request;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -141,6 +142,7 @@ impl SimulatedWorld {
                 ids,
                 rotations: secrets::rotations(request.headers()),
                 ended: "dropped".to_owned(),
+                refused: Vec::new(),
                 taken: None,
                 acknowledged: None,
             });
@@ -158,6 +160,10 @@ impl SimulatedWorld {
                 let now = self.clock.now();
                 let said = self.throw(|random| says(&self.scenario, arrival, now, random));
                 arrival.ended = format!("{said:?}");
+                if let Says::Items(items) = &said {
+                    let refused = arrival.ids.iter().zip(items).filter(|(_, status)| **status != 200);
+                    arrival.refused = refused.map(|(id, _)| *id).collect();
+                }
                 if said.takes() {
                     arrival.taken = Some(now);
                 }
@@ -173,10 +179,13 @@ impl SimulatedWorld {
             Says::Refuses => fault(Kind::Connect, false),
             Says::DoesNotProcess => fault(Kind::Unprocessed, true),
             Says::Resets { reused, .. } => fault(Kind::Closed, reused),
-            Says::Answers { status, retry_after, .. } => {
+            Says::Answers { .. } | Says::Items(_) => {
                 sleep(latency / 2).await;
-                let mut answer = http::Response::builder().status(status);
-                if let Some((seconds, as_date)) = retry_after {
+                let mut answer = http::Response::builder();
+                if let Says::Answers { status, .. } = said {
+                    answer = answer.status(status);
+                }
+                if let Says::Answers { retry_after: Some((seconds, as_date)), .. } = said {
                     let date = || httpdate::fmt_http_date(self.now() + Duration::from_secs(seconds));
                     let text = if as_date { date() } else { seconds.to_string() };
                     answer = answer.header("retry-after", text);
@@ -185,7 +194,14 @@ impl SimulatedWorld {
                     let mut history = self.history.lock().unwrap();
                     history.arrivals[number].acknowledged = Some(self.clock.now());
                 }
-                Reply { outcome: Ok(answer.body("").unwrap().into()), reused: true }
+                let body = match &said {
+                    Says::Items(items) => {
+                        let items: Vec<_> = items.iter().map(|status| json!({ "status": status })).collect();
+                        json!({ "items": items }).to_string()
+                    }
+                    _ => String::new(),
+                };
+                Reply { outcome: Ok(answer.body(body).unwrap().into()), reused: true }
             }
         }
     }
