@@ -12,7 +12,7 @@ use super::{
 
 const KEYS: u64 = 10_000;
 const BATCH: u64 = 100;
-/// Healthy messages of a run.
+/// Messages of a run.
 const MESSAGES: u64 = 20_000;
 /// With 64 requests at once 3,200 messages a second: the endpoint is the limit, and not the processor.
 const LATENCY: Duration = Duration::from_millis(20);
@@ -33,9 +33,16 @@ struct Fared {
     memory: u64,
 }
 
-/// Feeds messages of all keys, or of the healthy ones alone; as fast as they are taken, or so many batches a second.
-fn run(ordering: &str, beside: bool, per_second: Option<f64>) -> Fared {
-    let delays = Delays::of(2 * MESSAGES);
+/// Feeds so many messages of all keys, or of the healthy ones alone; as fast as they are taken, or so many a second. Tells how much
+/// memory is taken beyond that at the start, in MiB, each minute.
+fn run(
+    ordering: &str,
+    beside: bool,
+    per_second: Option<f64>,
+    messages: u64,
+    each_minute: impl Fn(u64),
+) -> Fared {
+    let delays = Delays::of(2 * messages);
     let endpoint = Endpoint::start(
         |body| Answer { status: if is_stuck(number(body, "key")) { 503 } else { 200 }, after: LATENCY },
         {
@@ -73,9 +80,15 @@ fn run(ordering: &str, beside: bool, per_second: Option<f64>) -> Fared {
     let memory = Watch::start();
     let began = Instant::now();
     match per_second {
-        None => (0..MESSAGES / BATCH).for_each(&mut feed),
+        None => (0..messages / BATCH).for_each(&mut feed),
         Some(rate) => {
-            paced(rate / BATCH as f64, Duration::from_secs_f64(MESSAGES as f64 / rate), &mut feed);
+            let of_a_minute = (rate * 60.0 / BATCH as f64) as u64;
+            paced(rate / BATCH as f64, Duration::from_secs_f64(messages as f64 / rate), |number| {
+                feed(number);
+                if (number + 1).is_multiple_of(of_a_minute) {
+                    each_minute(memory.so_far());
+                }
+            });
         }
     }
     wait_until("delivery of the healthy keys", Duration::from_secs(600), || delays.count() >= healthy);
@@ -102,7 +115,7 @@ pub(super) fn measure() {
         let mut fared: [Vec<[Fared; 2]>; 2] = Default::default();
         for _ in 0..ROUNDS {
             for (beside, fared) in [false, true].into_iter().zip(&mut fared) {
-                fared.push([run(ordering, beside, None), run(ordering, beside, Some(PACED))]);
+                fared.push([None, Some(PACED)].map(|rate| run(ordering, beside, rate, MESSAGES, |_| {})));
             }
         }
         let [alone, beside] = fared.map(|rounds| {
@@ -125,4 +138,16 @@ pub(super) fn measure() {
             beside[2] / alone[2]
         );
     }
+}
+
+/// The memory over minutes, where ever more of the keys wait that never get through.
+pub(super) fn minutes(minutes: u64) {
+    println!(
+        "\nthe same keys at {PACED} messages/s for {minutes} minutes, ordering key: memory beyond that at the start, MiB"
+    );
+    let messages = minutes * (60.0 * PACED) as u64;
+    let began = Instant::now();
+    run("key", true, Some(PACED), messages, |memory| {
+        println!("after {:>4} s {memory:>6}", began.elapsed().as_secs());
+    });
 }

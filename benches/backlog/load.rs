@@ -129,6 +129,11 @@ impl Watch {
         Self { over, thread, start }
     }
 
+    /// How much more it is than at the start, in MiB.
+    pub(super) fn so_far(&self) -> u64 {
+        resident().saturating_sub(self.start) / (1024 * 1024)
+    }
+
     /// How much more it was at most than at the start, in MiB.
     pub(super) fn stop(self) -> u64 {
         self.over.store(true, Relaxed);

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench backlog                # all of it, with a backlog of 2 GB
 //! cargo bench --bench backlog -- keys small  # some of keys, topics, gigabytes, small
+//! cargo bench --bench backlog -- minutes     # memory over ten minutes, or over BACKLOG_MINUTES
 //! BACKLOG_GB=0.25 cargo bench --bench backlog -- gigabytes
 //! BACKLOG_GB=0.25 cargo bench --bench backlog -- gigabytes key nd_json # of some orderings and modes
 //! ```
@@ -33,6 +34,10 @@ fn main() {
     }
     if is_wanted("keys") {
         keys::measure();
+    }
+    // Only where it is asked for: it takes as long as it says.
+    if wanted.iter().any(|wanted| wanted == "minutes") {
+        keys::minutes(std::env::var("BACKLOG_MINUTES").map_or(10, |text| text.parse().unwrap()));
     }
     if is_wanted("topics") {
         topics::measure();
