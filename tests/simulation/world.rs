@@ -112,42 +112,7 @@ impl SimulatedWorld {
         if request.url().host_str() == Some("letters.test") {
             return self.keep_letters(&body).await;
         }
-        let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-        let mut ids = Id::all_in(&body);
-        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
-        if body.is_empty() {
-            ids.extend(header(NAME).and_then(Id::parse));
-        }
-        let tenant = header(TENANT).map(str::to_owned);
-        let is_tombstone = request.method() == reqwest::Method::DELETE;
-        let number = {
-            let mut history = self.history.lock().unwrap();
-            let (life, at) = (history.life, self.clock.now());
-            let wrong = ids.iter().find(|id| self.scenario.tenants.get(id) != tenant.as_ref());
-            if let Some(id) = wrong {
-                history.violations.push(format!("{id} was sent with the tenant {tenant:?}"));
-            }
-            if is_tombstone != body.is_empty() || ids.is_empty() {
-                history.violations.push(format!(
-                    "a {} of {ids:?} with {} bytes",
-                    request.method(),
-                    body.len()
-                ));
-            }
-            history.arrivals.push(Arrival {
-                life,
-                at,
-                key: key.unwrap_or_default(),
-                body: Digest::of(&body, &ids),
-                ids,
-                rotations: secrets::rotations(request.headers()),
-                ended: "dropped".to_owned(),
-                refused: Vec::new(),
-                taken: None,
-                acknowledged: None,
-            });
-            history.arrivals.len() - 1
-        };
+        let number = self.note(&request, &body);
         let (from, to) = self.scenario.latency;
         let latency = Duration::from_millis(self.throw(|random| random.between(from, to)));
         sleep(latency / 2).await;
@@ -181,29 +146,68 @@ impl SimulatedWorld {
             Says::Resets { reused, .. } => fault(Kind::Closed, reused),
             Says::Answers { .. } | Says::Items(_) => {
                 sleep(latency / 2).await;
-                let mut answer = http::Response::builder();
-                if let Says::Answers { status, .. } = said {
-                    answer = answer.status(status);
-                }
-                if let Says::Answers { retry_after: Some((seconds, as_date)), .. } = said {
-                    let date = || httpdate::fmt_http_date(self.now() + Duration::from_secs(seconds));
-                    let text = if as_date { date() } else { seconds.to_string() };
-                    answer = answer.header("retry-after", text);
-                }
                 if said.takes() {
                     let mut history = self.history.lock().unwrap();
                     history.arrivals[number].acknowledged = Some(self.clock.now());
                 }
-                let body = match &said {
-                    Says::Items(items) => {
-                        let items: Vec<_> = items.iter().map(|status| json!({ "status": status })).collect();
-                        json!({ "items": items }).to_string()
-                    }
-                    _ => String::new(),
-                };
-                Reply { outcome: Ok(answer.body(body).unwrap().into()), reused: true }
+                Reply { outcome: Ok(self.answer(&said).into()), reused: true }
             }
         }
+    }
+
+    /// Writes a request down that arrives, and checks it. Returns its number.
+    fn note(&self, request: &Request, body: &[u8]) -> usize {
+        let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
+        let mut ids = Id::all_in(body);
+        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
+        if body.is_empty() {
+            ids.extend(header(NAME).and_then(Id::parse));
+        }
+        let tenant = header(TENANT).map(str::to_owned);
+        let is_tombstone = request.method() == reqwest::Method::DELETE;
+        let mut history = self.history.lock().unwrap();
+        let (life, at) = (history.life, self.clock.now());
+        let wrong = ids.iter().find(|id| self.scenario.tenants.get(id) != tenant.as_ref());
+        if let Some(id) = wrong {
+            history.violations.push(format!("{id} was sent with the tenant {tenant:?}"));
+        }
+        if is_tombstone != body.is_empty() || ids.is_empty() {
+            history.violations.push(format!("a {} of {ids:?} with {} bytes", request.method(), body.len()));
+        }
+        history.arrivals.push(Arrival {
+            life,
+            at,
+            key: key.unwrap_or_default(),
+            body: Digest::of(body, &ids),
+            ids,
+            rotations: secrets::rotations(request.headers()),
+            ended: "dropped".to_owned(),
+            refused: Vec::new(),
+            taken: None,
+            acknowledged: None,
+        });
+        history.arrivals.len() - 1
+    }
+
+    /// The answer that says this.
+    fn answer(&self, said: &Says) -> http::Response<String> {
+        let mut answer = http::Response::builder();
+        if let Says::Answers { status, .. } = said {
+            answer = answer.status(*status);
+        }
+        if let Says::Answers { retry_after: Some((seconds, as_date)), .. } = said {
+            let date = || httpdate::fmt_http_date(self.now() + Duration::from_secs(*seconds));
+            let text = if *as_date { date() } else { seconds.to_string() };
+            answer = answer.header("retry-after", text);
+        }
+        let body = match said {
+            Says::Items(items) => {
+                let items: Vec<_> = items.iter().map(|status| json!({ "status": status })).collect();
+                json!({ "items": items }).to_string()
+            }
+            _ => String::new(),
+        };
+        answer.body(body).unwrap()
     }
 
     /// The endpoint for dead letters, which takes all.
