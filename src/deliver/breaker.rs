@@ -220,8 +220,9 @@ impl Breaker {
 
     /// The probe ended without a word about the endpoint: the next request is one in its place.
     pub(super) fn abandoned(&mut self, now: Instant) {
-        if let State::HalfOpen { wait, .. } = self.state {
-            self.state = State::Open { until: now, wait };
+        if let State::HalfOpen { until, wait, early } = self.state {
+            // The regular one comes when it would have come.
+            self.state = State::Open { until: if early { until } else { now }, wait };
         }
     }
 
@@ -347,6 +348,17 @@ mod tests {
         breaker.probe_begins(later);
         breaker.abandoned(later);
         assert_eq!(breaker.admission(later, None), Admission::Probe);
+    }
+
+    #[test]
+    fn an_early_probe_that_is_abandoned_leaves_the_regular_one_when_it_was_due() {
+        let now = Instant::now();
+        let mut breaker = opened_by([A, B, A], now);
+        assert_eq!(breaker.admission(now, Some(Origin(3))), Admission::Probe);
+        breaker.probe_begins(now);
+        breaker.abandoned(now);
+        assert_eq!(breaker.admission(now, None), Admission::NotBefore(now + FIRST));
+        assert_eq!(breaker.admission(now, Some(Origin(3))), Admission::Probe);
     }
 
     #[test]

@@ -17,11 +17,11 @@ struct Seen {
 }
 
 /// Sends 1,000 messages, each in a request of its own with 16 in flight, beside an outage of this length.
-fn beside(away: Duration, seed: u64, more: &Value) -> Seen {
+fn beside(away: Duration, seed: u64, more: &Value, trouble: Does) -> Seen {
     let mut config = json!({ "url": "http://endpoint.test/", "concurrency": 16, "ordering": "none" });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let does = move |now: Duration| {
-        if (LOST..LOST + away).contains(&now) { Does::Refuse } else { Does::Take(Duration::from_millis(5)) }
+        if (LOST..LOST + away).contains(&now) { trouble } else { Does::Take(Duration::from_millis(5)) }
     };
     let after = away * 2 + Duration::from_mins(2);
     let arrivals = run(seed, &config, does, after, async |sink| consume(&sink, 0..1000).await);
@@ -35,16 +35,18 @@ fn beside(away: Duration, seed: u64, more: &Value) -> Seen {
 /// breaker knew.
 fn worst(away: Duration) -> (Duration, usize) {
     let mut worst = (Duration::ZERO, 0);
-    for more in [json!({}), json!({ "spool": { "path": "spool" } })] {
-        for seed in 0..10 {
-            let Seen { refused, taken } = beside(away, seed, &more);
-            assert_eq!(taken.len(), 1000, "{more}, seed {seed}: each arrives once");
-            assert!(!refused.is_empty(), "{more}, seed {seed}: the outage meets something");
-            let last = *taken.last().unwrap();
-            let opened = LOST + Duration::from_millis(100);
-            let probes = refused.iter().filter(|at| **at > opened).count();
-            worst = (worst.0.max(last.saturating_sub(LOST + away)), worst.1.max(probes));
-        }
+    let spool = json!({ "spool": { "path": "spool" } });
+    let seeds = |more: Value| {
+        (0..10).flat_map(move |seed| [Does::Refuse, Does::Reset].map(|trouble| (more.clone(), seed, trouble)))
+    };
+    for (more, seed, trouble) in seeds(json!({})).chain(seeds(spool)) {
+        let Seen { refused, taken } = beside(away, seed, &more, trouble);
+        assert_eq!(taken.len(), 1000, "{more}, {trouble:?}, seed {seed}: each arrives once");
+        assert!(!refused.is_empty(), "{more}, {trouble:?}, seed {seed}: the outage meets something");
+        let last = *taken.last().unwrap();
+        let opened = LOST + Duration::from_millis(100);
+        let probes = refused.iter().filter(|at| **at > opened).count();
+        worst = (worst.0.max(last.saturating_sub(LOST + away)), worst.1.max(probes));
     }
     worst
 }

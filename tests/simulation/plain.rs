@@ -28,6 +28,8 @@ pub(super) enum Does {
     Take(Duration),
     /// It is not there.
     Refuse,
+    /// It resets a connection that was used before.
+    Reset,
 }
 
 /// A request that came.
@@ -79,11 +81,11 @@ impl Simulation for Plain {
         let begun = self.begun;
         Box::pin(async move {
             match does {
-                Does::Refuse => {
+                Does::Refuse | Does::Reset => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    let detail = "connection refused".to_owned();
-                    let fault = NetworkFault { kind: NetworkFaultKind::Connect, detail };
-                    Reply { outcome: Err(fault), reused: false }
+                    let reused = matches!(does, Does::Reset);
+                    let kind = if reused { NetworkFaultKind::Closed } else { NetworkFaultKind::Connect };
+                    Reply { outcome: Err(NetworkFault { kind, detail: "simulated".to_owned() }), reused }
                 }
                 Does::Take(latency) => {
                     tokio::time::sleep(latency).await;

@@ -67,6 +67,15 @@ pub(in crate::spool) fn stored(
     (own.sure, own.unsure) = (Some(last.offset), None);
 }
 
+/// Whether there are records in other lanes of a topic that may have to go behind those of `lane`.
+pub(in crate::spool) fn is_waited_for(lanes: &Lanes, lane: &LaneKey) -> bool {
+    if lane.is_of_several() {
+        lanes.iter().any(|(other, held)| other.is_beside(lane) && !held.is_empty())
+    } else {
+        lanes.get(&lane.several()).is_some_and(|several| !several.is_empty())
+    }
+}
+
 /// The other lanes of a topic that a record of `lane` may have to go behind, if what they hold came before it: with a label, and
 /// with these messages.
 pub(in crate::spool) fn beside<'l>(

@@ -272,6 +272,11 @@ impl Spool {
         Ok(Turn::Now(before))
     }
 
+    /// Whether there are records in other lanes that may have to go behind those of a lane.
+    pub fn is_waited_for(&self, lane: &LaneKey) -> bool {
+        mixed::is_waited_for(&self.shared.lock().lanes, lane)
+    }
+
     /// The sequence of the first unsettled record of a lane, and when it came, where that is known.
     fn head(&self, lane: &LaneKey) -> Result<Option<(u64, Option<u64>)>, SpoolError> {
         let (head, came) = {
