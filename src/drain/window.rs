@@ -103,7 +103,6 @@ impl Lanes {
             let full = backlog.measured.full;
             let age = backlog.records.front().map_or(Duration::MAX, |first| first.record.age());
             let wait = linger.saturating_sub(age);
-            // What waits behind it in another lane would not join it.
             if full || out_of_memory || wait.is_zero() || self.spool.is_waited_for(lane) {
                 return Ok(Some(Window { records: backlog.take(), goes_on: full }));
             }
