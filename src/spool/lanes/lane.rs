@@ -87,11 +87,6 @@ impl Lane {
         }
     }
 
-    /// The sequence of the first unsettled record.
-    pub(in crate::spool) fn head(&self) -> Option<u64> {
-        self.runs.first_key_value().map(|(first, _)| *first)
-    }
-
     /// The run of an unsettled record.
     pub(in crate::spool) fn run(&self, sequence: u64) -> Option<Run> {
         self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
@@ -99,7 +94,8 @@ impl Lane {
 
     /// When consume took the first unsettled record, by the clock of the spool, if that is known.
     pub(in crate::spool) fn oldest(&self) -> Option<u64> {
-        self.known.get(&self.head()?)?.came
+        let (first, _) = self.runs.first_key_value()?;
+        self.known.get(first)?.came
     }
 
     /// Whether nothing is unsettled.

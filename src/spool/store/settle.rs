@@ -79,7 +79,6 @@ impl Spool {
                 state = shared.lock();
             }
         }
-        let head = state.lanes.get(lane).and_then(Lane::head);
         let mut progress = LaneMessages::new();
         let mut whole = Vec::new();
         for (sequence, messages) in messages {
@@ -93,7 +92,7 @@ impl Spool {
         if progress.is_empty() {
             return Ok(());
         }
-        let goes_on = state.lanes.get(lane).and_then(Lane::head) != head;
+        let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
         let draft = Draft::settled(lane, &progress, Vec::new());
         let mut written = shared.write_note(&mut state, lane, draft);
         if let Err(why) = &written
@@ -109,8 +108,8 @@ impl Spool {
         // Whoever waits for space checks whether there is some now.
         shared.freed.notify_waiters();
         shared.unsynced.notify_one();
-        if goes_on {
-            shared.heads.send_modify(|times| *times += 1);
+        if emptied {
+            shared.emptied.send_modify(|times| *times += 1);
         }
         written
     }

@@ -11,6 +11,5 @@ mod races;
 mod shares;
 mod support;
 mod together;
-mod turns;
 
 use crate::files::{Files, SegmentFile};
