@@ -212,7 +212,7 @@ impl Shared {
             if fits && held <= share {
                 return Ok(true);
             }
-            if (held <= share || self.may_empty_for_more(state)) && !state.committing {
+            if !state.committing && (held <= share || self.may_empty_for_more(state)) {
                 state.committing = true;
                 let freed = self.make_room(state, !fits);
                 state.committing = false;
