@@ -7,33 +7,31 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::batch::Batch;
+use crate::{batch::Batch, deliver::Origin};
 
-type Partition = (String, String, u32);
-
-/// The locks of the partitions that some call holds or waits for.
+/// The locks of the partitions that some call holds or waits for, by a digest of each partition: two that share one take turns.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedLock {
-    locks: Mutex<HashMap<Partition, Arc<AsyncMutex<()>>>>,
+    locks: Mutex<HashMap<Origin, Arc<AsyncMutex<()>>>>,
 }
 
 /// Holds the lock of one partition until it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyedGuard<'l> {
     of: &'l KeyedLock,
-    partition: Partition,
+    partition: Origin,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl KeyedLock {
     /// Waits until no other batch of the same partition is under way; first come, first served.
     pub(crate) async fn lock(&self, batch: &Batch<'_>) -> KeyedGuard<'_> {
-        let partition = (batch.stream.to_owned(), batch.topic.to_owned(), batch.partition_id);
-        let lock = self.locks().entry(partition.clone()).or_default().clone();
+        let partition = Origin::of_partition(batch.stream, batch.topic, batch.partition_id);
+        let lock = self.locks().entry(partition).or_default().clone();
         KeyedGuard { of: self, partition, guard: Some(lock.lock_owned().await) }
     }
 
-    fn locks(&self) -> MutexGuard<'_, HashMap<Partition, Arc<AsyncMutex<()>>>> {
+    fn locks(&self) -> MutexGuard<'_, HashMap<Origin, Arc<AsyncMutex<()>>>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

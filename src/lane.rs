@@ -69,15 +69,19 @@ struct Unsettled {
 }
 
 impl LaneSender {
-    /// Sends what comes until no more does, or until a lane in order cannot go on. Returns the last outcomes, which are still to
-    /// be settled: handing them over apart would wake the other thread twice.
-    pub(crate) async fn run(self, mut sets: mpsc::Receiver<Vec<Item>>) -> Vec<Settled> {
+    /// Sends the first set and those that come after it, where some do, or until a lane in order cannot go on. Returns the last
+    /// outcomes, which are still to be settled: handing them over apart would wake the other thread twice.
+    pub(crate) async fn run(
+        self,
+        first: Vec<Item>,
+        mut more: Option<mpsc::Receiver<Vec<Item>>>,
+    ) -> Vec<Settled> {
         let mut due = pin!(tokio::time::sleep(Duration::ZERO));
         let mut unsettled = Unsettled::default();
         let mut under_way = FuturesUnordered::new();
         // A body's future is large, so the memory of one that has ended serves the next.
         let mut spare: Vec<ReusableBoxFuture<'_, (Parts, Vec<Settled>)>> = Vec::new();
-        let mut items = Vec::new().into_iter();
+        let mut items = first.into_iter();
         // The rest of a body that came apart, in order.
         let mut rest: Option<Parts> = None;
         loop {
@@ -125,7 +129,7 @@ impl LaneSender {
                 polled => polled.map(|ended| ended.map(Some)),
             });
             tokio::select! {
-                Some(set) = sets.recv(), if !full => items = set.into_iter(),
+                Some(set) = next_set(&mut more), if !full => items = set.into_iter(),
                 Some(ended) = next => {
                     let Some(((parts, outcomes), memory)) = ended else { continue };
                     spare.push(memory);
@@ -211,6 +215,11 @@ impl LaneSender {
         }
         done
     }
+}
+
+/// The next set, if another comes.
+async fn next_set(more: &mut Option<mpsc::Receiver<Vec<Item>>>) -> Option<Vec<Item>> {
+    more.as_mut()?.recv().await
 }
 
 impl Unsettled {

@@ -2,13 +2,11 @@
 
 use std::{
     iter, mem,
-    pin::pin,
     sync::{Arc, atomic::AtomicUsize},
-    task::Poll,
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use iggy_connector_sdk::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -275,18 +273,25 @@ impl Pipeline {
         sender: LaneSender,
         progress: Option<&dyn Progress>,
     ) -> EndedLane {
-        let (bodies, queued) = mpsc::channel(1);
         let deadline = sender.deadline.clone();
-        let mut encoding = pin!(route.encode(lane, bodies, &deadline, progress));
+        let mut sets = route.sets(lane, &deadline, progress);
         // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
         // is the only one, not again.
-        let encoded = poll!(encoding.as_mut());
-        let sending = self.executor.spawn(sender.run(queued));
-        let held_back = match encoded {
-            Poll::Ready(held_back) => held_back,
-            Poll::Pending => encoding.await,
+        let first = sets.next().unwrap_or_default();
+        let sending = if sets.is_done() {
+            self.executor.spawn(sender.run(first, None))
+        } else {
+            let (more, queued) = mpsc::channel(1);
+            let sending = self.executor.spawn(sender.run(first, Some(queued)));
+            // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
+            while let Ok(permit) = more.reserve().await
+                && let Some(set) = sets.next()
+            {
+                permit.send(set);
+            }
+            sending
         };
-        EndedLane { sent: sending.await, held_back }
+        EndedLane { sent: sending.await, held_back: sets.into_held_back() }
     }
 
     /// Settles what is known of a batch.

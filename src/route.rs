@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
     config::{Config, Glob, Ordering},
@@ -123,70 +123,108 @@ impl Route {
         self.delivery.body_limit().min(self.config.body.max_bytes)
     }
 
-    /// Encodes a lane as fast as its bodies are taken, one large body or many small ones ahead. Returns the messages of a last
-    /// body that is not full, where more may wait behind it.
-    pub(crate) async fn encode(
-        &self,
-        mut lane: Bodies<'_>,
-        sets: mpsc::Sender<Vec<Item>>,
-        deadline: &Deadline,
-        progress: Option<&dyn Progress>,
-    ) -> Vec<usize> {
-        let holds_back = progress.is_some_and(Progress::holds_back);
-        let noted = progress.filter(|_| self.config.body.mode.batches());
-        let in_order = self.config.ordering != Ordering::None;
-        let (mut most, mut first) = (1, true);
-        // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
-        while let Ok(permit) = sets.reserve().await {
-            if deadline.stops() {
-                // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
-                return Vec::new();
-            }
-            // Waking the other thread costs more than a small body does, so they go over in sets; but the first goes at once.
-            let mut set = Vec::with_capacity(most);
-            let (mut bytes, mut held_back) = (0, Vec::new());
-            while set.len() < most && bytes < LARGEST_SET {
-                match lane.next_within(self.delivery.body_limit()) {
-                    // With nothing before it, it goes as it is: something has to.
-                    Some(Encoded::Body(body)) if holds_back && !first && lane.has_room_behind(&body) => {
-                        held_back = body.messages().collect();
-                        break;
-                    }
-                    Some(Encoded::Body(body)) => {
-                        bytes += body.bytes.len();
-                        let retry = match (progress, body.messages().next()) {
-                            (Some(progress), Some(first)) => progress.retry(first),
-                            _ => RetryState::default(),
-                        };
-                        // In order only the first of them is sent for sure: those behind one that has to be sent again may
-                        // still change, and are written down by whoever sends them.
-                        let unnoted = noted.is_some() && in_order && !first;
-                        set.push(Item::Body(body, retry, unnoted));
-                    }
-                    Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
-                    None => break,
-                }
-                first = false;
-            }
-            if set.is_empty() {
-                return held_back;
-            }
-            if let Some(progress) = noted {
-                let bodies: Vec<Vec<usize>> = set
-                    .iter()
-                    .filter_map(|item| match item {
-                        Item::Body(body, _, false) => Some(body.messages().collect()),
-                        Item::Body(..) | Item::Refused(..) => None,
-                    })
-                    .collect();
-                progress.sending(&bodies);
-            }
-            permit.send(set);
-            if !held_back.is_empty() || lane.is_done() {
-                return held_back;
-            }
-            most = (most * 2).min(MOST_IN_SET);
+    /// The sets of bodies of a lane.
+    pub(crate) fn sets<'l>(
+        &'l self,
+        lane: Bodies<'l>,
+        deadline: &'l Deadline,
+        progress: Option<&'l dyn Progress>,
+    ) -> Sets<'l> {
+        Sets {
+            route: self,
+            lane,
+            deadline,
+            progress,
+            most: 1,
+            is_first: true,
+            is_done: false,
+            held_back: Vec::new(),
         }
-        Vec::new()
+    }
+}
+
+/// The bodies of a lane, encoded in sets that go over to the other thread together: one large body or many small ones.
+pub(crate) struct Sets<'l> {
+    route: &'l Route,
+    lane: Bodies<'l>,
+    deadline: &'l Deadline,
+    progress: Option<&'l dyn Progress>,
+    /// How many bodies the next set may have. Waking the other thread costs more than a small body does; but the first goes at
+    /// once.
+    most: usize,
+    /// Whether nothing was encoded yet.
+    is_first: bool,
+    is_done: bool,
+    held_back: Vec<usize>,
+}
+
+impl Sets<'_> {
+    /// The next set; `None` if there is none.
+    pub(crate) fn next(&mut self) -> Option<Vec<Item>> {
+        if self.is_done {
+            return None;
+        }
+        if self.deadline.stops() {
+            // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
+            self.is_done = true;
+            return None;
+        }
+        let holds_back = self.progress.is_some_and(Progress::holds_back);
+        let noted = self.progress.filter(|_| self.route.config.body.mode.batches());
+        let in_order = self.route.config.ordering != Ordering::None;
+        let mut set = Vec::with_capacity(self.most);
+        let mut bytes = 0;
+        while set.len() < self.most && bytes < LARGEST_SET {
+            match self.lane.next_within(self.route.delivery.body_limit()) {
+                // With nothing before it, it goes as it is: something has to.
+                Some(Encoded::Body(body))
+                    if holds_back && !self.is_first && self.lane.has_room_behind(&body) =>
+                {
+                    self.held_back = body.messages().collect();
+                    self.is_done = true;
+                    break;
+                }
+                Some(Encoded::Body(body)) => {
+                    bytes += body.bytes.len();
+                    let retry = match (self.progress, body.messages().next()) {
+                        (Some(progress), Some(first)) => progress.retry(first),
+                        _ => RetryState::default(),
+                    };
+                    // In order only the first of them is sent for sure: those behind one that has to be sent again may
+                    // still change, and are written down by whoever sends them.
+                    let unnoted = noted.is_some() && in_order && !self.is_first;
+                    set.push(Item::Body(body, retry, unnoted));
+                }
+                Some(Encoded::Refused(message, refusal)) => set.push(Item::Refused(message, refusal)),
+                None => break,
+            }
+            self.is_first = false;
+        }
+        self.is_done |= set.is_empty() || self.lane.is_done();
+        if set.is_empty() {
+            return None;
+        }
+        if let Some(progress) = noted {
+            let bodies: Vec<Vec<usize>> = set
+                .iter()
+                .filter_map(|item| match item {
+                    Item::Body(body, _, false) => Some(body.messages().collect()),
+                    Item::Body(..) | Item::Refused(..) => None,
+                })
+                .collect();
+            progress.sending(&bodies);
+        }
+        self.most = (self.most * 2).min(MOST_IN_SET);
+        Some(set)
+    }
+
+    /// Whether there is no other set.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The messages of a last body that is not full, where more may wait behind it.
+    pub(crate) fn into_held_back(self) -> Vec<usize> {
+        self.held_back
     }
 }

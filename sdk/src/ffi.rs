@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -134,17 +135,18 @@ impl<T: Sink> Registry<T> {
         let running =
             instance.as_ref().and_then(|instance| instance.enter()).ok_or_else(Refusal::not_open)?;
         let topic: TopicMetadata = decode("topic metadata", topic)?;
-        let [stream, topic_name] = [&topic.stream, &topic.topic].map(|name| shown(name, LONGEST_NAME));
-        let origin = format!("stream: {stream}, topic: {topic_name}");
-        let metadata: MessagesMetadata =
-            decode("messages metadata", metadata).map_err(|why| why.at(&origin))?;
-        let origin = format!(
-            "{origin}, partition: {}, current offset: {}",
-            metadata.partition_id, metadata.current_offset
+        let names = format_args!(
+            "stream: {}, topic: {}",
+            shown(&topic.stream, LONGEST_NAME),
+            shown(&topic.topic, LONGEST_NAME)
         );
-        let batch: BorrowedMessages<'_> = decode("messages", messages).map_err(|why| why.at(&origin))?;
+        let metadata: MessagesMetadata =
+            decode("messages metadata", metadata).map_err(|why| why.at(names))?;
+        let MessagesMetadata { partition_id, current_offset, .. } = metadata;
+        let origin = format_args!("{names}, partition: {partition_id}, current offset: {current_offset}");
+        let batch: BorrowedMessages<'_> = decode("messages", messages).map_err(|why| why.at(origin))?;
         let consumed = catch(|| drive(running.sink().consume_borrowed(&topic, metadata, &batch.messages)));
-        match consumed.map_err(|panic| Refusal::panic(panic).at(&origin))? {
+        match consumed.map_err(|panic| Refusal::panic(panic).at(origin))? {
             Ok(()) => Ok(DONE),
             Err(error) => {
                 let count = batch.messages.len();
@@ -212,7 +214,7 @@ impl Refusal {
     }
 
     /// With the batch that it is about.
-    fn at(self, origin: &str) -> Self {
+    fn at(self, origin: fmt::Arguments<'_>) -> Self {
         Self(format!("{} ({origin})", self.0))
     }
 }

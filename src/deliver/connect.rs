@@ -4,6 +4,7 @@ use std::{
     error::Error as StdError,
     fmt,
     fs::File,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -105,44 +106,53 @@ impl fmt::Display for Superseded {
 impl StdError for Superseded {}
 
 /// The client's own connector, watched.
-#[derive(Clone)]
-pub(super) struct Watched<S> {
-    connector: S,
-    connections: Connections,
+///
+/// The client clones it several times for each request, and opens a connection for few of them: what is cloned is a reference.
+pub(super) struct Watched<S>(Arc<(S, Connections)>);
+
+impl<S> Clone for Watched<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 impl<S> Layer<S> for Connections {
     type Service = Watched<S>;
 
     fn layer(&self, connector: S) -> Watched<S> {
-        Watched { connector, connections: self.clone() }
+        Watched(Arc::new((connector, self.clone())))
     }
 }
 
 impl<S, T> Service<T> for Watched<S>
 where
-    S: Service<T>,
+    S: Service<T> + Clone + Send + 'static,
     S::Response: Connection,
     S::Error: From<Box<dyn StdError + Send + Sync>>,
     S::Future: Send + 'static,
+    T: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.connector.poll_ready(context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, target: T) -> Self::Future {
-        self.connections.begun.fetch_add(1, Relaxed);
-        // It does nothing until it is polled.
-        let connecting = self.connector.call(target);
-        if let Err(why) = self.connections.leave_descriptors() {
+        let (connector, connections) = &*self.0;
+        connections.begun.fetch_add(1, Relaxed);
+        if let Err(why) = connections.leave_descriptors() {
             let why: Box<dyn StdError + Send + Sync> = Box::new(why);
             return Box::pin(async move { Err(why.into()) });
         }
-        let Some(http2) = self.connections.http2.clone() else { return Box::pin(connecting) };
+        let mut connector = connector.clone();
+        let connecting = async move {
+            poll_fn(|context| connector.poll_ready(context)).await?;
+            connector.call(target).await
+        };
+        let Some(http2) = connections.http2.clone() else { return Box::pin(connecting) };
         let made = http2.made.load(SeqCst);
         Box::pin(async move {
             let _making = if http2.negotiated.load(SeqCst) {

@@ -6,7 +6,7 @@ use twox_hash::XxHash3_64;
 
 /// Where messages come from: all of a lane have one origin. With it the breaker tells an endpoint that is down from one
 /// that refuses the messages of a single lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Origin(pub(in crate::deliver) u64);
 
 impl Origin {
