@@ -1,13 +1,14 @@
 //! Input from an Iggy server, at least once: an offset is stored only when consume returned 0.
 //!
-//! Each [`topic`] is read over a [`session`] of its own as a member of its consumer group; each [`partition`] that the
-//! server gives to this member is read by a worker of its own, so that partitions go side by side and each of them in
-//! order. [`server`] says where and as whom, [`backoff`] waits out what is away, [`ghosts`] are driven out,
-//! [`batch`] brings messages into the
-//! plugin's form, [`replay`] begins elsewhere than after the stored offset, and [`outcome`] counts.
+//! Each [`topic`] has a [`follower`], which reads it over a [`session`] of its own as a member of its consumer group; each
+//! [`partition`] that the server gives to this member is read by a worker of its own, so that partitions go side by side
+//! and each of them in order. [`server`] says where and as whom, [`backoff`] waits out what is away, [`ghosts`] are driven
+//! out, [`batch`] brings messages into the plugin's form, [`replay`] begins elsewhere than after the stored offset, and
+//! [`outcome`] counts.
 
 mod backoff;
 mod batch;
+mod follower;
 mod ghosts;
 mod outcome;
 mod partition;
@@ -17,15 +18,12 @@ mod session;
 mod topic;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
 
-use iggy_connector_http_sink::{
-    config::{BodyConfig, Config},
-    reach::Obstacle,
-};
+use iggy_connector_http_sink::reach::Obstacle;
 use iggy_connector_sdk::TopicMetadata;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -39,59 +37,13 @@ use crate::{
 };
 
 pub(crate) use self::{outcome::Outcome, replay::ReplayFrom, server::Server};
-use self::{session::Names, topic::Topic};
+use self::{
+    session::Names,
+    topic::{BodyRoom, Shared, Topic},
+};
 
 /// Threads that consume may block at one time: one for each partition.
 const MOST_THREADS: usize = 16_384;
-
-/// The most bytes that are polled for one body, where it has no limit.
-const LARGEST_BODY: usize = 16 * 1024 * 1024;
-
-/// What all topics share.
-#[derive(Debug)]
-struct Shared {
-    server: Server,
-    plugin: OpenPlugin,
-    /// There is an end to reach: that which each partition had at the start.
-    once: bool,
-    replay: Option<ReplayFrom>,
-    /// What one request holds, where requests hold several messages and nothing else lets bodies fill.
-    body: Option<BodyRoom>,
-    /// Whether any group was ever joined.
-    joined: AtomicBool,
-    /// When the first of them must be there.
-    connect_deadline: Option<tokio::time::Instant>,
-    stop: watch::Receiver<bool>,
-    outcome: Mutex<Outcome>,
-    progress: Progress,
-}
-
-/// What one request has room for.
-#[derive(Debug, Clone, Copy)]
-struct BodyRoom {
-    messages: usize,
-    bytes: usize,
-}
-
-impl BodyRoom {
-    /// That of a connector, if its plugin is the HTTP sink. Behind a spool bodies fill by themselves.
-    fn of(file: &ConnectorFile) -> Option<Self> {
-        let config = Config::from_json(&file.plugin_config).ok()?;
-        if config.spool.is_some() {
-            return None;
-        }
-        // Of several routes the one with the most room: what is too much for another one's bodies is split.
-        let bodies = config.destinations().map(|of| &of.body).filter(|body| body.mode.batches());
-        let room = |body: &BodyConfig| Self {
-            messages: body.max_messages.map_or(usize::MAX, Into::into),
-            bytes: body.max_bytes.min(LARGEST_BODY),
-        };
-        bodies.map(room).reduce(|one, other| Self {
-            messages: one.messages.max(other.messages),
-            bytes: one.bytes.max(other.bytes),
-        })
-    }
-}
 
 /// Reads what the connector file names until a signal comes or, with `once` or `replay`, to the end that is there at
 /// the start.
@@ -148,7 +100,7 @@ pub(crate) fn run(
     if let Err(why) = last.close() {
         errors.push(why.to_string());
     }
-    let mut outcome = std::mem::take(&mut *shared.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut outcome = std::mem::take(&mut *shared.outcome());
     outcome.errors = errors;
     outcome.unreachable = unreachable;
     outcome.stopped = stopped;
@@ -201,7 +153,7 @@ fn topics(file: &ConnectorFile, shared: &Arc<Shared>) -> Vec<Topic> {
 async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> (Vec<String>, bool) {
     let mut following = JoinSet::new();
     for topic in topics {
-        following.spawn(Arc::new(topic).follow());
+        following.spawn(follower::follow(Arc::new(topic)));
     }
     let (mut errors, mut unreachable) = (Vec::new(), false);
     while let Some(ended) = following.join_next().await {

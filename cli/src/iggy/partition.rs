@@ -1,7 +1,7 @@
 //! One partition: read, settled, stored, batch after batch.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -255,12 +255,5 @@ impl Worker {
         })?;
         self.topic.shared.outcome().stored(names, self.partition, batch.last);
         self.finished_by(Some(batch.last))
-    }
-}
-
-impl super::Shared {
-    /// The count so far.
-    pub(super) fn outcome(&self) -> std::sync::MutexGuard<'_, super::Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

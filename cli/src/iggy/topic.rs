@@ -1,44 +1,20 @@
-//! One topic: a member of its consumer group for as long as it takes, over lost connections and restarts.
+//! What is read of a topic, and what all topics share.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 
-use iggy_connector_sdk::{TopicMetadata, shown};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use iggy_connector_http_sink::config::{BodyConfig, Config};
+use iggy_connector_sdk::TopicMetadata;
+use tokio::{sync::watch, time::Instant};
 
+use super::{outcome::Outcome, replay::ReplayFrom, server::Server, session::Names};
 use crate::{
-    connector_file::StreamConfig,
-    terminal::{
-        log::{self, Level},
-        report::Failure,
-    },
+    connector_file::{ConnectorFile, StreamConfig},
+    host::OpenPlugin,
+    terminal::report::Progress,
 };
 
-use super::{
-    Shared,
-    backoff::{Backoff, asked, pause},
-    partition::{End, Limit, Worker},
-    session::{LONGEST_NAME, Names, Session, Trouble},
-};
-
-/// How often the server is asked which partitions are ours.
-const ASKING: Duration = Duration::from_secs(1);
-/// Between two attempts to get into the group.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How often it is asked, too, whether all members of the group are there; and at first at every time, for that is when
-/// a server may have restarted.
-const ASKING_FOR_GHOSTS: u32 = 30;
-const AT_FIRST: u32 = 10;
-/// How often in a row some must be missing: a member that joins or leaves is missing for a moment.
-const CERTAIN: u32 = 3;
+/// The most bytes that are polled for one body, where it has no limit.
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
 /// What is read, and how.
 #[derive(Debug)]
@@ -49,280 +25,55 @@ pub(super) struct Topic {
     pub(super) metadata: TopicMetadata,
 }
 
-/// A running worker.
+/// What all topics share.
 #[derive(Debug)]
-struct Running {
-    number: u64,
-    over: watch::Sender<bool>,
-    handle: JoinHandle<()>,
+pub(super) struct Shared {
+    pub(super) server: Server,
+    pub(super) plugin: OpenPlugin,
+    /// There is an end to reach: that which each partition had at the start.
+    pub(super) once: bool,
+    pub(super) replay: Option<ReplayFrom>,
+    /// What one request holds, where requests hold several messages and nothing else lets bodies fill.
+    pub(super) body: Option<BodyRoom>,
+    /// Whether any group was ever joined.
+    pub(super) joined: AtomicBool,
+    /// When the first of them must be there.
+    pub(super) connect_deadline: Option<Instant>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) outcome: Mutex<Outcome>,
+    pub(super) progress: Progress,
 }
 
-/// Why a connection is not used any further.
-enum Next {
-    Again,
-    Done,
+impl Shared {
+    /// The count so far.
+    pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// What it takes to follow a topic.
-#[derive(Debug)]
-struct Follower {
-    topic: Arc<Topic>,
-    stop: watch::Receiver<bool>,
-    workers: HashMap<u32, Running>,
-    started: u64,
-    sender: mpsc::UnboundedSender<(u64, u32, End)>,
-    ended: mpsc::UnboundedReceiver<(u64, u32, End)>,
-    /// Partitions that were read to their end.
-    finished: BTreeSet<u32>,
-    /// The ends that the partitions had at the start, where they matter.
-    ends: Option<HashMap<u32, u64>>,
-    /// What was logged last.
-    logged: Option<Vec<u32>>,
-    /// How often the server was asked on this connection, and how often in a row members were missing.
-    asked: u32,
-    missing: u32,
+/// What one request has room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyRoom {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
-impl Topic {
-    /// Reads until it is asked to stop or, where there is one, to the end.
-    ///
-    /// # Errors
-    /// There is no use in going on.
-    pub(super) async fn follow(self: Arc<Self>) -> Result<(), Failure> {
-        let (sender, ended) = mpsc::unbounded_channel();
-        let mut follower = Follower {
-            stop: self.shared.stop.clone(),
-            topic: self,
-            workers: HashMap::new(),
-            started: 0,
-            sender,
-            ended,
-            finished: BTreeSet::new(),
-            ends: None,
-            logged: None,
-            asked: 0,
-            missing: 0,
+impl BodyRoom {
+    /// That of a connector, if its plugin is the HTTP sink. Behind a spool bodies fill by themselves.
+    pub(super) fn of(file: &ConnectorFile) -> Option<Self> {
+        let config = Config::from_json(&file.plugin_config).ok()?;
+        if config.spool.is_some() {
+            return None;
+        }
+        // Of several routes the one with the most room: what is too much for another one's bodies is split.
+        let bodies = config.destinations().map(|of| &of.body).filter(|body| body.mode.batches());
+        let room = |body: &BodyConfig| Self {
+            messages: body.max_messages.map_or(usize::MAX, Into::into),
+            bytes: body.max_bytes.min(LARGEST_BODY),
         };
-        let outcome = follower.follow().await;
-        follower.wait_for_workers().await;
-        outcome
-    }
-}
-
-/// Returns at this time; never, where there is none.
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Follower {
-    async fn follow(&mut self) -> Result<(), Failure> {
-        let what = format!("{} at {}", self.topic.names, self.topic.shared.server.address);
-        let mut backoff = Backoff::new(what, LONGEST_PAUSE);
-        while let Some(session) = self.join(&mut backoff).await? {
-            let session = Arc::new(session);
-            let next = self.use_session(&session, &mut backoff).await;
-            self.retire(|_| true);
-            match next {
-                Ok(Next::Again) => {}
-                Ok(Next::Done) => {
-                    self.wait_for_workers().await;
-                    let shared = &self.topic.shared;
-                    let complete = !*self.stop.borrow() && shared.outcome().good();
-                    session.leave(shared.replay.is_some() && complete).await;
-                    return Ok(());
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(())
-    }
-
-    /// Joins the group, however long it takes. `None` when it is asked to stop.
-    async fn join(&mut self, backoff: &mut Backoff) -> Result<Option<Session>, Failure> {
-        let shared = Arc::clone(&self.topic.shared);
-        loop {
-            let deadline = shared.connect_deadline.filter(|_| !shared.joined.load(SeqCst));
-            let trouble = tokio::select! {
-                () = asked(&mut self.stop) => return Ok(None),
-                () = at(deadline) => Trouble::Late,
-                session = Session::open(&shared.server, &self.topic.names) => match session {
-                    Ok(session) => return Ok(Some(session)),
-                    Err(trouble) => trouble,
-                },
-            };
-            let missing = shared.once && matches!(trouble, Trouble::NoTopic);
-            if missing || trouble.is_hopeless() && !shared.joined.load(SeqCst) {
-                let address = &shared.server.address;
-                let why = format!("{} at {address}: {trouble}", self.topic.names);
-                return Err(Failure::Start(why));
-            }
-            let time = backoff.failed(&trouble.to_string());
-            if deadline.is_some_and(|deadline| deadline <= Instant::now() + time) {
-                let address = &shared.server.address;
-                return Err(Failure::Start(format!(
-                    "{address} was not reached within --connect-timeout: {trouble}"
-                )));
-            }
-            if !pause(time, &mut self.stop).await {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Has workers read what belongs to this member, until the connection is lost.
-    async fn use_session(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<Next, Failure> {
-        (self.asked, self.missing) = (0, 0);
-        let mut stop = self.stop.clone();
-        let mut ticks = interval(ASKING);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let trouble = tokio::select! {
-                () = asked(&mut stop) => return Ok(Next::Done),
-                _ = ticks.tick() => tokio::select! {
-                    () = asked(&mut stop) => return Ok(Next::Done),
-                    taken = self.take_up(session, backoff) => match taken {
-                        Ok(true) => return Ok(Next::Done),
-                        Ok(false) => continue,
-                        Err(Trouble::MadeAnew) => return Ok(Next::Again),
-                        Err(trouble) => trouble,
-                    },
-                },
-                Some((number, partition, end)) = self.ended.recv() => {
-                    let worker = self.workers.get(&partition).filter(|worker| worker.number == number);
-                    // What a worker says of a connection that was given up before is outdated.
-                    let current = worker.is_some_and(|worker| !*worker.over.borrow());
-                    if worker.is_some() {
-                        self.workers.remove(&partition);
-                    }
-                    match end {
-                        End::Broken(why) => return Err(Failure::Other(why)),
-                        End::Finished | End::Failed => {
-                            self.finished.insert(partition);
-                            ticks.reset_immediately();
-                            continue;
-                        }
-                        End::Trouble(trouble) if current && !matches!(trouble, Trouble::NotOurs) => trouble,
-                        End::Trouble(_) | End::Asked => continue,
-                    }
-                }
-            };
-            let time = backoff.failed(&trouble.to_string());
-            self.logged = None;
-            return Ok(if pause(time, &mut stop).await { Next::Again } else { Next::Done });
-        }
-    }
-
-    /// Starts and retires workers as the server has the partitions. Whether there is an end, and it is reached.
-    async fn take_up(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<bool, Trouble> {
-        if self.topic.shared.once && self.ends.is_none() {
-            self.ends = Some(session.ends().await?);
-        }
-        let mut ours = session.partitions().await?;
-        ours.sort_unstable();
-        backoff.worked();
-        self.topic.shared.joined.store(true, SeqCst);
-        self.log(&ours);
-        self.retire(|partition| !ours.contains(&partition));
-        for partition in ours {
-            let idle = self.workers.get(&partition).is_none_or(|worker| *worker.over.borrow());
-            if idle && !self.finished.contains(&partition) {
-                self.start(session, partition);
-            }
-        }
-        self.drive_ghosts_out(session).await?;
-        let Some(ends) = &self.ends else { return Ok(false) };
-        for (partition, end) in ends {
-            if !self.finished.contains(partition)
-                && session.stored(*partition).await?.is_none_or(|stored| stored < *end)
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Makes the group anew where members are in it that nobody stands behind: they keep their partitions to themselves.
-    async fn drive_ghosts_out(&mut self, session: &Session) -> Result<(), Trouble> {
-        self.asked = self.asked.wrapping_add(1);
-        if self.asked > AT_FIRST && self.missing == 0 && !self.asked.is_multiple_of(ASKING_FOR_GHOSTS) {
-            return Ok(());
-        }
-        let ghosts = session.ghosts().await?;
-        self.missing = if ghosts > 0 { self.missing + 1 } else { 0 };
-        if self.missing < CERTAIN {
-            return Ok(());
-        }
-        let names = &self.topic.names;
-        let group = shown(&names.group, LONGEST_NAME);
-        log::line(
-            Level::Warn,
-            &format!(
-                "{names}: {ghosts} of the members of {group} are not connected any more, which the server does not notice: \
-                 the group is made anew, with its offsets"
-            ),
-        );
-        session.drive_out().await?;
-        Err(Trouble::MadeAnew)
-    }
-
-    fn log(&mut self, ours: &[u32]) {
-        if self.logged.as_deref() == Some(ours) {
-            return;
-        }
-        let names = &self.topic.names;
-        let group = shown(&names.group, LONGEST_NAME);
-        let list = ours.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        let what =
-            if ours.is_empty() { "no partition for now".to_owned() } else { format!("partitions {list}") };
-        log::line(Level::Info, &format!("{names}: reading {what} as a member of {group}"));
-        self.logged = Some(ours.to_vec());
-    }
-
-    /// Has these partitions read no further than what is being delivered.
-    fn retire(&self, which: impl Fn(u32) -> bool) {
-        for (partition, worker) in &self.workers {
-            if which(*partition) {
-                worker.over.send_replace(true);
-            }
-        }
-    }
-
-    fn start(&mut self, session: &Arc<Session>, partition: u32) {
-        self.started += 1;
-        let (over, receiver) = watch::channel(false);
-        let number = self.started;
-        let worker = Worker {
-            topic: Arc::clone(&self.topic),
-            session: Arc::clone(session),
-            partition,
-            limit: self.ends.as_ref().map_or(Limit::Never, |ends| {
-                ends.get(&partition).map_or(Limit::Nothing, |end| Limit::Offset(*end))
-            }),
-            over: receiver,
-        };
-        let sender = self.sender.clone();
-        // What is still being delivered from an earlier connection goes first.
-        let before = self.workers.remove(&partition);
-        let handle = tokio::spawn(async move {
-            if let Some(before) = before {
-                let _ = before.handle.await;
-            }
-            let end = worker.run().await;
-            // Where nobody listens, everything is over.
-            let _ = sender.send((number, partition, end));
-        });
-        self.workers.insert(partition, Running { number, over, handle });
-    }
-
-    /// Waits for what is being delivered.
-    async fn wait_for_workers(&mut self) {
-        self.retire(|_| true);
-        for (_, worker) in self.workers.drain() {
-            // One that panicked has said so.
-            let _ = worker.handle.await;
-        }
+        bodies.map(room).reduce(|one, other| Self {
+            messages: one.messages.max(other.messages),
+            bytes: one.bytes.max(other.bytes),
+        })
     }
 }

@@ -9,7 +9,7 @@ use iggy_connector_http_sink::{
 };
 use iggy_connector_sdk::shown_lines;
 
-use super::{Numbers, show};
+use super::show::{self, Numbers};
 use crate::terminal::report::Failure;
 
 /// The longest body, in bytes, that stands in an argument: Linux lets one be 128 KiB long.

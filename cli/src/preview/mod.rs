@@ -14,6 +14,7 @@ use iggy_connector_http_sink::{
 };
 use iggy_connector_sdk::{MessagesMetadata, Schema, TopicMetadata};
 
+use self::show::Numbers;
 use crate::{
     connector_file::{self, ConnectorFile},
     run::{self, Format, Selection},
@@ -133,21 +134,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let sent = plural(counts.messages - counts.refused, "message");
     report::note(&format!("{requests} with {sent}; {} in none", grouped(counts.refused)));
     Ok(counts.refused == 0)
-}
-
-/// Where the messages of a batch, and a request, stand.
-#[derive(Debug, Clone, Copy)]
-struct Numbers<'a> {
-    /// Those of the batch.
-    offsets: &'a [u64],
-    /// The number of the request, from 1 on.
-    request: u64,
-}
-
-impl Numbers<'_> {
-    fn offset(self, message: usize) -> u64 {
-        self.offsets.get(message).copied().unwrap_or_default()
-    }
 }
 
 /// Reads the messages in batches, and hands on what becomes of each, with the offsets of its batch.

@@ -7,11 +7,25 @@ use iggy_connector_http_sink::preview::{Previewed, PreviewedRequest};
 use iggy_connector_sdk::{shown, shown_lines};
 use serde_json::{Value, json};
 
-use super::Numbers;
 use crate::terminal::report::grouped;
 
 /// The most bytes of a reason.
 const LONGEST_REASON: usize = 500;
+
+/// Where the messages of a batch, and a request, stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    /// Those of the batch.
+    pub(super) offsets: &'a [u64],
+    /// The number of the request, from 1 on.
+    pub(super) request: u64,
+}
+
+impl Numbers<'_> {
+    pub(super) fn offset(self, message: usize) -> u64 {
+        self.offsets.get(message).copied().unwrap_or_default()
+    }
+}
 
 /// A request with its headers and its body, or why a message is in none.
 pub(super) fn text(previewed: &Previewed, numbers: Numbers<'_>, end: &str) -> String {

@@ -27,7 +27,7 @@ use crate::{
 };
 
 use super::{
-    Arguments, Format,
+    arguments::{Arguments, Format},
     identity::InputId,
     lines::Input,
     outcome::{Batch, Outcome},
@@ -36,9 +36,6 @@ use super::{
     source::{NoLines, Source},
     stop::Stop,
 };
-
-/// What consume returns when an interrupt closed the connector just before.
-pub(crate) const CLOSED: i32 = -1;
 
 /// Sends all lines of `source`; whether everything was settled well.
 ///
@@ -63,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
     interrupt::at_first(move || at_first.stop(), move || at_second.last_words())
         .map_err(|why| Failure::Other(format!("signals cannot be caught: {why}")))?;
 
-    let plugin = super::open(arguments, &file)?;
+    let plugin = arguments.open_plugin(&file)?;
     let input = opened.input.with_selection(&selection, arguments.limit);
     stop.goes(input.stopper(), plugin.closer());
     let outcome = run.stream(&plugin, input, opened.size, &stop)?;

@@ -12,6 +12,8 @@ use crate::{
     terminal::report::{self, grouped, rate},
 };
 
+/// What consume returns when an interrupt closed the connector just before.
+const CLOSED: i32 = -1;
 /// How many ranges are kept, and how many of them a table shows.
 const KEPT: usize = 10_000;
 const SHOWN: usize = 10;
@@ -75,7 +77,7 @@ impl Outcome {
     /// Takes down a batch. False where nothing of it came through, so that there is no use in going on.
     pub(crate) fn add(&mut self, batch: Batch<'_>) -> bool {
         let count = batch.lines.len() as u64;
-        if batch.closing && batch.code == crate::run::CLOSED {
+        if batch.closing && batch.code == CLOSED {
             self.unsettled.extend(batch.lines);
             return false;
         }
