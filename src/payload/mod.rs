@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{Payload, Schema};
 use serde_json::value::RawValue;
 
-pub use self::json::is_json_line;
+pub use self::json::validate;
 pub(crate) use self::number::{write_id, write_number};
 pub(crate) use self::text::{write_escaped, write_string};
 
@@ -103,7 +103,8 @@ pub(crate) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
 
 /// What is known of a payload before it is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Known {
+pub enum Known {
+    /// Nothing yet.
     #[default]
     Nothing,
     /// It is JSON: a placeholder asked for a field of it.
@@ -124,13 +125,13 @@ pub(crate) struct Json<'p> {
 /// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.
 pub(crate) fn checked_json(payload: &[u8]) -> Result<Json<'_>, Refusal> {
     let text = utf8(payload, "JSON")?;
-    let one_line = is_json_line(text);
-    if !one_line {
-        // Slower, but sure, and it knows what is wrong.
-        serde_json::from_str::<&RawValue>(text)
-            .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
+    if let Known::Json { one_line } = validate(text) {
+        return Ok(Json { text, one_line });
     }
-    Ok(Json { text, one_line })
+    // Slower, but sure, and it knows what is wrong.
+    serde_json::from_str::<&RawValue>(text)
+        .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
+    Ok(Json { text, one_line: false })
 }
 
 fn checked_text(payload: &[u8]) -> Result<&str, Refusal> {

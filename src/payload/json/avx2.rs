@@ -4,17 +4,19 @@ mod scalars;
 
 use std::arch::x86_64::{_pdep_u64, _pext_u64};
 
+use super::Known;
 use crate::simd::{Block, by_low_half, prefix_xor};
 
 /// The stack outside of all containers.
 const OUTSIDE: u64 = 0b10;
 const DIGITS: [u8; 16] = by_low_half(b"0123456789");
-/// From this many brackets in a block on, those that match within it are found together.
-const MANY: u32 = 4;
+const WHITESPACE: [u8; 16] = by_low_half(b" \t\n\r");
 
 /// The same on a processor that has the instructions.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-pub(super) fn is_json_line(text: &[u8]) -> bool {
+pub(super) fn validate(text: &[u8]) -> Known {
+    let start = text.iter().position(|byte| !b" \t\n\r".contains(byte)).unwrap_or(text.len());
+    let text = &text[start..];
     // The outermost bracket is on the stack from the start: any bracket outside of it is one too many.
     let stack = match text.first() {
         Some(b'{') => OUTSIDE << 1 | 1,
@@ -24,7 +26,7 @@ pub(super) fn is_json_line(text: &[u8]) -> bool {
     let mut check = Check {
         text,
         start: 0,
-        in_string: 0,
+        outside: u64::MAX,
         escaped: 0,
         hex: 0,
         value: 1,
@@ -36,6 +38,7 @@ pub(super) fn is_json_line(text: &[u8]) -> bool {
         key: 0,
         stack,
         walked: u64::from(stack != OUTSIDE),
+        one_line: start == 0,
     };
     let (blocks, rest) = text.as_chunks::<64>();
     // A block of its own even if nothing is left, so that the text always ends with whitespace.
@@ -45,10 +48,13 @@ pub(super) fn is_json_line(text: &[u8]) -> bool {
     for number in 0..count {
         check.start = number * 64;
         if !check.block(Block::load(blocks.get(number).unwrap_or(&last))) {
-            return false;
+            return Known::Nothing;
         }
     }
-    check.stack == OUTSIDE && check.in_string | check.value | check.key == 0
+    if check.stack != OUTSIDE || !check.outside | check.value | check.key != 0 {
+        return Known::Nothing;
+    }
+    Known::Json { one_line: check.one_line }
 }
 
 /// What the blocks so far leave for the next one. Where nothing else is said, it is a bit that stands for the
@@ -57,8 +63,8 @@ struct Check<'t> {
     text: &'t [u8],
     /// Where the block starts.
     start: usize,
-    /// All bits, if the block starts in a string.
-    in_string: u64,
+    /// All bits, if the block starts outside of strings.
+    outside: u64,
     /// It is escaped.
     escaped: u64,
     /// The bytes that must be hexadecimal digits of an escape.
@@ -81,6 +87,8 @@ struct Check<'t> {
     stack: u64,
     /// The first bracket, when it is already on the stack.
     walked: u64,
+    /// There was no whitespace but spaces so far, and none before the first token.
+    one_line: bool,
 }
 
 /// The tokens in a block, a bit for each byte.
@@ -105,7 +113,7 @@ impl Check<'_> {
     fn block(&mut self, block: Block) -> bool {
         let Some(quotes) = self.quotes(block) else { return false };
         let has_control = block.has_up_to(0x1f);
-        if quotes | !self.in_string == 0 {
+        if quotes | self.outside == 0 {
             // Nothing but the inside of a string.
             return !has_control;
         }
@@ -148,30 +156,29 @@ impl Check<'_> {
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
     #[inline]
     fn tokens(&mut self, block: Block, quotes: u64, has_control: bool) -> Option<Tokens> {
-        // From an opening quote on, without the closing one.
-        let in_string = prefix_xor(quotes) ^ self.in_string;
-        self.in_string = 0u64.wrapping_sub(in_string >> 63);
-        let outside = !in_string;
+        // In a string is what stands from an opening quote on, without the closing one.
+        let outside = prefix_xor(quotes) ^ self.outside;
+        self.outside = 0u64.wrapping_sub(outside >> 63);
         let comma = block.equal(b',') & outside;
         let colon = block.equal(b':') & outside;
         // Square brackets become braces, and nothing else does but what is a control character or no ASCII.
         let open = block.lowercase().equal(b'{') & outside;
         let close = block.lowercase().equal(b'}') & outside;
-        let (mut white, mut control) = (block.equal(b' '), 0);
+        let mut white = block.equal(b' ');
         if has_control {
-            let tab = block.equal(b'\t') & outside;
-            white |= tab;
-            control = block.up_to(0x1f) & !tab;
+            self.one_line = false;
+            white = block.any_of(&WHITESPACE);
+            if block.up_to(0x1f) & !(white & outside) != 0 {
+                return None;
+            }
         }
-        white &= outside;
         let scalar = outside & !(comma | colon | open | close | quotes | white);
 
         let at_value = behind(comma | colon | open, white, &mut self.value);
         let operand = behind(open | quotes & outside, white, &mut self.operand);
         let scalar_start = scalar & !behind(scalar, 0, &mut self.scalar);
         let empty = close & at_value & operand;
-        let wrong =
-            at_value ^ (open | quotes & in_string | scalar_start | empty) | colon & !operand | control;
+        let wrong = at_value ^ (open | quotes & !outside | scalar_start | empty) | colon & !operand;
         (wrong == 0).then_some(Tokens { open, close, colon, comma, scalar, at_value, empty })
     }
 
@@ -184,13 +191,9 @@ impl Check<'_> {
         // it. In an object it must be a colon, and each colon must be such a one; in a list there are no colons.
         let all = comma | colon | open | close;
         let (rest, over) = all.overflowing_sub((comma | open) << 1 | self.key);
-        self.key = (comma | open) >> 63 | u64::from(over);
+        self.key = ((comma | open) >> 63) + u64::from(over);
         let wrong_in_object = (all & !rest ^ colon) & !empty;
 
-        // Room on the stack for all that may come.
-        if self.stack.leading_zeros() <= open.count_ones() {
-            return false;
-        }
         let mut in_object = 0u64.wrapping_sub(self.stack & 1);
         let mut brackets = (open | close) & !self.walked;
         self.walked = 0;
@@ -198,31 +201,33 @@ impl Check<'_> {
             return wrong_in_object & in_object | colon & !in_object == 0;
         }
         let brace = block.shifted_left_by_2().top_bits();
-        let mut within = Within::default();
-        if brackets.count_ones() >= MANY {
-            within = Within::of(open, close, brace, &mut brackets);
-        }
-        if self.stack == OUTSIDE {
+        let within = Within::of(open, close, brace, &mut brackets);
+        // What is left closes containers that were open before, and then opens others.
+        let (closing, opening) = (close & brackets, open & brackets);
+        let kinds = _pext_u64(brace, opening);
+        // Outside of all, nothing may open or close: the bracket that led there must be the last.
+        let outer = self.stack.unbounded_shr(closing.count_ones());
+        if outer <= OUTSIDE && closing.leading_zeros() != (open | close).leading_zeros() {
             return false;
         }
-        while brackets != 0 {
-            let at = brackets.trailing_zeros();
-            let above = !(brackets ^ (brackets - 1));
-            let pushed = self.stack << 1 | brace >> at & 1;
-            self.stack = if open >> at & 1 == 1 { pushed } else { self.stack >> 1 };
-            if self.stack == OUTSIDE && (open | close) & above != 0 {
-                return false;
-            }
-            in_object = in_object & !above | 0u64.wrapping_sub(self.stack & 1) & above;
-            brackets &= brackets - 1;
+        let opened = opening.count_ones();
+        if outer.leading_zeros() <= opened {
+            // No room on the stack.
+            return false;
         }
+        // Those behind which the container is of another kind than before them.
+        let changes = _pdep_u64(self.stack ^ self.stack >> 1, closing)
+            | _pdep_u64(kinds ^ (kinds << 1 | outer & 1), opening);
+        in_object ^= prefix_xor(changes << 1);
+        // The last one that opens is the innermost.
+        let pushed = if opened > 1 { kinds.reverse_bits() >> (64 - opened) } else { kinds };
+        self.stack = outer << opened | pushed;
         in_object = in_object & !within.all | within.in_objects;
         wrong_in_object & in_object | colon & !in_object | close & (brace ^ in_object) == 0
     }
 }
 
 /// The bytes of containers that begin and end in a block, without their opening brackets.
-#[derive(Default)]
 struct Within {
     all: u64,
     /// Those that are directly in an object.
@@ -234,7 +239,7 @@ impl Within {
     #[target_feature(enable = "bmi1,bmi2,popcnt")]
     #[inline]
     fn of(open: u64, close: u64, brace: u64, brackets: &mut u64) -> Self {
-        let mut within = Self::default();
+        let mut within = Self { all: 0, in_objects: 0 };
         loop {
             // Next to each other among the brackets, an opening one and then a closing one.
             let pairs = _pext_u64(open, *brackets) & _pext_u64(close, *brackets) >> 1;
@@ -255,6 +260,6 @@ impl Within {
 #[inline]
 fn behind(bytes: u64, white: u64, carry: &mut u64) -> u64 {
     let (sum, over) = white.overflowing_add(bytes << 1 | *carry);
-    *carry = bytes >> 63 | u64::from(over);
+    *carry = (bytes >> 63) + u64::from(over);
     sum & !white
 }

@@ -41,12 +41,11 @@ impl Check<'_> {
         }
         let zero = block.equal(b'0') & start;
         // The digits of integer parts become 0, the byte behind each such part and all other digits 1.
-        let (sum, over) = digits.overflowing_add(digits & start);
-        let (sum, over_again) = sum.overflowing_add(self.integer);
-        self.integer = u64::from(over | over_again) | begins;
+        let (sum, over) = digits.overflowing_add(digits & start | self.integer);
+        self.integer = u64::from(over) | begins;
         // So 0 is wrong behind a zero at the start, where it is one more digit, and behind a decimal point, where it
         // is no digit.
-        let wrong = behind(point | zero, 0, &mut self.digit) & !sum | point & !sum;
+        let wrong = (behind(point | zero, 0, &mut self.digit) | point) & !sum;
         wrong == 0
             && (others == 0
                 || self.are_few_literals(tokens, others)
@@ -160,7 +159,8 @@ fn literal(text: &[u8]) -> Option<u32> {
         [b'f', b'a', b'l', b's', b'e', ..] => 5,
         _ => return None,
     };
-    matches!(text.get(len as usize), None | Some(b',' | b']' | b'}' | b' ' | b'\t')).then_some(len)
+    matches!(text.get(len as usize), None | Some(b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'))
+        .then_some(len)
 }
 
 /// Whether the byte at `at` follows a digit that is not of an exponent.
