@@ -13,7 +13,7 @@ use super::{
 use crate::{
     deliver::RetryState,
     settle::Account,
-    spool::LaneKey,
+    spool::{LaneKey, SpoolError, Turn},
     telemetry::{Head, LaneWait},
 };
 
@@ -27,6 +27,13 @@ struct Later {
     head: Option<Arc<Head>>,
 }
 
+/// The records of a lane that are next.
+enum Queued {
+    Next(Window),
+    /// They go once a record of another lane is settled.
+    Behind(LaneKey, u64),
+}
+
 /// How many bodies are taken together: one, and what is left goes with the next.
 const BODIES: usize = 1;
 
@@ -35,30 +42,24 @@ impl Lanes {
     pub(super) async fn deliver_in_order(&self, lane: &LaneKey) {
         let mut breaker_closed = self.pipeline.routes().breaker_closed(lane.stream(), lane.topic());
         let mut retries_now = self.pipeline.routes().retries_now(lane.stream(), lane.topic());
-        let mut emptied = self.spool.emptied();
         let mut backlog = Backlog::default();
         let mut selection = Selection::default();
         let mut wait = WAITS.0;
         while !self.pipeline.is_closing() {
-            let window = self.next_window(lane, &mut backlog, BODIES).await;
+            let window = self.next_in_turn(lane, &mut backlog).await;
             breaker_closed.mark_unchanged();
             retries_now.mark_unchanged();
             let later = match window {
                 Ok(None) => return,
                 Err(why) => Err(why),
-                Ok(Some(window)) => {
-                    emptied.mark_unchanged();
-                    if self.is_behind_another(&window) {
-                        // While it waits it takes no memory.
-                        drop(window);
-                        backlog.clear();
-                        tokio::select! {
-                            // The spool outlives this, so there is no error.
-                            _ = emptied.changed() => {}
-                            () = self.pipeline.closing() => {}
-                        }
-                        continue;
+                Ok(Some(Queued::Behind(lane, sequence))) => {
+                    tokio::select! {
+                        () = self.spool.until_settled(&lane, sequence) => {}
+                        () = self.pipeline.closing() => {}
                     }
+                    continue;
+                }
+                Ok(Some(Queued::Next(window))) => {
                     let index = window.index();
                     let delivery = self.deliver(&window, &index, &selection, None);
                     let (delivered, ()) = tokio::join!(delivery, self.read_ahead(lane, &mut backlog));
@@ -113,13 +114,37 @@ impl Lanes {
         }
     }
 
-    /// Whether something in another lane is to be delivered before a window, which may hold several partitions.
-    fn is_behind_another(&self, window: &Window) -> bool {
-        let lane = window.lane();
-        lane.is_of_several()
-            && window.decode().is_ok_and(|stored| {
-                self.spool.is_behind_another(lane, stored.metadata.partition_id, &stored.messages)
-            })
+    /// The records of a lane that are next, as far as it is their turn. While it is not, they take no memory.
+    async fn next_in_turn(
+        &self,
+        lane: &LaneKey,
+        backlog: &mut Backlog,
+    ) -> Result<Option<Queued>, SpoolError> {
+        let Some(window) = self.next_window(lane, backlog, BODIES).await? else { return Ok(None) };
+        Ok(Some(match self.turn(&window)? {
+            Turn::Now(None) => Queued::Next(window),
+            Turn::Now(Some(time)) => {
+                let (window, rest) = window.before(time);
+                backlog.put_back(rest);
+                Queued::Next(window)
+            }
+            Turn::Behind(lane, sequence) => {
+                backlog.clear();
+                Queued::Behind(lane, sequence)
+            }
+        }))
+    }
+
+    fn turn(&self, window: &Window) -> Result<Turn, SpoolError> {
+        let first = window.record(0);
+        if !first.lane.is_of_several() {
+            return self.spool.turn(first, first.lane.partition(), &[]);
+        }
+        match window.decode() {
+            Ok(stored) => self.spool.turn(first, stored.metadata.partition_id, &stored.messages),
+            // Whoever delivers it says so.
+            Err(_) => Ok(Turn::Now(None)),
+        }
     }
 
     /// Reads what stands behind records that are being sent, where there is memory left. If it cannot be read, that is logged

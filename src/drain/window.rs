@@ -31,8 +31,7 @@ const LARGEST: usize = 16 * 1024 * 1024;
 /// The most records that are read once more together.
 const RECORDS: usize = 64;
 
-/// Messages that share a body share its deadline, which is that of the youngest. So they must be of about the same age:
-/// within this part of `max_retry_duration`.
+/// Messages of a body share the deadline of the youngest, so their ages differ by at most this part of `max_retry_duration`.
 const OF_DEADLINE: u32 = 10;
 
 /// What was read of a lane and is not on its way yet, in order.
@@ -104,7 +103,7 @@ impl Lanes {
             let full = backlog.measured.full;
             let age = backlog.records.front().map_or(Duration::MAX, |first| first.record.age());
             let wait = linger.saturating_sub(age);
-            if full || out_of_memory || wait.is_zero() {
+            if full || out_of_memory || wait.is_zero() || self.spool.is_waited_for(lane) {
                 return Ok(Some(Window { records: backlog.take(), goes_on: full }));
             }
             tokio::select! {
@@ -229,6 +228,13 @@ impl Window {
     /// Records that were sent before.
     pub(super) fn of(records: Vec<Opened>) -> Self {
         Self { records, goes_on: false }
+    }
+
+    /// Without the records from a time of the spool on, which are returned; the first has its turn.
+    pub(super) fn before(mut self, time: u64) -> (Self, Vec<Opened>) {
+        let rest =
+            self.records.split_off(self.records.partition_point(|it| !it.record.came_from(time)).max(1));
+        if rest.is_empty() { (self, rest) } else { (self.whole(), rest) }
     }
 
     /// All of it is sent, also a last body that is not full.

@@ -36,4 +36,4 @@ pub use log::{
     options::{LanesBy, Options, SyncMode, WhenFull},
 };
 pub use status::{LaneStatus, Status, holds_messages, status};
-pub use store::{Accepted, LaneHeld, Record, Recovery, Spool, Stored, Usage};
+pub use store::{Accepted, LaneHeld, Record, Recovery, Spool, Stored, Turn, Usage};

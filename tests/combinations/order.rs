@@ -1,6 +1,13 @@
 //! Order holds with a spool, whatever a batch mixes and wherever a dead letter cannot go.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
 
@@ -15,14 +22,10 @@ use super::{
 
 #[test]
 fn a_batch_of_two_partitions_keeps_each_in_order() {
-    let fails = std::sync::atomic::AtomicBool::new(true);
+    let fails = AtomicBool::new(true);
     let endpoint = Endpoint::start(move |request| {
         let first = request.body.windows(6).any(|word| word == b"\"p1-0\"");
-        if first && fails.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            Answer::status(503)
-        } else {
-            Answer::status(200)
-        }
+        if first && fails.swap(false, Relaxed) { Answer::status(503) } else { Answer::status(200) }
     });
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::open(&json!({
@@ -38,6 +41,44 @@ fn a_batch_of_two_partitions_keeps_each_in_order() {
     wait_until("all arrive", || arrived().len() == 10);
     for partition in ["\"p1-", "\"p2-"] {
         let of_it: Vec<String> = arrived().into_iter().filter(|body| body.starts_with(partition)).collect();
+        assert!(of_it.is_sorted(), "{of_it:?}");
+    }
+}
+
+#[test]
+fn partitions_go_side_by_side_behind_batches_that_may_be_of_any() {
+    const PARTITIONS: u32 = 4;
+    let (is_up, together) = (Arc::<AtomicBool>::default(), Barrier::new(PARTITIONS as usize));
+    let endpoint = Endpoint::start({
+        let is_up = is_up.clone();
+        move |request| {
+            if !is_up.load(Relaxed) {
+                return Answer::status(503);
+            }
+            if request.body.ends_with(b"-2\"") {
+                together.wait();
+            }
+            Answer::status(200)
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::open(&json!({
+        "url": endpoint.url(), "include_metadata": false, "concurrency": PARTITIONS, "retry_delay": "10ms",
+        "circuit_breaker": { "cool_down": "50ms" }, "spool": { "path": folder.path().join("spool") },
+    }));
+    for first in [0, 2, 4] {
+        for partition in 1..=PARTITIONS {
+            let payloads = [first, first + 1].map(|offset| format!("\"p{partition}-{offset}\""));
+            let offsets = [(first, payloads[0].as_str()), (first + 1, payloads[1].as_str())];
+            assert_eq!(sink.consume(&messages(partition, &offsets)), 0);
+        }
+    }
+    is_up.store(true, Relaxed);
+    let arrived = || taken(&endpoint, |request| String::from_utf8(request.body.clone()).unwrap());
+    wait_until("all arrive", || arrived().len() == 24);
+    for partition in 1..=PARTITIONS {
+        let of_it: Vec<String> =
+            arrived().into_iter().filter(|body| body.starts_with(&format!("\"p{partition}-"))).collect();
         assert!(of_it.is_sorted(), "{of_it:?}");
     }
 }

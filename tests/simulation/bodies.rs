@@ -88,7 +88,9 @@ fn a_body_that_is_full_does_not_linger() {
         .map(|arrival| arrival.body.lines().count())
         .collect();
     assert!(sizes.len() as u64 >= FOR.as_secs() * 4, "{} requests", sizes.len());
-    assert!(sizes.iter().all(|size| *size == 100), "{sizes:?}");
+    // Of the first batch of a spool it is not known whether it is of one partition: it lingers until something waits behind it.
+    assert_eq!(sizes[0], 5, "{sizes:?}");
+    assert!(sizes[1..].iter().all(|size| *size == 100), "{sizes:?}");
 }
 
 #[test]

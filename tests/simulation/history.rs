@@ -142,11 +142,11 @@ impl History {
     }
 
     /// The run, for people.
-    pub(super) fn show(&self) -> String {
+    pub(super) fn show(&self, batches: &[Vec<Batch>]) -> String {
         let mut lines: Vec<(Duration, String)> = self.log.clone();
         for call in &self.calls {
             let name = format!("consume {}/{} in life {}", call.topic, call.batch, call.life);
-            lines.push((call.begun, format!("{name} begins")));
+            lines.push((call.begun, format!("{name} begins: {}", batches[call.topic][call.batch])));
             if let Some((at, well)) = call.ended {
                 lines.push((at, format!("{name} returns {}", if well { "0" } else { "1" })));
             }

@@ -137,6 +137,13 @@ pub(super) struct Batch {
     pub(super) pause: u64,
 }
 
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.messages.iter().map(|message| message.id.to_string()).collect();
+        write!(f, "label {}, {}", self.label, ids.join(" "))
+    }
+}
+
 impl Batch {
     /// Whether it holds messages of another partition than that of its last one.
     pub(super) fn mixes(&self) -> bool {

@@ -58,7 +58,7 @@ fn run(seed: u64) -> Option<Outcome> {
         let mut run = Run::of(scenario);
         run.run();
         let wrong = checks::check(&run);
-        let story = run.history.lock().unwrap().show();
+        let story = run.history.lock().unwrap().show(&run.scenario.batches);
         let mut digest = DefaultHasher::new();
         story.hash(&mut digest);
         // Its file goes, also where this process ends at once.

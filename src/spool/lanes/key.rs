@@ -36,6 +36,11 @@ impl LaneKey {
         Self::new(&topic.stream, &topic.topic, SEVERAL)
     }
 
+    /// That of its topic.
+    pub(in crate::spool) fn several(&self) -> Self {
+        Self { partition: SEVERAL, ..self.clone() }
+    }
+
     /// Whether its batches may hold messages of several partitions.
     pub fn is_of_several(&self) -> bool {
         self.partition == SEVERAL

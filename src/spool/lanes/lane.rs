@@ -19,7 +19,7 @@ pub(in crate::spool) struct Lane {
     pub(in crate::spool) partly: BTreeMap<u64, Ranges>,
     /// The bodies that messages of unsettled records were sent in, by each of these records.
     pub(in crate::spool) bodies: BTreeMap<u64, Vec<Arc<LaneMessages>>>,
-    /// The last offset that was stored in this lane.
+    /// The last offset that was stored in this lane; `None` once one of its partition was stored elsewhere.
     pub(in crate::spool) last: Option<u64>,
     /// The last offset of this partition that is sure, in whichever lane.
     pub(in crate::spool) sure: Option<u64>,
@@ -87,6 +87,11 @@ impl Lane {
         }
     }
 
+    /// The sequence of the first unsettled record.
+    pub(in crate::spool) fn head(&self) -> Option<u64> {
+        self.runs.first_key_value().map(|(first, _)| *first)
+    }
+
     /// The run of an unsettled record.
     pub(in crate::spool) fn run(&self, sequence: u64) -> Option<Run> {
         self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
@@ -94,8 +99,7 @@ impl Lane {
 
     /// When consume took the first unsettled record, by the clock of the spool, if that is known.
     pub(in crate::spool) fn oldest(&self) -> Option<u64> {
-        let (first, _) = self.runs.first_key_value()?;
-        self.known.get(first)?.came
+        self.known.get(&self.head()?)?.came
     }
 
     /// Whether nothing is unsettled.

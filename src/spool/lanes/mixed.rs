@@ -3,7 +3,10 @@
 //! The runtime cuts a batch where it likes, labels it with the partition of its last message, and names that of no other. But
 //! the offsets of a partition grow by one, and what is polled of it comes in order. So a batch with the label P is of P alone
 //! where its offsets grow by one from behind the last one known to be of P, and no other batch since then can have held one of
-//! them. All others are kept in a lane of their own, in order with all batches of the topic that may hold the same partitions.
+//! them. All others are kept in a lane of their own, the several lane of the topic.
+//!
+//! What orders the records of both kinds of lanes is when they came: one of the several lane goes behind all before it that may
+//! be of the same partitions, and one of a partition behind all of the several lane before it.
 
 use std::collections::HashMap;
 
@@ -20,10 +23,13 @@ pub(in crate::spool) fn lane_for(
     label: u32,
     messages: &[BorrowedMessage<'_>],
 ) -> LaneKey {
-    let (own, several) = (LaneKey::of(topic, label), LaneKey::of_several(topic));
-    // What comes behind one of several partitions may be of any of them.
-    let none_before = lanes.get(&several).is_none_or(Lane::is_empty);
-    if none_before && is_of_one(lanes.get(&own), messages) { own } else { several }
+    let own = LaneKey::of(topic, label);
+    let lane = lanes.get(&own);
+    if is_of_one(lane, messages) && lane.is_none_or(is_sure_throughout) {
+        own
+    } else {
+        LaneKey::of_several(topic)
+    }
 }
 
 fn is_of_one(lane: Option<&Lane>, messages: &[BorrowedMessage<'_>]) -> bool {
@@ -34,6 +40,13 @@ fn is_of_one(lane: Option<&Lane>, messages: &[BorrowedMessage<'_>]) -> bool {
         && messages.windows(2).all(|pair| pair[0].offset.checked_add(1) == Some(pair[1].offset))
 }
 
+/// Whether nothing of the partition can have gone to the several lane since the first unsettled record of its own: so long the
+/// last offset stored in the lane tells what of the several lane may be of the partition.
+fn is_sure_throughout(lane: &Lane) -> bool {
+    let is_known = lane.last.is_some() && lane.last == lane.sure;
+    lane.is_empty() || is_known && lane.unsure.is_none_or(|unsure| Some(unsure) <= lane.sure)
+}
+
 /// Notes what a stored batch reveals about the partitions of its topic.
 pub(in crate::spool) fn stored(
     lanes: &mut Lanes,
@@ -42,7 +55,6 @@ pub(in crate::spool) fn stored(
     messages: &[BorrowedMessage<'_>],
 ) {
     let Some((last, before)) = messages.split_last() else { return };
-    lanes.entry(key.clone()).or_default().last = Some(last.offset);
     let own = LaneKey::new(key.stream(), key.topic(), label);
     if key.is_of_several()
         && let Some(greatest) = before.iter().map(|message| message.offset).max()
@@ -53,22 +65,36 @@ pub(in crate::spool) fn stored(
     }
     let own = lanes.entry(own).or_default();
     (own.sure, own.unsure) = (Some(last.offset), None);
+    // Where messages come again, offsets alone do not tell that some went to the several lane.
+    own.last = own.sure.filter(|_| !key.is_of_several());
 }
 
-/// Whether something of the same topic is to be delivered before a batch of `lane` with this label: in another lane, and
-/// possibly of the same partition.
-pub(in crate::spool) fn is_behind_another(
-    lanes: &Lanes,
+/// Whether there are records in other lanes of a topic that may have to go behind those of `lane`.
+pub(in crate::spool) fn is_waited_for(lanes: &Lanes, lane: &LaneKey) -> bool {
+    if lane.is_of_several() {
+        lanes.iter().any(|(other, held)| other.is_beside(lane) && !held.is_empty())
+    } else {
+        lanes.get(&lane.several()).is_some_and(|several| !several.is_empty())
+    }
+}
+
+/// The other lanes of a topic that a record of `lane` may have to go behind, if what they hold came before it: with a label, and
+/// with these messages.
+pub(in crate::spool) fn beside<'l>(
+    lanes: &'l Lanes,
     lane: &LaneKey,
     label: u32,
     messages: &[BorrowedMessage<'_>],
-) -> bool {
+) -> Vec<(&'l LaneKey, bool)> {
     if !lane.is_of_several() {
-        return false;
+        let several = lanes.get_key_value(&lane.several()).filter(|(_, several)| !several.is_empty());
+        return several.map(|(key, _)| (key, true)).into_iter().collect();
     }
     let greatest = messages.split_last().and_then(|(_, before)| before.iter().map(|m| m.offset).max());
-    lanes.iter().any(|(other, held)| {
-        let may_share = || greatest.is_some_and(|greatest| held.last.is_none_or(|last| last < greatest));
-        other.is_beside(lane) && !held.is_empty() && (other.partition() == label || may_share())
-    })
+    let may_share = |other: &LaneKey, held: &Lane| {
+        other.partition() == label
+            || greatest.is_some_and(|greatest| held.last.is_none_or(|last| last < greatest))
+    };
+    let beside = lanes.iter().filter(|(other, held)| other.is_beside(lane) && !held.is_empty());
+    beside.map(|(other, held)| (other, may_share(other, held))).collect()
 }

@@ -1,6 +1,9 @@
 //! The time of a spool, which goes on only while it is open.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -10,17 +13,29 @@ use tokio::time::Instant;
 pub(in crate::spool) struct Clock {
     opened: Instant,
     before: Duration,
+    /// The next stamp, at least.
+    next_stamp: AtomicU64,
 }
 
 impl Clock {
     /// The clock of a spool that is opened now, and goes on from this many microseconds.
     pub(in crate::spool) fn going_on_from(before: u64) -> Self {
-        Self { opened: Instant::now(), before: Duration::from_micros(before) }
+        let next_stamp = if before == 0 { 0 } else { before + 1 }.into();
+        Self { opened: Instant::now(), before: Duration::from_micros(before), next_stamp }
     }
 
     /// In microseconds.
     pub(in crate::spool) fn now(&self) -> u64 {
         u64::try_from((self.before + self.opened.elapsed()).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The time for a batch that comes now: later than that of every other.
+    pub(in crate::spool) fn stamp(&self) -> u64 {
+        let now = self.now();
+        let after = |next: u64| Some(now.max(next).saturating_add(1));
+        // It never gives up, so both are what was next before.
+        let (Ok(next) | Err(next)) = self.next_stamp.fetch_update(Relaxed, Relaxed, after);
+        now.max(next)
     }
 
     /// The time since a moment of this clock; since it was opened where that is not known.

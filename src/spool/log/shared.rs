@@ -36,8 +36,8 @@ pub(in crate::spool) struct Shared {
     pub(in crate::spool) ending: Notify,
     /// Counts what consumers of the lanes may wait for.
     pub(in crate::spool) version: watch::Sender<u64>,
-    /// Counts how often nothing was left in a lane.
-    pub(in crate::spool) emptied: watch::Sender<u64>,
+    /// Counts how often the first unsettled record of a lane was settled.
+    pub(in crate::spool) heads: watch::Sender<u64>,
     /// The time that batches have waited for room, in microseconds.
     pub(in crate::spool) waited: AtomicU64,
     pub(in crate::spool) buffers: Arc<Buffers>,

@@ -74,12 +74,13 @@ impl Spool {
         if messages.is_empty() {
             return Ok(Accepted::default());
         }
-        let came = self.shared.clock.now();
         let topic_key = LaneKey::of_several(topic).topic_key();
         let identities = Identity::of_all(metadata.partition_id, messages);
         let topic_lock = lock(&self.topic_locks).entry(topic_key.clone()).or_default().clone();
         // Held until the batch is stored: the same messages in another call are repeats only then.
         let _guard = topic_lock.lock().await;
+        // What comes first of a topic has the earlier time.
+        let came = self.shared.clock.stamp();
         let repeats = self.shared.lock().windows.repeats(&topic_key, &identities);
         let mut kept = Vec::new();
         if !repeats.is_empty() {

@@ -11,4 +11,4 @@ pub use accept::Accepted;
 pub use record::{Record, Stored};
 #[cfg(test)]
 pub(in crate::spool) use spool::windows;
-pub use spool::{LaneHeld, Recovery, Spool, Usage};
+pub use spool::{LaneHeld, Recovery, Spool, Turn, Usage};

@@ -211,6 +211,7 @@ impl Shared {
         lane.messages = lane.messages.saturating_sub(messages.saturating_sub(settled));
         state.remove(key, wanted.sequence, length);
         drop(state);
+        self.heads.send_modify(|times| *times += 1);
         self.set_aside(file, &lost.pieces);
     }
 }

@@ -104,6 +104,11 @@ impl Record {
         self.clock.since(self.came)
     }
 
+    /// Whether it came at a time of the spool or later.
+    pub fn came_from(&self, time: u64) -> bool {
+        self.came.is_some_and(|came| came >= time)
+    }
+
     /// How many messages of the batch are settled already.
     pub fn settled(&self) -> u64 {
         self.settled.count()

@@ -79,6 +79,7 @@ impl Spool {
                 state = shared.lock();
             }
         }
+        let head = state.lanes.get(lane).and_then(Lane::head);
         let mut progress = LaneMessages::new();
         let mut whole = Vec::new();
         for (sequence, messages) in messages {
@@ -92,7 +93,7 @@ impl Spool {
         if progress.is_empty() {
             return Ok(());
         }
-        let emptied = state.lanes.get(lane).is_none_or(Lane::is_empty);
+        let goes_on = state.lanes.get(lane).and_then(Lane::head) != head;
         let draft = Draft::settled(lane, &progress, Vec::new());
         let mut written = shared.write_note(&mut state, lane, draft);
         if let Err(why) = &written
@@ -108,8 +109,8 @@ impl Spool {
         // Whoever waits for space checks whether there is some now.
         shared.freed.notify_waiters();
         shared.unsynced.notify_one();
-        if emptied {
-            shared.emptied.send_modify(|times| *times += 1);
+        if goes_on {
+            shared.heads.send_modify(|times| *times += 1);
         }
         written
     }

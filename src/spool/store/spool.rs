@@ -194,7 +194,7 @@ impl Spool {
             unsynced: Notify::new(),
             ending: Notify::new(),
             version: watch::Sender::new(0),
-            emptied: watch::Sender::new(0),
+            heads: watch::Sender::new(0),
             waited: AtomicU64::new(0),
             buffers: Arc::default(),
         });
@@ -243,10 +243,65 @@ impl Spool {
         Ok(record.filter(|record| record.sequence == sequence))
     }
 
-    /// Whether something of the same topic is to be delivered before a batch of `lane` with this label: in another lane, and
-    /// possibly of the same partition.
-    pub fn is_behind_another(&self, lane: &LaneKey, label: u32, messages: &[BorrowedMessage<'_>]) -> bool {
-        mixed::is_behind_another(&self.shared.lock().lanes, lane, label, messages)
+    /// Whether a record of a lane may be delivered now, and with it those behind it that came together with these messages, all
+    /// with the same label: what came before it in another lane, and may be of the same partition, goes first.
+    ///
+    /// # Errors
+    /// A record of another lane cannot be read now.
+    pub fn turn(
+        &self,
+        record: &Record,
+        label: u32,
+        messages: &[BorrowedMessage<'_>],
+    ) -> Result<Turn, SpoolError> {
+        let beside: Vec<(LaneKey, bool)> = {
+            let state = self.shared.lock();
+            let beside = mixed::beside(&state.lanes, &record.lane, label, messages);
+            beside.into_iter().map(|(lane, may_share)| (lane.clone(), may_share)).collect()
+        };
+        let mut before = None;
+        for (lane, may_share) in beside {
+            let Some((sequence, came)) = self.head(&lane)? else { continue };
+            // What an earlier release stored has no time, and came before everything else: first that of one partition.
+            if (came, lane.is_of_several()) > (record.came, record.lane.is_of_several()) {
+                before = Some(before.unwrap_or(u64::MAX).min(came.unwrap_or(0)));
+            } else if may_share {
+                return Ok(Turn::Behind(lane, sequence));
+            }
+        }
+        Ok(Turn::Now(before))
+    }
+
+    /// Whether there are records in other lanes that may have to go behind those of a lane.
+    pub fn is_waited_for(&self, lane: &LaneKey) -> bool {
+        mixed::is_waited_for(&self.shared.lock().lanes, lane)
+    }
+
+    /// The sequence of the first unsettled record of a lane, and when it came, where that is known.
+    fn head(&self, lane: &LaneKey) -> Result<Option<(u64, Option<u64>)>, SpoolError> {
+        let (head, came) = {
+            let state = self.shared.lock();
+            let Some(held) = state.lanes.get(lane) else { return Ok(None) };
+            (held.head(), held.oldest())
+        };
+        match head {
+            Some(sequence) if came.is_some() => Ok(Some((sequence, came))),
+            None => Ok(None),
+            // It was not read yet.
+            Some(_) => {
+                let first = Reader::default().next(&self.shared, lane, 0)?;
+                Ok(first.map(|record| (record.sequence, record.came)))
+            }
+        }
+    }
+
+    /// Returns once a record is settled.
+    pub async fn until_settled(&self, lane: &LaneKey, sequence: u64) {
+        let mut heads = self.shared.heads.subscribe();
+        while self.shared.lock().lanes.get(lane).is_some_and(|lane| lane.run(sequence).is_some()) {
+            // The spool outlives this, so there is no error.
+            let _ = heads.changed().await;
+        }
     }
 
     /// The lanes with unsettled records.
@@ -258,11 +313,6 @@ impl Spool {
     /// Changes whenever records were added, and when [`close_begins`](Self::close_begins) was called.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.version.subscribe()
-    }
-
-    /// Changes whenever nothing is left in a lane.
-    pub fn emptied(&self) -> watch::Receiver<u64> {
-        self.shared.emptied.subscribe()
     }
 
     /// Ends the waiting of batches that wait for space: they are not stored.
@@ -317,6 +367,15 @@ impl Drop for Spool {
             None => drop(self.shared.lock().active.as_ref().map(|active| active.file.sync())),
         }
     }
+}
+
+/// Whether a record may be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Now, with those behind it that came before this time of the spool, where there is one.
+    Now(Option<u64>),
+    /// Once the record with this sequence in another lane is settled.
+    Behind(LaneKey, u64),
 }
 
 /// As many messages are remembered as a checkpoint should hold, which every segment begins with.

@@ -11,5 +11,6 @@ mod races;
 mod shares;
 mod support;
 mod together;
+mod turns;
 
 use crate::files::{Files, SegmentFile};
