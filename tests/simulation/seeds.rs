@@ -144,8 +144,9 @@ fn in_process(first: u64, count: u64) -> (bool, String) {
         .expect("this executable runs");
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut seeds = lines.lines().filter(|line| line.starts_with("seed ")).collect::<Vec<_>>().join("\n");
-    if !output.status.success() && seeds.is_empty() {
-        seeds = format!("{lines}{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() && !seeds.contains(" wrong: ") {
+        let told = if seeds.is_empty() { &lines } else { &seeds };
+        seeds = format!("{told}\n{}{}", String::from_utf8_lossy(&output.stderr), output.status);
     }
     (output.status.success(), seeds)
 }
