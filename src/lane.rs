@@ -68,6 +68,20 @@ struct Unsettled {
     failed: bool,
 }
 
+/// A future in the memory of one that has ended, where there is such.
+fn in_memory<'a, T>(
+    memory: Option<ReusableBoxFuture<'a, T>>,
+    future: impl Future<Output = T> + Send + 'a,
+) -> ReusableBoxFuture<'a, T> {
+    match memory {
+        Some(mut memory) => {
+            memory.set(future);
+            memory
+        }
+        None => ReusableBoxFuture::new(future),
+    }
+}
+
 impl LaneSender {
     /// Sends the first set and those that come after it, where some do, or until a lane in order cannot go on. Returns the last
     /// outcomes, which are still to be settled: handing them over apart would wake the other thread twice.
@@ -108,13 +122,7 @@ impl LaneSender {
                     return Vec::new();
                 }
                 let sending = self.send(parts, unnoted);
-                let mut sending = match spare.pop() {
-                    Some(mut memory) => {
-                        memory.set(sending);
-                        memory
-                    }
-                    None => ReusableBoxFuture::new(sending),
-                };
+                let mut sending = in_memory(spare.pop(), sending);
                 under_way.push(async move {
                     let ended = poll_fn(|context| sending.poll(context)).await;
                     (ended, sending)
