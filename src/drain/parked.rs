@@ -107,7 +107,12 @@ impl Parked {
     pub(super) fn park(&mut self, group: u64, unit: Unit) {
         self.messages += unit.messages.len();
         self.due.insert((unit.until, group));
-        self.units.entry(group).or_default().push(unit);
+        let of_group = self.units.entry(group).or_default();
+        if of_group.is_empty() {
+            // Most groups have one alone, and there may be as many of them as messages that are parked.
+            of_group.reserve_exact(1);
+        }
+        of_group.push(unit);
     }
 
     /// Parks a unit that was taken once more, with the attempts that were made at it.
@@ -159,12 +164,13 @@ impl Parked {
         let &(until, group) = self.due.first().filter(|(until, _)| *until <= now)?;
         self.due.remove(&(until, group));
         let units = self.units.remove(&group).unwrap_or_default();
-        let (due, later): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| unit.until <= now);
+        let (due, mut later): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| unit.until <= now);
         for unit in &due {
             self.due.remove(&(unit.until, group));
             self.messages -= unit.messages.len();
         }
         if !later.is_empty() {
+            later.shrink_to_fit();
             self.units.insert(group, later);
         }
         Some((group, due))

@@ -1,40 +1,43 @@
 //! A set of numbers, kept as ranges.
 
-use std::collections::BTreeMap;
-
 /// Messages of one batch, as ranges of indexes into it, first and last of each, ascending.
 pub type MessageRanges = Vec<(u32, u32)>;
 
 /// Messages of one body or of one settlement, by the sequence of their batch, ascending.
 pub type LaneMessages = Vec<(u64, MessageRanges)>;
 
-/// Numbers of which most lie side by side.
+/// Numbers of which most lie side by side: the first and the last of each range, ascending. There is one of these for each record
+/// that some messages keep, so that what it takes beside its few ranges counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::spool) struct Ranges(BTreeMap<u64, u64>);
+pub(in crate::spool) struct Ranges(Vec<(u64, u64)>);
+
+/// Room for fewer ranges is not worth giving back.
+const FEW: usize = 4;
 
 impl Ranges {
     /// Adds `first..=last`.
-    pub(in crate::spool) fn insert(&mut self, mut first: u64, mut last: u64) {
+    pub(in crate::spool) fn insert(&mut self, first: u64, last: u64) {
         if first > last {
             return;
         }
-        // What touches the new range from below, and then all that begins inside of it.
-        if let Some((&before, &end)) = self.0.range(..=first).next_back()
-            && end >= first.saturating_sub(1)
-        {
-            first = before;
-            last = last.max(end);
+        // Those that overlap with it or touch it become one with it.
+        let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self.0.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        if from == to {
+            self.0.insert(from, (first, last));
+            return;
         }
-        while let Some((&begin, &end)) = self.0.range(first..=last.saturating_add(1)).next() {
-            last = last.max(end);
-            self.0.remove(&begin);
+        self.0[from] = (self.0[from].0.min(first), self.0[to - 1].1.max(last));
+        self.0.drain(from + 1..to);
+        if self.0.capacity() > FEW.max(self.0.len() * 4) {
+            self.0.shrink_to(FEW.max(self.0.len() * 2));
         }
-        self.0.insert(first, last);
     }
 
     /// Whether a number is in it.
     pub(in crate::spool) fn contains(&self, number: u64) -> bool {
-        self.0.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+        let at = self.0.partition_point(|(_, last)| *last < number);
+        self.0.get(at).is_some_and(|(first, _)| *first <= number)
     }
 
     /// How many numbers are in it.
@@ -44,7 +47,7 @@ impl Ranges {
 
     /// The ranges, first and last, ascending.
     pub(in crate::spool) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.0.iter().map(|(first, last)| (*first, *last))
+        self.0.iter().copied()
     }
 }
 
@@ -79,5 +82,14 @@ mod tests {
                 assert!(all.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{all:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_of_many_ranges_takes_the_room_of_few() {
+        let mut ranges = Ranges::default();
+        let scattered = (0..1000).step_by(2).chain((1..999).step_by(2).filter(|number| *number != 501));
+        scattered.for_each(|number| ranges.insert(number, number));
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, 500), (502, 998)]);
+        assert!(ranges.0.capacity() <= 8, "{}", ranges.0.capacity());
     }
 }
