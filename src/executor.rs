@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
     thread,
+    time::Duration,
 };
 
 use tokio::{
@@ -18,6 +19,9 @@ use tokio::{
 };
 
 use crate::world::World;
+
+/// Less than the usual timeout of a request, and so long that it costs an idle connector nothing.
+const TICK: Duration = Duration::from_secs(5);
 
 /// Runs futures on its own thread until it is dropped; in a simulated world as tasks of the runtime that made it.
 #[derive(Debug)]
@@ -39,8 +43,13 @@ impl Executor {
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(name).spawn(move || {
-            // Either way of ending is the end: nothing is ever sent.
-            let _ = runtime.block_on(ended);
+            runtime.block_on(async {
+                tokio::select! {
+                    // Either way of ending is the end: nothing is ever sent.
+                    _ = ended => {}
+                    () = tick() => {}
+                }
+            });
             // Blocking work left behind, such as a name being looked up, must not hold a close up.
             runtime.shutdown_background();
         })?;
@@ -59,6 +68,15 @@ impl Executor {
     pub(crate) async fn all_stopped(&self) {
         // There is one thread: when it comes to this, it has seen that they are aborted. An error means that it has ended.
         let _ = self.spawn(async {}).await;
+    }
+}
+
+/// Keeps a timer that is due before the timeout of a request that begins. Where none is, tokio writes to an event descriptor for
+/// each such request, so that the thread would wake up for the timer; but it is this thread that makes it, and that would wake up
+/// once more for nothing.
+async fn tick() {
+    loop {
+        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -92,13 +110,10 @@ impl Drop for Executor {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering::SeqCst},
-            mpsc,
-        },
-        time::Duration,
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
     };
 
     use super::*;

@@ -5,7 +5,8 @@ use ring::digest::{Context, SHA256};
 
 /// Where messages come from, as their keys have it.
 pub(crate) fn origin(stream: &str, topic: &str, partition: u32) -> String {
-    format!("{stream}\0{topic}\0{partition}\0")
+    // Each call of consume passes here, and the machinery of formatting costs more than the text.
+    [stream, "\0", topic, "\0", itoa::Buffer::new().format(partition), "\0"].concat()
 }
 
 /// The idempotency key of a body that holds one message alone.

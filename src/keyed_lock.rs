@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::{batch::Batch, deliver::Origin};
+use crate::deliver::Origin;
 
 /// The locks of the partitions that some call holds or waits for, by a digest of each partition: two that share one take turns.
 #[derive(Debug, Default)]
@@ -25,8 +25,7 @@ pub(crate) struct KeyedGuard<'l> {
 
 impl KeyedLock {
     /// Waits until no other batch of the same partition is under way; first come, first served.
-    pub(crate) async fn lock(&self, batch: &Batch<'_>) -> KeyedGuard<'_> {
-        let partition = Origin::of_partition(batch.stream, batch.topic, batch.partition_id);
+    pub(crate) async fn lock(&self, partition: Origin) -> KeyedGuard<'_> {
         let lock = self.locks().entry(partition).or_default().clone();
         KeyedGuard { of: self, partition, guard: Some(lock.lock_owned().await) }
     }

@@ -221,12 +221,13 @@ impl Pipeline {
         };
         let config = &route.config;
         let unordered = config.ordering == Ordering::None;
+        let partition = Origin::of_partition(batch.stream, batch.topic, batch.partition_id);
         // What is kept is taken from there in its order.
         let _guard =
-            if unordered || progress.is_some() { None } else { Some(self.partitions.lock(batch).await) };
+            if unordered || progress.is_some() { None } else { Some(self.partitions.lock(partition).await) };
         let mut ledger = Ledger::of(batch, dead_letters, &self.tally, route.delivery.label(), progress);
         let origin = match config.ordering {
-            Ordering::Partition => Some(Origin::of_partition(batch.stream, batch.topic, batch.partition_id)),
+            Ordering::Partition => Some(partition),
             Ordering::Key(_) | Ordering::None => None,
         };
         let (decided, mut decisions) = mpsc::channel(64);
@@ -249,13 +250,16 @@ impl Pipeline {
                     self.run_lane(route, lane, sender, progress)
                 })
                 .collect();
-        drop(decided);
         loop {
             let mut known = Known::default();
             tokio::select! {
+                // `decided` is kept, since this would be woken where the last one is dropped as well as by the end of its lane.
                 Some(decision) = decisions.recv() => known.decisions.push(decision),
-                Some(ended) = lanes.next() => known.ended.push(ended),
-                else => break,
+                ended = lanes.next() => match ended {
+                    Some(ended) => known.ended.push(ended),
+                    // What a lane decided is known by its end.
+                    None => break,
+                },
             }
             // What else is known by now is settled with it: dead letters share one sync to disk.
             known.decisions.extend(iter::from_fn(|| decisions.try_recv().ok()));

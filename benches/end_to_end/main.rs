@@ -3,6 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench end_to_end
+//! cargo bench --bench end_to_end -- single  # some of modes, urls, single
 //! ```
 //!
 //! Both take turns, and each figure is the median of its runs, so that the ratio means something on a busy machine. After
@@ -105,6 +106,17 @@ fn median(mut figures: Vec<f64>) -> f64 {
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let parts: [(&str, fn()); 3] = [("modes", modes), ("urls", urls::compare), ("single", single::compare)];
+    for (name, measure) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            measure();
+        }
+    }
+}
+
+fn modes() {
     println!("{:<18} {:>9} {:>12} {:>12} {:>7}", "mode", "in flight", "plugin, /s", "bare, /s", "ratio");
     for (mode, at_once, spooled, batches) in [
         ("nd_json", 1, false, 160),
@@ -143,6 +155,4 @@ fn main() {
         let mode = if spooled { format!("{mode}, spooled") } else { mode.to_owned() };
         println!("{mode:<18} {at_once:>9} {ours:>12.0} {bare:>12.0} {ratio:>7.2}");
     }
-    urls::compare();
-    single::compare();
 }
