@@ -163,7 +163,6 @@ fn throughput(folder: &Path, payload: &[u8]) {
         );
         rate
     };
-    let best = |round: &mut dyn FnMut(usize) -> Duration| (0..ROUNDS).map(round).min().unwrap();
 
     let write = |name: &str, synced: bool| {
         best(&mut |round| {
@@ -212,33 +211,46 @@ fn throughput(folder: &Path, payload: &[u8]) {
     line("bare append", unsynced, unsynced);
     line("accept, sync = \"100ms\"", per_second(delayed), unsynced);
 
-    let path = folder.join("read");
-    (0..BATCHES).for_each(|_| bare(&path).write_all(&bytes).unwrap());
+    let read_bare = per_second(read_bare(&folder.join("read"), &bytes));
+    line("bare read", read_bare, read_bare);
+    for (spool, _) in spools {
+        line("drain: next, decode, settle", per_second(drain(&spool)), read_bare);
+    }
+}
+
+/// The fastest of several rounds.
+fn best(round: &mut dyn FnMut(usize) -> Duration) -> Duration {
+    (0..ROUNDS).map(round).min().unwrap()
+}
+
+/// How long it takes to read as many batches from a bare file.
+fn read_bare(path: &Path, bytes: &[u8]) -> Duration {
+    (0..BATCHES).for_each(|_| bare(path).write_all(bytes).unwrap());
     let mut copy = vec![0; bytes.len()];
-    let read = best(&mut |_| {
-        let file = File::open(&path).unwrap();
+    best(&mut |_| {
+        let file = File::open(path).unwrap();
         let began = Instant::now();
         for batch in 0..BATCHES {
             file.read_exact_at(&mut copy, batch * bytes.len() as u64).unwrap();
             black_box(&copy);
         }
         began.elapsed()
-    });
-    let read_bare = per_second(read);
-    line("bare read", read_bare, read_bare);
-    for (spool, _) in spools {
-        let key = LaneKey::of(&topic("large"), METADATA.partition_id);
-        let (mut after, mut read) = (0, 0);
-        let began = Instant::now();
-        while let Some(record) = spool.next(&key, after).unwrap() {
-            after = record.sequence;
-            read += black_box(record.decode().unwrap().messages).len() as u64;
-            spool.settle_all(&key, after).unwrap();
-        }
-        let time = began.elapsed();
-        assert_eq!(read, BATCHES * LARGE);
-        line("drain: next, decode, settle", per_second(time), read_bare);
+    })
+}
+
+/// How long it takes to read and settle all that is in a spool.
+fn drain(spool: &Spool) -> Duration {
+    let key = LaneKey::of(&topic("large"), METADATA.partition_id);
+    let (mut after, mut read) = (0, 0);
+    let began = Instant::now();
+    while let Some(record) = spool.next(&key, after).unwrap() {
+        after = record.sequence;
+        read += black_box(record.decode().unwrap().messages).len() as u64;
+        spool.settle_all(&key, after).unwrap();
     }
+    let time = began.elapsed();
+    assert_eq!(read, BATCHES * LARGE);
+    time
 }
 
 /// How long it takes to open a spool with a backlog.

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::Url;
 use url::form_urlencoded;
 
-use crate::config::{AuthConfig, EndpointConfig, headers::is_credential};
+use crate::config::{AuthConfig, EndpointConfig, header::is_credential};
 
 /// What a secret is replaced by.
 pub(crate) const MASK: &str = "***";

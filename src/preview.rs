@@ -22,7 +22,7 @@ use crate::{
     auth::{self, Transport},
     batch::Batch,
     causes::chain,
-    config::{ApiKeyLocation, AuthConfig, Compression, Config, Text, headers::is_credential},
+    config::{ApiKeyLocation, AuthConfig, Compression, Config, Text, header::is_credential},
     deliver::{Pools, RequestTemplate, Target, USER_AGENT as NAME},
     encode::{Bodies, Body, Buffers, Encoded},
     failure::Failure,

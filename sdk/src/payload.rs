@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Schema};
 
-/// A payload, read as its [`Schema`](crate::Schema) says.
+/// A payload, read as its [`Schema`] says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Payload {
     /// A JSON tree.
@@ -45,6 +47,34 @@ impl Payload {
             Self::Json(value) => json_bytes(value),
             Self::Text(text) | Self::Proto(text) => Ok(text.clone().into_bytes()),
             Self::Raw(bytes) | Self::FlatBuffer(bytes) | Self::Avro(bytes) => Ok(bytes.clone()),
+        }
+    }
+}
+
+impl Schema {
+    /// Reads `bytes` as this schema says.
+    ///
+    /// `Proto` gives [`Payload::Json`] with `type_url` and `value` (standard base64) when the bytes read as a
+    /// `google.protobuf.Any`, else [`Payload::Raw`]; `FlatBuffer` and `Avro` are passed on unread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJsonPayload`] and [`Error::InvalidTextPayload`]; the other schemas take any bytes.
+    pub fn try_into_payload(self, mut bytes: Vec<u8>) -> Result<Payload, Error> {
+        match self {
+            Self::Json => simd_json::to_owned_value(&mut bytes)
+                .map(Payload::Json)
+                .map_err(|_| Error::InvalidJsonPayload),
+            Self::Raw => Ok(Payload::Raw(bytes)),
+            Self::Text => String::from_utf8(bytes).map(Payload::Text).map_err(|_| Error::InvalidTextPayload),
+            Self::Proto => Ok(match prost_types::Any::decode(bytes.as_slice()) {
+                Ok(any) => Payload::Json(simd_json::json!({
+                    "type_url": any.type_url,
+                    "value": STANDARD.encode(&any.value),
+                })),
+                Err(_) => Payload::Raw(bytes),
+            }),
+            Self::FlatBuffer => Ok(Payload::FlatBuffer(bytes)),
+            Self::Avro => Ok(Payload::Avro(bytes)),
         }
     }
 }
@@ -90,6 +120,33 @@ mod tests {
             assert_eq!(payload.to_string(), shown);
             assert_eq!(payload.try_to_bytes().unwrap(), bytes);
             assert_eq!(payload.try_into_vec().unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn proto_falls_back_to_raw() {
+        let json_under_a_proto_label = br#"{"a":1}"#.to_vec();
+        let payload = Schema::Proto.try_into_payload(json_under_a_proto_label.clone()).unwrap();
+        assert!(matches!(payload, Payload::Raw(bytes) if bytes == json_under_a_proto_label));
+    }
+
+    #[test]
+    fn hostile_json_is_an_error() {
+        for bytes in [&b""[..], b" ", b"{", b"\xff", b"{}x", b"nul", b"1 2", b"\"\\ud800\""] {
+            assert_eq!(
+                Schema::Json.try_into_payload(bytes.to_vec()).unwrap_err(),
+                Error::InvalidJsonPayload,
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn deep_json_does_not_exhaust_the_stack() {
+        for depth in [1_000, 100_000, 2_000_000] {
+            let mut bytes = vec![b'['; depth];
+            bytes.resize(2 * depth, b']');
+            drop(Schema::Json.try_into_payload(bytes));
         }
     }
 }

@@ -9,7 +9,7 @@ use reqwest::{Request, Response, header::HeaderValue};
 use reqwest_middleware::{Middleware, Next, Result};
 use ring::hmac;
 
-use super::{body, rotating::Rotating};
+use super::{exchange::body, rotating::Rotating};
 use crate::{
     config::{
         HmacAlgorithm, HmacConfig, HmacEncoding,

@@ -8,6 +8,7 @@ mod basic;
 mod bearer;
 mod echo;
 mod error;
+mod exchange;
 mod hmac;
 mod jwt;
 mod oauth2;
@@ -17,32 +18,18 @@ mod token;
 mod token_endpoint;
 mod webhook;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use reqwest::{Body, Request, Response, StatusCode, Url};
+use reqwest::Url;
 use reqwest_middleware::Middleware;
 
-pub(crate) use self::{echo::Echo, error::AuthError};
+pub use self::exchange::Transport;
+pub(crate) use self::{echo::Echo, error::AuthError, exchange::Renewed};
 use self::{token::TokenSource, token_endpoint::TokenEndpoint};
 use crate::{
     config::{AuthConfig, OAuth2Config},
     world::World,
 };
-
-/// Sends requests to a token endpoint.
-#[async_trait]
-pub trait Transport: fmt::Debug + Send + Sync {
-    /// Sends a request, without credentials of its own.
-    ///
-    /// # Errors
-    /// There is no answer.
-    async fn send(&self, request: Request) -> reqwest_middleware::Result<Response>;
-}
-
-/// Marks an answer that refused the credentials of a request, where the next attempt has others.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Renewed;
 
 /// What signs requests. `transport` makes what sends those to a token endpoint.
 ///
@@ -85,14 +72,4 @@ pub(crate) async fn try_token(
     let endpoint = TokenEndpoint::new(config, world, transport).map_err(AuthError::Secret)?;
     let granted = endpoint.ask().await?;
     Ok((endpoint.label().to_owned(), granted.lifetime))
-}
-
-/// The bytes of a request's body.
-fn body(request: &Request) -> &[u8] {
-    request.body().and_then(Body::as_bytes).unwrap_or_default()
-}
-
-/// Whether an answer says that credentials are missing, wrong or expired (RFC 9110 section 15.5.2, RFC 6585 section 6).
-fn wants_authentication(answer: &Response) -> bool {
-    matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::NETWORK_AUTHENTICATION_REQUIRED)
 }

@@ -6,7 +6,8 @@ use reqwest::{Request, Response, Url, header::AUTHORIZATION};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 
 use super::{
-    Echo, Renewed, Transport, token::TokenCache, token_endpoint::TokenEndpoint, wants_authentication,
+    Echo, Renewed, Transport, exchange::wants_authentication, token::TokenCache,
+    token_endpoint::TokenEndpoint,
 };
 use crate::{config::OAuth2Config, world::World};
 

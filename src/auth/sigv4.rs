@@ -16,7 +16,7 @@ use reqwest::{
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use ring::{digest, hmac};
 
-use super::{AuthError, Echo, body, hmac::push_hex, rotating::Rotating};
+use super::{AuthError, Echo, exchange::body, hmac::push_hex, rotating::Rotating};
 use crate::{
     config::{
         AwsKeys, AwsSigV4Config, Text,

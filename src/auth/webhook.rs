@@ -7,7 +7,7 @@ use reqwest::{Request, Response, header::HeaderValue};
 use reqwest_middleware::{Middleware, Next, Result};
 use ring::hmac;
 
-use super::{body, hmac::unix_seconds, rotating::Rotating};
+use super::{exchange::body, hmac::unix_seconds, rotating::Rotating};
 use crate::{
     config::{
         Secret,

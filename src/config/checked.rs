@@ -7,7 +7,7 @@ use std::{
 use reqwest::{Url, header::HeaderName};
 use strum::{Display, EnumString, VariantNames};
 
-use super::{AuthConfig, ClientConfig, HealthCheckConfig, Method, Route, Text, shown_url};
+use super::{AuthConfig, ClientConfig, Glob, HealthCheckConfig, Method, Text, shown_url};
 use crate::request::{Form, Ordering, TargetTemplate, VerdictOf};
 
 /// A whole configuration, checked.
@@ -57,6 +57,38 @@ pub struct Config {
     pub has_url: bool,
     /// Other endpoints or requests for some topics; the first that matches is taken.
     pub routes: Vec<Route>,
+}
+
+/// Where the messages of some topics go, and how.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The streams that it is for.
+    pub stream: Glob,
+    /// The topics of these streams.
+    pub topic: Glob,
+    /// Its own keys, and those of the connector where it has none.
+    pub config: Config,
+}
+
+impl Route {
+    /// Whether messages of a topic take it.
+    pub fn matches(&self, stream: &str, topic: &str) -> bool {
+        self.stream.matches(stream) && self.topic.matches(topic)
+    }
+}
+
+impl Config {
+    /// What applies to a topic: the first route that matches it, else the keys of the connector; `None` where that has no
+    /// `url`.
+    pub fn route(&self, stream: &str, topic: &str) -> Option<&Self> {
+        let route = self.routes.iter().find(|route| route.matches(stream, topic));
+        route.map(|route| &route.config).or_else(|| self.has_url.then_some(self))
+    }
+
+    /// What there is to send messages to: each route, and at last the connector where it has a `url`.
+    pub fn destinations(&self) -> impl Iterator<Item = &Self> {
+        self.routes.iter().map(|route| &route.config).chain(self.has_url.then_some(self))
+    }
 }
 
 /// Where requests go, and with what.

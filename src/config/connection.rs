@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
-use super::{Text, TlsVersion, shown_url};
+use super::{Text, shown_url};
 
 /// How connections are made and kept.
 #[derive(Debug, Clone)]
@@ -48,6 +48,18 @@ pub struct TlsConfig {
     pub client_key_file: Option<PathBuf>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    #[strum(serialize = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[strum(serialize = "1.3")]
+    Tls13,
 }
 
 /// Which way connections take.

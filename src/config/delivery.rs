@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use super::{
     BatchMode, CircuitBreakerConfig, Concurrency, DeadLetterConfig, DeadLetterEndpoint, Ordering, Problem,
-    RateLimitConfig, SpoolConfig, TABLE, Text, WhenFull, auth, headers, problem::shown_value, reader::Reader,
-    units::LONGEST, url::checked_url,
+    RateLimitConfig, SpoolConfig, Text, WhenFull, auth, headers,
+    problem::{TABLE, shown_value},
+    reader::Reader,
+    units::LONGEST,
+    url::checked_url,
 };
 use crate::{
     folder,

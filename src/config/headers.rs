@@ -1,38 +1,17 @@
 //! The `headers` table, together with the environment overrides of its entries.
 
-use reqwest::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use serde_json::{Map, Value};
 
 use super::{
     AuthConfig, Config, EndpointConfig,
+    header::{header_name, header_value},
     problem::shown_name,
     reader::{Reader, as_text},
 };
-
 use crate::{request::Forwarded, secret::Text};
 
 const TABLE: &str = "headers";
-
-/// Headers that belong to the connection or frame the body (RFC 9110 section 7.6.1, RFC 9112 section 6): a wrong one would cut
-/// requests off, join them, or lead them elsewhere.
-const OWN: [HeaderName; 12] = [
-    CONTENT_LENGTH,
-    TRANSFER_ENCODING,
-    HOST,
-    CONNECTION,
-    UPGRADE,
-    TE,
-    TRAILER,
-    EXPECT,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
 
 /// What is said of a key of `[plugin_config]` under `[plugin_config.headers]`, where TOML puts all that stands below it.
 const MISPLACED: &str =
@@ -153,69 +132,9 @@ fn read_name(keys: &mut Reader<'_>, key: &'static str, default: &'static str) ->
     header_name(&name).map_err(|why| keys.problem(key, why)).ok()
 }
 
-pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
-    let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        // It is not shown: who puts a whole header there shows its value with it.
-        "is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)"
-            .to_owned()
-    })?;
-    if OWN.contains(&header) {
-        let why = match header.as_str() {
-            "host" => "is that of url, and set by the sink: remove it",
-            "proxy-authorization" => "would go to the endpoint: write proxy.username and proxy.password",
-            "content-length" | "transfer-encoding" => "is set by the sink for each body: remove it",
-            _ => "belongs to the connection and is set by the sink, if at all: remove it",
-        };
-        return Err(format!("{header} {why}"));
-    }
-    Ok(header)
-}
-
-/// Words in the names of headers and parameters whose values are credentials.
-const CREDENTIALS: [&str; 12] = [
-    "auth",
-    "bearer",
-    "cookie",
-    "credential",
-    "key",
-    "pass",
-    "pwd",
-    "secret",
-    "session",
-    "signature",
-    "token",
-    "jwt",
-];
-
-/// Whether a header, parameter or key of this name holds a credential, as far as names tell.
-pub(crate) fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    // An idempotency key is none.
-    CREDENTIALS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
-}
-
 /// Reads a header's value. Problems do not show it, since it may be a credential.
 fn header_text(value: &Value) -> Result<Text, String> {
     let text = as_text(value)?;
     header_value(&text)?;
     Ok(text)
-}
-
-/// The value to send, marked so that `Debug` does not show it.
-///
-/// # Errors
-/// The secret that cannot be read, or that its text does not fit into a header.
-pub(crate) fn header_value(text: &Text) -> Result<HeaderValue, String> {
-    header_value_of(&text.resolve()?)
-}
-
-/// The same of a text as it is.
-///
-/// # Errors
-/// It does not fit into a header.
-pub(crate) fn header_value_of(text: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| "the value holds a control character, such as a line break: remove it".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{Config, Declared, Scope, Shape, TABLE, reader::Reader};
+use super::{Config, Declared, Shape, problem::TABLE, reader::Reader, routes::Scope};
 
 impl Config {
     /// The names of all keys and tables of `[plugin_config]`.

@@ -1,6 +1,6 @@
 //! What each key means, in a sentence or two, for the reference (`docs/configuration.md`) and for editors.
 
-use super::{Declared, TABLE};
+use super::{Declared, problem::TABLE};
 
 impl Declared {
     /// What the key means; nothing where that is not written down.

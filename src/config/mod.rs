@@ -10,7 +10,9 @@ mod declared;
 mod delivery;
 mod flat;
 mod glob;
-pub(crate) mod headers;
+pub(crate) mod header;
+mod headers;
+mod keys;
 mod lists;
 mod meaning;
 mod overrides;
@@ -34,31 +36,31 @@ use reqwest::header::HeaderName;
 use serde_json::Value;
 
 use auth::Destination;
+pub(crate) use auth::take_userinfo;
 pub use auth::{
     ApiKeyLocation, AuthConfig, AwsKeys, AwsSigV4Config, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding,
     OAuth2Config, Secret, SignedTemplate,
 };
 pub use checked::{
     BatchMode, BodyConfig, CircuitBreakerConfig, Compression, Concurrency, Config, DeadLetterConfig,
-    DeadLetterEndpoint, EndpointConfig, Jitter, RateLimitConfig, RetryConfig, SpoolConfig, StatusConfig,
-    TracingConfig, WhenFull,
+    DeadLetterEndpoint, EndpointConfig, Jitter, RateLimitConfig, RetryConfig, Route, SpoolConfig,
+    StatusConfig, TracingConfig, WhenFull,
 };
-pub use connection::{ClientConfig, HealthCheckConfig, HealthCheckMethod, Method, ProxyConfig, TlsConfig};
+pub use connection::{
+    ClientConfig, HealthCheckConfig, HealthCheckMethod, Method, ProxyConfig, TlsConfig, TlsVersion,
+};
 pub use declared::{Declared, Shape};
 pub use glob::Glob;
 pub use preset::Preset;
+use problem::TABLE;
 pub use problem::{Problem, Problems, shown_name, shown_value};
 use reader::Reader;
-pub use routes::Route;
+use routes::Scope;
 pub use starter::Starter;
 pub(crate) use transport::TlsFiles;
-pub use transport::TlsVersion;
-pub(crate) use url::{endpoint_url, is_loopback, shown_url, take_userinfo};
+pub(crate) use url::{endpoint_url, is_loopback, shown_url};
 
 pub use crate::{request::Ordering, secret::Text};
-
-/// The table that the keys stand in, as the first part of every path.
-const TABLE: &str = "plugin_config";
 
 /// Keys of other connectors' configurations that are accepted and mean nothing here.
 const IGNORED: &[&str] = &["format"];
@@ -94,21 +96,6 @@ impl Config {
         routes::read(&given, &mut config, &problems);
         config.warnings.extend(of_keys);
         Problems::or_none(problems.into_inner(), config)
-    }
-
-    /// The names of all keys and tables of `[plugin_config]`.
-    pub fn keys() -> Vec<&'static str> {
-        let (problems, declared) = (RefCell::default(), RefCell::default());
-        let keys = Reader::new(TABLE, serde_json::Map::new(), &problems, &declared);
-        Self::read(keys, Scope::Connector).1
-    }
-
-    /// The keys that reading this configuration asks for. Those of a table are asked for where it is given, and some only
-    /// beside another key with one of its choices.
-    pub fn declared(json: &serde_json::Map<String, Value>) -> Vec<Declared> {
-        let (problems, declared) = (RefCell::default(), RefCell::default());
-        Self::read(Reader::new(TABLE, json.clone(), &problems, &declared), Scope::Connector);
-        declared.into_inner()
     }
 
     /// The folders that this process could not write to: what would keep `open` from opening, whatever else is wrong. Nothing is made.
@@ -222,31 +209,6 @@ impl Config {
             warnings.push(format!("method {method} is sent with a body: many servers ignore or refuse it"));
         }
         warnings
-    }
-}
-
-/// What a table of keys is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// The whole connector.
-    Connector,
-    /// One of its routes.
-    Route {
-        /// Whether the connector has a spool.
-        spooled: bool,
-    },
-}
-
-impl Scope {
-    /// Reads what is of this scope alone. Returns whether a `url` must be given: not for a connector that has routes.
-    fn needs_url(self, keys: &mut Reader<'_>) -> bool {
-        match self {
-            Self::Connector => !routes::check(keys),
-            Self::Route { .. } => {
-                routes::check_scope(keys);
-                true
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::headers::is_credential;
+use super::header::is_credential;
 
 /// The tables with keys that hold secrets, as flat keys begin.
 const TABLES: [&str; 6] =

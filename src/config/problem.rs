@@ -5,6 +5,9 @@ use std::fmt;
 use iggy_connector_sdk::shown;
 use serde_json::Value;
 
+/// The table that the keys stand in, as the first part of every path.
+pub(super) const TABLE: &str = "plugin_config";
+
 /// The most bytes of a refused value that a problem shows.
 const LONGEST_VALUE: usize = 60;
 

@@ -3,8 +3,9 @@
 use std::fmt::{self, Write};
 
 use super::{
-    Config, TABLE,
+    Config,
     declared::{Declared, Shape},
+    problem::TABLE,
 };
 
 /// Beyond this a number is no bound that anybody meets.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::header::CONTENT_ENCODING;
 
 use super::{
-    BatchMode, Compression, EndpointConfig, Ordering, Text, headers::header_value_of, reader::Reader,
+    BatchMode, Compression, EndpointConfig, Ordering, Text, header::header_value_of, reader::Reader,
     url::endpoint_url,
 };
 use crate::request::{

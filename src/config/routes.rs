@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 use super::{
-    Config, Glob, Preset, Scope, TABLE, endpoint_url,
-    problem::{Problem, kind},
+    Config, Glob, Preset, Route, endpoint_url,
+    problem::{Problem, TABLE, kind},
     reader::Reader,
 };
 use crate::request::Pieces;
@@ -23,23 +23,33 @@ const TABLES: [&str; 7] = ["headers", "auth", "tls", "proxy", "circuit_breaker",
 const COMPANIONS: [(&str, &str); 3] =
     [("ordering", "ordering_key"), ("compression", "compression_level"), ("batch_mode", "linger")];
 
-/// Where the messages of some topics go, and how.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// The streams that it is for.
-    pub stream: Glob,
-    /// The topics of these streams.
-    pub topic: Glob,
-    /// Its own keys, and those of the connector where it has none.
-    pub config: Config,
+/// What a table of keys is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The whole connector.
+    Connector,
+    /// One of its routes.
+    Route {
+        /// Whether the connector has a spool.
+        spooled: bool,
+    },
+}
+
+impl Scope {
+    /// Reads what is of this scope alone. Returns whether a `url` must be given: not for a connector that has routes.
+    pub(super) fn needs_url(self, keys: &mut Reader<'_>) -> bool {
+        match self {
+            Self::Connector => !check(keys),
+            Self::Route { .. } => {
+                check_scope(keys);
+                true
+            }
+        }
+    }
 }
 
 impl Route {
-    /// Whether messages of a topic take it.
-    pub fn matches(&self, stream: &str, topic: &str) -> bool {
-        self.stream.matches(stream) && self.topic.matches(topic)
-    }
-
+    /// Whether it takes all that another one takes.
     fn matches_all_of(&self, other: &Self) -> bool {
         (self.stream.matches_all() || self.stream == other.stream)
             && (self.topic.matches_all() || self.topic == other.topic)
@@ -47,18 +57,6 @@ impl Route {
 }
 
 impl Config {
-    /// What applies to a topic: the first route that matches it, else the keys of the connector; `None` where that has no
-    /// `url`.
-    pub fn route(&self, stream: &str, topic: &str) -> Option<&Self> {
-        let route = self.routes.iter().find(|route| route.matches(stream, topic));
-        route.map(|route| &route.config).or_else(|| self.has_url.then_some(self))
-    }
-
-    /// What there is to send messages to: each route, and at last the connector where it has a `url`.
-    pub fn destinations(&self) -> impl Iterator<Item = &Self> {
-        self.routes.iter().map(|route| &route.config).chain(self.has_url.then_some(self))
-    }
-
     /// Scheme, host and port of the endpoint, if its url is one.
     fn origin(&self) -> Option<String> {
         let url = match &self.body.target {

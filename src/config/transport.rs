@@ -14,22 +14,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde_json::Value;
-use strum::{Display, EnumString, VariantNames};
 
-use super::{ProxyConfig, Shape, Text, TlsConfig, endpoint_url, problem::shown_value, reader::Reader};
+use super::{
+    ProxyConfig, Shape, Text, TlsConfig, TlsVersion, endpoint_url, problem::shown_value, reader::Reader,
+};
 use crate::secret::FileStamp;
-
-/// The oldest version of TLS that is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    #[default]
-    #[strum(serialize = "1.2")]
-    Tls12,
-    /// RFC 8446.
-    #[strum(serialize = "1.3")]
-    Tls13,
-}
 
 /// What the files of `[tls]` hold, read and checked.
 #[derive(Debug, Default)]

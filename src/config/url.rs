@@ -1,12 +1,9 @@
 //! The endpoint's URL and what it may be.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
-use reqwest::{Url, header::HeaderValue};
+use reqwest::Url;
 use url::Host;
 
-use super::{Text, auth::basic_header, reader::Reader};
+use super::{Text, reader::Reader};
 
 pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
     let hint = "the endpoint to send to, such as \"https://example.com/ingest\"";
@@ -88,27 +85,6 @@ pub(crate) fn endpoint_url(url: &str) -> Result<Url, String> {
 /// Whether there is a user or a password in a URL.
 pub(super) fn has_userinfo(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
-}
-
-/// Takes user and password out of a URL: HTTP has no place for them in it (RFC 9110 section 4.2.4). Returns the header
-/// that holds them.
-///
-/// # Errors
-/// They are nothing that Basic can send.
-pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String> {
-    if !has_userinfo(url) {
-        return Ok(None);
-    }
-    let decoded = |part: &str| {
-        let text = percent_decode_str(part).decode_utf8();
-        text.map(Cow::into_owned).map_err(|_| "is not UTF-8".to_owned())
-    };
-    let header = decoded(url.username())
-        .and_then(|user| basic_header(&user, &decoded(url.password().unwrap_or_default())?))
-        .map_err(|why| format!("holds a user or a password that {why}"))?;
-    // A URL with a host, as those of http have, can do without them.
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
-    Ok(Some(header))
 }
 
 /// Whether a URL leads to this machine by its very name.

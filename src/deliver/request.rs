@@ -22,7 +22,7 @@ use crate::{
         self, AuthConfig, Compression, Config, EndpointConfig,
         auth::{WEBHOOK_ID, is_readable_on_the_way},
         endpoint_url,
-        headers::{header_value, header_value_of},
+        header::{header_value, header_value_of},
         shown_url, take_userinfo,
     },
     encode::Body,

@@ -8,6 +8,7 @@ use iggy_connector_sdk::BorrowedMessage;
 use super::{
     body::{Body, Frame, Record, Special},
     buffers::Buffers,
+    draft::{Draft, Encoded, Put},
     envelope::Envelope,
     groups::Groups,
 };
@@ -19,15 +20,6 @@ use crate::{
     plan::{Lane, LaneItem},
     request::{Framing, Prepared, Source, Target, Template, Trace, on_one_line},
 };
-
-/// What becomes of messages in encoding.
-#[derive(Debug)]
-pub enum Encoded {
-    /// They are in this body.
-    Body(Body),
-    /// The message, an index into the batch, is in none.
-    Refused(usize, Refusal),
-}
 
 /// Turns the messages of a lane into bodies, each within the limits, one at a time. Every message
 /// comes out exactly once: in a body or refused.
@@ -54,32 +46,6 @@ pub struct Bodies<'b> {
     pub(super) draft: Draft,
     /// Where requests depend on their messages: the bodies of the others.
     pub(super) groups: Option<Groups<'b>>,
-}
-
-/// A body that is being written.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) bytes: Vec<u8>,
-    pub(super) records: Vec<Record>,
-    /// Which of the bodies that are written side by side it is.
-    pub(super) number: u64,
-    /// Whether it was written down before.
-    pub(super) noted: bool,
-    /// The most bytes that it may have.
-    pub(super) limit: usize,
-    /// What it has of its own, where requests depend on their messages.
-    pub(super) special: Option<Box<Special>>,
-}
-
-/// What became of a message that was to go into a body.
-pub(super) enum Put {
-    /// It is in it.
-    Added,
-    /// It is in it, and the last one.
-    Full,
-    /// It has no room in it, and begins the next one.
-    NoRoom,
-    Refused(Refusal),
 }
 
 impl<'b> Bodies<'b> {

@@ -3,10 +3,13 @@
 mod body;
 mod buffers;
 mod compress;
+mod draft;
 mod envelope;
 mod frame;
+mod grouped;
 mod groups;
 
 pub use body::Body;
 pub use buffers::Buffers;
-pub use frame::{Bodies, Encoded};
+pub use draft::Encoded;
+pub use frame::Bodies;

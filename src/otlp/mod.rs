@@ -3,6 +3,7 @@
 //! They take no way through the subscriber of `tracing`: what an attempt was is known where it ends, and a span that is handed over
 //! whole costs nothing before.
 
+mod span;
 mod wire;
 
 use std::{
@@ -23,6 +24,8 @@ use tokio::{
 };
 use tracing::warn;
 
+pub(crate) use self::span::Value;
+use self::span::{Attribute, Span};
 use crate::{
     auth::Transport,
     each_minute::EachMinute,
@@ -42,34 +45,6 @@ const LAST: Duration = Duration::from_secs(2);
 const LINKS: usize = 128;
 
 const SERVICE: &str = "iggy-http-sink";
-
-/// A name and its value.
-type Attribute = (&'static str, Value);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
-    Text(String),
-    Number(u64),
-}
-
-/// An attempt that is over.
-#[derive(Debug)]
-struct Span {
-    trace: [u8; 16],
-    id: [u8; 8],
-    parent: Option<[u8; 8]>,
-    state: Option<String>,
-    name: &'static str,
-    began: SystemTime,
-    ended: SystemTime,
-    attributes: Vec<Attribute>,
-    /// Why, if it failed.
-    failure: Option<String>,
-    /// The spans of other traces that it is of, too.
-    links: Vec<TraceContext>,
-    /// How many there were beyond [`LINKS`].
-    links_left_out: u32,
-}
 
 /// An attempt under way.
 #[derive(Debug)]

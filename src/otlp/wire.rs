@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Attribute, Span, Value};
+use super::span::{Attribute, Span, Value};
 use crate::request::TraceContext;
 
 /// The kind of a span that is a request to somebody else, and the code of one that failed.

@@ -7,7 +7,7 @@
 //! bits, since the meaning of a comma or a colon depends on the container.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
-use super::Known;
+use super::known::Known;
 
 /// Validates one JSON value. Never takes text for JSON that is none, but does not know every JSON: not with more than some 60
 /// levels, nor on a processor without the vector instructions. A slower parser decides then, and says what is wrong.

@@ -1,6 +1,7 @@
 //! A payload as JSON text or as it is, by its schema.
 
 mod json;
+mod known;
 mod number;
 mod text;
 
@@ -10,9 +11,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{Payload, Schema};
 use serde_json::value::RawValue;
 
-pub use self::json::validate;
 pub(crate) use self::number::{write_id, write_number};
 pub(crate) use self::text::{write_escaped, write_string};
+pub use self::{json::validate, known::Known};
 
 /// Why a message cannot become part of any body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,19 +100,6 @@ pub(crate) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"");
     out.extend_from_slice(key);
     out.extend_from_slice(b"\":\"base64\"}");
-}
-
-/// What is known of a payload before it is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Known {
-    /// Nothing yet.
-    #[default]
-    Nothing,
-    /// It is JSON: a placeholder asked for a field of it.
-    Json {
-        /// Whether it surely has no line breaks.
-        one_line: bool,
-    },
 }
 
 /// A payload that is JSON.

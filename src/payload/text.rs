@@ -3,6 +3,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod escape;
+
+use self::escape::write_escape;
 
 /// How many bytes are scanned in one step without vector instructions.
 const STEP: usize = 8;
@@ -65,35 +68,6 @@ fn specials(bytes: u64) -> u64 {
     let backslash = below(bytes ^ (ONES * 0x5c), 1);
     (below(bytes, 0x20) | quote | backslash) & TOPS
 }
-
-#[inline]
-fn write_escape(byte: u8, out: &mut Vec<u8>) {
-    // Always as many bytes as the longest one has: a copy of a known size.
-    let (escape, length) = &ESCAPES[usize::from(byte & 0x7f)];
-    let written = out.len();
-    out.extend_from_slice(escape);
-    out.truncate(written + usize::from(*length));
-}
-
-/// The escape of each character of ASCII that needs one, and its length.
-const ESCAPES: [([u8; 6], u8); 128] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut escapes = [([0; 6], 0); 128];
-    let mut byte = 0;
-    while byte < 0x20 {
-        escapes[byte] = ([b'\\', b'u', b'0', b'0', DIGITS[byte >> 4], DIGITS[byte & 15]], 6);
-        byte += 1;
-    }
-    let short =
-        [(b'"', b'"'), (b'\\', b'\\'), (8, b'b'), (12, b'f'), (b'\n', b'n'), (b'\r', b'r'), (b'\t', b't')];
-    let mut at = 0;
-    while at < short.len() {
-        let (byte, letter) = short[at];
-        escapes[byte as usize] = ([b'\\', letter, 0, 0, 0, 0], 2);
-        at += 1;
-    }
-    escapes
-};
 
 #[cfg(test)]
 mod tests {

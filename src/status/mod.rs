@@ -5,16 +5,18 @@
 //! ```
 
 mod access;
+mod answer;
 mod board;
 mod chart;
 mod exposition;
 mod lanes;
 mod letters;
+mod listener;
 mod page;
 mod report;
 mod routes;
 mod server;
 
 pub(crate) use board::Board;
+pub(crate) use listener::Registration;
 pub(crate) use report::HostReport;
-pub(crate) use server::Registration;

@@ -1,12 +1,14 @@
 //! The page for people: what is stuck, why, since when, and what can be done.
 
+mod document;
 mod lanes;
 mod letters;
 
 use bytesize::ByteSize;
 use iggy_connector_sdk::shown;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
+use self::document::whole;
 use super::{
     chart::chart,
     report::{ConnectorReport, DeadLetterReport, EndpointReport, SpoolReport, StatusReport},
@@ -40,34 +42,6 @@ pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
         label id="refresh" hidden { input type="checkbox" checked; " Refresh every 2 seconds" }
     };
     whole(title, &refresh, &status, &footer)
-}
-
-/// A page that does not refresh by itself.
-fn document(title: &str, content: Markup) -> Markup {
-    let back = html! { p { a href="/" { "Back to all connectors" } } };
-    whole(title, &Markup::default(), &content, &back)
-}
-
-fn whole(title: &str, beside: &Markup, content: &Markup, footer: &Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                link rel="icon" href="/icon.svg";
-                link rel="stylesheet" href="/style.css";
-                script src="/script.js" defer {}
-            }
-            body {
-                header { h1 { "HTTP sink" } (beside) }
-                main id="status" { (content) }
-                footer { (footer) }
-            }
-        }
-    }
 }
 
 fn summary(report: &StatusReport) -> Markup {
@@ -185,10 +159,6 @@ fn spool(spool: &SpoolReport) -> Markup {
             "."
         }
     }
-}
-
-fn age(seconds: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
 fn dead_letters(letters: &DeadLetterReport, connector: u32) -> Markup {

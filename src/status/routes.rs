@@ -2,24 +2,18 @@
 
 mod letters;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    header::{self, HeaderName, HeaderValue},
-};
-use serde_json::{Value, json};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use serde_json::json;
 
 use self::letters::LettersPath;
 use super::{
-    access::{self, Refusal},
+    access,
+    answer::{Answer, HTML, JSON, answer, done, not_found, refused, text, with_headers},
     board::Action,
     exposition, page,
     report::{ConnectorReport, StatusReport},
     server::Server,
 };
-
-type Answer = Response<Full<Bytes>>;
 
 /// What an operator asks of a connector.
 enum Asked {
@@ -27,14 +21,6 @@ enum Asked {
     /// The head with this number.
     GiveUp(u64),
 }
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
-
-/// Nothing but what comes from here is run, styled or framed.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Answers a request. Nothing but the reading of dead letters is waited for.
 pub(super) async fn respond(server: &Server, request: &Request<()>) -> Answer {
@@ -118,20 +104,6 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
     done(headers, "/", &json!({ "connector": connector, "done": done_what }))
 }
 
-/// What was asked for is done: a browser is redirected to a page, others get a text.
-fn done(headers: &HeaderMap, page: &str, what: &Value) -> Answer {
-    let is_of_page =
-        headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
-    match HeaderValue::from_str(page) {
-        Ok(page) if is_of_page => {
-            let mut back = text(StatusCode::SEE_OTHER, "done\n");
-            back.headers_mut().insert(header::LOCATION, page);
-            back
-        }
-        _ => answer(StatusCode::OK, JSON, format!("{what}\n")),
-    }
-}
-
 fn report(server: &Server) -> StatusReport {
     let boards = server.boards();
     let connectors = boards.iter().map(|(connector, board)| match board {
@@ -139,43 +111,4 @@ fn report(server: &Server) -> StatusReport {
         None => ConnectorReport::opening(*connector),
     });
     StatusReport::of(connectors.collect())
-}
-
-fn refused(Refusal { status, why }: Refusal) -> Answer {
-    let mut answer = text(status, format!("{why}\n"));
-    if status == StatusCode::UNAUTHORIZED {
-        // A browser asks for user and password then; the user may be anything.
-        let challenge = HeaderValue::from_static("Basic realm=\"HTTP sink\", charset=\"UTF-8\"");
-        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    answer
-}
-
-fn not_found() -> Answer {
-    text(StatusCode::NOT_FOUND, "there is /, /metrics, /live, /ready and /api/status\n")
-}
-
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    answer(status, TEXT, text)
-}
-
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-}
-
-fn with_headers(mut answer: Answer) -> Answer {
-    let all: [(HeaderName, &'static str); 5] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    for (name, value) in all {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }

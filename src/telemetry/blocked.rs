@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    counters::Topic,
     metrics::{BlockedLabels, Metrics},
+    topic::Topic,
 };
 
 #[derive(Debug, Default)]

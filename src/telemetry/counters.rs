@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::watch;
 use twox_hash::XxHash3_64;
@@ -20,7 +19,8 @@ use super::{
     heads::{Head, HeadOf, HeadWait, Heads},
     held::{Held, HeldBatch, Holding},
     lanes::LaneWait,
-    metrics::{DeadLetterLabels, MessageLabels, Metrics, OTHER, TopicLabels},
+    metrics::{DeadLetterLabels, Metrics, OTHER, TopicLabels},
+    topic::Topic,
 };
 use crate::{
     batch::Batch,
@@ -121,16 +121,6 @@ impl fmt::Display for Outcomes {
         let Self { delivered, dead_lettered, failed } = self;
         write!(f, "{delivered} messages delivered, {dead_lettered} dead-lettered, {failed} failed")
     }
-}
-
-/// The counters of one topic, resolved once.
-#[derive(Debug)]
-pub(super) struct Topic {
-    pub(super) stream: String,
-    pub(super) name: String,
-    delivered: Counter,
-    dead_lettered: Counter,
-    failed: Counter,
 }
 
 impl Counters {
@@ -351,22 +341,6 @@ impl Observed {
         let (hash, stream, topic) =
             if topics.len() < TOPICS { (hash, stream, topic) } else { (0, OTHER, OTHER) };
         topics.entry(hash).or_insert_with(|| Arc::new(Topic::new(&self.metrics, stream, topic))).clone()
-    }
-}
-
-impl Topic {
-    pub(super) fn new(metrics: &Metrics, stream: &str, topic: &str) -> Self {
-        let counter = |outcome| {
-            let labels = MessageLabels { stream: stream.to_owned(), topic: topic.to_owned(), outcome };
-            metrics.messages.get_or_create_owned(&labels)
-        };
-        Self {
-            stream: stream.to_owned(),
-            name: topic.to_owned(),
-            delivered: counter("delivered"),
-            dead_lettered: counter("dead_lettered"),
-            failed: counter("failed"),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod held;
 mod lanes;
 mod metrics;
 mod recent;
+mod topic;
 
 pub(crate) use counters::{Counters, Ended, FailedRange, Outcomes};
 pub(crate) use endpoint::{AttemptEnd, EndpointMeter, Health, Reload, Verdict};

@@ -1,16 +1,14 @@
 //! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
 
+mod check;
 mod environment;
 pub(crate) mod excerpt;
 pub(crate) mod location;
 mod streams;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use iggy_connector_http_sink::config::{Config, Shape, shown_value};
+use iggy_connector_http_sink::config::{Config, shown_value};
 use iggy_connector_sdk::host::Plugin;
 use serde_json::{Map, Value};
 
@@ -21,8 +19,9 @@ use crate::{
 
 pub(crate) use self::streams::StreamConfig;
 use self::{
+    check::Check,
     environment::Overrides,
-    location::{Finding, Lines, Location, Part},
+    location::{Finding, Location},
 };
 
 const KEYS: [&str; 11] = [
@@ -38,9 +37,6 @@ const KEYS: [&str; 11] = [
     "transforms",
     "verbose",
 ];
-/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
-const NEAR: f64 = 0.82;
-
 /// A connector file without mistakes.
 #[derive(Debug)]
 pub(crate) struct ConnectorFile {
@@ -96,8 +92,7 @@ impl ConnectorFile {
         } else {
             environment::apply(&mut file, &key, variables)
         };
-        let public = public(file.get("plugin_config"));
-        let mut check = Check { lines, overrides, public, findings: Vec::new(), warnings: Vec::new() };
+        let mut check = Check::new(lines, overrides, file.get("plugin_config"));
         let checked = check.file(path, &file, key);
         if extent == Extent::Machine {
             check.machine(&checked);
@@ -164,57 +159,7 @@ pub(crate) fn environment_variables() -> impl Iterator<Item = (String, String)> 
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-struct Check {
-    lines: Lines,
-    overrides: Overrides,
-    /// The keys whose values are no secrets.
-    public: HashSet<String>,
-    findings: Vec<Finding>,
-    warnings: Vec<Finding>,
-}
-
 impl Check {
-    fn location(&self, path: &str) -> Location {
-        // A variable sets a list as a whole.
-        let list =
-            path.strip_suffix(']').and_then(|path| path.rsplit_once('[')).map_or(path, |(list, _)| list);
-        if let Some(variable) = self.overrides.variable(path).or_else(|| self.overrides.variable(list)) {
-            return Location::Environment(variable.to_owned());
-        }
-        // A nested key can also be given flat in the file.
-        let flat = || {
-            let nested = path.strip_prefix("plugin_config.")?;
-            self.lines.exactly(&format!("plugin_config.{}", environment::flat(nested)))
-        };
-        let line = self.lines.exactly(path).or_else(flat).or_else(|| self.lines.of(path));
-        line.map_or(Location::File, Location::Line)
-    }
-
-    fn wrong(&mut self, path: &str, message: impl Into<String>) {
-        let finding = self.finding(path, message.into());
-        self.findings.push(finding);
-    }
-
-    fn warn(&mut self, path: &str, message: impl Into<String>) {
-        let finding = self.finding(path, message.into());
-        self.warnings.push(finding);
-    }
-
-    fn finding(&self, path: &str, message: String) -> Finding {
-        let path = &*self.lines.spelled(path);
-        let location = self.location(path);
-        let of_key = ["unknown key", "is a key of"].iter().any(|begin| message.starts_with(begin));
-        let part = if of_key { Part::Key } else { Part::Value };
-        let is_public = |path: &str| {
-            !path.starts_with("plugin_config.")
-                || self.public.contains(path)
-                || path.split_once('[').is_some_and(|(list, _)| self.public.contains(&format!("{list}[]")))
-        };
-        let is_in_file = matches!(location, Location::Line(_));
-        let excerpt = self.lines.excerpt(path, part, is_public).filter(|_| is_in_file);
-        Finding { location, path: path.to_owned(), message, excerpt }
-    }
-
     fn file(&mut self, path: &Path, file: &Map<String, Value>, key: String) -> ConnectorFile {
         match file.get("type") {
             None => self.wrong("type", "is required and not given: write type = \"sink\""),
@@ -288,67 +233,6 @@ impl Check {
         let path = format!("plugin_config.{word}");
         if self.lines.exactly(&path).is_some() { path } else { "plugin_config".to_owned() }
     }
-
-    /// Text that must be given; empty where there is a mistake.
-    fn required_text(&mut self, table: &Map<String, Value>, path: &str, key: &str, hint: &str) -> String {
-        match table.get(key) {
-            Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
-            None => self.wrong(path, format!("is required and not given: write {hint}")),
-            Some(other) => self.wrong(path, format!("{} does not do: write {hint}", shown_value(other))),
-        }
-        String::new()
-    }
-
-    /// A key that the runtime requires, but that has no bearing here.
-    fn typed<T>(
-        &mut self,
-        table: &Map<String, Value>,
-        key: &str,
-        default: T,
-        read: impl FnOnce(&Value) -> Option<T>,
-        wrong: &str,
-    ) -> T {
-        let Some(value) = table.get(key) else {
-            self.warn(key, "is not given, which the Iggy runtime requires");
-            return default;
-        };
-        read(value).unwrap_or_else(|| {
-            self.wrong(key, format!("{} is {wrong}", shown_value(value)));
-            default
-        })
-    }
-
-    fn unknown(&mut self, path: &str, table: &Map<String, Value>, known: &[&str]) {
-        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-            let remedy = nearest(key, known)
-                .map_or("remove it; keys of the sink stand under [plugin_config]".to_owned(), |near| {
-                    format!("did you mean `{near}`?")
-                });
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            self.wrong(&path, format!("unknown key: {remedy}"));
-        }
-    }
-}
-
-/// The keys of the sink whose values can be shown, by their paths; with `[]` behind it, one whose items can.
-fn public(plugin_config: Option<&Value>) -> HashSet<String> {
-    let Some(Value::Object(table)) = plugin_config else { return HashSet::new() };
-    let keys = Config::declared(table).into_iter().filter(|key| !key.can_be_secret);
-    keys.map(|key| match key.shape {
-        Shape::StatusCodes | Shape::Texts => key.path + "[]",
-        _ => key.path,
-    })
-    .collect()
-}
-
-fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    let wrong = wrong.to_ascii_lowercase();
-    known
-        .iter()
-        .map(|key| (strsim::jaro_winkler(&wrong, key), *key))
-        .filter(|(likeness, _)| *likeness > NEAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use iggy_connector_sdk::Schema;
 use serde_json::{Map, Value};
 
-use super::{Check, nearest};
+use super::check::{Check, nearest};
 
 const STREAM_KEYS: [&str; 6] =
     ["stream", "topics", "schema", "batch_length", "poll_interval", "consumer_group"];

@@ -7,7 +7,7 @@ use reqwest::{
 
 use super::{ApiKeyLocation, AuthConfig, SignedPart, WEBHOOK_ID, is_readable_on_the_way};
 use crate::config::{
-    Text, headers,
+    Text, header,
     reader::Reader,
     url::{endpoint_url, has_userinfo},
 };
@@ -114,7 +114,7 @@ fn warnings(destination: &Destination<'_>, url: &Url) -> Vec<String> {
     if is_readable_on_the_way(url) {
         let headers = destination.headers.iter().filter(|(name, value)| is_credential(name, value));
         let mut places: Vec<String> = headers.map(|(name, _)| format!("{table}headers.{name}")).collect();
-        if has_userinfo(url) || url.query_pairs().any(|(name, _)| headers::is_credential(&name)) {
+        if has_userinfo(url) || url.query_pairs().any(|(name, _)| header::is_credential(&name)) {
             places.push(format!("{table}url"));
         }
         if !places.is_empty() {
@@ -130,7 +130,7 @@ fn warnings(destination: &Destination<'_>, url: &Url) -> Vec<String> {
 fn is_credential(name: &HeaderName, value: &Text) -> bool {
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
         || value.is_secret()
-        || headers::is_credential(name.as_str())
+        || header::is_credential(name.as_str())
 }
 
 fn resolved(url: &Text) -> Option<Url> {

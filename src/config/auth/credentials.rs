@@ -1,7 +1,12 @@
 //! From secrets to what is sent or signed with, and what is wrong with those that are none.
 
+use std::borrow::Cow;
+
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use reqwest::header::HeaderValue;
+use percent_encoding::percent_decode_str;
+use reqwest::{Url, header::HeaderValue};
+
+use crate::config::url::has_userinfo;
 
 /// A header for user and password (RFC 7617).
 ///
@@ -15,6 +20,27 @@ pub(crate) fn basic_header(username: &str, password: &str) -> Result<HeaderValue
     }
     Ok(sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}"))))
         .expect("base64 fits into a header"))
+}
+
+/// Takes user and password out of a URL: HTTP has no place for them in it (RFC 9110 section 4.2.4). Returns the header
+/// that holds them.
+///
+/// # Errors
+/// They are nothing that Basic can send.
+pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String> {
+    if !has_userinfo(url) {
+        return Ok(None);
+    }
+    let decoded = |part: &str| {
+        let text = percent_decode_str(part).decode_utf8();
+        text.map(Cow::into_owned).map_err(|_| "is not UTF-8".to_owned())
+    };
+    let header = decoded(url.username())
+        .and_then(|user| basic_header(&user, &decoded(url.password().unwrap_or_default())?))
+        .map_err(|why| format!("holds a user or a password that {why}"))?;
+    // A URL with a host, as those of http have, can do without them.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    Ok(Some(header))
 }
 
 /// A header for a token (RFC 6750).

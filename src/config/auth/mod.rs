@@ -15,7 +15,7 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::Text;
 pub(super) use check::{Destination, check};
-pub(crate) use credentials::{basic_header, bearer_header, sensitive, webhook_keys};
+pub(crate) use credentials::{basic_header, bearer_header, sensitive, take_userinfo, webhook_keys};
 pub(super) use read::read;
 pub(crate) use template::SignedPart;
 pub use template::SignedTemplate;

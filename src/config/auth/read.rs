@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{
         Text,
-        headers::header_name,
+        header::header_name,
         reader::{Reader, as_text},
         url::{checked_url, endpoint_url, has_userinfo},
     },

@@ -4,7 +4,7 @@ mod scalars;
 
 use std::arch::x86_64::{_pdep_u64, _pext_u64};
 
-use super::Known;
+use crate::payload::Known;
 use crate::simd::{Block, by_low_half, prefix_xor};
 
 /// The stack outside of all containers.

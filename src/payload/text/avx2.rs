@@ -5,7 +5,7 @@ use std::arch::x86_64::{
     _mm256_setr_epi64x,
 };
 
-use super::write_escape;
+use super::escape::write_escape;
 
 /// How many bytes are scanned in one step.
 pub(super) const STEP: usize = 32;

@@ -7,7 +7,7 @@ use super::{
     faults::start,
     support::{accept_of, lane, options, unsettled},
 };
-use crate::spool::{Options, SpoolError};
+use crate::spool::{Options, Spool, SpoolError};
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 
@@ -45,102 +45,125 @@ fn handed_over(random: &mut Random, next: u64, begin: (u64, u64)) -> (Range<u64>
 }
 
 fn run(seed: u64) {
-    let mut random = Random(seed);
-    let tight = Options { max_bytes: 96 * 1024, ..options(Path::new("in memory")) };
-    let mut disk = Disk::default();
-    let mut spool = start(&disk, &tight);
-    // Of each topic the records, by sequence, with their unsettled offsets.
-    let mut model: BTreeMap<(&str, u64), Vec<u64>> = BTreeMap::new();
-    let mut next: BTreeMap<&str, u64> = BTreeMap::new();
-    // Where the last batch of each topic began, and those that it continued.
-    let mut begin: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut run = Run::new(seed);
     for step in 0..400 {
-        let topic = TOPICS[usize::try_from(random.below(3)).unwrap()];
+        let topic = TOPICS[usize::try_from(run.random.below(3)).unwrap()];
         let context = format!("seed {seed}, step {step}, {topic}");
-        match random.below(20) {
-            0..9 => {
-                let next = next.entry(topic).or_default();
-                let begin = begin.entry(topic).or_default();
-                let (offsets, repeats) = handed_over(&mut random, *next, *begin);
-                let new = offsets.end - offsets.start - repeats;
-                match accept_of(
-                    &spool,
-                    topic,
-                    offsets.clone(),
-                    usize::try_from(random.below(1500)).unwrap(),
-                    1,
-                ) {
-                    Ok(accepted) => {
-                        assert_eq!(
-                            (accepted.stored as u64, accepted.repeats as u64),
-                            (new, repeats),
-                            "{context}"
-                        );
-                        if new > 0 {
-                            *begin = (offsets.start, if repeats > 0 { begin.1 } else { offsets.start });
-                            // Sequences are the business of the spool; that they ascend is checked below.
-                            let known = model.range((topic, 0)..=(topic, u64::MAX)).next_back();
-                            let after = known.map_or(0, |((_, sequence), _)| *sequence);
-                            let record = spool.next(&lane(topic), after).unwrap().expect(&context);
-                            model.insert(
-                                (topic, record.sequence),
-                                (offsets.start + repeats..offsets.end).collect(),
-                            );
-                            *next = offsets.end;
-                        }
-                    }
-                    Err(SpoolError::Full { .. } | SpoolError::OverShare { .. }) => {}
-                    Err(why) => panic!("{context}: {why}"),
-                }
-            }
-            9..18 => {
-                let of_topic = model.range((topic, 0)..=(topic, u64::MAX));
-                let sequences: Vec<u64> = of_topic.map(|((_, sequence), _)| *sequence).collect();
-                if sequences.is_empty() {
-                    continue;
-                }
-                let most = (sequences.len() as u64).min(4);
-                let sequence = sequences[usize::try_from(random.below(most)).unwrap()];
-                if random.below(3) > 0 {
-                    spool.settle_all(&lane(topic), sequence).unwrap();
-                    model.remove(&(topic, sequence));
-                } else {
-                    let record = spool.next(&lane(topic), sequence - 1).unwrap().expect(&context);
-                    let stored = record.decode().unwrap();
-                    let message = random.below(stored.messages.len() as u64);
-                    let offset = stored.messages[usize::try_from(message).unwrap()].offset;
-                    spool.settle(&lane(topic), sequence, &[u32::try_from(message).unwrap()]).unwrap();
-                    let open = model.get_mut(&(topic, sequence)).unwrap();
-                    open.retain(|held| *held != offset);
-                    if open.is_empty() {
-                        model.remove(&(topic, sequence));
-                    }
-                }
-            }
-            _ => {
-                // The process stops, with or without an end.
-                if random.below(2) == 0 {
-                    disk = disk.after(Left::All);
-                }
-                drop(spool);
-                spool = start(&disk, &tight);
-            }
+        match run.random.below(20) {
+            0..9 => run.accept(topic, &context),
+            9..18 => run.settle(topic, &context),
+            _ => run.restart(),
         }
-        assert_eq!(
-            spool.usage().messages,
-            model.values().map(|open| open.len() as u64).sum::<u64>(),
-            "{context}"
-        );
+        let messages: u64 = run.records.values().map(|open| open.len() as u64).sum();
+        assert_eq!(run.spool().usage().messages, messages, "{context}");
         if step % 20 == 0 {
-            for topic in TOPICS {
-                let mut after = 0;
-                for ((_, sequence), open) in model.range((topic, 0)..=(topic, u64::MAX)) {
-                    let record = spool.next(&lane(topic), after).unwrap().expect(&context);
-                    assert_eq!((record.sequence, &unsettled(&record)), (*sequence, open), "{context}");
-                    after = *sequence;
-                }
-                assert!(spool.next(&lane(topic), after).unwrap().is_none(), "{context}");
+            run.check(&context);
+        }
+    }
+}
+
+/// A spool, and what should be in it.
+struct Run {
+    random: Random,
+    options: Options,
+    disk: Disk,
+    /// `None` while it is opened anew.
+    spool: Option<Spool>,
+    /// Of each topic the records, by sequence, with their unsettled offsets.
+    records: BTreeMap<(&'static str, u64), Vec<u64>>,
+    next: BTreeMap<&'static str, u64>,
+    /// Where the last batch of each topic began, and those that it continued.
+    begin: BTreeMap<&'static str, (u64, u64)>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let options = Options { max_bytes: 96 * 1024, ..options(Path::new("in memory")) };
+        let disk = Disk::default();
+        Self {
+            random: Random(seed),
+            spool: Some(start(&disk, &options)),
+            options,
+            disk,
+            records: BTreeMap::new(),
+            next: BTreeMap::new(),
+            begin: BTreeMap::new(),
+        }
+    }
+
+    fn spool(&self) -> &Spool {
+        self.spool.as_ref().unwrap()
+    }
+
+    fn accept(&mut self, topic: &'static str, context: &str) {
+        let next = self.next.get(topic).copied().unwrap_or_default();
+        let begin = self.begin.get(topic).copied().unwrap_or_default();
+        let (offsets, repeats) = handed_over(&mut self.random, next, begin);
+        let new = offsets.end - offsets.start - repeats;
+        let payload = usize::try_from(self.random.below(1500)).unwrap();
+        let accepted = match accept_of(self.spool(), topic, offsets.clone(), payload, 1) {
+            Ok(accepted) => accepted,
+            Err(SpoolError::Full { .. } | SpoolError::OverShare { .. }) => return,
+            Err(why) => panic!("{context}: {why}"),
+        };
+        assert_eq!((accepted.stored as u64, accepted.repeats as u64), (new, repeats), "{context}");
+        if new == 0 {
+            return;
+        }
+        self.begin.insert(topic, (offsets.start, if repeats > 0 { begin.1 } else { offsets.start }));
+        // Sequences are the business of the spool; that they ascend is checked below.
+        let known = self.records.range((topic, 0)..=(topic, u64::MAX)).next_back();
+        let after = known.map_or(0, |((_, sequence), _)| *sequence);
+        let record = self.spool().next(&lane(topic), after).unwrap().expect(context);
+        self.records.insert((topic, record.sequence), (offsets.start + repeats..offsets.end).collect());
+        self.next.insert(topic, offsets.end);
+    }
+
+    /// Settles one of the first records, or a message of it.
+    fn settle(&mut self, topic: &'static str, context: &str) {
+        let of_topic = self.records.range((topic, 0)..=(topic, u64::MAX));
+        let sequences: Vec<u64> = of_topic.map(|((_, sequence), _)| *sequence).collect();
+        if sequences.is_empty() {
+            return;
+        }
+        let most = (sequences.len() as u64).min(4);
+        let sequence = sequences[usize::try_from(self.random.below(most)).unwrap()];
+        if self.random.below(3) > 0 {
+            self.spool().settle_all(&lane(topic), sequence).unwrap();
+            self.records.remove(&(topic, sequence));
+            return;
+        }
+        let record = self.spool().next(&lane(topic), sequence - 1).unwrap().expect(context);
+        let stored = record.decode().unwrap();
+        let message = self.random.below(stored.messages.len() as u64);
+        let offset = stored.messages[usize::try_from(message).unwrap()].offset;
+        self.spool().settle(&lane(topic), sequence, &[u32::try_from(message).unwrap()]).unwrap();
+        let open = self.records.get_mut(&(topic, sequence)).unwrap();
+        open.retain(|held| *held != offset);
+        if open.is_empty() {
+            self.records.remove(&(topic, sequence));
+        }
+    }
+
+    /// The process stops, with or without an end, and another one begins.
+    fn restart(&mut self) {
+        if self.random.below(2) == 0 {
+            self.disk = self.disk.after(Left::All);
+        }
+        self.spool = None;
+        self.spool = Some(start(&self.disk, &self.options));
+    }
+
+    /// Checks that the spool has the records that it should have, and no others.
+    fn check(&self, context: &str) {
+        for topic in TOPICS {
+            let mut after = 0;
+            for ((_, sequence), open) in self.records.range((topic, 0)..=(topic, u64::MAX)) {
+                let record = self.spool().next(&lane(topic), after).unwrap().expect(context);
+                assert_eq!((record.sequence, &unsettled(&record)), (*sequence, open), "{context}");
+                after = *sequence;
             }
+            assert!(self.spool().next(&lane(topic), after).unwrap().is_none(), "{context}");
         }
     }
 }

@@ -4,7 +4,6 @@ use bytesize::ByteSize;
 use iggy_connector_sdk::shown;
 use maud::{Markup, html};
 
-use super::age;
 use crate::{
     batch::LONGEST_NAME,
     status::report::{ConnectorReport, HeadReport, LaneReport},
@@ -120,6 +119,10 @@ fn give_up(connector: &ConnectorReport, lane: &LaneReport, head: &HeadReport) ->
                 aria-label=(format!("Give up {what}")) { "Give up" }
         }
     }
+}
+
+fn age(seconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
 #[cfg(test)]

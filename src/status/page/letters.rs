@@ -4,7 +4,7 @@ use iggy_connector_sdk::shown;
 use maud::{Markup, html};
 use url::form_urlencoded::Serializer;
 
-use super::document;
+use super::document::document;
 use crate::{
     batch::LONGEST_NAME,
     dead_letter::{Entry, Record, Selection, reasons},

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use tokio::task;
 use url::form_urlencoded;
 
-use super::{Answer, HTML, JSON, answer, done, not_found, refused, text};
 use crate::{
     dead_letter::{Entry, LetterPosition, Purged, Selection},
     status::{
         access,
+        answer::{Answer, HTML, JSON, answer, done, not_found, refused, text},
         letters::{Letters, Listed, Which},
         page,
         server::Server,

@@ -14,11 +14,13 @@ use std::{
 
 use clap::Args;
 use iggy_connector_sdk::Schema;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::report::Report;
-use self::stage::{PARTITIONS, Process, Stage};
+use self::{
+    report::{Run, Way},
+    stage::{PARTITIONS, Process, Stage},
+};
 use crate::{
     bench::{
         counter::Counter,
@@ -48,31 +50,6 @@ pub(crate) struct Options {
     /// The executable of the connectors runtime [default: what `IGGY_CONNECTORS` names]
     #[arg(long, value_name = "PATH", requires = "iggy")]
     iggy_connectors: Option<PathBuf>,
-}
-
-/// A way from the topic to the endpoint, and its runs.
-#[derive(Debug)]
-struct Way {
-    name: &'static str,
-    title: &'static str,
-    plugin: PathBuf,
-    /// The executable of the runtime; none for this program.
-    runtime: Option<PathBuf>,
-    runs: Vec<Run>,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, Default, Serialize)]
-struct Run {
-    messages: u64,
-    /// From the start of the process to the last message.
-    seconds: f64,
-    /// From the start of the process to the first request.
-    first_seconds: f64,
-    requests: u64,
-    body_bytes: u64,
-    /// Of the process, with its start.
-    cpu_seconds: Option<f64>,
 }
 
 /// Measures each way in turn, `rounds` times.

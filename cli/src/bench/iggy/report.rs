@@ -1,12 +1,39 @@
 //! What was found, as a table and as JSON.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Run, Way};
 use crate::{
     bench::report::Spread,
     terminal::report::{self, grouped},
 };
+
+/// A way from the topic to the endpoint, and its runs.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) plugin: PathBuf,
+    /// The executable of the runtime; none for this program.
+    pub(super) runtime: Option<PathBuf>,
+    pub(super) runs: Vec<Run>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Run {
+    pub(super) messages: u64,
+    /// From the start of the process to the last message.
+    pub(super) seconds: f64,
+    /// From the start of the process to the first request.
+    pub(super) first_seconds: f64,
+    pub(super) requests: u64,
+    pub(super) body_bytes: u64,
+    /// Of the process, with its start.
+    pub(super) cpu_seconds: Option<f64>,
+}
 
 /// The ways, each measured as often.
 #[derive(Debug)]
