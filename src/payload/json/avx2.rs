@@ -38,7 +38,7 @@ pub(super) fn validate(text: &[u8]) -> Known {
         key: 0,
         stack,
         walked: u64::from(stack != OUTSIDE),
-        one_line: start == 0,
+        line_breaks: 0,
     };
     let (blocks, rest) = text.as_chunks::<64>();
     // A block of its own even if nothing is left, so that the text always ends with whitespace.
@@ -54,7 +54,7 @@ pub(super) fn validate(text: &[u8]) -> Known {
     if check.stack != OUTSIDE || !check.outside | check.value | check.key != 0 {
         return Known::Nothing;
     }
-    Known::Json { one_line: check.one_line }
+    Known::Json { one_line: start == 0 && check.line_breaks == 0 }
 }
 
 /// What the blocks so far leave for the next one. Where nothing else is said, it is a bit that stands for the
@@ -87,8 +87,8 @@ struct Check<'t> {
     stack: u64,
     /// The first bracket, when it is already on the stack.
     walked: u64,
-    /// There was no whitespace but spaces so far, and none before the first token.
-    one_line: bool,
+    /// Where there were line breaks in any block so far.
+    line_breaks: u64,
 }
 
 /// The tokens in a block, a bit for each byte.
@@ -166,11 +166,12 @@ impl Check<'_> {
         let close = block.lowercase().equal(b'}') & outside;
         let mut white = block.equal(b' ');
         if has_control {
-            self.one_line = false;
             white = block.any_of(&WHITESPACE);
-            if block.up_to(0x1f) & !(white & outside) != 0 {
+            let control = block.up_to(0x1f);
+            if control & !(white & outside) != 0 {
                 return None;
             }
+            self.line_breaks |= control ^ block.equal(b'\t');
         }
         let scalar = outside & !(comma | colon | open | close | quotes | white);
 
