@@ -4,6 +4,7 @@
 //! changes nothing of a request.
 
 mod api_key;
+mod authorization;
 mod basic;
 mod bearer;
 mod echo;
@@ -42,9 +43,9 @@ pub fn middleware(
 ) -> Result<Arc<dyn Middleware>, String> {
     let middleware: Result<Arc<dyn Middleware>, String> = match config {
         AuthConfig::Basic { username, password } => {
-            basic::Basic::new(username, password).map(|basic| Arc::new(basic) as _)
+            basic::basic(username, password).map(|basic| Arc::new(basic) as _)
         }
-        AuthConfig::Bearer { token } => bearer::Bearer::new(token).map(|bearer| Arc::new(bearer) as _),
+        AuthConfig::Bearer { token } => bearer::bearer(token).map(|bearer| Arc::new(bearer) as _),
         AuthConfig::ApiKey { location, value } => {
             api_key::ApiKey::new(location, value).map(|key| Arc::new(key) as _)
         }

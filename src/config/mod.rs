@@ -27,6 +27,7 @@ mod starter;
 mod status;
 mod tracing;
 mod transport;
+mod typo;
 mod units;
 mod url;
 
@@ -58,6 +59,7 @@ use reader::Reader;
 use routes::Scope;
 pub use starter::Starter;
 pub(crate) use transport::TlsFiles;
+pub use typo::nearest;
 pub(crate) use url::{endpoint_url, is_loopback, shown_url};
 
 pub use crate::{request::Ordering, secret::Text};

@@ -86,19 +86,3 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
-const NEAR: f64 = 0.82;
-
-/// The known name that a wrong one is likely meant to be.
-pub(super) fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    let wrong = wrong.to_ascii_lowercase();
-    known
-        .iter()
-        // Of two that are as near the first is taken.
-        .rev()
-        .map(|key| (strsim::jaro_winkler(&wrong, &key.to_ascii_lowercase()), *key))
-        .filter(|(likeness, _)| *likeness > NEAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key)
-}

@@ -9,7 +9,8 @@ use strum::VariantNames;
 
 use super::{
     declared::{Declared, Shape},
-    problem::{self, Problem, nearest, shown_name, shown_value},
+    problem::{self, Problem, shown_name, shown_value},
+    typo::{nearest, unknown_key},
     units,
 };
 use crate::secret::Text;
@@ -361,11 +362,7 @@ impl<'p> Reader<'p> {
     pub(super) fn finish(mut self, ignored: &[&str]) -> Vec<&'static str> {
         for (key, _) in std::mem::take(&mut self.left) {
             if !ignored.contains(&key.as_str()) {
-                let near = nearest(&key, &self.known).map_or_else(
-                    || "remove it, or look for its name in config.toml".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                self.problem(&shown_name(&key), format!("unknown key: {near}"));
+                self.problem(&shown_name(&key), unknown_key(&key, &self.known));
             }
         }
         self.known

@@ -1,7 +1,7 @@
 //! `[status]`: a page for people, metrics, probes and a JSON API, from the counters and states that delivery keeps anyway.
 //!
 //! ```text
-//! server (one thread an address, shared by connectors) -> access (who may) -> routes -> board -> report -> JSON, metrics, page
+//! listener (one thread an address, shared by connectors) -> access (who may) -> routes -> board -> report -> JSON, metrics, page
 //! ```
 
 mod access;

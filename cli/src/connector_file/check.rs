@@ -2,16 +2,13 @@
 
 use std::collections::HashSet;
 
-use iggy_connector_http_sink::config::{Config, Shape, shown_value};
+use iggy_connector_http_sink::config::{Config, Shape, nearest, shown_value};
 use serde_json::{Map, Value};
 
 use super::{
     environment::{self, Overrides},
     location::{Finding, Lines, Location, Part},
 };
-
-/// Above this similarity (Jaro-Winkler, 0 to 1) a key is taken for a misspelling of another.
-const NEAR: f64 = 0.82;
 
 /// A connector file being checked.
 pub(super) struct Check {
@@ -125,15 +122,4 @@ fn public(plugin_config: Option<&Value>) -> HashSet<String> {
         _ => key.path,
     })
     .collect()
-}
-
-/// The known word that is meant, if one is near enough.
-pub(super) fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    let wrong = wrong.to_ascii_lowercase();
-    known
-        .iter()
-        .map(|key| (strsim::jaro_winkler(&wrong, key), *key))
-        .filter(|(likeness, _)| *likeness > NEAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key)
 }

@@ -2,10 +2,11 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
+use iggy_connector_http_sink::config::nearest;
 use iggy_connector_sdk::Schema;
 use serde_json::{Map, Value};
 
-use super::check::{Check, nearest};
+use super::check::Check;
 
 const STREAM_KEYS: [&str; 6] =
     ["stream", "topics", "schema", "batch_length", "poll_interval", "consumer_group"];
