@@ -280,13 +280,14 @@ impl Pipeline {
         let deadline = sender.deadline.clone();
         let mut sets = route.sets(lane, &deadline, progress);
         // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
-        // is the only one, not again.
-        let first = sets.next().unwrap_or_default();
+        // is the only one, not again. A processor that has been idle for long wakes slowly, so before a large one, which takes
+        // long to encode, it is woken at once.
+        let first = if sets.begins_large() { None } else { sets.next() };
         let sending = if sets.is_done() {
-            self.executor.spawn(sender.run(first, None))
+            self.executor.spawn(sender.run(first.unwrap_or_default(), None))
         } else {
             let (more, queued) = mpsc::channel(1);
-            let sending = self.executor.spawn(sender.run(first, Some(queued)));
+            let sending = self.executor.spawn(sender.run(first.unwrap_or_default(), Some(queued)));
             // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
             while let Ok(permit) = more.reserve().await
                 && let Some(set) = sets.next()

@@ -218,6 +218,11 @@ impl Sets<'_> {
         Some(set)
     }
 
+    /// Whether the first body is a large one.
+    pub(crate) fn begins_large(&self) -> bool {
+        self.route.config.body.mode.batches() && self.lane.payload_bytes() >= LARGEST_SET
+    }
+
     /// Whether there is no other set.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done

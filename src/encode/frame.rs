@@ -159,6 +159,11 @@ impl<'b> Bodies<'b> {
         if self.draft.records.len() == self.max_messages() { Put::Full } else { Put::Added }
     }
 
+    /// The bytes of the payloads of the batch.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.batch.messages.iter().map(|message| message.payload.len()).sum()
+    }
+
     /// Whether every message of the lane has come out.
     pub fn is_done(&self) -> bool {
         self.lane.get(self.next).is_none()
