@@ -60,8 +60,11 @@ pub(super) struct Delays {
 
 impl Delays {
     pub(super) fn of(messages: u64) -> Arc<Self> {
-        let times = || (0..messages).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { began: Instant::now(), consumed: times(), delivered: times() })
+        let times = || (0..messages).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let delays = Self { began: Instant::now(), consumed: times(), delivered: times() };
+        // Zeros may be pages that the system gives only once they are written to: they must not count as what the plugin takes.
+        delays.consumed.iter().chain(&delays.delivered).for_each(|time| time.store(0, Relaxed));
+        Arc::new(delays)
     }
 
     fn now(&self) -> u64 {
