@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// The Iggy server
     #[arg(long, requires = "connect")]
     server: Option<String>,
-    /// The file is for another machine: whether its plugin and its folders are there is not looked at
+    /// The file is for another machine: do not check whether its plugin and its folders are there
     #[arg(long, conflicts_with = "connect")]
     elsewhere: bool,
     /// Write the result as JSON

@@ -51,7 +51,7 @@ pub struct Config {
     pub close_timeout: Duration,
     /// Whether each request and answer is logged at debug.
     pub verbose_logging: bool,
-    /// What is allowed but deserves a word at every open.
+    /// What is allowed, but may be a mistake; logged at every open.
     pub warnings: Vec<String>,
     /// Whether messages that no route matches go to [`endpoint`](Self::endpoint).
     pub has_url: bool,

@@ -115,7 +115,7 @@ pub(super) fn read_client(keys: &mut Reader<'_>, concurrency: Concurrency) -> Cl
 }
 
 impl ClientConfig {
-    /// What is allowed but deserves a word.
+    /// Warnings of what is allowed, but may be a mistake.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.accept_invalid_certs {

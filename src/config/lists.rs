@@ -51,7 +51,7 @@ impl Reader<'_> {
     }
 
     /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
-    /// that holds JSON. `check` is told each with its path, such as `key[1]`.
+    /// that holds JSON. `check` gets each with its path, such as `key[1]`.
     pub(super) fn texts(
         &mut self,
         key: &'static str,

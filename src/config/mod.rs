@@ -186,7 +186,7 @@ impl Config {
         (config, known)
     }
 
-    /// What is allowed but deserves a word, of keys that belong together.
+    /// Warnings of what is allowed, but may be a mistake: of keys that belong together.
     fn usual_warnings(&self, spooled: bool) -> Vec<String> {
         let mut warnings = self.client.warnings();
         warnings.extend(self.status.as_ref().and_then(status::warning));

@@ -44,7 +44,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Option<StatusConfig> {
     Some(StatusConfig { address: address?, token })
 }
 
-/// What is allowed but deserves a word.
+/// A warning of what is allowed, but may be a mistake.
 pub(super) fn warning(config: &StatusConfig) -> Option<String> {
     (!config.address.ip().is_loopback()).then(|| {
         format!(

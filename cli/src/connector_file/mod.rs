@@ -50,7 +50,7 @@ pub(crate) struct ConnectorFile {
     pub(crate) streams: Vec<StreamConfig>,
     /// `[plugin_config]` with its overrides, as the runtime hands it to the plugin.
     pub(crate) plugin_config: Value,
-    /// What is allowed, but deserves a word.
+    /// What is allowed, but may be a mistake.
     pub(crate) warnings: Vec<Finding>,
     /// How many keys the environment set.
     pub(crate) overrides: usize,

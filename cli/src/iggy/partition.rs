@@ -162,8 +162,8 @@ impl Worker {
         Some(following)
     }
 
-    /// Takes on what waits behind a batch, as far as one request has room for it: however few messages a poll brings, they
-    /// go out together.
+    /// Appends what waits behind a batch while one request has room for it: however few messages a poll brings, they go
+    /// out together.
     async fn fill(&self, batch: &mut Batch) {
         let Some(room) = self.topic.shared.body else { return };
         while batch.goes_on && batch.len() < room.messages && batch.bytes() < room.bytes {

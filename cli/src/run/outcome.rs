@@ -147,7 +147,7 @@ impl Outcome {
         }
     }
 
-    /// Forgets that the batch which failed as a whole is to be sent again: the run goes on behind it.
+    /// Forgets that the batch which failed as a whole is to be sent again: the run continues behind it.
     pub(crate) fn goes_on(&mut self) {
         self.unsettled.clear();
     }
@@ -167,7 +167,7 @@ impl Outcome {
         self.messages.saturating_sub(self.unsettled.len() as u64)
     }
 
-    /// The failed lines that are not gone on with anyway.
+    /// The failed lines that the next run does not send anyway.
     pub(crate) fn to_repeat(&self) -> Option<Selection> {
         let lines: BTreeSet<u64> = self
             .failed_lines

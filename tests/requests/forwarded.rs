@@ -1,7 +1,4 @@
 //! What of a message goes into a request beside its body: `forward_headers`, its trace, and `tombstone_method`.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +18,7 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::{HeaderKey, HeaderValue, MessagesMetadata, RawMessage, Schema, encode_headers};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::{Answer, Endpoint, Exchange, Request},
     plugin::{Batch, Sink, failures},

@@ -1,7 +1,4 @@
 //! `[response]`: answers that say more than their status does.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +9,7 @@ use std::{
 use iggy_connector_http_sink::{config::Config, dead_letter::Folder};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures, logged},

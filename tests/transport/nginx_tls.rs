@@ -1,14 +1,10 @@
 //! Certificates of both sides at a real nginx. Through the built plugin.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{fs, path::Path, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::{config, with},
     nginx::{Nginx, Protocol},
     plugin::{Batch, Sink, failures, logged},
@@ -153,7 +149,7 @@ fn connections_that_age_under_load_lose_and_double_nothing() {
         let mut sent = 0;
         let began = std::time::Instant::now();
         while began.elapsed() < Duration::from_millis(600) {
-            let batch = support::spooled::numbered(sent..sent + 100).from_stream(&stream);
+            let batch = crate::support::spooled::numbered(sent..sent + 100).from_stream(&stream);
             assert_eq!(sink.consume(&batch), 0, "{:?}", failures(&stream));
             sent += 100;
         }

@@ -1,7 +1,4 @@
 //! Connections: their protocol, their age, and how long an answer may be waited for. Through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +14,7 @@ use std::{
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use support::{
+use crate::support::{
     config::config,
     endpoint::{Answer, Endpoint},
     plugin::{Batch, Sink, failures},
@@ -239,9 +236,13 @@ fn is_on_its_own(test: &str, environment: &[(&str, &str)]) -> bool {
         return true;
     }
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", test, "--nocapture"]).env(MARK, "1").envs(environment.iter().copied());
+    again
+        .args(["--exact", &format!("connections::{test}"), "--nocapture"])
+        .env(MARK, "1")
+        .envs(environment.iter().copied());
     let output = again.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "no such test: {test}");
     false
 }
 
@@ -263,15 +264,15 @@ fn without_certificates_on_the_system_http_works_and_https_says_why_not() {
     assert_eq!(sink.consume(&one("roots")), 0, "{:?}", failures("roots"));
     let url = "https://127.0.0.1:1/in";
     assert!(Sink::try_open(&json!({ "url": url })).is_err());
-    wait_until("the reason", || !support::plugin::logged("has no CA certificates").is_empty());
+    wait_until("the reason", || !crate::support::plugin::logged("has no CA certificates").is_empty());
     // Those of one's own are enough.
     let folder = tempfile::tempdir().unwrap();
-    let authority = support::tls::Authority::new();
+    let authority = crate::support::tls::Authority::new();
     let ca_file = authority.write(folder.path(), "ca");
     let identity = authority.issue();
     let versions = [&rustls::version::TLS13];
-    let tls = support::tls::server(&identity, support::tls::ClientAuth::None, &versions);
-    let front = support::tls::TlsFront::start(tls, endpoint.port());
+    let tls = crate::support::tls::server(&identity, crate::support::tls::ClientAuth::None, &versions);
+    let front = crate::support::tls::TlsFront::start(tls, endpoint.port());
     let sink = Sink::open(&config(&front.url(), json!({ "tls": { "ca_file": ca_file } })));
     assert_eq!(sink.consume(&one("rootsown")), 0, "{:?}", failures("rootsown"));
 }

@@ -1,16 +1,12 @@
 //! `[proxy]` and the proxies of the environment: real ones that ask for a password, and what they get to see. Through the built
 //! plugin.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{fs, process::Command, thread};
 
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::{Answer, Endpoint},
     plugin::{Batch, Sink, failures, logged},
@@ -190,7 +186,11 @@ fn the_environment_names_a_proxy_that_loopback_does_not_take() {
     let Ok(port) = std::env::var(PROXY) else {
         let proxy = Endpoint::answering(200);
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", "the_environment_names_a_proxy_that_loopback_does_not_take", "--nocapture"]);
+        again.args([
+            "--exact",
+            "proxy::the_environment_names_a_proxy_that_loopback_does_not_take",
+            "--nocapture",
+        ]);
         for name in ["ALL_PROXY", "all_proxy", "http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
             again.env_remove(name);
         }

@@ -1,13 +1,10 @@
 //! Presets: what they are, in the docs, and what they send.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use iggy_connector_http_sink::config::{Config, Preset};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink},

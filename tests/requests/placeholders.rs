@@ -1,7 +1,4 @@
 //! Requests that depend on their messages: placeholders in the url and in headers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +6,7 @@ use iggy_connector_http_sink::config::Config;
 use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures},
@@ -220,7 +217,7 @@ fn with_a_spool_each_url_is_in_order_and_what_cannot_be_rendered_is_a_letter() {
     spooled::wait_until("delivery", || spooled::held(folder.path()) == 0);
     drop(sink);
     let mut of_path: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for exchange in endpoint.exchanges().into_iter().filter(support::endpoint::Exchange::is_success) {
+    for exchange in endpoint.exchanges().into_iter().filter(crate::support::endpoint::Exchange::is_success) {
         of_path.entry(exchange.request.path.clone()).or_default().extend(spooled::numbers(&exchange.request));
     }
     assert_eq!(of_path.keys().collect::<Vec<_>>(), ["/a", "/b"]);

@@ -1,7 +1,4 @@
 //! Bodies of a form of their own, and compressed ones.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{io::Read, time::Instant};
 
@@ -9,7 +6,7 @@ use iggy_connector_http_sink::config::Config;
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures, logged},

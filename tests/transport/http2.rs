@@ -1,7 +1,4 @@
 //! An HTTP/2 server that refuses streams, as one does that is about to close a connection. Through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use support::{
+use crate::support::{
     config::with,
     plugin::{Batch, Sink, failures, logged},
 };

@@ -1,7 +1,4 @@
 //! Whom the sink trusts and who it is: `[tls]`, against certificates that are made here. Through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -12,7 +9,7 @@ use rustls::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::Endpoint,
     plugin::{Batch, Sink, failures, logged},

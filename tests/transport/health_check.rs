@@ -1,13 +1,10 @@
 //! The question at open whether the endpoint is there, through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, refused_url},
     plugin::{Sink, logged},
