@@ -232,8 +232,9 @@ fn text(context: Context, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {
 
 /// JSON has line breaks between its tokens alone: in strings they are escaped.
 pub(crate) fn on_one_line(json: &mut [u8]) {
-    // Every byte is written, so that this becomes vector instructions.
-    for byte in json {
+    let Some(first) = memchr::memchr2(b'\n', b'\r', json) else { return };
+    // Where there is one there are many. Every byte is written, so that this becomes vector instructions.
+    for byte in &mut json[first..] {
         *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
 }
