@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
-use super::gate::Origin;
+use super::origin::Origin;
 
 /// How many probes of lanes that have not failed may go before the first regular one once several others have: enough to
 /// find a lane that the endpoint takes, too few to bother an endpoint that is down.

@@ -4,72 +4,24 @@
 //! lane alone. The breaker, a pause that the endpoint asked for, the rate limits and the slots are policies without a clock
 //! that wait for nothing; the first in the queue waits for them.
 
+mod asking;
 mod control;
-mod origin;
 mod pass;
 mod queue;
+mod shared;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
-use tokio::{sync::watch, time::Instant};
-
-pub(super) use self::pass::Pass;
-use self::queue::{Queued, State, Verdict};
-pub(crate) use self::{
-    control::{BreakerState, GateState},
-    origin::Origin,
+pub(crate) use self::control::{BreakerState, GateState};
+pub(super) use self::{
+    asking::{Asking, Refused},
+    pass::Pass,
+    shared::Gate,
 };
+use self::{queue::Verdict, shared::Queued};
 use super::deadline::{Deadline, Ended};
-use crate::config::Config;
-
-/// The gate of one endpoint.
-#[derive(Debug)]
-pub(super) struct Gate {
-    state: Mutex<State>,
-    /// Counts how often the breaker has closed.
-    closed: watch::Sender<u64>,
-    /// Counts how often an operator asked to retry now.
-    retries_now: watch::Sender<u64>,
-}
-
-/// An attempt that asks to begin.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asking {
-    pub(super) origin: Origin,
-    /// Whether an attempt before it has failed.
-    pub(super) tried: bool,
-    /// Whether its messages are kept elsewhere, so that it comes back later instead of waiting here for long.
-    pub(super) parks: bool,
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
-}
-
-/// Why an attempt does not begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The deadline has passed, and waiting would have to go on.
-    Deadline,
-    /// The deadline has passed, and the breaker is open.
-    BreakerOpen,
-    /// The connector is closed.
-    Closed,
-    /// It is to come back later.
-    Later {
-        until: Instant,
-        /// It may come earlier once the breaker has closed.
-        for_breaker: bool,
-    },
-}
 
 impl Gate {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            state: Mutex::new(State::new(config)),
-            closed: watch::Sender::new(0),
-            retries_now: watch::Sender::new(0),
-        }
-    }
-
     /// Waits until an attempt may begin.
     ///
     /// Once the deadline has passed, a retry is refused unless only a pause kept it: then it has its last attempt. A first
@@ -152,21 +104,5 @@ impl Gate {
     pub(super) fn worth_having_ready(&self) -> usize {
         let state = self.lock();
         if state.waiting() == 0 { state.slots.limit(Instant::now()) } else { usize::MAX }
-    }
-
-    /// Changes whenever the breaker has closed.
-    pub(super) fn closed(&self) -> watch::Receiver<u64> {
-        self.closed.subscribe()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Asking {
-    /// The origin whose failures say nothing about it, if it has not failed itself.
-    fn stranger(&self) -> Option<Origin> {
-        (!self.tried).then_some(self.origin)
     }
 }

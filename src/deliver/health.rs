@@ -5,10 +5,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Delivery,
     attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     classify::Class,
     deadline::Deadline,
+    delivery::Delivery,
     retry::RetryState,
 };
 use crate::config::HealthCheckMethod;

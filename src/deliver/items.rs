@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Delivery,
     attempt::{Answer, SHOWN},
     classify::Class,
     deadline::Deadline,
+    delivery::Delivery,
     fault::Fault,
     retry::{Parked, RetryState},
-    send::Sent,
+    sent::{Again, Apart, ItemEnd, Sent},
 };
 use crate::{
     encode::Body,
@@ -22,34 +22,8 @@ use crate::{
     request::{Item, ItemStatus, Verdict},
 };
 
-/// The outcome of a body whose messages have each their own.
-#[derive(Debug)]
-pub(super) struct Apart {
-    /// In the order of the body.
-    pub(super) ends: Vec<ItemEnd>,
-    /// What becomes of those that are to be sent again.
-    pub(super) again: Again,
-}
-
-/// How a message ended.
-#[derive(Debug)]
-pub(super) enum ItemEnd {
-    Taken,
-    Refused(Failure),
-    /// It may be taken later; if there is no later, this is why it was not.
-    Again(Failure),
-}
-
-/// What becomes of messages that are to be sent again, without the others of their body.
-#[derive(Debug)]
-pub(super) enum Again {
-    /// They are, going on with these attempts.
-    Sent(RetryState),
-    /// They are, from where they are kept.
-    Parked(Parked),
-    /// There is no attempt left for them.
-    Failed(Reason),
-}
+/// How often it is logged that answers cannot be read.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The ends of the messages of a body, with the class of those that are to be sent again.
 #[derive(Debug)]
@@ -158,10 +132,7 @@ impl Delivery {
                     // A pause that would end after the deadline ends with it, and then comes a last attempt.
                     let until = if asked.is_some() { until.min(deadline.at()) } else { until };
                     if deadline.is_kept() && !wait.is_zero() && until <= deadline.at() {
-                        match retry.park(until, false) {
-                            Sent::Parked(parked) => Again::Parked(Parked { apart: true, ..parked }),
-                            sent => return sent,
-                        }
+                        Again::Parked(Parked { apart: true, ..retry.park(until, false) })
                     } else {
                         retry.not_before = Some(until);
                         Again::Sent(retry)
@@ -174,7 +145,7 @@ impl Delivery {
 
     fn warn_of_unreadable(&self, why: &str) {
         let mut logged = self.unreadable_logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if logged.is_none_or(|logged: Instant| logged.elapsed() >= super::LOG_INTERVAL) {
+        if logged.is_none_or(|logged: Instant| logged.elapsed() >= LOG_INTERVAL) {
             *logged = Some(Instant::now());
             warn!(
                 "{}: an answer does not say what became of each message, and counts as delivered: {}",

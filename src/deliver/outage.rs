@@ -3,6 +3,7 @@
 //! [`Outage`] is the policy: it has no clock, and is given how and when attempts end. An outage that begins within a minute
 //! of the last warning is not logged before that minute is over, so that an endpoint that comes and goes cannot fill the log.
 
+mod outages;
 mod watch;
 
 use std::{
@@ -12,9 +13,11 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(super) use self::watch::Outages;
-use super::LOG_INTERVAL;
+pub(super) use self::outages::Outages;
 use crate::telemetry::Outcomes;
+
+/// How often an outage that goes on is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// This many failures in a row over at least [`AT_LEAST`] are an outage, where the breaker does not open earlier. Requests
 /// in flight together may fail in one moment, which is not an outage yet.

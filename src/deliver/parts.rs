@@ -6,13 +6,13 @@ use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
 use super::{
-    Delivery,
     deadline::Deadline,
-    gate::{Origin, Refused},
-    items::{Again, Apart, ItemEnd},
+    delivery::Delivery,
+    gate::Refused,
+    origin::Origin,
     outcome::Outcome,
     retry::RetryState,
-    send::Sent,
+    sent::{Again, Apart, ItemEnd, Sent},
 };
 use crate::{
     encode::Body,

@@ -14,12 +14,12 @@ use rustls::{ClientConnection, pki_types::ServerName};
 use tokio::sync::watch;
 
 use super::{
-    Delivery,
     attempt::{Attempt, How, Keep, SHOWN, answered, attempt},
     client::Client,
     deadline::Deadline,
+    delivery::Delivery,
     fault::Fault,
-    tls, trust,
+    remedy, tls,
 };
 use crate::{
     auth::{self, AuthError},
@@ -171,7 +171,7 @@ fn handshake(config: &ClientConfig, mut tcp: TcpStream, host: &str) -> Result<St
     while connection.is_handshaking() {
         if let Err(why) = connection.complete_io(&mut tcp) {
             let error = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            let remedy = error.and_then(trust::remedy).unwrap_or(remedy);
+            let remedy = error.and_then(remedy::of).unwrap_or(remedy);
             return Err(Obstacle::new(why, remedy));
         }
     }

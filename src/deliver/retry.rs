@@ -9,8 +9,7 @@ use super::{
     backoff::Backoff,
     classify::Class,
     fault::Fault,
-    gate::Origin,
-    send::Sent,
+    origin::Origin,
     shortage,
 };
 use crate::{
@@ -130,12 +129,12 @@ impl RetryState {
     }
 
     /// Puts the messages back to where they are kept. There may be many, so the last answer is cut to what the log shows.
-    pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Sent {
+    pub(super) fn park(mut self, until: Instant, for_breaker: bool) -> Parked {
         if let Some(Ok(answer)) = &mut self.last {
             answer.excerpt.truncate(answer.excerpt.floor_char_boundary(SHOWN));
             answer.excerpt.shrink_to_fit();
         }
-        Sent::Parked(Parked { until, for_breaker, apart: false, retry: self })
+        Parked { until, for_breaker, apart: false, retry: self }
     }
 
     /// The close of the connector ended the attempt that was on its way.

@@ -10,37 +10,22 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    Delivery,
     attempt::{Answer, Attempt, How, Keep, SHOWN, attempt, in_words},
     classify::Class,
     deadline::{Deadline, Ended},
+    delivery::Delivery,
     fault::Fault,
-    gate::{Asking, Origin, Pass, Refused},
-    items::{Apart, Ends},
-    retry::{Parked, RetryState, why},
+    gate::{Asking, Pass, Refused},
+    items::Ends,
+    origin::Origin,
+    retry::{RetryState, why},
+    sent::Sent,
 };
 use crate::{
     encode::Body,
-    failure::{Failure, Reason},
+    failure::Reason,
     telemetry::{AttemptEnd, HeadOf, HeadWait, Verdict},
 };
-
-/// How sending a body ended.
-#[derive(Debug)]
-pub(super) enum Sent {
-    /// Its messages are delivered.
-    Delivered,
-    /// They are not, and another request with the same body would not change that.
-    Failed(Failure),
-    /// The body is too large; its halves may not be.
-    Split(Failure),
-    /// Some message in it is bad.
-    Isolate(Failure),
-    /// It is to be sent again later, from where its messages are kept.
-    Parked(Parked),
-    /// Each of its messages has its own end.
-    Apart(Apart),
-}
 
 /// One more in a count, until it is dropped.
 struct Counted<'c>(&'c AtomicUsize);
@@ -91,7 +76,7 @@ impl Delivery {
                 Err(Shut::Ends(reason)) => return Sent::Failed(retry.failure(reason)),
                 Err(Shut::Until { until, for_breaker }) => {
                     self.waits(body, &mut retry, until);
-                    return retry.park(until, for_breaker);
+                    return Sent::Parked(retry.park(until, for_breaker));
                 }
             };
             let probe = pass.probe;
@@ -136,7 +121,7 @@ impl Delivery {
             self.waits(body, &mut retry, until);
             counted.get_or_insert_with(|| Counted::of(failed_before));
             if deadline.is_kept() && !wait.is_zero() && until <= deadline.at() {
-                return retry.park(until, false);
+                return Sent::Parked(retry.park(until, false));
             }
             if let Err(reason) = self.wait_until(until, &retry, &mut deadline).await {
                 return Sent::Failed(retry.failure(reason));

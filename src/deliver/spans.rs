@@ -1,6 +1,6 @@
 //! Attempts as spans, where somebody takes them.
 
-use super::{Delivery, attempt::Answer, attempt::in_words, classify::Class, fault::Fault};
+use super::{attempt::Answer, attempt::in_words, classify::Class, delivery::Delivery, fault::Fault};
 use crate::{
     encode::Body,
     otlp::{OpenSpan, Value},

@@ -1,6 +1,7 @@
 //! What is parked of a lane: messages that wait on disk until they are sent again, and, where keys are kept in order, what
 //! waits behind them. Pure: the time is passed in.
 
+mod runs;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,41 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 pub(super) use self::waiting::Together;
-use self::waiting::Waiting;
-use super::window::{Kind, Message};
+use self::{runs::Runs, waiting::Waiting};
+use super::unit::{Kind, Message, Room, Unit};
 use crate::deliver::{Parked as Until, RetryState};
-
-/// How many runs of records of one kind are distinguished.
-const RUNS: usize = 4096;
-
-/// How much is taken together.
-pub(super) struct Room {
-    pub(super) records: usize,
-    pub(super) bytes: usize,
-    pub(super) messages: usize,
-}
-
-/// Messages that are sent together, ascending.
-#[derive(Debug)]
-pub(super) struct Unit {
-    pub(super) messages: Vec<Message>,
-    /// Where keys are kept in order: the key of each message.
-    pub(super) keys: Vec<u64>,
-    pub(super) retry: RetryState,
-    until: Instant,
-    for_breaker: bool,
-}
-
-impl Unit {
-    pub(super) fn new(messages: Vec<Message>, keys: Vec<u64>, until: Until) -> Self {
-        Self { messages, keys, retry: until.retry, until: until.until, for_breaker: until.for_breaker }
-    }
-
-    /// Messages that were not tried yet.
-    fn now(messages: Vec<Message>, keys: Vec<u64>, now: Instant) -> Self {
-        Self { messages, keys, retry: RetryState::default(), until: now, for_breaker: false }
-    }
-}
 
 /// The parked messages of one lane.
 #[derive(Debug, Default)]
@@ -56,34 +25,6 @@ pub(super) struct Parked {
     messages: usize,
     waiting: Waiting,
     runs: Runs,
-}
-
-/// The runs of records of one kind, in the order of the lane. Only what is of one run goes together: where records of another
-/// kind stood between, they would stand between again after a restart, when what was sent together is read as one.
-#[derive(Debug, Default)]
-struct Runs {
-    /// The first sequence of each; of the oldest it is forgotten.
-    begins: BTreeSet<u64>,
-    kind: Option<Kind>,
-}
-
-impl Runs {
-    fn read(&mut self, sequence: u64, kind: Option<Kind>) {
-        if kind.is_some() && self.kind == kind {
-            return;
-        }
-        self.kind = kind;
-        self.begins.insert(sequence);
-        if self.begins.len() > RUNS {
-            self.begins.pop_first();
-        }
-    }
-
-    /// Whether two records are known to be of one run.
-    fn are_together(&self, first: u64, next: u64) -> bool {
-        let begin = |sequence: u64| self.begins.range(..=sequence).next_back();
-        first == next || begin(first).is_some_and(|of_first| begin(next) == Some(of_first))
-    }
 }
 
 impl Parked {

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Lanes, UNWRITTEN, WAITS,
-    parked::{Together, Unit},
+    lanes::{Lanes, UNWRITTEN, WAITS},
+    parked::Together,
     progress::{Selection, Shared},
-    window::{Backlog, Index, Message, Window},
+    unit::{Message, Unit},
+    window::{Backlog, Index, Window},
 };
 use crate::{
     deliver::{Parked as Until, RetryState},

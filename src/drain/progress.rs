@@ -10,8 +10,9 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::error;
 
 use super::{
-    parked::{Parked, Unit},
-    window::{Index, Message, Window},
+    parked::Parked,
+    unit::{Message, Unit},
+    window::{Index, Window},
 };
 use crate::{
     deliver::RetryState,

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Lanes, WAITS,
+    lanes::{Lanes, UNWRITTEN, WAITS},
     progress::Selection,
-    window::{Backlog, Index, Message, Window},
+    unit::Message,
+    window::{Backlog, Index, Window},
 };
 use crate::{
     deliver::RetryState,
@@ -170,7 +171,7 @@ fn later(account: &Account, wait: Duration) -> Option<Later> {
     left.then(|| Later {
         until: Instant::now() + wait,
         for_breaker: false,
-        why: if account.unwritten.is_empty() { "delivery broke off" } else { super::UNWRITTEN }.to_owned(),
+        why: if account.unwritten.is_empty() { "delivery broke off" } else { UNWRITTEN }.to_owned(),
         head: None,
     })
 }

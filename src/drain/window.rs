@@ -8,22 +8,17 @@ use std::{
     time::Duration,
 };
 
-use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
+use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, TopicMetadata};
 
 use super::{
-    Admission, Lanes, Opened,
-    parked::{Room, Unit},
+    budget::Admission,
+    lanes::{Lanes, Opened},
+    unit::{Kind, Message, Room, Unit},
 };
 use crate::{
     route::Route,
     spool::{LaneKey, LaneMessages, Record, SpoolError},
 };
-
-/// A message of a lane: the sequence of its record, and its index in that.
-pub(super) type Message = (u64, u32);
-
-/// What messages have in common that may share a body: the label of their batch, and what their payloads are.
-pub(super) type Kind = (u32, Schema);
 
 /// The most bytes of records that are taken together: a body is not larger, whatever its limit.
 const LARGEST: usize = 16 * 1024 * 1024;

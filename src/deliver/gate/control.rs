@@ -2,7 +2,7 @@
 
 use tokio::{sync::watch, time::Instant};
 
-use super::Gate;
+use super::shared::Gate;
 
 /// A gate at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

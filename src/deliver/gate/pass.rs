@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Asking, Gate, origin::Origin, queue::State};
-use crate::deliver::{adaptive::Load, breaker::Change, classify::Class};
+use super::{asking::Asking, queue::State, shared::Gate};
+use crate::deliver::{adaptive::Load, breaker::Change, classify::Class, origin::Origin};
 
 /// The permit for one attempt. It is consumed by how the attempt ended; dropped instead, the attempt was aborted.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Asking, Gate, Refused};
+use super::asking::{Asking, Refused};
 use crate::{
     config::Config,
     deliver::{
@@ -93,6 +93,14 @@ impl State {
         let (number, woken) = (self.waited, Arc::<Notify>::default());
         self.queue.push_back(Waiter { number, asking, deadline, woken: woken.clone() });
         (number, woken)
+    }
+
+    /// One that waited does so no more.
+    pub(super) fn leave(&mut self, number: u64, now: Instant) {
+        if let Some(index) = self.queue.iter().position(|waiter| waiter.number == number) {
+            self.queue.remove(index);
+        }
+        self.wake(now);
     }
 
     /// The verdict on an attempt while nobody waits.
@@ -201,21 +209,5 @@ impl State {
         for waiter in self.queue.iter().filter(|waiter| waiter.asking.parks && waiter.asking.tried) {
             waiter.woken.notify_one();
         }
-    }
-}
-
-/// An attempt's entry in the queue, removed when dropped.
-pub(super) struct Queued<'g> {
-    pub(super) gate: &'g Gate,
-    pub(super) number: u64,
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        let mut state = self.gate.lock();
-        if let Some(index) = state.queue.iter().position(|waiter| waiter.number == self.number) {
-            state.queue.remove(index);
-        }
-        state.wake(Instant::now());
     }
 }

@@ -1,40 +1,22 @@
 //! Logs the outages of an endpoint as they happen.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Failed, Line, Outage, rounded};
+use super::{Failed, Line, rounded};
 use crate::deliver::{
-    Delivery,
     attempt::{Answer, in_words},
     classify::Class,
+    delivery::Delivery,
     endpoint::Endpoint,
     fault::Fault,
     gate::{BreakerState, GateState},
 };
-
-/// The outages of an endpoint, logged as they happen.
-#[derive(Debug, Default)]
-pub(in crate::deliver) struct Outages {
-    /// Whether there is an outage that a success would end: each success asks.
-    is_failing: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    outage: Outage,
-    /// Whether somebody watches the minutes.
-    watched: bool,
-}
 
 impl Delivery {
     /// An attempt ended; its messages are sent again after `wait`, if they are.
@@ -152,12 +134,6 @@ impl Endpoint {
                 warn!("{label} {line}; meanwhile the connector settled {meanwhile}{held}");
             }
         }
-    }
-}
-
-impl Outages {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -202,17 +202,6 @@ fn what_records_of_another_kind_stand_between_goes_apart() {
 }
 
 #[test]
-fn runs_without_end_take_no_memory() {
-    let mut runs = Runs::default();
-    for sequence in 0..10_000 {
-        runs.read(sequence * 2, Some((u32::from(sequence % 2 == 0), Schema::Json)));
-    }
-    assert_eq!(runs.begins.len(), RUNS);
-    assert!(runs.are_together(19_998, 19_999) && !runs.are_together(19_997, 19_998));
-    assert!(runs.are_together(3, 3) && !runs.are_together(2, 3), "they may be");
-}
-
-#[test]
 fn what_stood_behind_a_record_that_is_gone_may_go() {
     let now = Instant::now();
     let mut parked = Parked::default();

@@ -10,8 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Room, Runs, Unit};
-use crate::drain::window::Message;
+use super::runs::Runs;
+use crate::drain::unit::{Message, Room, Unit};
 
 /// A record that is not larger is read for whatever may go of it.
 const SMALL: usize = 64 * 1024;
