@@ -149,10 +149,21 @@ impl Refusals {
         let retries = if counts { &self.retries } else { &Attempts::default() };
         let (ended, refused) = (self.first.ended + retries.ended, self.first.refused + retries.refused);
         let too_much = refused > round / BORNE || refused >= FEW && refused * 3 > ended;
-        if too_much || self.first.ended + self.retries.ended >= round {
+        if too_much {
             *self = Self::default();
+        } else if self.first.ended + self.retries.ended >= round {
+            // Half of it is kept: otherwise a few retries that begin a round would be all there is to learn from.
+            self.first.halve();
+            self.retries.halve();
         }
         too_much
+    }
+}
+
+impl Attempts {
+    fn halve(&mut self) {
+        self.ended /= 2;
+        self.refused /= 2;
     }
 }
 
@@ -296,5 +307,21 @@ mod tests {
             aimd.ended(Load::Answered(Duration::from_millis(100)), false, aimd.limit(), now);
         }
         assert_eq!(aimd.limit(), 8);
+    }
+
+    #[test]
+    fn a_few_retries_that_come_together_do_not_lower_it_whenever_they_come() {
+        for before in 0..400 {
+            let mut now = Instant::now();
+            let mut aimd = Aimd::up_to(64);
+            run(&mut aimd, 1000, 10, &mut now);
+            for _ in 0..before {
+                aimd.ended(Load::Answered(Duration::from_millis(10)), false, 64, now);
+            }
+            for _ in 0..5 {
+                aimd.ended(Load::Refused, true, 64, now);
+            }
+            assert_eq!(aimd.limit(), 64, "behind {before} others");
+        }
     }
 }
