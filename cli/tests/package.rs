@@ -187,7 +187,9 @@ fn a_tool_without_a_plugin_says_where_to_get_one() {
     let folder = tempfile::tempdir().unwrap();
     let tool = folder.path().join("bin/iggy-http-sink");
     fs::create_dir(folder.path().join("bin")).unwrap();
-    fs::copy(TOOL, &tool).unwrap();
+    // By another process: what this one has open for writing, a process that another test begins may keep open, and then it
+    // cannot be run.
+    run(Command::new("cp").arg(TOOL).arg(&tool));
     let output = Command::new(&tool).arg("demo").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
