@@ -289,7 +289,8 @@ impl Pipeline {
             let (more, queued) = mpsc::channel(1);
             let sending = self.executor.spawn(sender.run(first.unwrap_or_default(), Some(queued)));
             // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
-            while let Ok(permit) = more.reserve().await
+            while !sets.is_done()
+                && let Ok(permit) = more.reserve().await
                 && let Some(set) = sets.next()
             {
                 permit.send(set);
