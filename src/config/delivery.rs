@@ -1,4 +1,4 @@
-//! The keys and tables that say how delivery goes about its work.
+//! The keys of delivery: concurrency, order, breaker, rate limit, spool, `linger`, dead letters.
 
 use std::{
     num::NonZeroUsize,

@@ -4,11 +4,12 @@
 //! found in one pass. A wrong value never falls back to a default in silence.
 
 pub(crate) mod auth;
+mod body;
 mod checked;
+mod client;
 mod connection;
 mod declared;
 mod delivery;
-mod flat;
 mod glob;
 pub(crate) mod header;
 mod headers;
@@ -22,6 +23,7 @@ mod query;
 mod reader;
 mod reference;
 mod request;
+mod retry;
 mod routes;
 mod starter;
 mod status;
@@ -116,19 +118,19 @@ impl Config {
         // What it stands for was put into the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
-        let mut body = flat::read_body(&mut keys);
+        let mut body = body::read(&mut keys);
         body.form = request::read_form(&mut keys, body.mode);
-        let status_lists = flat::StatusLists::given(&keys);
+        let status_lists = retry::StatusLists::given(&keys);
         let success_status_codes = keys.status_codes("success_status_codes", false, &[200, 201, 202, 204]);
         let spool = delivery::read_spool(&mut keys);
         let spooled = spool.is_some() || scope == Scope::Route { spooled: true };
         let linger = delivery::read_linger(&mut keys, spooled, body.mode);
-        let retry = flat::read_retry(&mut keys, spooled);
+        let retry = retry::read(&mut keys, spooled);
         warnings.extend(status_lists.overlaps(&success_status_codes, &retry));
         let concurrency = delivery::read_concurrency(&mut keys);
-        let mut client = flat::read_client(&mut keys, concurrency);
-        let max_response_bytes = flat::read_max_response_bytes(&mut keys);
-        let health_check = flat::read_health_check(&mut keys);
+        let mut client = client::read(&mut keys, concurrency);
+        let max_response_bytes = client::read_max_response_bytes(&mut keys);
+        let health_check = client::read_health_check(&mut keys);
         let close_timeout = keys.positive_duration("close_timeout", Duration::from_secs(10));
         let verbose_logging = keys.boolean("verbose_logging", false);
         let ordering = delivery::read_ordering(&mut keys);
@@ -146,7 +148,7 @@ impl Config {
         let response = request::read_response(&mut keys);
         let of_items = response.as_ref().is_some_and(|response| response.items.is_some());
         let max_response_bytes =
-            max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { flat::MAX_RESPONSE_BYTES });
+            max_response_bytes.unwrap_or(if of_items { 16 << 20 } else { client::MAX_RESPONSE_BYTES });
         let endpoint = read_endpoint(&mut keys, url, method, own_headers);
         headers::check_forwarded(&keys, &endpoint, &forwarded);
         let forwarded = forwarded.into_iter().map(|(_, header)| header).collect();

@@ -1,4 +1,4 @@
-//! What of a request comes from its messages.
+//! The keys of requests: placeholders, templates, compression, `[response]`.
 
 use std::sync::Arc;
 

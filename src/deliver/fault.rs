@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io};
 
 use reqwest::StatusCode;
 
-use super::{connect::Superseded, header_timeout::HeaderTimeout, remedy};
+use super::{connect::Superseded, header_timeout::HeaderTimeout, tls_remedy};
 use crate::{
     auth::AuthError,
     causes::{causes, chain},
@@ -67,7 +67,7 @@ impl Fault {
             // What lies around it says no more, but whose certificate it is.
             FaultKind::Certificate => {
                 let (cause, remedy) = causes(error)
-                    .find_map(|cause| Some((cause.to_string(), remedy::of(cause.downcast_ref()?))))
+                    .find_map(|cause| Some((cause.to_string(), tls_remedy::of(cause.downcast_ref()?))))
                     .unwrap_or_default();
                 (of_auth(error).map_or_else(|| cause.clone(), |why| format!("{why}: {cause}")), remedy)
             }
@@ -199,7 +199,7 @@ fn of_auth(error: &reqwest_middleware::Error) -> Option<&AuthError> {
 }
 
 fn is_certificate(cause: &(dyn StdError + 'static)) -> bool {
-    cause.downcast_ref().is_some_and(|error| remedy::of(error).is_some())
+    cause.downcast_ref().is_some_and(|error| tls_remedy::of(error).is_some())
 }
 
 /// The type of it is private.

@@ -30,7 +30,6 @@ mod pool;
 mod rate;
 pub mod reach;
 mod redirect;
-mod remedy;
 mod request;
 mod resolve;
 mod retry;
@@ -42,6 +41,7 @@ mod size;
 mod slots;
 mod spans;
 mod tls;
+mod tls_remedy;
 mod trust;
 
 pub(crate) use self::{

@@ -19,7 +19,7 @@ use super::{
     deadline::Deadline,
     delivery::Delivery,
     fault::Fault,
-    remedy, tls,
+    tls, tls_remedy,
 };
 use crate::{
     auth::{self, AuthError},
@@ -171,7 +171,7 @@ fn handshake(config: &ClientConfig, mut tcp: TcpStream, host: &str) -> Result<St
     while connection.is_handshaking() {
         if let Err(why) = connection.complete_io(&mut tcp) {
             let error = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            let remedy = error.and_then(remedy::of).unwrap_or(remedy);
+            let remedy = error.and_then(tls_remedy::of).unwrap_or(remedy);
             return Err(Obstacle::new(why, remedy));
         }
     }

@@ -1,4 +1,4 @@
-//! Bodies side by side, where requests depend on their messages: those whose requests are alike share a body.
+//! The bodies that are filled side by side where requests depend on their messages: messages whose requests are the same share one.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -5,11 +5,11 @@ mod buffers;
 mod compress;
 mod draft;
 mod envelope;
-mod frame;
-mod grouped;
 mod groups;
+mod packing;
+mod packing_by_target;
 
 pub use body::Body;
 pub use buffers::Buffers;
 pub use draft::Encoded;
-pub use frame::Bodies;
+pub use packing::Bodies;

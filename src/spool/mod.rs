@@ -9,18 +9,18 @@
 //! lane -> next -> delivered … -> settle -> progress -> segment deleted
 //! ```
 //!
-//! Imports go one way: store -> recovery, space -> log -> format -> lanes.
+//! Imports go one way: store -> recovery, compaction -> log -> format -> lanes.
 //!
 //! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
 //! runs of unsettled records, and for the last batch of each partition the ids of its messages, so
 //! that they are not stored again when they come once more.
 
+mod compaction;
 mod error;
 mod format;
 mod lanes;
 mod log;
 mod recovery;
-mod space;
 mod status;
 mod store;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The modes: which messages share a body, and what stands between them.
+//! Packing: which messages share a body, by mode and limits, and what is written between them.
 
 use std::sync::Arc;
 

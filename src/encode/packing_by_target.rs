@@ -1,11 +1,11 @@
-//! Fills bodies side by side, where requests depend on their messages.
+//! Packing where requests depend on their messages: bodies are filled side by side, one for each target.
 
 use std::{mem, sync::Arc};
 
 use super::{
     draft::{Draft, Encoded, Put},
-    frame::Bodies,
     groups::Choice,
+    packing::Bodies,
 };
 use crate::{
     payload::Refusal,
