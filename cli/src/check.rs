@@ -20,7 +20,7 @@ use crate::{
     terminal::report::{self, Failure},
 };
 
-/// Tell every mistake in a connector file, each with its line
+/// Report every mistake in a connector file, with its line
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,11 +28,12 @@ Examples:
   iggy-http-sink check config.toml --connect --runtime-config runtime.toml
   iggy-http-sink check config.toml --elsewhere
 
-The exit code is 2 where the file has mistakes, and 3 where a step of --connect fails.")]
+The exit code is 0 if all is well, 2 if the file has mistakes, and 3 if a step of --connect fails.")]
 pub(crate) struct Arguments {
     /// The connector file, as the Iggy connectors runtime reads it
     config: PathBuf,
-    /// Also try each step to the endpoint, without sending a message, and to the Iggy server where one is named
+    /// Also try each step of the connection to the endpoint, without sending a message, and to the Iggy server if one is
+    /// named
     #[arg(long)]
     connect: bool,
     /// The main configuration of the Iggy runtime, whose [iggy] names the server [default: what

@@ -18,23 +18,22 @@ pub(crate) const DOCUMENTED: &str = include_str!("../../config.toml");
 /// The most bytes of a line of a comment.
 const LINE: usize = 120;
 
-/// Write a connector file to begin with
+/// Write a connector file to start from
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   iggy-http-sink init
   iggy-http-sink init --preset elasticsearch elasticsearch.toml
 
-Without --preset the file has every key with its default. The exit code is 2 where the file is there already or cannot
-be written.")]
+Without --preset, the file has every key with its default. The exit code is 2 if the file exists already or cannot be written.")]
 pub(crate) struct Arguments {
     /// The file to write; - is stdout
     #[arg(default_value = "connector.toml")]
     path: PathBuf,
-    /// The endpoint that it is for (docs/presets.md)
+    /// The endpoint that the file is for (docs/presets.md)
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::names()))]
     preset: Option<String>,
-    /// Replace a file that is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
 }

@@ -6,14 +6,14 @@ use clap::ValueEnum;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Mode {
-    /// One envelope a request
+    /// One envelope per request
     Individual,
-    /// One envelope a line
+    /// One envelope per line
     #[value(name = "nd_json", alias = "ndjson")]
     NdJson,
     /// One array of envelopes
     JsonArray,
-    /// One payload a request, as it is
+    /// One payload per request, as it is
     Raw,
 }
 

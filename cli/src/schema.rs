@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use crate::terminal::report::{self, Failure};
 
-/// Write the JSON Schema of a connector file, for editors
+/// Print the JSON Schema of a connector file, for editors
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   iggy-http-sink schema > connector.schema.json
   iggy-http-sink schema --markdown > configuration.md
 
-An editor with a language server for TOML, such as Taplo or Even Better TOML, takes it where a file begins with
+An editor with a language server for TOML, such as Taplo or Even Better TOML, uses it if a file begins with
   #:schema ./connector.schema.json")]
 pub(crate) struct Arguments {
-    /// Write the reference of all keys of `[plugin_config]` instead, with types, defaults and meanings, as Markdown
+    /// Print the reference of all keys of `[plugin_config]` instead, with types, defaults and meanings, as Markdown
     #[arg(long)]
     markdown: bool,
 }

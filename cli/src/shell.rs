@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::terminal::report::{self, Failure};
 
-/// Write the completions for a shell
+/// Print completions for a shell
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,7 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
-/// Write the manual page, or one for each command into a folder
+/// Print the manual page, or write one for each command into a folder
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

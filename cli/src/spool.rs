@@ -25,7 +25,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Messages and bytes that wait, by stream, topic and partition, with the age of the oldest and the next offset
+    /// Print the messages and bytes that are waiting, by stream, topic and partition, with the age of the oldest and the
+    /// next offset
     #[command(after_help = "Example:\n  iggy-http-sink spool PATH status --json")]
     Status,
 }

@@ -36,43 +36,43 @@ const MOST_MESSAGES: u64 = u32::MAX as u64;
 const MOST_BATCH: u64 = 1_000_000;
 const MOST_SIZE: u64 = 64 << 20;
 
-/// Measure how fast a plugin is and what it costs, alone or beside another build
+/// Measure how fast a plugin is and what it costs, alone or compared with another build
 ///
-/// Each run is a process of its own, which holds the plugin and nothing else of note: what the endpoint takes is not
-/// in its CPU and memory. Times are those of the calls of consume.
+/// Each run is a separate process that holds little but the plugin, so its CPU time and memory do not include those of
+/// the endpoint. Times are those of the calls of consume.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  iggy-http-sink bench --mode individual --concurrency 16 --plugin other/libsink.so"
 )]
 pub(crate) struct Arguments {
-    /// A connector file whose `plugin_config` is measured, apart from its url and its dead letters
+    /// A connector file whose `plugin_config` is measured, except for its url and its dead letters
     config: Option<PathBuf>,
-    /// Send there [default: an endpoint of this program, which takes everything]
+    /// The endpoint [default: one in this program, which accepts everything]
     #[arg(long, conflicts_with = "latency")]
     url: Option<String>,
-    /// Another build of the plugin: measured in alternation with the one built with this program
+    /// Another build of the plugin, measured in alternation with the one built with this program
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
-    /// How messages fill requests; without it `nd_json`, or what CONFIG says
+    /// How messages are put into requests [default: `nd_json`, or what CONFIG says]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// How many messages a run sends [default: 200000, or 50000 where each is a request]
+    /// How many messages a run sends [default: 200000, or 50000 if each is a request]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_MESSAGES))]
     messages: Option<u64>,
-    /// How many messages a call of consume takes [default: 1000, or what CONFIG says]
+    /// How many messages each call of consume gets [default: 1000, or what CONFIG says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_BATCH))]
     batch: Option<u64>,
     /// The size of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 1024,
         value_parser = clap::value_parser!(u64).range(load::LEAST_SIZE as u64..=MOST_SIZE))]
     size: u64,
-    /// Requests under way at once, or adaptive; goes with ordering = "none", unless CONFIG says otherwise
+    /// Requests in flight, or adaptive; implies ordering = "none", unless CONFIG says otherwise
     #[arg(long, value_name = "N|adaptive", value_parser = concurrency)]
     concurrency: Option<Value>,
     /// How many times each plugin is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pairs: u64,
-    /// How long the endpoint takes to answer, such as 5ms [default: no longer than it has to]
+    /// How long the endpoint takes to answer, such as 5ms [default: as fast as it can]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     latency: Option<Duration>,
     #[command(flatten)]

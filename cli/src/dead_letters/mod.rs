@@ -19,8 +19,8 @@ use crate::terminal::report::Failure;
 Example:
   iggy-http-sink dead-letters /var/lib/iggy/http-sink/dead-letters list
 
-The exit code is 0 where all went well, 1 where letters failed again or cannot be read, and 2 where the folder or the
-arguments are wrong.")]
+The exit code is 0 if all went well, 1 if letters failed again or cannot be read, 2 if the folder or the arguments are wrong, \
+and 3 if `replay` cannot open the connector.")]
 pub(crate) struct Arguments {
     /// The folder: `dead_letter.path` of the connector
     path: PathBuf,
@@ -33,24 +33,24 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// A line for each letter: its position, when, why, and where it came from
+    /// Print a line for each letter: its position, when, why, and where it came from
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH list --reason rejected --since 2h")]
     List(selection::Arguments),
-    /// One letter whole, as JSON
+    /// Print one letter in full, as JSON
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH show 1:0")]
     Show {
         /// Its position, as `list` shows it
         position: LetterPosition,
     },
-    /// How many letters there are of each reason and topic
+    /// Count the letters by reason and topic
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH summary")]
     Summary(selection::Arguments),
-    /// Send letters again, and mark what is delivered, so that no later replay sends it twice
+    /// Resend letters, and mark those that are delivered, so that a later replay does not send them again
     #[command(
         after_help = "Example:\n  iggy-http-sink dead-letters PATH replay --config config.toml --reason retries_exhausted"
     )]
     Replay {
-        /// The connector file that says where to and how
+        /// The connector file that says where and how to send them
         #[arg(long)]
         config: PathBuf,
         /// Only show how many letters would be sent
@@ -59,13 +59,13 @@ enum Action {
         #[command(flatten)]
         selection: selection::Arguments,
     },
-    /// Remove the files all of whose letters were replayed
+    /// Remove files whose letters have all been replayed
     #[command(after_help = "Example:\n  iggy-http-sink dead-letters PATH purge")]
     Purge {
-        /// Remove files with letters that were never replayed, too: these are lost for good
+        /// Also remove files with letters that were never replayed: these are lost for good
         #[arg(long)]
         all: bool,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         /// Only show what would be removed

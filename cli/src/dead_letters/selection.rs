@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// Only letters from this topic
     #[arg(long)]
     topic: Option<String>,
-    /// Only letters since this time, such as 2026-08-01T12:00:00Z, or for this long, such as 2h
+    /// Only letters since this time, such as 2026-08-01T12:00:00Z, or of the last 2h, 30m and so on
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<String>,
     /// Only the letter at this position; can be given several times

@@ -28,14 +28,14 @@ const PARTITIONS: u64 = 2;
 /// Bodies are checked, outside of the time that is measured, once they take this much memory.
 const CHECK_AT: usize = 64 << 20;
 
-/// Stream 10,000 orders through the plugin to an endpoint of its own, and check what arrived
+/// Send 10,000 orders through the plugin to a local endpoint, and check what arrived
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  iggy-http-sink demo --mode json_array --messages 1000000")]
 pub(crate) struct Arguments {
-    /// How messages fill requests
+    /// How messages are put into requests
     #[arg(long, value_enum, default_value_t = Mode::NdJson)]
     mode: Mode,
-    /// How many messages to stream [default: all 10,000]; beyond that, the orders come again
+    /// How many messages to send [default: all 10,000]; beyond that, the orders are repeated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     messages: Option<u64>,
     /// Write the result as JSON

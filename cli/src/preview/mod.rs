@@ -21,7 +21,7 @@ use crate::{
     terminal::report::{self, Failure, grouped},
 };
 
-/// Show the requests that messages become, and send none
+/// Print the requests that messages become, without sending them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,39 +29,39 @@ Examples:
   iggy-http-sink preview config.toml --input orders.ndjson --limit 1 --curl --show-secrets | sh
   iggy-http-sink preview config.toml --input orders.ndjson --topic returned
 
-Nothing goes over the network: a token of oauth2_client_credentials is shown as ACCESS_TOKEN. Where secrets are masked, the
-lines of --curl make the same requests but for those. Offsets, ids and idempotency keys are those that `run --input` has.
+Nothing goes over the network: a token of oauth2_client_credentials is shown as ACCESS_TOKEN. Except for masked secrets, the \
+lines of --curl make the same requests. Offsets, ids and idempotency keys are those of `run --input`.
 
-The exit code is 0 where every message is in a request, 1 where some are in none, and 2 where the arguments or the
-configuration are wrong or the input cannot be opened.")]
+The exit code is 0 if every message is in a request, 1 if some are in none, and 2 if the arguments or the configuration are \
+wrong or the input cannot be opened.")]
 pub(crate) struct Arguments {
     /// The connector file, as the Iggy connectors runtime reads it
     config: PathBuf,
-    /// Read messages from here, one a line; - is stdin
+    /// Read messages from here, one per line; - is stdin
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// What a line is [default: what the schema in the connector file says]
+    /// What a line contains [default: what the schema in the connector file says]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The identity of this input, as of `run`
+    /// The identity of this input, as for `run`
     #[arg(long, value_name = "ID")]
     input_id: Option<String>,
-    /// Read no more messages than this
+    /// Read at most this many messages
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// The stream that the messages are of [default: the first in the connector file]
+    /// The stream that the messages come from [default: the first in the connector file]
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// The topic that the messages are of, which says their route [default: the first in the connector file]
+    /// The topic that the messages come from, which selects their route [default: the first in the connector file]
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
-    /// Write each request as a line for a shell, which sends it
+    /// Write each request as a `curl` command that sends it
     #[arg(long, conflicts_with = "json")]
     curl: bool,
     /// Write each request as a line of JSON
     #[arg(long)]
     json: bool,
-    /// Show secrets as they are
+    /// Do not mask secrets
     #[arg(long)]
     show_secrets: bool,
 }

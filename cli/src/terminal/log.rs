@@ -17,10 +17,10 @@ const TARGET: &str = "iggy_http_sink";
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct Options {
-    /// The form of the log on stderr: lines for people, or a JSON object a line
+    /// The format of the log on stderr: lines for people, or one JSON object per line
     #[arg(long, value_enum, value_name = "FORM", default_value_t, global = true)]
     log_format: Form,
-    /// Log warnings and errors alone, and show no progress
+    /// Log only warnings and errors, and show no progress
     #[arg(long, short, global = true)]
     quiet: bool,
     /// Log more: -v debug, -vv trace [default: what `RUST_LOG` says, else info]

@@ -40,8 +40,8 @@ const STALLED: Duration = Duration::from_secs(60);
 /// What `bench` takes for a real server.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// From a topic of an Iggy server with 4 partitions: `run` beside the connectors runtime with the same plugin and,
-    /// with --plugin, with the other
+    /// Read from a topic with 4 partitions of a real Iggy server: compares `run` with the connectors runtime on the same
+    /// plugin and, with --plugin, on the other
     #[arg(long, conflicts_with_all = ["url", "latency"])]
     pub(crate) iggy: bool,
     /// The server's executable [default: what `IGGY_SERVER` names]
