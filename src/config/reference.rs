@@ -16,10 +16,10 @@ const HEAD: &str = "\
 
 <!-- Made by `just configuration` from the declarations that the sink reads its configuration with: edit those. -->
 
-Every key of `[plugin_config]` and of its tables. [config.toml](../config.toml) is the same as a file, with more words. A *duration* is text such as
-`\"500ms\"` or `\"1m 30s\"`, a *size* a number of bytes or text such as `\"10 MiB\"`; any text can hold `${env:NAME}` and `${file:/path}`. Keys of tables can be
-written flat, as overrides of the environment are: `auth_token` is `auth.token`. A dash stands where there is no default: what happens without the key is
-said then. A wrong value and an unknown key keep the connector from opening, and all of them are reported at once.
+Every key of `[plugin_config]` and of its tables. [config.toml](../config.toml) has the same keys as a file, with more explanation. A *duration* is text
+such as `\"500ms\"` or `\"1m 30s\"`, a *size* a number of bytes or text such as `\"10 MiB\"`; any text can contain `${env:NAME}` and `${file:/path}`. Keys of
+tables can be written flat, as in environment overrides: `auth_token` is `auth.token`. A dash means that there is no fixed default; the meaning says what
+happens without the key. A wrong value or an unknown key keeps the connector from opening; all mistakes are reported at once.
 ";
 
 impl Config {
