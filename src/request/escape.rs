@@ -1,8 +1,8 @@
-//! Text made safe for the context it stands in, so that it cannot mean more than itself there.
+//! Escapes text for the context it is inserted into, so that it cannot break out of it.
 
 use crate::payload::write_escaped;
 
-/// The context that a field of a message stands in.
+/// The context that a field of a message is inserted into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Context {
     /// Nothing is special there.
@@ -10,14 +10,14 @@ pub(crate) enum Context {
     /// A path segment or a query value of a URL: everything but letters, digits and `-._~` is percent-encoded (RFC 3986
     /// section 2.3).
     Url,
-    /// The value of a header: `%`, control characters, what is not ASCII, and spaces at its ends are percent-encoded, as
-    /// the HTTP binding of `CloudEvents` 1.0 has it (section 3.1.3.2).
+    /// The value of a header: `%`, control characters, non-ASCII characters, and spaces at both ends are percent-encoded, as
+    /// in the HTTP binding of `CloudEvents` 1.0 (section 3.1.3.2).
     Header,
     /// A JSON value.
     Json,
     /// The inside of a JSON string.
     JsonString,
-    /// Line protocol, outside of quotes: a name, a tag or a number. Special characters have a backslash before them.
+    /// Line protocol, outside of quotes: a name, a tag or a number. Special characters are escaped with a backslash.
     Line,
     /// Line protocol, in quotes.
     LineString,
@@ -26,15 +26,15 @@ pub(crate) enum Context {
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 impl Context {
-    /// What text that needs no escapes has around it there.
+    /// The quotes around a value that needs no escapes in this context.
     pub(super) fn quote(self) -> &'static str {
         if self == Self::Json { "\"" } else { "" }
     }
 
-    /// Writes text as this context needs it.
+    /// Writes text, escaped for this context.
     ///
     /// # Errors
-    /// Text that cannot stand in this context, whatever is done.
+    /// The text cannot be written in this context, however it is escaped.
     pub(crate) fn write(self, text: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
         match self {
             Self::Text => out.extend_from_slice(text.as_bytes()),
@@ -84,8 +84,8 @@ impl Context {
 
 /// Writes a name, a tag or a number of line protocol.
 ///
-/// A backslash that something special or another backslash follows is doubled: some readers take two of them for one, so that
-/// what follows would end the field. Those that know no doubled one, such as `InfluxDB` 1, show both.
+/// A backslash before a special character or another backslash is doubled: some readers take two of them for one, so that the
+/// next character would end the field. Readers that do not know doubled ones, such as `InfluxDB` 1, show both.
 fn line(mut text: &[u8], out: &mut Vec<u8>) {
     while let [first, rest @ ..] = text {
         let backslashes = text.iter().take_while(|byte| **byte == b'\\').count();

@@ -1,4 +1,4 @@
-//! The fields of messages, as placeholders ask for them.
+//! Reads the fields of messages that placeholders refer to.
 
 use std::{
     borrow::Cow,
@@ -29,13 +29,13 @@ pub struct Source<'b> {
     schema: Schema,
 }
 
-/// A message whose fields are asked for, each read when the first one needs it.
+/// A message whose fields placeholders refer to; its payload is parsed when the first one needs it.
 pub(crate) struct Fields<'m> {
     source: Source<'m>,
     message: &'m BorrowedMessage<'m>,
     /// What was known of the payload before.
     known: Known,
-    /// The payload as JSON, or why it is none.
+    /// The payload as JSON, or why it is not JSON.
     json: OnceCell<Result<Json<'m>, Refusal>>,
 }
 
@@ -43,20 +43,20 @@ pub(crate) struct Fields<'m> {
 enum Absent {
     /// The message has none.
     Lacking,
-    /// It has one, which cannot stand there.
+    /// It has one that cannot be written in this context.
     Unfit(Cow<'static, str>),
-    /// All of the payload is not what it should be.
+    /// The whole payload is invalid.
     Refused(Refusal),
 }
 
 impl<'b> Source<'b> {
-    /// That of a batch.
+    /// Returns the source of a batch.
     pub fn of(batch: &Batch<'b>) -> Self {
         Self { stream: batch.stream, topic: batch.topic, partition: batch.partition_id, schema: batch.schema }
     }
 
-    /// Writes a field that all messages of the batch have in common; whether it is one, and can stand there. If not, `out` may
-    /// end in the middle of it.
+    /// Writes a field that all messages of the batch have in common. Returns whether it is such a field and fits the context.
+    /// If not, `out` may end in the middle of it.
     pub(super) fn write(self, slot: &Slot, out: &mut Vec<u8>) -> bool {
         match slot.field {
             Field::Stream => text(slot.context, self.stream, out).is_ok(),
@@ -76,8 +76,8 @@ impl<'b> Source<'b> {
 }
 
 impl Template {
-    /// The text for one message, where what it lacks is empty: so that all messages without are kept in order among
-    /// themselves.
+    /// Renders the key of one message. Fields that it lacks are empty, so that all messages that lack them are kept in order
+    /// among themselves.
     pub(crate) fn key(&self, batch: &Batch<'_>, message: &BorrowedMessage<'_>) -> String {
         let fields = Source::of(batch).fields(message);
         let mut key = Vec::new();
@@ -99,12 +99,12 @@ impl Template {
 }
 
 impl<'m> Fields<'m> {
-    /// The same, where something is known of the payload.
+    /// Adds what is already known about the payload.
     pub(super) fn with(self, known: Known) -> Self {
         Self { known, ..self }
     }
 
-    /// What is known about the payload from the fields that were asked for so far.
+    /// Returns what is known about the payload from the fields that were read so far.
     pub(super) fn known(&self) -> Known {
         match self.json.get() {
             Some(Ok(json)) => Known::Json { one_line: json.one_line },
@@ -116,7 +116,7 @@ impl<'m> Fields<'m> {
         self.json.get_or_init(|| checked_json(self.message.payload)).as_ref().copied()
     }
 
-    /// Writes the field that a placeholder stands for, as its context needs it. After an error, `out` may end in the middle
+    /// Writes the field that a placeholder stands for, escaped for its context. After an error, `out` may end in the middle
     /// of it.
     pub(crate) fn write(&self, slot: &Slot, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let start = out.len();
@@ -140,7 +140,7 @@ impl<'m> Fields<'m> {
         match &slot.field {
             Field::Stream => text(context, self.source.stream, out),
             Field::Topic => text(context, self.source.topic, out),
-            // Digits mean themselves in every context.
+            // Digits need no escapes in any context.
             Field::Partition => {
                 write_number(self.source.partition.into(), out);
                 Ok(())
@@ -170,7 +170,7 @@ impl<'m> Fields<'m> {
         }
     }
 
-    /// Writes the whole payload as an envelope has it.
+    /// Writes the whole payload as it is in an envelope.
     #[inline]
     pub(super) fn payload_as_json(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let start = out.len();
@@ -180,7 +180,7 @@ impl<'m> Fields<'m> {
         Ok(())
     }
 
-    /// The whole payload: as an envelope has it where JSON stands, else its text.
+    /// Writes the whole payload: as in an envelope where JSON is expected, else its text.
     fn payload(&self, context: Context, out: &mut Vec<u8>) -> Result<(), Absent> {
         match context {
             Context::Json => self.payload_as_json(out).map_err(Absent::Refused),
@@ -201,7 +201,7 @@ impl<'m> Fields<'m> {
             return Err(Absent::Lacking);
         }
         let json = self.json().map_err(|refusal| match self.source.schema {
-            // This says more than that the field is not there.
+            // This error says more than that the field is missing.
             Schema::Json => Absent::Refused(refusal.clone()),
             _ => Absent::Lacking,
         })?;
@@ -230,7 +230,7 @@ fn text(context: Context, text: &str, out: &mut Vec<u8>) -> Result<(), Absent> {
     context.write(text, out).map_err(|why| Absent::Unfit(why.into()))
 }
 
-/// JSON has line breaks between its tokens alone: in strings they are escaped.
+/// Replaces line breaks by spaces. JSON has them only between tokens: in strings they are escaped.
 pub(crate) fn on_one_line(json: &mut [u8]) {
     let Some(first) = memchr::memchr2(b'\n', b'\r', json) else { return };
     // Where there is one there are many. Every byte is written, so that this becomes vector instructions.

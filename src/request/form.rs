@@ -1,4 +1,4 @@
-//! Bodies of a form of their own: what a message is in them, and what stands around and between messages.
+//! Custom body formats: how a message is written, and the text around and between messages.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::payload::{Known, Refusal, write_id, write_number};
 
-/// What templates of bodies are, which says how fields are escaped in them.
+/// The format of body templates, which decides how fields are escaped in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum TemplateFormat {
@@ -25,32 +25,32 @@ pub enum TemplateFormat {
     Text,
 }
 
-/// The form of bodies.
+/// A custom body format.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Form {
-    /// What templates are.
+    /// The format of its templates.
     pub(crate) format: TemplateFormat,
-    /// A message; without it, what the mode makes of one.
+    /// The template of a message; without it, the mode decides how a message is written.
     pub(crate) message: Option<Template>,
-    /// What stands before the first message.
+    /// The text before the first message.
     pub(crate) prefix: Template,
-    /// What stands between two.
+    /// The text between two messages.
     pub(crate) separator: String,
-    /// What stands behind the last.
+    /// The text after the last message.
     pub(crate) suffix: Template,
-    /// The secrets in its words.
+    /// The secrets in its texts.
     pub(crate) secrets: Vec<String>,
 }
 
 impl fmt::Debug for Form {
-    /// Without its words, which may hold a secret.
+    /// Without its texts, which may contain a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Form").field("format", &self.format).finish_non_exhaustive()
     }
 }
 
 impl TemplateFormat {
-    /// The language of its templates.
+    /// The placeholder language of its templates.
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Json => Kind::Json,
@@ -59,7 +59,7 @@ impl TemplateFormat {
         }
     }
 
-    /// The media type of bodies, where it is not that of the mode.
+    /// The media type of bodies, if it is not that of the mode.
     pub(crate) fn content_type(self) -> Option<&'static str> {
         match self {
             Self::Json => None,
@@ -69,10 +69,10 @@ impl TemplateFormat {
 }
 
 impl Form {
-    /// Checks that a body of a message, or of two where there can be, is JSON, or several JSON texts one after the other, where it should be.
+    /// For the format `json`, checks that a body of one message, and of two if `many`, is one JSON text or several in a row.
     ///
     /// # Errors
-    /// Where it is none.
+    /// It is not.
     pub(crate) fn check(&self, many: bool) -> Result<(), String> {
         if self.format != TemplateFormat::Json {
             return Ok(());
@@ -87,11 +87,11 @@ impl Form {
     }
 }
 
-/// How a placeholder is written: what every message has is known to fit, and goes without the checks of the rest.
+/// How a placeholder is written: fields that every message has are known to fit, and skip the checks of the others.
 #[derive(Clone, Copy)]
 enum Written<'b> {
     Offset,
-    /// With the quotes, where it has any, in the text around it.
+    /// Its quotes, if any, are in the text around it.
     Id,
     /// In microseconds.
     Timestamp,
@@ -100,12 +100,12 @@ enum Written<'b> {
     Other(&'b Slot),
 }
 
-/// A template with what all messages of a batch have in common written into it.
+/// A template in which the fields that all messages of a batch have in common are filled in.
 pub(crate) struct Prepared<'b> {
     source: Source<'b>,
-    /// Each placeholder that is left, with what stands before it.
+    /// Each remaining placeholder, with the text before it.
     slots: Vec<(Vec<u8>, Written<'b>)>,
-    /// What stands behind the last one.
+    /// The text after the last one.
     end: Vec<u8>,
 }
 
@@ -122,10 +122,10 @@ impl<'b> Written<'b> {
 }
 
 impl Prepared<'_> {
-    /// Writes the text for one message, of whose payload this is known.
+    /// Writes the text for one message; `known` is what is known about its payload.
     ///
     /// # Errors
-    /// The message lacks a field, or has one that cannot stand there.
+    /// The message lacks a field, or has one that does not fit its context.
     pub(crate) fn write(
         &self,
         message: &BorrowedMessage<'_>,
@@ -149,7 +149,7 @@ impl Prepared<'_> {
 }
 
 impl Template {
-    /// Writes what all messages of a batch have in common.
+    /// Fills in the fields that all messages of a batch have in common.
     pub(crate) fn prepared<'b>(&'b self, source: Source<'b>) -> Prepared<'b> {
         let (mut slots, mut text) = (Vec::new(), Vec::new());
         for part in self.parts() {
@@ -174,7 +174,7 @@ impl Template {
         Prepared { source, slots, end: text }
     }
 
-    /// The text with its placeholders replaced by these fields.
+    /// Renders the text with its placeholders replaced by these fields.
     pub(crate) fn filled<'f>(&self, fields: &mut impl Iterator<Item = &'f str>) -> Vec<u8> {
         let mut text = Vec::new();
         for part in self.parts() {
@@ -187,14 +187,14 @@ impl Template {
         text
     }
 
-    /// How long it is without its fields.
+    /// Returns its length in bytes without its fields.
     pub(crate) fn literal_length(&self) -> usize {
         let length = |part: &Part| if let Part::Literal(text) = part { text.len() } else { 0 };
         self.parts().iter().map(length).sum()
     }
 }
 
-/// A JSON template with a value for each placeholder.
+/// Renders a JSON template with a sample value for each placeholder.
 fn sample(template: &Template) -> String {
     let shown = |part: &Part| match part {
         Part::Literal(text) => text.clone(),
@@ -205,7 +205,7 @@ fn sample(template: &Template) -> String {
     template.parts().iter().map(shown).collect()
 }
 
-/// What stands around and between the messages of a body.
+/// The text around and between the messages of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Framing {
     pub(crate) prefix: Vec<u8>,
@@ -214,7 +214,7 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    /// That of a form, with the fields of its prefix and its suffix.
+    /// Renders the framing of a form with the fields of its prefix and suffix.
     pub(crate) fn of<'f>(form: &Form, mut fields: impl Iterator<Item = &'f str>) -> Self {
         let prefix = form.prefix.filled(&mut fields);
         Self {

@@ -3,8 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use iggy_connector_sdk::{BorrowedField, BorrowedHeaders, HeaderKind};
 
-/// The header with this name as text: text as it is, numbers in decimal, other bytes as base64 (RFC 4648 section 4).
-/// `None` where the message has none, or its headers cannot be read.
+/// Returns the header with this name as text: text unchanged, numbers in decimal, other bytes as base64 (RFC 4648 section 4).
+/// `None` if the message has no such header, or its headers cannot be read.
 pub(crate) fn header(headers: &[u8], name: &str) -> Option<String> {
     let mut bytes = Vec::new();
     for header in BorrowedHeaders::read(headers).ok()? {
@@ -23,7 +23,7 @@ pub(crate) fn header(headers: &[u8], name: &str) -> Option<String> {
     None
 }
 
-/// Whether a key has this name. `None` where it cannot be read.
+/// Whether a key has this name; `None` if it cannot be read.
 fn is_named(key: BorrowedField<'_>, name: &str, bytes: &mut Vec<u8>) -> Option<bool> {
     let shown = key.decode_into(bytes).ok()?;
     if key.kind() != HeaderKind::String {

@@ -1,4 +1,5 @@
-//! What of a request comes from its messages: placeholders, and the contexts they are escaped for.
+//! The parts of a request that come from its messages: placeholders, escaped for their contexts, and forwarded headers; and
+//! what the body of an answer says about each message.
 
 mod escape;
 mod fields;

@@ -6,7 +6,7 @@ use iggy_connector_sdk::shown;
 
 use super::structure::Structure;
 
-/// The reference tokens of a JSON pointer. Without any it means the whole text.
+/// The reference tokens of a JSON pointer. Without tokens, it points to the whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pointer {
     tokens: Vec<String>,
@@ -16,7 +16,7 @@ pub(crate) struct Pointer {
 
 impl Pointer {
     /// # Errors
-    /// It does not begin with a slash, or a tilde stands neither before 0 nor before 1.
+    /// It does not begin with a slash, or has a tilde that is not followed by 0 or 1.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self { tokens: Vec::new(), wild: false });
@@ -40,13 +40,13 @@ impl Pointer {
         Ok(Self { tokens, wild: false })
     }
 
-    /// The same, with `*` for the only member of an object, as in `/*/status`.
+    /// Like [`parse`](Self::parse), with `*` for the only member of an object, as in `/*/status`.
     pub(crate) fn parse_wild(text: &str) -> Result<Self, String> {
         Ok(Self { wild: true, ..Self::parse(text)? })
     }
 
-    /// The value it points to in a valid JSON text, as it is written there. Of members with the same name the first
-    /// counts. For text that is not JSON the result means nothing.
+    /// Returns the value it points to in a valid JSON text, as written there. If members have the same name, the first
+    /// counts. For text that is not JSON, the result is meaningless.
     pub(crate) fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let mut structure = Structure::of(json);
         let bytes = json.as_bytes();
@@ -63,18 +63,18 @@ impl Pointer {
     }
 }
 
-/// The text of a JSON string as it is written in JSON, with its quotes.
+/// Decodes a JSON string, given as written, with its quotes.
 pub(crate) fn unquoted(string: &str) -> Option<Cow<'_, str>> {
     let inside = string.strip_prefix('"')?.strip_suffix('"')?;
     if inside.contains('\\') {
-        // A lone surrogate is valid JSON and no text.
+        // A lone surrogate is valid JSON, but not text.
         serde_json::from_str(string).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inside))
     }
 }
 
-/// The elements of a JSON array, as they are written; `None` where it is none.
+/// Iterates over the elements of a JSON array, as written; `None` if it is not an array.
 pub(crate) fn elements(array: &str) -> Option<impl Iterator<Item = &str>> {
     let bytes = array.as_bytes();
     let mut next = Some(skip_space(bytes, array.starts_with('[').then_some(1)?));
@@ -96,7 +96,7 @@ fn only_member(structure: &mut Structure<'_>, object: usize) -> Option<usize> {
         return None;
     }
     let value = behind_colon(bytes, structure.string_end(name)?)?;
-    // What comes next reads the value again from its start.
+    // The next search reads the value again from its start.
     let end = value_end(&mut structure.clone(), value)?;
     behind_comma(bytes, end).is_none().then_some(value)
 }
@@ -116,7 +116,7 @@ fn member(json: &str, structure: &mut Structure<'_>, object: usize, name: &str) 
     None
 }
 
-/// Whether a JSON string is this text.
+/// Whether a JSON string decodes to this text.
 fn is_name(string: &str, name: &str) -> bool {
     string.strip_prefix('"').and_then(|string| string.strip_suffix('"')) == Some(name) && !name.contains('\\')
         || string.contains('\\') && unquoted(string).is_some_and(|key| key == name)
@@ -138,7 +138,7 @@ fn element(structure: &mut Structure<'_>, array: usize, index: &str) -> Option<u
     Some(at)
 }
 
-/// Where the value of a member begins, behind its name.
+/// Where the value of a member begins, after its name.
 fn behind_colon(bytes: &[u8], at: usize) -> Option<usize> {
     let at = skip_space(bytes, at);
     (bytes.get(at) == Some(&b':')).then(|| skip_space(bytes, at + 1))

@@ -1,12 +1,12 @@
-//! Where strings and brackets of a JSON text end, by masks over blocks of 64 bytes.
+//! Finds where strings and brackets of a JSON text end, by masks over blocks of 64 bytes.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
-/// The strings and brackets of a JSON text, read once from start to end: each offset that is asked for lies behind the one
-/// before it. For text that is not JSON the answers mean nothing.
+/// The strings and brackets of a JSON text, read once from start to end: each requested offset must be after the one before.
+/// For text that is not JSON, the results are meaningless.
 #[derive(Clone)]
 pub(super) struct Structure<'j> {
     bytes: &'j [u8],
-    /// Where the block starts that the masks are of.
+    /// The offset of the block that the masks belong to.
     start: usize,
     masks: Masks,
     /// All bits, if the next block starts in a string.
@@ -26,7 +26,7 @@ struct Masks {
     close: u64,
 }
 
-/// The same before it is known what is in a string.
+/// The same, before it is known which bytes are in a string.
 #[derive(Default)]
 struct Characters {
     quotes: u64,
@@ -49,7 +49,7 @@ impl<'j> Structure<'j> {
         self.bytes
     }
 
-    /// Where the string ends whose opening quote is at `at`: behind its closing quote.
+    /// Returns the offset after the closing quote of the string whose opening quote is at `at`.
     pub(super) fn string_end(&mut self, at: usize) -> Option<usize> {
         let mut quotes = self.masks_from(at + 1)?.quotes;
         while quotes == 0 {
@@ -58,7 +58,7 @@ impl<'j> Structure<'j> {
         Some(self.start + quotes.trailing_zeros() as usize + 1)
     }
 
-    /// Where the container ends whose opening bracket is at `at`: behind its closing bracket.
+    /// Returns the offset after the closing bracket of the container whose opening bracket is at `at`.
     pub(super) fn container_end(&mut self, at: usize) -> Option<usize> {
         let Masks { mut open, mut close, .. } = self.masks_from(at + 1)?;
         let mut depth: u32 = 1;
@@ -83,7 +83,7 @@ impl<'j> Structure<'j> {
         }
     }
 
-    /// The masks of the block with this offset in it, without what is before the offset.
+    /// Returns the masks of the block that contains this offset, without the bits before the offset.
     fn masks_from(&mut self, at: usize) -> Option<Masks> {
         while at >= self.start + BLOCK {
             self.next_masks()?;
@@ -148,7 +148,7 @@ fn characters(block: &[u8; BLOCK]) -> Characters {
 #[target_feature(enable = "avx2")]
 fn characters_by_vectors(block: &[u8; BLOCK]) -> Characters {
     let block = crate::simd::Block::load(block);
-    // Square brackets become braces, and nothing else of a JSON text does.
+    // Square brackets become braces; no other character of a JSON text does.
     let braces = block.lowercase();
     Characters {
         quotes: block.equal(b'"'),

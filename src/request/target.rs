@@ -1,4 +1,4 @@
-//! Where a request goes and with what, as far as its messages say that.
+//! The URL and headers of a request, as far as they depend on its messages.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::payload::{Known, Refusal};
 
-/// The longest URL that is sent: the HTTP library takes 65,534 bytes, and few servers that many.
+/// The longest URL that is sent: the HTTP library accepts 65,534 bytes, and few servers accept that many.
 const LONGEST_URL: usize = 60_000;
 
 /// The URL and the headers of requests, with placeholders.
@@ -22,53 +22,53 @@ const LONGEST_URL: usize = 60_000;
 pub struct TargetTemplate {
     /// The URL.
     pub(crate) url: Template,
-    /// Those headers that have braces.
+    /// The headers with placeholders.
     pub(crate) headers: Vec<(HeaderName, Template)>,
-    /// The headers of messages that are sent as such, where a message has them.
+    /// The message headers that are sent as HTTP headers, if a message has them.
     pub(crate) forwarded: Vec<Forwarded>,
-    /// What stands before and behind the messages of a body, where that has placeholders.
+    /// The text before and after the messages of a body, if it has placeholders.
     pub(crate) frame: Vec<Template>,
-    /// What of messages is kept in order, and must not join a request that overtakes another.
+    /// What is kept in order: a message must not join a request that overtakes another one of its key or partition.
     pub(crate) ordering: Ordering,
 }
 
-/// A header of messages that is sent as a header of requests.
+/// A message header that is sent as an HTTP header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
-    /// The name that messages have it under.
+    /// Its name in messages.
     pub(crate) key: String,
-    /// The same as the name of an HTTP header.
+    /// Its name as an HTTP header.
     pub(crate) name: HeaderName,
 }
 
-/// What stands before the value of a forwarded header, so that an empty one differs from none.
+/// Precedes the value of a forwarded header, so that an empty value differs from a missing one.
 const PRESENT: char = '=';
 
-/// What the placeholders of a request stand for: the same for all its messages.
+/// The values of the placeholders of a request, which are the same for all its messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// The fields, one after the other, escaped.
     text: String,
     /// Where each of them ends.
     ends: Vec<usize>,
-    /// How many bytes of the text are of the URL.
+    /// How many bytes of the text belong to the URL.
     url: usize,
 }
 
-/// A target that is being made, in memory that is used again.
+/// A target that is being rendered, in a buffer that is reused.
 #[derive(Debug, Default)]
 pub(crate) struct Rendered {
     text: Vec<u8>,
     ends: Vec<usize>,
     url: usize,
-    /// What its fields learned about the payload.
+    /// What rendering its fields revealed about the payload.
     known: Known,
 }
 
 /// How two requests compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Likeness {
-    /// They are the same but for their bodies.
+    /// They differ only in their bodies.
     Same,
     /// They have the same URL.
     SameUrl,
@@ -77,12 +77,12 @@ pub(crate) enum Likeness {
 }
 
 impl TargetTemplate {
-    /// Whether a request depends on its messages, and not on its idempotency key alone.
+    /// Whether a request depends on its messages in more than its idempotency key.
     pub(crate) fn is_of_messages(&self) -> bool {
         !self.forwarded.is_empty() || self.templates().flat_map(Template::slots).any(is_of_message)
     }
 
-    /// Whether a request's idempotency key stands in it.
+    /// Whether it contains the request's idempotency key.
     pub(crate) fn has_idempotency_key(&self) -> bool {
         self.templates().any(Template::has_idempotency_key)
     }
@@ -101,7 +101,7 @@ impl TargetTemplate {
         values.filter_map(|(header, field)| Some((&header.name, field.strip_prefix(PRESENT)?)))
     }
 
-    /// The fields of a target that stand in bodies.
+    /// The fields of a target that belong to the frame of the body.
     pub(crate) fn frame_fields<'t>(&self, target: &'t Target) -> impl Iterator<Item = &'t str> {
         let in_frame = self.frame.iter().flat_map(Template::slots).count();
         target.fields().skip(target.ends.len() - in_frame)
@@ -110,7 +110,7 @@ impl TargetTemplate {
     /// Renders the target of a message.
     ///
     /// # Errors
-    /// The message lacks a field, or has one that cannot stand where it should.
+    /// The message lacks a field, or has one that does not fit its context.
     pub(crate) fn render(
         &self,
         source: Source<'_>,
@@ -149,13 +149,13 @@ impl TargetTemplate {
     }
 }
 
-/// Writes a forwarded value: as it is where that is plain text, such as a `baggage` with a `%` of its own; else as a placeholder in
-/// a header writes it.
+/// Writes a forwarded value: unchanged if it is plain text, such as a `baggage` that contains a `%`; else like a placeholder
+/// in a header.
 fn forward(value: &str, text: &mut Vec<u8>) {
     if value.trim() == value && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         text.extend_from_slice(value.as_bytes());
     } else {
-        // Every text has a form in a header.
+        // Every text can be written in a header.
         let _ = Context::Header.write(value, text);
     }
 }
@@ -164,7 +164,7 @@ fn is_of_message(slot: &Slot) -> bool {
     slot.field != Field::IdempotencyKey
 }
 
-/// Checks that fields do not make a path segment of `.` or `..`, which leads elsewhere and cannot be escaped (WHATWG URL,
+/// Checks that fields do not make a path segment `.` or `..`, which would lead elsewhere and cannot be escaped (WHATWG URL,
 /// section 4.1), and that the URL is not too long.
 fn check_path(url: &Template, text: &[u8], ends: &[usize]) -> Result<(), Refusal> {
     let mut fields = ranges(ends);
@@ -244,31 +244,31 @@ impl Target {
         if self.ends == other.ends && self.text.as_bytes() == other.text {
             return Likeness::Same;
         }
-        // Fields that are split in another way may make the same URL, or another: then it does no harm.
+        // Fields that are split differently may make the same URL, or another one: then it does no harm.
         let same_url = self.text.as_bytes().get(..self.url) == other.text.get(..other.url);
         if same_url { Likeness::SameUrl } else { Likeness::None }
     }
 }
 
 impl Rendered {
-    /// What is known of the payload of the message that was rendered last.
+    /// What is known about the payload of the message that was rendered last.
     pub(crate) fn known(&self) -> Known {
         self.known
     }
 
-    /// What was rendered last.
+    /// Returns the target that was rendered last.
     pub(crate) fn target(&self) -> Target {
         let text = String::from_utf8_lossy(&self.text).into_owned();
         Target { text, ends: self.ends.clone(), url: self.url }
     }
 }
 
-/// A template of a URL or a header, with what its secrets hold now.
+/// A template of a URL or a header, with the current values of its secrets.
 #[derive(Clone)]
 pub(crate) struct Pieces {
-    /// What stands before each placeholder, and behind the last one.
+    /// The text before each placeholder, and after the last one.
     literals: Vec<String>,
-    /// Of each placeholder, whether it is the idempotency key.
+    /// For each placeholder, whether it is the idempotency key.
     keys: Vec<bool>,
 }
 
@@ -291,17 +291,17 @@ impl Pieces {
         Ok(Self { literals, keys })
     }
 
-    /// Whether nothing has to be filled in.
+    /// Whether it has no placeholder.
     pub(crate) fn is_literal(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// What stands before the first placeholder.
+    /// The text before the first placeholder.
     fn beginning(&self) -> &str {
         &self.literals[0]
     }
 
-    /// A URL without messages: up to the path segment or the query that the first placeholder stands in.
+    /// Returns the URL for a request without messages: up to the path segment or query with the first placeholder.
     pub(crate) fn without_fields(&self) -> String {
         let beginning = self.beginning();
         if self.is_literal() {
@@ -312,7 +312,7 @@ impl Pieces {
         beginning[..end.unwrap_or(beginning.len())].to_owned()
     }
 
-    /// The whole text.
+    /// Returns the whole text with these fields.
     pub(crate) fn fill<'f>(&self, fields: &mut impl Iterator<Item = &'f str>, key: &str) -> String {
         let mut text = self.literals[0].clone();
         for (is_key, literal) in self.keys.iter().zip(&self.literals[1..]) {
@@ -322,7 +322,7 @@ impl Pieces {
         text
     }
 
-    /// Checks that, in a URL, no placeholder stands in the scheme, the authority or the fragment.
+    /// Checks that a URL has no placeholder in the scheme, the authority or the fragment.
     ///
     /// # Errors
     /// What is wrong, without the URL.

@@ -1,4 +1,4 @@
-//! The language of placeholders: text with `{stream}`, `{payload:/id|none}` and the like in it, parsed once.
+//! Parses the language of placeholders: text with `{stream}`, `{payload:/id|none}` and the like.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use crate::secret::{Text, TextPart};
 pub enum Kind {
     /// A key: every brace begins a placeholder.
     Key,
-    /// A URL. A brace that begins no placeholder is one, as in a header.
+    /// A URL. A brace that begins no placeholder is literal, as in a header.
     Url,
     /// The value of a header.
     Header,
-    /// JSON texts, whole or in part. A brace that no letter follows is one, as in line protocol and text.
+    /// JSON texts, whole or in part. A brace that is not followed by a letter is literal, as in line protocol and text.
     Json,
     /// Line protocol of `InfluxDB`.
     Line,
@@ -31,7 +31,7 @@ pub struct Template {
 }
 
 impl fmt::Debug for Template {
-    /// Without its words, which may hold a secret.
+    /// Without its text, which may contain a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Template of {} parts", self.parts.len())
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     Literal(String),
-    /// References to secrets, which are read anew from time to time.
+    /// References to secrets, which are re-read from time to time.
     Secret(Text),
     Slot(Slot),
 }
@@ -48,10 +48,10 @@ pub(crate) enum Part {
 /// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
-    /// As it is written, with its braces.
+    /// As written, with its braces.
     pub(crate) written: String,
     pub(crate) field: Field,
-    /// What stands in for a field that a message lacks, escaped already.
+    /// The default for messages that lack the field, already escaped.
     pub(crate) default: Option<String>,
     pub(crate) context: Context,
 }
@@ -82,7 +82,7 @@ pub(crate) enum TimestampForm {
     Rfc3339,
 }
 
-/// All placeholders, for who wrote another.
+/// All placeholders, for the message about an unknown one.
 const ALL: &str = "{stream}, {topic}, {partition}, {offset}, {id}, {timestamp}, {header:name}, {payload}, {payload:/json/pointer} or \
                    {idempotency_key}";
 
@@ -90,10 +90,10 @@ const NAMES: [&str; 9] =
     ["stream", "topic", "partition", "offset", "id", "timestamp", "header", "payload", "idempotency_key"];
 
 impl Template {
-    /// Parses configured text. What secrets hold is never a placeholder.
+    /// Parses configured text. The value of a secret is never interpreted as a placeholder.
     ///
     /// # Errors
-    /// Every brace and placeholder that means nothing, without what secrets hold.
+    /// Every invalid brace and placeholder, without the values of secrets.
     pub(crate) fn parse(text: &Text, kind: Kind) -> Result<Self, String> {
         let mut parser = Parser {
             kind,
@@ -137,12 +137,12 @@ impl Template {
         })
     }
 
-    /// Whether a request's idempotency key stands in it.
+    /// Whether it contains the request's idempotency key.
     pub(crate) fn has_idempotency_key(&self) -> bool {
         self.slots().any(|slot| slot.field == Field::IdempotencyKey)
     }
 
-    /// The same with what its secrets hold now.
+    /// Returns the template with the current values of its secrets.
     ///
     /// # Errors
     /// A secret that cannot be read.
@@ -159,9 +159,9 @@ struct Parser {
     kind: Kind,
     parts: Vec<Part>,
     literal: String,
-    /// Whether the next character stands in quotes, where that makes a difference.
+    /// Whether the next character is in quotes, if that matters.
     quoted: bool,
-    /// Whether a backslash stands before it.
+    /// Whether it follows a backslash.
     escaped: bool,
     errors: Vec<String>,
 }
@@ -184,7 +184,7 @@ impl Parser {
                 continue;
             };
             let Some(end) = rest.find('}') else {
-                // What stands behind it may be a credential.
+                // The text after it may be a credential.
                 self.errors.push(format!("\"{{{name}\" stands without its \"}}\""));
                 return;
             };
@@ -263,7 +263,7 @@ impl Parser {
     }
 }
 
-/// Whether text begins with a brace and a placeholder's name, and that ends there.
+/// Whether text begins with a brace and exactly this placeholder's name.
 fn begins(text: &str, name: &str) -> bool {
     text[1..].strip_prefix(name).is_some_and(|rest| rest.starts_with(['}', ':', '|']) || rest.is_empty())
 }

@@ -1,4 +1,4 @@
-//! The trace that a message belongs to, which a request of that message alone passes on (W3C Trace Context, level 1).
+//! The trace that a message belongs to, which a request for that message alone passes on (W3C Trace Context, level 1).
 
 use iggy_connector_sdk::BorrowedMessage;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -7,32 +7,32 @@ use super::header::header;
 
 const STATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The headers of a trace, as a message has them.
+/// The trace headers of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trace {
     parent: HeaderValue,
     state: Option<HeaderValue>,
 }
 
-/// Where an attempt stands in a trace.
+/// The position of an attempt in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TraceContext {
     pub(crate) trace: [u8; 16],
-    /// The span that it is part of; `None` where the trace begins with it.
+    /// The parent span; `None` if the trace begins with this one.
     pub(crate) parent: Option<[u8; 8]>,
     pub(crate) state: Option<String>,
 }
 
 impl Trace {
-    /// The header that names trace and span.
+    /// The header with trace and span.
     pub(crate) const PARENT: HeaderName = HeaderName::from_static("traceparent");
 
-    /// As the header has it.
+    /// Returns the value of `traceparent`.
     pub(crate) fn parent(&self) -> &HeaderValue {
         &self.parent
     }
 
-    /// The same in parts; `None` where the trace is not sampled.
+    /// Returns its parts; `None` if the trace is not sampled.
     pub(crate) fn context(&self) -> Option<TraceContext> {
         let mut parts = self.parent.to_str().ok()?.split('-').skip(1);
         let [trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());
@@ -45,7 +45,7 @@ impl Trace {
         is_sampled.then_some(context)
     }
 
-    /// That of a message. One without a valid `traceparent` is of none, and its `tracestate` means nothing then
+    /// Returns the trace of a message. A message without a valid `traceparent` has none, and its `tracestate` is ignored
     /// (section 3.3).
     pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
         if message.headers.is_empty() {
@@ -59,7 +59,7 @@ impl Trace {
         })
     }
 
-    /// Puts it into a request, unless that is of a trace already.
+    /// Adds its headers to a request, unless that has a `traceparent` already.
     pub(crate) fn send(&self, headers: &mut HeaderMap) {
         if headers.contains_key(Self::PARENT) {
             return;
@@ -71,8 +71,8 @@ impl Trace {
     }
 }
 
-/// Whether a text is a `traceparent` (section 3.2): version, trace, parent and flags in lowercase hex digits, neither trace nor
-/// parent all zero. Versions above 00 may have more behind another hyphen.
+/// Whether a text is a `traceparent` (section 3.2): version, trace, parent and flags in lowercase hex digits, neither trace
+/// nor parent all zero. Versions above 00 may have more after another hyphen.
 fn is_parent(text: &str) -> bool {
     let hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,4 +1,4 @@
-//! The verdict in the body of an answer: which messages were taken.
+//! Reads from the body of an answer which messages were accepted.
 
 use iggy_connector_sdk::shown;
 use serde_json::Value;
@@ -6,47 +6,47 @@ use serde_json::Value;
 use super::{Pointer, elements, unquoted};
 use crate::payload::{Json, checked_json};
 
-/// How much of what an endpoint says of one message is kept, in bytes.
+/// How much of an endpoint's reason for one message is kept, in bytes.
 const WORDS: usize = 1000;
 
-/// Where answers say whether messages were taken.
+/// Where answers say whether messages were accepted: the table `[response]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerdictOf {
-    /// A pointer, and the value there that means that all were taken.
+    /// A pointer, and the value there that means that all were accepted.
     pub(crate) expect: Option<(Pointer, Value)>,
-    /// Where it has a status for each message.
+    /// Where answers have an item for each message.
     pub(crate) items: Option<Items>,
 }
 
-/// Where answers say it of each message.
+/// Where answers have an item for each message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Items {
     /// An array with an item for each message of the request, in their order.
     pub(crate) list: Pointer,
-    /// In an item: a status code, or whether it was taken.
+    /// In an item: a status code, or whether the message was accepted.
     pub(crate) status: Option<Pointer>,
-    /// In an item: why it was not.
+    /// In an item: why it was refused.
     pub(crate) reason: Option<Pointer>,
 }
 
-/// What an answer with a status of success says of the messages of a request.
+/// What an answer with a success status says about the messages of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// All were taken.
+    /// All were accepted.
     Taken,
-    /// Some were not, in these words.
+    /// Some were refused, with this reason.
     Refused(String),
-    /// What it says of each.
+    /// It has an item for each.
     Items(Vec<Item>),
     /// It does not say.
     Unreadable(String),
 }
 
-/// What an answer says of a message.
+/// What an answer says about one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) status: ItemStatus,
-    /// Why it was not taken, in the endpoint's words.
+    /// Why it was refused, in the endpoint's words.
     pub(crate) words: String,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Item {
 pub(crate) enum ItemStatus {
     Taken,
     Refused,
-    /// A status code, which means what it means for a whole request.
+    /// A status code, which has the same meaning as for a whole request.
     Code(u16),
 }
 
@@ -64,7 +64,7 @@ impl VerdictOf {
         self.expect.is_some()
     }
 
-    /// Reads an answer to a request with this many messages; `None` where it did not come in full.
+    /// Reads an answer to a request with this many messages; `None` stands for one that was not received in full.
     pub(crate) fn read(&self, answer: Option<&str>, messages: usize) -> Verdict {
         let Some(answer) = answer else {
             return Verdict::Unreadable(
