@@ -1,57 +1,58 @@
-//! How many requests an endpoint takes at once: additive increase, multiplicative decrease (Chiu and Jain, 1989).
+//! Learns how many concurrent requests an endpoint can take: additive increase, multiplicative decrease (Chiu and Jain,
+//! 1989).
 //!
-//! Pure: from how and when each request ended it says how many may be in flight.
+//! It is pure: from how and when each request ended, it computes how many may be in flight.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Latency counts as congestion above this multiple of the least seen lately …
+/// Latency counts as congestion above this multiple of the lowest seen recently …
 const LATENCY_FACTOR: u32 = 3;
 /// … plus this much, so that the noise of a fast endpoint does not count.
 const LATENCY_SLACK: Duration = Duration::from_millis(5);
-/// The factor of the limit when latency grows.
+/// The factor applied to the limit when latency grows.
 const LATENCY_BACKOFF: f64 = 0.85;
-/// The factor of the limit when the endpoint refuses for load.
+/// The factor applied to the limit when the endpoint refuses because of load.
 const REFUSAL_BACKOFF: f64 = 0.5;
-/// How long the least latency is kept: endpoints change.
+/// How long the lowest latency is remembered: endpoints change.
 const BASELINE_AGE: Duration = Duration::from_secs(30);
-/// Refusals are counted over this multiple of the limit, and at least this many attempts: few enough to notice load at
-/// once, enough to tell it from single messages that the endpoint never takes.
+/// Refusals are counted over this multiple of the limit, and at least this many attempts: few enough to notice load at once,
+/// enough to distinguish it from single messages that the endpoint never accepts.
 const ROUND: (usize, usize) = (4, 100);
 /// One attempt in this many may be refused without effect, as BBR tolerates a loss of 2 % that it did not cause
 /// (draft-ietf-ccwg-bbr section 2.7).
 const BORNE: usize = 25;
-/// How many refusals are enough where they are more than a third of all attempts.
+/// How many refusals are enough if they are more than a third of all attempts.
 const FEW: usize = 3;
 
-/// How a request ended, as far as congestion goes.
+/// What the end of a request says about congestion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
     /// Answered, after this time.
     Answered(Duration),
-    /// Refused for too many requests, or not answered in time.
+    /// Refused because of too many requests, or not answered in time.
     Refused,
     /// It says nothing about load.
     Unknown,
 }
 
-/// The limit and what it was learned from.
+/// The limit, and what it was learned from.
 #[derive(Debug)]
 pub(super) struct Aimd {
     limit: f64,
     max: f64,
-    /// Until the first congestion the limit doubles a round trip.
+    /// Until the first congestion, the limit doubles per round trip.
     slow_start: bool,
     baseline: Option<(Duration, Instant)>,
-    /// The least latency since `baseline` was set, to follow it.
+    /// The lowest latency since `baseline` was set, which will replace it.
     next_baseline: Duration,
-    /// One round trip may lower the limit once.
+    /// The limit is lowered at most once per round trip.
     lowered_until: Option<Instant>,
     refusals: Refusals,
 }
 
-/// Tells an overloaded endpoint from one that refuses some messages whatever its load.
+/// Distinguishes an overloaded endpoint from one that refuses some messages whatever its load.
 #[derive(Debug, Default)]
 struct Refusals {
     first: Attempts,
@@ -100,7 +101,7 @@ impl Aimd {
                 if latency > baseline.saturating_mul(LATENCY_FACTOR).saturating_add(LATENCY_SLACK) {
                     self.lower(LATENCY_BACKOFF, latency, now);
                 } else if under_way * 2 > self.limit() {
-                    // At least half of what is allowed is made use of, so more may be as well.
+                    // At least half of the limit is in use, so it may grow.
                     let step = if self.slow_start { 1.0 } else { 1.0 / self.limit };
                     self.limit = (self.limit + step).min(self.max);
                 }
@@ -108,7 +109,7 @@ impl Aimd {
         }
     }
 
-    /// The least latency of late.
+    /// Updates and returns the lowest recent latency.
     fn follow(&mut self, latency: Duration, now: Instant) -> Duration {
         let (baseline, since) = self.baseline.unwrap_or((latency, now));
         self.next_baseline = self.next_baseline.min(latency);
@@ -134,7 +135,7 @@ impl Aimd {
 }
 
 impl Refusals {
-    /// An attempt ended. Returns whether enough were refused lately to lower the limit.
+    /// Records that an attempt ended. Returns whether enough were refused recently to lower the limit.
     fn ended(&mut self, load: Load, tried: bool, limit: usize) -> bool {
         if load == Load::Unknown {
             return false;
@@ -143,8 +144,8 @@ impl Refusals {
         let attempts = if tried { &mut self.retries } else { &mut self.first };
         attempts.ended += 1;
         attempts.refused += usize::from(load == Load::Refused);
-        // A retry is likely to fail for its content, unless some are taken. It counts where there is little else to learn
-        // from.
+        // A retry is likely to fail because of its content, unless some retries succeed. It counts if there is little else to
+        // learn from.
         let counts = self.retries.refused < self.retries.ended || self.retries.ended > self.first.ended;
         let retries = if counts { &self.retries } else { &Attempts::default() };
         let (ended, refused) = (self.first.ended + retries.ended, self.first.refused + retries.refused);
@@ -152,7 +153,8 @@ impl Refusals {
         if too_much {
             *self = Self::default();
         } else if self.first.ended + self.retries.ended >= round {
-            // Half of it is kept: otherwise a few retries that begin a round would be all there is to learn from.
+            // Half of the counts is kept: otherwise, a few retries at the start of a round would be all there is to learn
+            // from.
             self.first.halve();
             self.retries.halve();
         }

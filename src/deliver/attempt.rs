@@ -19,11 +19,11 @@ use crate::{auth::Echo, causes::chain};
 /// Past that, a new connection is cheaper than the rest of the answer.
 const DRAIN_LIMIT: usize = 1024 * 1024;
 
-/// How often a request that the server did not process is resent at once. After that it has failed like any other, or a
-/// server that refuses for ever would be asked as fast as it can refuse.
+/// How often a request that the server did not process is resent at once. After that it counts as failed; otherwise a server
+/// that always refuses would be asked as fast as it can refuse.
 const MAX_RESENDS: u32 = 10;
 
-/// How much of an answer a line of the log shows, in bytes.
+/// How much of an answer a log line shows, in bytes.
 pub(super) const SHOWN: usize = 200;
 
 /// How an attempt ended.
@@ -37,38 +37,38 @@ pub(super) struct Attempt {
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// The start of its body, for people to read; empty where nobody wants to.
+    /// The start of its body, for people to read; empty if nobody needs it.
     pub(super) excerpt: String,
-    /// All of it, where that is asked for and it came in full.
+    /// The whole body, if it was requested and received in full.
     pub(super) whole: Option<String>,
     /// What it asks for with `Retry-After`.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What an attempt takes over from the one before.
+/// What an attempt inherits from the one before.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct How {
-    /// Whether it goes over a new connection, since the server had closed the one before.
+    /// Whether it uses a new connection, since the server had closed the one before.
     pub(super) fresh: bool,
     /// Whether it has other credentials than the one before, which was refused.
     pub(super) renewed: bool,
 }
 
-/// How much of an answer is kept at most, in bytes: more is read by nobody.
+/// The maximum of an answer that is kept, in bytes: nobody reads more.
 const EXCERPT_LIMIT: usize = 4096;
 
-/// How much of an answer is read, in bytes, before what is left of it is worth no more than its connection.
+/// How much of an answer is kept, in bytes, by its class.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
     pub(super) of_success: usize,
     pub(super) of_others: usize,
-    /// Whether all of a success is asked for, and up to how many bytes.
+    /// Whether the whole body of a success is needed, and up to how many bytes.
     pub(super) whole: Option<usize>,
 }
 
-/// Sends a request and reads its answer. `None` when it was cut off before there was one.
+/// Sends a request and reads its answer. Returns `None` if a close aborted it before there was one.
 ///
-/// An HTTP/2 server that closes a connection refuses the requests on it that it has not begun to process. That says nothing
+/// An HTTP/2 server that closes a connection refuses those requests on it that it has not begun to process. That says nothing
 /// about the endpoint: such a request keeps its slot and is resent over another connection.
 pub(super) async fn attempt(
     client: &Network,
@@ -121,16 +121,16 @@ pub(super) async fn attempt(
     Some(Attempt { class, ended })
 }
 
-/// What was read of an answer's body.
+/// The part of an answer's body that was read.
 struct Read {
     text: String,
-    /// Whether that is all of it.
+    /// Whether that is the whole body.
     complete: bool,
 }
 
-/// Reads an answer's body as far as is worth it, and keeps its start.
+/// Reads an answer's body as far as is worthwhile, and keeps its start.
 ///
-/// The status has been received, so what happens to the body changes nothing for the messages.
+/// The status has been received, so a fault while reading the body does not change the outcome.
 async fn read(mut response: Response, most: usize, kept_at_most: usize, mut deadline: Deadline) -> Read {
     let mut kept = Vec::new();
     let mut complete = false;
@@ -152,7 +152,7 @@ async fn read(mut response: Response, most: usize, kept_at_most: usize, mut dead
                 }
             }
             Ok(None) => {
-                // An answer without a body has left its connection already.
+                // An answer without a body has released its connection already.
                 if !kept.is_empty() || drained > 0 {
                     hand_back().await;
                 }
@@ -168,15 +168,15 @@ async fn read(mut response: Response, most: usize, kept_at_most: usize, mut dead
     Read { text: String::from_utf8_lossy(&kept).into_owned(), complete }
 }
 
-/// Lets the connection return to the pool, which takes one poll of its own task and one of the pool's; a request made
-/// before that would find the pool empty and open another connection.
+/// Lets the connection return to the pool, which takes one poll of its task and one of the pool's; a request made before that
+/// would find the pool empty and open another connection.
 async fn hand_back() {
     for _ in 0..2 {
         tokio::task::yield_now().await;
     }
 }
 
-/// How an attempt ended, for the log.
+/// Describes how an attempt ended, for the log.
 pub(super) fn in_words(ended: &Result<Answer, Fault>) -> String {
     match ended {
         Ok(answer) => answered(answer.status, &answer.excerpt),

@@ -7,15 +7,16 @@ use crate::{
     world::World,
 };
 
-/// The shortest wait that is not counted against `max_retries`: there is no limit to their number, so they must take time.
+/// The shortest wait before an attempt that is not counted in `max_retries`: their number is unlimited, so they must take
+/// time.
 const UNCOUNTED: Duration = Duration::from_millis(10);
 
 /// Exponential backoff with the configured bounds and jitter.
 ///
-/// The policies of `reqwest-retry` read the clock and draw from a generator of their own; this takes both from the [`World`].
+/// The policies of `reqwest-retry` use their own clock and random generator; this one takes both from the [`World`].
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
-    /// The least wait where a server asks for none.
+    /// The shortest wait if a server asks for none.
     first: Duration,
     multiplier: u32,
     longest: Duration,
@@ -36,7 +37,7 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next attempt, by the number of waits before it.
+    /// Returns the wait before the next attempt, given the number of waits before it.
     pub(super) fn wait(&self, waits: u32) -> Duration {
         let bound = self.first.saturating_mul(self.multiplier.saturating_pow(waits)).min(self.longest);
         // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -47,20 +48,20 @@ impl Backoff {
         }
     }
 
-    /// Any wait up to a bound, each as likely as the others.
+    /// Returns a uniformly distributed wait up to a bound.
     fn up_to(&self, bound: Duration) -> Duration {
         // The quotient is at most the bound, and the bound at most ten years.
         let nanos = (bound.as_nanos() * u128::from(self.world.random())) >> u64::BITS;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The wait that a server asked for, within the cap. Where it asks for zero it gets the first wait, or a confused server
-    /// would be asked without a pause.
+    /// Returns the wait that a server asked for, within the cap. If it asks for zero, the first wait applies; otherwise a
+    /// confused server would be asked without a pause.
     pub(super) fn asked(&self, retry_after: Duration) -> Duration {
         if retry_after.is_zero() { self.first } else { retry_after }.min(self.max_retry_after).max(UNCOUNTED)
     }
 
-    /// The wait before the next attempt after a held answer, by the number of waits before it.
+    /// Returns the wait before the next attempt after a held answer, given the number of waits before it.
     pub(super) fn held(&self, waits: u32) -> Duration {
         self.wait(waits).max(UNCOUNTED)
     }

@@ -1,5 +1,5 @@
-//! The circuit breaker as a state machine: from what happened and when it says whether a request may go. It has no clock
-//! and waits for nothing; the [gate](super::gate) does both.
+//! The circuit breaker as a state machine: from what happened, and when, it decides whether a request may be sent. It has no
+//! clock and never waits; the [gate](super::gate) does both.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::origin::Origin;
 
-/// How many probes of lanes that have not failed may go before the first regular one once several others have: enough to
-/// find a lane that the endpoint takes, too few to bother an endpoint that is down.
+/// When several lanes have failed, how many probes of other lanes may be sent before the first regular one: enough to find a
+/// lane that the endpoint accepts, too few to bother an endpoint that is down.
 const EARLY_PROBES: u32 = 5;
 
 /// Opens after this many transient failures in a row, lets one probe through at a time, and
@@ -17,15 +17,15 @@ const EARLY_PROBES: u32 = 5;
 pub(super) struct Breaker {
     /// `None`: it never opens.
     threshold: Option<NonZeroU32>,
-    /// Before the first probe; each failed one doubles it, up to the longest.
+    /// The wait before the first probe; each failed probe doubles it, up to the longest.
     first_wait: Duration,
     longest_wait: Duration,
     state: State,
     /// Whose failures are counted.
     failing: Failing,
-    /// How many early probes are left until it closes.
+    /// How many early probes are left before it closes.
     early_probes: u32,
-    /// Attempts up to this number were under way when the last failure was counted.
+    /// Attempts up to this number had begun when the last failure was counted.
     counted: u64,
 }
 
@@ -89,8 +89,8 @@ impl Admission {
 }
 
 impl Breaker {
-    /// A breaker that opens after `failure_threshold` failures, never where that is 0. The first probe comes after
-    /// `first_wait`, the next ones after twice the wait before, up to `cool_down`.
+    /// Creates a breaker that opens after `failure_threshold` failures, or never if that is 0. The first probe follows after
+    /// `first_wait`; each later wait is twice as long, up to `cool_down`.
     pub(super) fn new(failure_threshold: u32, first_wait: Duration, cool_down: Duration) -> Self {
         Self {
             threshold: NonZeroU32::new(failure_threshold),
@@ -103,8 +103,9 @@ impl Breaker {
         }
     }
 
-    /// Whether a request may go now. One that has not failed names its origin: where all failures are of another one, it
-    /// need not wait for them, since the endpoint may well take it; where they are of several, a few may try.
+    /// Decides whether a request may be sent now. One that has not failed passes its origin as `stranger`: if all failures
+    /// are of one other origin, it need not wait, since the endpoint may well accept it; if they are of several origins, a
+    /// few may try.
     pub(super) fn admission(&self, now: Instant, stranger: Option<Origin>) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Go,
@@ -118,12 +119,12 @@ impl Breaker {
         }
     }
 
-    /// Whether all may go.
+    /// Whether all requests may be sent.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
     }
 
-    /// How long it stays open between two probes now.
+    /// Returns the present wait between two probes.
     pub(super) fn wait(&self) -> Duration {
         match self.state {
             State::Closed { .. } => Duration::ZERO,
@@ -131,7 +132,7 @@ impl Breaker {
         }
     }
 
-    /// When the next regular probe may go; `None` while it is closed.
+    /// Returns when the next regular probe may be sent; `None` while it is closed.
     pub(super) fn open_until(&self) -> Option<Instant> {
         match self.state {
             State::Closed { .. } => None,
@@ -151,7 +152,7 @@ impl Breaker {
         }
     }
 
-    /// A request that got [`Admission::Probe`] goes, and must report its end.
+    /// Records that a request that got [`Admission::Probe`] is sent; its end must be reported.
     pub(super) fn probe_begins(&mut self, now: Instant) {
         if let State::Open { until, wait } = self.state {
             let early = now < until;
@@ -162,10 +163,10 @@ impl Breaker {
         }
     }
 
-    /// The endpoint answered, and not with a transient failure.
+    /// Records that the endpoint answered, and not with a transient failure.
     pub(super) fn succeeded(&mut self, probe: bool) -> Change {
         match self.state {
-            // What was sent before it opened says nothing about now.
+            // A request that was sent before it opened says nothing about the present.
             State::Open { .. } | State::HalfOpen { .. } if !probe => Change::None,
             State::Closed { .. } => {
                 self.close();
@@ -178,8 +179,8 @@ impl Breaker {
         }
     }
 
-    /// Attempt `number` ended in a transient failure, when `begun` had begun. Failures of attempts that were under way
-    /// together count once: they say the same thing.
+    /// Records that attempt `number` ended in a transient failure, when `begun` attempts had begun. Failures of attempts that
+    /// were in flight together count once: they have the same cause.
     pub(super) fn failed(
         &mut self,
         probe: bool,
@@ -208,7 +209,7 @@ impl Breaker {
             }
             State::Open { .. } | State::HalfOpen { .. } if !probe => return Change::None,
             State::HalfOpen { until, wait, early: true } => {
-                // The regular one comes when it would have come.
+                // The time of the regular probe does not change.
                 self.state = State::Open { until, wait };
                 return Change::Opened;
             }
@@ -218,10 +219,10 @@ impl Breaker {
         Change::Opened
     }
 
-    /// The probe ended without a word about the endpoint: the next request is one in its place.
+    /// Records that the probe ended without telling anything about the endpoint: the next request becomes the probe.
     pub(super) fn abandoned(&mut self, now: Instant) {
         if let State::HalfOpen { until, wait, early } = self.state {
-            // The regular one comes when it would have come.
+            // The time of the regular probe does not change.
             self.state = State::Open { until: if early { until } else { now }, wait };
         }
     }

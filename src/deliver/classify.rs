@@ -1,4 +1,4 @@
-//! What an attempt's end means: one enum, which retry, breaker, limiter and settlement match in full.
+//! Classifies how an attempt ended: one enum, which retry, breaker, limiter and settlement match exhaustively.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) enum Class {
     Success,
     /// Another attempt may help.
     Retry,
-    /// Another attempt may help, and fewer requests would.
+    /// Another attempt may help, and so would fewer requests.
     Throttled,
     /// Another attempt may help: this one got no answer in time.
     TimedOut,
@@ -26,18 +26,18 @@ pub(super) enum Class {
     Shortage,
     /// Retried until the deadline, because somebody will fix it: a held status code, or a certificate.
     Hold,
-    /// The credentials were refused, and the next attempt has others.
+    /// The credentials were refused, and the next attempt has new ones.
     Reauthenticate,
-    /// The body is too large: its halves may not be.
+    /// The body is too large, but its halves may not be.
     Split,
-    /// Some message of the body is bad, the endpoint does not say which.
+    /// Some message of the body is bad, but the endpoint does not say which.
     Isolate,
     /// No further attempt helps.
     Permanent,
 }
 
 impl Class {
-    /// Whether the endpoint failed in a way that may pass by itself.
+    /// Whether the endpoint failed in a way that may resolve itself.
     pub(super) fn is_transient(self) -> bool {
         match self {
             Self::Retry | Self::Throttled | Self::TimedOut => true,
@@ -73,8 +73,8 @@ impl Classifier {
         }
     }
 
-    /// The class of an answer or of a fault. `reused`: the connection had been used before; `renewed`: the attempt has other
-    /// credentials than the one before, which was refused.
+    /// Returns the class of an answer or of a fault. `reused`: the connection had been used before; `renewed`: the attempt
+    /// has new credentials, since those of the one before were refused.
     pub(super) fn classify(&self, outcome: &Result<Response, Error>, reused: bool, renewed: bool) -> Class {
         match (self.handle(outcome), outcome) {
             (None, _) => Class::Success,
@@ -105,7 +105,7 @@ impl Classifier {
 }
 
 impl Classifier {
-    /// The class of a message that has a status code of its own in an answer.
+    /// Returns the class of a message that has its own status code in an answer.
     pub(super) fn item(&self, status: u16) -> Class {
         match status {
             taken if self.success.contains(&taken) => Class::Success,
@@ -118,7 +118,7 @@ impl Classifier {
 }
 
 impl RetryableStrategy for Classifier {
-    /// No answer at all is always worth another attempt, except where the request itself cannot be sent.
+    /// A missing answer is always worth another attempt, except if the request itself cannot be sent.
     fn handle(&self, outcome: &Result<Response, Error>) -> Option<Retryable> {
         match outcome {
             Ok(response) => match response.status().as_u16() {

@@ -29,16 +29,16 @@ use crate::{
     telemetry::{EndpointMeter, Reload},
 };
 
-/// How often files are checked for changes: a request a microsecond must not ask the disk each time.
+/// How often files are checked for changes: with a request every microsecond, not each can ask the disk.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends requests. Each is one attempt, in a span of its own where somebody listens.
+/// Sends requests. Each is one attempt, in a span of its own if somebody subscribes to spans.
 pub(super) struct Client {
     config: ClientConfig,
     target: Target,
-    /// What requests pass on their way, the innermost last.
+    /// The middleware that requests pass, the innermost last.
     middleware: Vec<Arc<dyn Middleware>>,
-    /// What new requests go over. Those in flight keep what they began with.
+    /// The pools for new requests. Those in flight keep the pool they began with.
     current: RwLock<Arc<Current>>,
     /// Whether `current` is ever replaced.
     renews: bool,
@@ -61,10 +61,10 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for `url`, whose requests pass `auth`.
+    /// Creates a client for `url`, whose requests pass `auth`.
     ///
     /// # Errors
-    /// A file that the configuration names cannot be used, or there are no certificates to check those of an https endpoint by.
+    /// A file that the configuration names cannot be used, or there are no certificates to verify an https endpoint with.
     pub(super) fn new(
         config: &ClientConfig,
         url: &Url,
@@ -101,23 +101,23 @@ impl Client {
         })
     }
 
-    /// A client for a token endpoint, with the proxy, the TLS and the timeouts of all requests. What it gets are credentials, which
-    /// follow no redirect.
+    /// Creates a client for a token endpoint, with the proxy, TLS and timeouts of all requests. It sends credentials, so it
+    /// follows no redirect.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
     pub(super) fn of_token_endpoint(config: &ClientConfig, url: &Url) -> Result<Box<dyn Transport>, String> {
         let config = ClientConfig {
             follow_redirects: false,
-            // That is known of the endpoint of messages alone.
+            // That is only known of the endpoint of messages.
             http2_prior_knowledge: false,
             ..config.clone()
         };
         Ok(Box::new(Self::new(&config, url, None, &Arc::default())?))
     }
 
-    /// Sends a request, over a new connection if it is to be `fresh`. Returns whether it may have gone over a pooled one: the
-    /// pool does not say, so that this is certain only while no other request can have opened or returned one.
+    /// Sends a request, over a new connection if `fresh`. Also returns whether it may have used a pooled one: the pool does
+    /// not say, so this is certain only while no other request can have opened or returned one.
     pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
         if self.renews {
             self.renew();
@@ -147,8 +147,8 @@ impl Client {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     }
 
-    /// Rebuilds the client if its files changed (at most once a second) or its connections are too old. Where that fails, the
-    /// last good one stays in use.
+    /// Rebuilds the client if its files changed (checked at most once a second) or its connections are too old. If that
+    /// fails, the last good one stays in use.
     fn renew(&self) {
         let Ok(mut checked) = self.checked.try_lock() else { return };
         let now = Instant::now();
@@ -203,13 +203,13 @@ impl Client {
 
 #[async_trait]
 impl Transport for Client {
-    /// A token is asked for so seldom that a connection that was kept would be closed by then.
+    /// Tokens are requested so rarely that a kept connection would be closed by then.
     async fn send(&self, request: Request) -> Result<Response, Error> {
         self.execute(request, true).await.0
     }
 }
 
-/// Records when the client certificate expires, where there is one.
+/// Records when the client certificate expires, if there is one.
 fn record_expiry(files: &TlsFiles, meter: &EndpointMeter) {
     let certificate = files.identity.as_ref().and_then(|(certificates, _)| certificates.first());
     if let Some(at) = certificate.and_then(|certificate| expiry::ends_at(certificate)) {

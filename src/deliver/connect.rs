@@ -23,24 +23,24 @@ use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// How many file descriptors a new connection leaves to others: dead letters, the spool, other plugins. Connections could
-/// take all there are, and keep them while idle.
+/// How many file descriptors a new connection must leave for others: dead letters, the spool, other plugins. Otherwise
+/// connections could take all of them, and keep them while idle.
 const LEFT: usize = 8;
 
-/// How long a connection that is not opened waits for the pool to hand over the one that replaces it.
+/// If a connection is not opened because another one replaces it, how long it waits for the pool to hand that over.
 const HANDED_OVER: Duration = Duration::from_millis(100);
 
 /// The connections of a client.
 ///
-/// When an HTTP/2 server closes a connection, all requests ask for a new one at the same time, and the pool throws away all
-/// but the first: with 16 in flight, 16 TLS handshakes for one. Once a connection has negotiated HTTP/2, the others wait for the
-/// first, which carries them all.
+/// When an HTTP/2 server closes a connection, all requests ask for a new one at the same time, and the pool discards all but
+/// the first: with 16 in flight, 16 TLS handshakes for one connection. Once a connection has negotiated HTTP/2, the others
+/// wait for the first, which carries them all.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     begun: Arc<AtomicU64>,
-    /// Copied to see whether there are descriptors left.
+    /// Duplicated to find out whether descriptors are left.
     any_file: Option<Arc<File>>,
-    /// `None` where no connection is shared.
+    /// `None` if no connection is shared.
     http2: Option<Arc<Http2>>,
 }
 
@@ -54,7 +54,7 @@ struct Http2 {
     making: Mutex<()>,
 }
 
-/// There is a new connection that carries the request as well, so that none was made for it.
+/// Another new connection can carry the request as well, so none was made for it.
 #[derive(Debug)]
 pub(super) struct Superseded;
 
@@ -64,7 +64,7 @@ impl Connections {
         Self { begun: Arc::default(), any_file: any_file(), http2: Some(Arc::default()) }
     }
 
-    /// Those of a pool that replaces this one's: to a server that speaks HTTP/2, it begins with one connection.
+    /// Those of a pool that replaces this one: to an HTTP/2 server, it begins with one connection.
     pub(super) fn anew(&self) -> Self {
         let negotiated = self.http2.as_ref().is_some_and(|http2| http2.negotiated.load(SeqCst));
         let http2 = Http2 { negotiated: AtomicBool::new(negotiated), ..Http2::default() };
@@ -85,14 +85,14 @@ impl Connections {
     /// A connection would take one of the last descriptors.
     fn leave_descriptors(&self) -> io::Result<()> {
         if let Some(file) = &self.any_file {
-            // All of them at once, and then none.
+            // All of them at the same time; then they are dropped.
             (0..=LEFT).map(|_| file.try_clone()).collect::<io::Result<Vec<_>>>()?;
         }
         Ok(())
     }
 }
 
-/// One that takes no space. Where there is none, descriptors are not counted.
+/// A file that takes no space. If there is none, descriptors are not counted.
 fn any_file() -> Option<Arc<File>> {
     File::open("/dev/null").map(Arc::new).ok()
 }
@@ -107,7 +107,7 @@ impl StdError for Superseded {}
 
 /// The client's own connector, watched.
 ///
-/// The client clones it several times for each request, and opens a connection for few of them: what is cloned is a reference.
+/// The client clones it several times per request, but opens a connection for few of them: so cloning copies a reference.
 pub(super) struct Watched<S>(Arc<(S, Connections)>);
 
 impl<S> Clone for Watched<S> {

@@ -4,7 +4,7 @@ use std::{future, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// The longest duration, a century: the clock cannot hold much more.
+/// The longest duration, a century: the clock cannot represent much more.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The deadline of a batch, and that of the whole connector once it is being closed.
@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 pub(crate) struct Deadline {
     at: Instant,
     closing: watch::Receiver<Option<Instant>>,
-    /// How much earlier than the end of a close these messages' time ends.
+    /// How much earlier than the end of a close the time of these messages ends.
     ahead: Duration,
     /// Whether the messages are kept elsewhere, so that a close ends all waits at once.
     kept: bool,
@@ -34,7 +34,7 @@ impl Deadline {
         Self { at, closing, ahead: Duration::ZERO, kept: false }
     }
 
-    /// The same for messages whose route has less time than the connector once a close begins.
+    /// The same for messages whose route has less time than the connector after a close has begun.
     pub(crate) fn closed_ahead(self, ahead: Duration) -> Self {
         Self { ahead, ..self }
     }
@@ -75,7 +75,7 @@ impl Deadline {
         self.at <= Instant::now()
     }
 
-    /// Waits until `end`; returns at once where that is after the deadline or the close.
+    /// Waits until `end`; returns at once if that is after the deadline or the close.
     pub(super) async fn wait_until(&mut self, end: Instant) -> Result<(), Ended> {
         if end > self.at && end > Instant::now() {
             return Err(Ended::Deadline);
@@ -85,7 +85,7 @@ impl Deadline {
 
     /// Waits until `end`, past the deadline if need be; only a close ends it.
     pub(super) async fn wait_beyond(&mut self, end: Instant) -> Result<(), Ended> {
-        // The timer takes a millisecond even for no time at all.
+        // The timer takes a millisecond even for a wait of zero.
         while end > Instant::now() {
             // A close may begin during the wait, and then no wait beyond its end makes sense.
             let Self { kept, ahead, .. } = *self;
@@ -122,7 +122,7 @@ impl Deadline {
         }
     }
 
-    /// Returns when the time of a close is over; never where there is none.
+    /// Returns when the time of a close is over; never if there is no close.
     pub(super) async fn closed(&mut self) {
         loop {
             let closed = *self.closing.borrow_and_update();
@@ -138,7 +138,7 @@ impl Deadline {
     }
 }
 
-/// `time` less `ahead`; now, where the clock does not reach back that far.
+/// Returns `time` minus `ahead`, or now if the clock does not reach back that far.
 fn earlier(time: Instant, ahead: Duration) -> Instant {
     time.checked_sub(ahead).unwrap_or_else(Instant::now)
 }

@@ -1,4 +1,4 @@
-//! What a connector needs to bring bodies to its endpoint.
+//! Everything a connector needs to deliver bodies to an endpoint.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,7 @@ use crate::{
     world::World,
 };
 
-/// Everything one connector needs to bring bodies to its endpoint.
+/// Delivers bodies to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(super) client: Network,
@@ -46,7 +46,7 @@ impl Delivery {
         Self::to(config, &mut Endpoints::default(), counters, None, world)
     }
 
-    /// The same, beside others that may go to the same endpoint.
+    /// Like [`new`](Self::new), sharing state with others that have the same endpoint.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -83,7 +83,7 @@ impl Delivery {
         })
     }
 
-    /// The endpoint, as it may be shown.
+    /// Returns the endpoint, as it may be shown.
     pub(crate) fn label(&self) -> &str {
         &self.endpoint.label
     }
@@ -93,12 +93,12 @@ impl Delivery {
         Arc::ptr_eq(&self.endpoint, &other.endpoint)
     }
 
-    /// How the gate of the endpoint stands.
+    /// Returns the state of the endpoint's gate.
     pub(crate) fn state(&self) -> GateState {
         self.endpoint.gate.state()
     }
 
-    /// Ends all waits of now, for another attempt.
+    /// Ends all present waits, so that another attempt follows.
     pub(crate) fn retry_now(&self) {
         self.endpoint.gate.retry_now();
     }

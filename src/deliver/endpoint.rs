@@ -1,4 +1,4 @@
-//! What all requests to one endpoint have in common, whichever routes they are of.
+//! The state that all requests to one endpoint share, whatever their routes.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ pub(super) struct Endpoint {
     pub(super) meter: Arc<EndpointMeter>,
     pub(super) outages: Outages,
     pub(super) counters: Arc<Counters>,
-    /// It, as it may be shown.
+    /// The endpoint, as it may be shown.
     pub(super) label: String,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
 pub(crate) struct Endpoints(Vec<(String, Arc<Endpoint>)>);
 
 impl Endpoints {
-    /// The endpoint with this origin; a new one as the configuration says, which is the same for all that share it.
+    /// Returns the endpoint with this origin, or creates it by the configuration, which is the same for all that share it.
     pub(super) fn of(
         &mut self,
         origin: String,

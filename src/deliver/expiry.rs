@@ -1,4 +1,4 @@
-//! When a certificate ends, read from its DER (RFC 5280 section 4.1) as far as that.
+//! Reads when a certificate expires from its DER encoding (RFC 5280 section 4.1), and nothing else.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// The tag of the version, which may be missing.
 const VERSION: u8 = 0xa0;
 
-/// The end of its validity; `None` where it is no certificate.
+/// Returns the end of its validity; `None` if it is not a certificate.
 pub(super) fn ends_at(certificate: &[u8]) -> Option<SystemTime> {
     let mut certificate = Elements(Elements(certificate).expect(SEQUENCE)?);
     let mut fields = Elements(certificate.expect(SEQUENCE)?);

@@ -16,13 +16,13 @@ use crate::{
 const PROXY_REMEDY: &str =
     "the proxy wants a user and password: proxy.username and proxy.password must be those that it knows";
 
-/// A fault on the way, as the log shows it.
+/// A fault of an attempt, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     kind: FaultKind,
     /// The chain of causes, without the URL.
     cause: String,
-    /// What somebody is to do about it, where nothing mends it by itself.
+    /// What somebody must do about it, if it does not resolve itself.
     remedy: Option<&'static str>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub(super) enum FaultKind {
-    /// No connection came about.
+    /// No connection could be established.
     Connect,
     /// TLS broke.
     Tls,
@@ -48,13 +48,13 @@ pub(super) enum FaultKind {
     /// `response_header_timeout` ran out.
     #[strum(to_string = "response_header_timeout")]
     HeaderTimeout,
-    /// Anything else on the way.
+    /// Any other fault of the transport.
     Transport,
     /// This machine has no descriptor, thread, memory map or port left.
     Shortage,
-    /// There is no token for it now.
+    /// There is no token at present.
     Token,
-    /// There are no credentials for it, until somebody mends that.
+    /// There are no credentials until somebody fixes that.
     Credentials,
     /// The request cannot be sent, however often.
     Request,
@@ -64,7 +64,7 @@ impl Fault {
     pub(super) fn of(error: &reqwest_middleware::Error) -> Self {
         let kind = FaultKind::of(error);
         let (cause, remedy) = match kind {
-            // What lies around it says no more, but whose certificate it is.
+            // The errors around it only add whose certificate it is.
             FaultKind::Certificate => {
                 let (cause, remedy) = causes(error)
                     .find_map(|cause| Some((cause.to_string(), tls_remedy::of(cause.downcast_ref()?))))
@@ -80,7 +80,7 @@ impl Fault {
         Self { kind, cause, remedy }
     }
 
-    /// A fault of the connection that comes as an answer to its request.
+    /// A fault of the connection that is reported as an answer to its request.
     pub(super) fn answered(status: StatusCode, body: &str) -> Option<Self> {
         let (kind, cause, remedy) = match status {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -103,17 +103,17 @@ impl Fault {
         Some(Self { kind, cause: format!("answered {cause}"), remedy: Some(remedy) })
     }
 
-    /// What somebody is to do about it, where nothing mends it by itself.
+    /// What somebody must do about it, if it does not resolve itself.
     pub(super) fn remedy(&self) -> Option<&'static str> {
         self.remedy
     }
 
-    /// What kind of fault it is, in a word.
+    /// Returns the kind of fault, in a word.
     pub(super) fn kind(&self) -> String {
         self.kind.to_string()
     }
 
-    /// The same without secrets in its words.
+    /// Returns the fault with secrets masked.
     pub(super) fn masked(self, masks: &Masks) -> Self {
         Self { cause: masks.apply(&self.cause).into_owned(), ..self }
     }
@@ -168,7 +168,7 @@ impl FaultKind {
 impl FaultKind {
     fn of_auth(error: &AuthError) -> Self {
         match error {
-            // A request for a token can fall short of what this machine has, or of trust, as any other.
+            // A token request can also fail because of a shortage on this machine or a lack of trust, like any other.
             AuthError::Unreachable { why, .. } => match Self::of(why) {
                 kind @ (Self::Shortage | Self::Certificate | Self::Proxy) => kind,
                 _ => Self::Token,
@@ -202,17 +202,17 @@ fn is_certificate(cause: &(dyn StdError + 'static)) -> bool {
     cause.downcast_ref().is_some_and(|error| tls_remedy::of(error).is_some())
 }
 
-/// The type of it is private.
+/// Its type is private.
 fn is_proxy_refusal(cause: &(dyn StdError + 'static)) -> bool {
     cause.to_string().ends_with("proxy authorization required")
 }
 
-/// Whether the request was not processed, so that it is safe to send it again: its stream lies beyond the last one that a
-/// GOAWAY promises to finish (RFC 9113 section 6.8), it was refused with `REFUSED_STREAM` (section 8.7), or its connection
-/// was gone before it was written.
+/// Whether the request was not processed, so that it is safe to resend: its stream is beyond the last one that a GOAWAY
+/// promises to finish (RFC 9113 section 6.8), it was refused with `REFUSED_STREAM` (section 8.7), or its connection was gone
+/// before it was written.
 fn is_unprocessed(cause: &(dyn StdError + 'static)) -> bool {
     let refused = cause.downcast_ref::<h2::Error>().is_some_and(|error| {
-        // h2 fails a stream with the server's GOAWAY only if it lies beyond that one.
+        // h2 fails a stream with the server's GOAWAY only if it is beyond that one.
         let unprocessed = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
         // An endpoint that asks for calm is not asked again at once.
         error.is_remote() && unprocessed && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM)
@@ -232,6 +232,6 @@ fn is_closed(cause: &(dyn StdError + 'static)) -> bool {
     };
     cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
         || cause.downcast_ref::<io::Error>().is_some_and(lost)
-        // It does not name what lies in it as a cause.
+        // It does not name the inner error as a cause.
         || cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).is_some_and(lost)
 }

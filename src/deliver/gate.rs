@@ -1,8 +1,8 @@
-//! What each attempt passes before it is made. All lanes of an endpoint pass the same gate.
+//! The gate that each attempt passes before it is made. All lanes of an endpoint share one gate.
 //!
-//! It is one queue, first come first served. A retry joins at the end, so that a message that always fails delays its own
-//! lane alone. The breaker, a pause that the endpoint asked for, the rate limits and the slots are policies without a clock
-//! that wait for nothing; the first in the queue waits for them.
+//! It is one queue, first come first served. A retry joins at the end, so that a message that always fails delays only its
+//! own lane. The breaker, a pause that the endpoint asked for, the rate limits and the slots are policies that have no clock
+//! and never wait; the first in the queue waits for them.
 
 mod asking;
 mod control;
@@ -24,8 +24,9 @@ use super::deadline::{Deadline, Ended};
 impl Gate {
     /// Waits until an attempt may begin.
     ///
-    /// Once the deadline has passed, a retry is refused unless only a pause kept it: then it has its last attempt. A first
-    /// attempt waits on for the rate and a slot, since behind them is an endpoint at work, but not for the breaker.
+    /// Once the deadline has passed, a retry is refused unless only a pause held it back: then it gets a last attempt. A
+    /// first attempt continues to wait for the rate limit and a slot, since these mean that the endpoint works, but not for
+    /// the breaker.
     pub(super) async fn enter(&self, deadline: &mut Deadline, asking: Asking) -> Result<Pass<'_>, Refused> {
         let now = Instant::now();
         if deadline.is_stopped(now) {
@@ -89,7 +90,7 @@ impl Gate {
         }
     }
 
-    /// Why a first attempt would be refused now, without a wait.
+    /// Returns why a first attempt would be refused now, without waiting.
     pub(super) fn refuses(&self, deadline: &Deadline) -> Option<Refused> {
         let now = Instant::now();
         if deadline.is_stopped(now) {
@@ -99,8 +100,8 @@ impl Gate {
         open.then_some(Refused::BreakerOpen)
     }
 
-    /// How many bodies of a lane without order are worth having ready: as many as there are slots, but all where others wait
-    /// for them, since each that waits has an equal share.
+    /// Returns how many bodies of a lane without order are worth having ready: as many as there are slots, or all if others
+    /// wait for slots, since each that waits has an equal share.
     pub(super) fn worth_having_ready(&self) -> usize {
         let state = self.lock();
         if state.waiting() == 0 { state.slots.limit(Instant::now()) } else { usize::MAX }

@@ -15,7 +15,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::oneshot;
 
-/// The size of the chunks a body is handed over in: when the last is taken, most are sent.
+/// The size of the chunks that a body is handed over in: when the last one is taken, most are sent.
 const CHUNK: usize = 16 * 1024;
 
 /// The head of an answer did not come in time.
@@ -31,7 +31,7 @@ impl fmt::Display for HeaderTimeout {
 impl std::error::Error for HeaderTimeout {}
 
 /// Fails requests whose answer does not begin in time. It is the innermost middleware, since it replaces the body by one that
-/// cannot be read by others.
+/// other middleware cannot read.
 #[derive(Debug)]
 pub(super) struct LimitsHeader {
     pub(super) limit: Duration,
@@ -46,7 +46,7 @@ impl Middleware for LimitsHeader {
         next: Next<'_>,
     ) -> Result<Response> {
         let Some(sent) = watch(&mut request) else {
-            // Without a body nothing says when the request is sent.
+            // Without a body, nothing tells when the request has been sent.
             return next.run(request, extensions).await;
         };
         let limited = async {
@@ -64,7 +64,7 @@ impl Middleware for LimitsHeader {
     }
 }
 
-/// Wraps the body of a request, if it has one; what is returned resolves when all of it is sent.
+/// Wraps the body of a request, if it has one; the returned receiver resolves when all of it is sent.
 fn watch(request: &mut Request) -> Option<oneshot::Receiver<()>> {
     let bytes = request.body()?.as_bytes().filter(|bytes| !bytes.is_empty()).map(Bytes::copy_from_slice)?;
     let (sent, watched) = oneshot::channel();

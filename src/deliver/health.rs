@@ -13,14 +13,14 @@ use super::{
 };
 use crate::config::HealthCheckMethod;
 
-/// The retries of the check where those of requests have no limit: somebody waits for open to return.
+/// The retries of the check if those of requests are unlimited: somebody waits for open to return.
 const RETRIES: u32 = 3;
 
 impl Delivery {
-    /// Asks until the endpoint answers with success, with the retries, waits and deadline of other requests.
+    /// Sends a request until the endpoint answers with success, with the retries, waits and deadline of other requests.
     ///
     /// # Errors
-    /// What it answered last, or why it did not, and how often it was asked.
+    /// The last answer, or why there was none, and the number of attempts.
     pub(crate) async fn health_check(
         &self,
         method: HealthCheckMethod,

@@ -22,10 +22,10 @@ use crate::{
     request::{Item, ItemStatus, Verdict},
 };
 
-/// How often it is logged that answers cannot be read.
+/// How often unreadable answers are logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The ends of the messages of a body, with the class of those that are to be sent again.
+/// The outcome of each message of a body, with the class of those that are to be sent again.
 #[derive(Debug)]
 pub(super) struct Ends {
     ends: Vec<ItemEnd>,
@@ -33,8 +33,8 @@ pub(super) struct Ends {
 }
 
 impl Delivery {
-    /// Reads the verdict in the body of a success, where `[response]` says how: it may change the class of the answer, or
-    /// give each message its own.
+    /// Reads the verdict in the body of a success, if `[response]` says how: it may change the class of the answer, or give
+    /// each message its own class.
     pub(super) fn read_verdict(
         &self,
         class: Class,
@@ -46,7 +46,7 @@ impl Delivery {
             return (class, None);
         };
         if body.is_tombstone() {
-            // There are no items in its answer, and mostly nothing at all.
+            // Its answer has no items, and mostly no body at all.
             return (class, None);
         }
         match response.read(answer.whole.take().as_deref(), body.len()) {
@@ -91,7 +91,7 @@ impl Delivery {
                                 .unwrap_or(answer.status);
                             answer.excerpt.clone_from(&failure.detail);
                         }
-                        // Of several, the one that asks for the most care.
+                        // Of several classes, the most cautious one.
                         again = match (again, class) {
                             (Some(Class::Throttled), _) | (_, Class::Throttled) => Some(Class::Throttled),
                             (Some(Class::Retry), _) => Some(Class::Retry),
@@ -107,13 +107,13 @@ impl Delivery {
             })
             .collect();
         match again {
-            // All of them: then it is an answer like any other of that class.
+            // All of them: then this is an answer like any other of that class.
             Some(class) if !alone => (class, None),
             _ => (Class::Success, Some(Ends { ends, again })),
         }
     }
 
-    /// How a body ended whose messages have each their own end, in an answer that may have `asked` for a pause.
+    /// Returns the end of a body whose messages each have their own outcome, in an answer that may have `asked` for a pause.
     pub(super) fn apart(
         &self,
         ends: Ends,

@@ -1,4 +1,4 @@
-//! From bodies to an outcome for each of their messages.
+//! Delivers bodies, and finds an outcome for each of their messages.
 //!
 //! ```text
 //! parts (halves of what is too large or has a bad message in it)
@@ -58,7 +58,7 @@ pub(crate) use self::{
 };
 use crate::{auth::Transport, config::ClientConfig};
 
-/// What sends spans to `url`, with the certificates and the proxy of a connector.
+/// Creates the transport that sends spans to `url`, with the certificates and the proxy of a connector.
 ///
 /// # Errors
 /// The client cannot be built.

@@ -1,4 +1,4 @@
-//! Where requests go: over the real network, or into a simulated one.
+//! Sends requests over the real network, or into a simulated one.
 
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ enum Kind {
     Simulated { simulation: Arc<dyn Simulation>, timeout: Duration },
 }
 
-/// Counts what comes of asking for tokens.
+/// Counts the results of token requests.
 #[derive(Debug)]
 struct CountsTokens {
     inner: Box<dyn Transport>,
@@ -48,7 +48,7 @@ impl Transport for CountsTokens {
 }
 
 impl Network {
-    /// The network towards `url`, which requests pass with credentials where there is `auth`.
+    /// Creates the network towards `url`; if there is `auth`, requests get credentials.
     ///
     /// # Errors
     /// Those of [`Client::new`], or a secret of `auth` cannot be read.
@@ -74,8 +74,7 @@ impl Network {
         Ok(Self { kind, world: world.clone() })
     }
 
-    /// Sends a request, over a new connection if it is to be `fresh`. Says whether it may have gone over one that was
-    /// there before.
+    /// Sends a request, over a new connection if `fresh`. Also returns whether it may have used one that existed before.
     pub(super) async fn execute(&self, request: Request, fresh: bool) -> (Result<Response, Error>, bool) {
         match &self.kind {
             Kind::Real(client) => client.execute(request, fresh).await,

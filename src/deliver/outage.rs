@@ -1,7 +1,7 @@
 //! Outages of an endpoint in the log: a line when one begins, each minute, and when it ends.
 //!
-//! [`Outage`] is the policy: it has no clock, and is given how and when attempts end. An outage that begins within a minute
-//! of the last warning is not logged before that minute is over, so that an endpoint that comes and goes cannot fill the log.
+//! [`Outage`] is the policy: it has no clock, and is told how and when attempts end. An outage that begins within a minute of
+//! the last warning is not logged before that minute is over, so that an endpoint that comes and goes cannot fill the log.
 
 mod outages;
 mod watch;
@@ -19,14 +19,14 @@ use crate::telemetry::Outcomes;
 /// How often an outage that goes on is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// This many failures in a row over at least [`AT_LEAST`] are an outage, where the breaker does not open earlier. Requests
-/// in flight together may fail in one moment, which is not an outage yet.
+/// This many failures in a row over at least [`AT_LEAST`] are an outage, unless the breaker opens earlier. Requests in flight
+/// together may fail at the same moment, which is not yet an outage.
 const FAILURES: u64 = 5;
 const AT_LEAST: Duration = Duration::from_secs(1);
-/// A single failure is an outage where messages have to wait this long after it.
+/// A single failure is an outage if messages have to wait this long after it.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
-/// What is known of the failures of an endpoint since its last success.
+/// What is known about the failures of an endpoint since its last success.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     failing: Option<Failing>,
@@ -58,7 +58,7 @@ pub(super) struct Failed {
     pub(super) at: SystemTime,
     /// How it ended, for people.
     pub(super) cause: String,
-    /// When messages are sent again; `None`: the next ones go at once.
+    /// When messages are sent again; `None`: the next ones are sent at once.
     pub(super) next: Option<Instant>,
     /// Whether the breaker is open.
     pub(super) is_open: bool,
@@ -88,7 +88,7 @@ pub(super) enum Line {
 }
 
 impl Outage {
-    /// An attempt failed in a way that may pass.
+    /// Records that an attempt failed in a transient way.
     pub(super) fn failed(&mut self, now: Instant, failed: Failed) -> Option<Line> {
         let Failed { at, cause, next, is_open, outcomes } = failed;
         let failing = self.failing.get_or_insert_with(|| Failing {
@@ -111,7 +111,7 @@ impl Outage {
         if failing.lasts && !silent { self.warn(now) } else { None }
     }
 
-    /// The endpoint took a request, or refused it for good.
+    /// Records that the endpoint accepted a request, or refused it for good.
     pub(super) fn answered(&mut self, now: Instant) -> Option<Line> {
         let failing = self.failing.take()?;
         if !failing.logged {
@@ -125,7 +125,7 @@ impl Outage {
         })
     }
 
-    /// The connector is closed. The line comes once.
+    /// Records that the connector is closed. The line is returned once.
     pub(super) fn closed(&mut self, now: Instant) -> Option<Line> {
         let failing = self.failing.take().filter(|failing| failing.lasts)?;
         Some(Line::Closed {
@@ -168,7 +168,7 @@ impl Outage {
     }
 }
 
-/// As people say it: in seconds, or milliseconds below one.
+/// Rounds a duration for people: to seconds, or to milliseconds below one second.
 fn rounded(duration: Duration) -> humantime::FormattedDuration {
     let rounded = if duration < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -179,7 +179,7 @@ fn rounded(duration: Duration) -> humantime::FormattedDuration {
 }
 
 impl fmt::Display for Line {
-    /// What stands behind the name of the endpoint.
+    /// Writes the text after the name of the endpoint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Warn { again, since, lasted, attempts, cause, unlogged, .. } => {

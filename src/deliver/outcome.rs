@@ -1,14 +1,14 @@
-//! How a message can end.
+//! The outcome of a message.
 
 use super::Parked;
 use crate::failure::Failure;
 
-/// The end of an attempt to deliver a message. One that is kept nowhere else ends delivered or failed.
+/// The outcome of delivering a message. One that is not kept elsewhere ends as delivered or failed.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    /// The endpoint took it.
+    /// The endpoint accepted it.
     Delivered,
-    /// It did not arrive, and this is why.
+    /// It was not delivered, for this reason.
     Failed(Failure),
     /// Not known yet: it stays where it is kept, and is sent again from there.
     Parked(Parked),

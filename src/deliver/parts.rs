@@ -19,7 +19,7 @@ use crate::{
     failure::{Failure, Reason},
 };
 
-/// A body that is yet to be sent.
+/// A body that is still to be sent.
 struct Part {
     body: Body,
     /// The search for bad messages that it belongs to, if any.
@@ -36,7 +36,7 @@ struct Search {
 }
 
 impl Search {
-    /// Whether too many proved bad for probing the others one by one.
+    /// Whether too many have proved bad to probe the others one by one.
     fn is_hopeless(&self) -> bool {
         self.messages > ALWAYS_SEARCHED && self.bad * 2 > self.messages
     }
@@ -45,17 +45,17 @@ impl Search {
 /// Messages, as indexes into the batch, and what became of them.
 pub(crate) type Settled = (Vec<usize>, Outcome);
 
-/// What is left to be sent of a body, in parts where it came apart.
+/// What is left to be sent of a body, in parts if it was split.
 pub(crate) struct Parts {
     /// The next part to be sent is the last.
     left: Vec<Part>,
     searches: Vec<Search>,
-    /// The attempts that were made at the first part before.
+    /// The attempts made so far at the first part.
     retry: RetryState,
 }
 
 impl Parts {
-    /// A body that is whole, at which these attempts were made.
+    /// A whole body, with the attempts made so far.
     pub(crate) fn of(body: Body, retry: RetryState) -> Self {
         Self { left: vec![Part { body, search: None }], searches: Vec::new(), retry }
     }
@@ -107,7 +107,7 @@ impl Parts {
         settled
     }
 
-    /// All parts of a search that are left; they lie on top.
+    /// Removes all remaining parts of a search; they are the last ones.
     fn take(&mut self, search: usize) -> Vec<Part> {
         let first = self.left.iter().rposition(|part| part.search != Some(search)).map_or(0, |last| last + 1);
         self.left.split_off(first)
@@ -204,7 +204,7 @@ impl Delivery {
         self.endpoint.gate.worth_having_ready()
     }
 
-    /// Why no first attempt can be made now, if that is so: then all that is left ends together.
+    /// Returns why no first attempt can be made now, if that is so: then everything that is left ends together.
     pub(crate) fn refuses(&self, deadline: &Deadline) -> Option<Failure> {
         let reason = match self.endpoint.gate.refuses(deadline)? {
             Refused::Closed => Reason::Closed,
@@ -214,7 +214,7 @@ impl Delivery {
         Some(Failure { reason, status: None, detail: String::new(), attempts: 0 })
     }
 
-    /// Changes whenever the breaker has closed: what is parked for it alone can be sent.
+    /// Changes whenever the breaker closes: messages that are parked only because of it can be sent.
     pub(crate) fn breaker_closed(&self) -> watch::Receiver<u64> {
         self.endpoint.gate.closed()
     }
@@ -224,7 +224,7 @@ impl Delivery {
         self.endpoint.gate.retries_now()
     }
 
-    /// The most bytes that a body of several messages should have now.
+    /// The maximum size that a body of several messages should have now, in bytes.
     pub(crate) fn body_limit(&self) -> usize {
         self.learned(super::size::LearnedSize::limit)
     }

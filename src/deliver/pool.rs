@@ -1,4 +1,4 @@
-//! The pooled clients that requests go over, as the configuration has them.
+//! The pooled HTTP clients that send requests, built from the configuration.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::{
     config::{ClientConfig, ProxyConfig, TlsFiles},
 };
 
-/// What requests say sends them.
+/// The `User-Agent` of requests.
 pub(crate) const USER_AGENT: &str = concat!("iggy-http-sink/", env!("CARGO_PKG_VERSION"));
 
-/// What of the endpoint matters to a client.
+/// The properties of the endpoint that matter to a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) https: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
     pub(crate) pooled: Sender,
-    /// Makes a connection for each request.
+    /// Opens a connection for each request.
     pub(crate) fresh: Sender,
     /// Those of `pooled`.
     pub(super) connections: Connections,
@@ -46,7 +46,7 @@ impl Pools {
         Self::with(config, target, middleware, tls::tls(config, files, target.https)?, Connections::pooled())
     }
 
-    /// The same without the connections that were made, and with the content of other files if there is one.
+    /// The same without its connections, and with the content of other files if given.
     ///
     /// # Errors
     /// What of the configuration cannot be used.
@@ -112,7 +112,7 @@ fn client(
     if let Some(proxy) = proxy(&config.proxy)? {
         client = client.proxy(proxy);
     } else if target.loopback || !config.proxy.from_environment || config.proxy.url.is_some() {
-        // A proxy from the environment would take a loopback endpoint to be on its own machine.
+        // A proxy from the environment would look for a loopback endpoint on its own machine.
         client = client.no_proxy();
     }
     client.build().map_err(|why| format!("the HTTP client cannot be built: {}", chain(&why)))
@@ -121,13 +121,13 @@ fn client(
 /// # Errors
 /// Its secrets cannot be read.
 fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
-    // To reqwest it matches no address.
+    // For reqwest, `*` matches no address.
     let everything = config.no_proxy.iter().any(|entry| entry == "*");
     let Some(url) = config.url.as_ref().filter(|_| !everything) else { return Ok(None) };
     let resolve =
         |key: &str, text: &crate::config::Text| text.resolve().map_err(|why| format!("proxy.{key}: {why}"));
     let url = resolve("url", url)?;
-    // What is wrong with it may be part of a secret.
+    // The error text may contain part of a secret.
     let mut proxy = Proxy::all(url).map_err(|_| "proxy.url is not the URL of a proxy".to_owned())?;
     if let Some(username) = &config.username {
         let password = config.password.as_ref().map(|text| resolve("password", text)).transpose()?;
@@ -139,12 +139,12 @@ fn proxy(config: &ProxyConfig) -> Result<Option<Proxy>, String> {
     Ok(Some(proxy))
 }
 
-/// A client whose requests are spans where they are listened to: making one that nobody sees would cost as much as a
-/// tenth of a small request. Where there is no middleware, none is passed then.
+/// A client whose requests are spans if somebody subscribes to them: creating one that nobody sees would cost a tenth of a
+/// small request. Without middleware, the plain client is used.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     bare: reqwest::Client,
-    /// `None` where there is no middleware.
+    /// `None` if there is no middleware.
     wrapped: Option<ClientWithMiddleware>,
     traced: ClientWithMiddleware,
 }

@@ -17,17 +17,17 @@ struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// `None` where there is no limit.
+    /// `None` if there is no limit.
     fn limited_to(per_second: Option<f64>) -> Option<Self> {
         per_second.map(|per_second| Self { per_second, next: None })
     }
 
-    /// When the next may go, unless it may go at once.
+    /// When the next request may be sent; `None`: at once.
     fn not_before(&self) -> Option<Instant> {
         self.next
     }
 
-    /// Takes `cost` tokens. Where there are not as many, those that come next wait for them.
+    /// Takes `cost` tokens. If there are fewer, the next requests wait for the rest.
     fn charge(&mut self, cost: usize, now: Instant) {
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         let slot = self.next.map_or(now, |next| next.max(earliest));
@@ -58,12 +58,12 @@ impl Rate {
         [&self.requests, &self.messages, &self.bytes].into_iter().flatten()
     }
 
-    /// The time at which the next may go.
+    /// When the next request may be sent; `None`: at once.
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.all().filter_map(TokenBucket::not_before).max()
     }
 
-    /// A request with this many messages and bytes goes now.
+    /// Takes the tokens for a request with this many messages and bytes.
     pub(super) fn charge(&mut self, of_messages: usize, of_bytes: usize, now: Instant) {
         let Self { requests, messages, bytes } = self;
         for (bucket, cost) in [(requests, 1), (messages, of_messages), (bytes, of_bytes)] {

@@ -1,4 +1,4 @@
-//! Tries each step to an endpoint, for people who want to know why it does not work.
+//! Tries each step of connecting to an endpoint, for people who want to know why it does not work.
 
 use std::{
     fmt,
@@ -27,12 +27,12 @@ use crate::{
     world::World,
 };
 
-/// A step, and how it went.
+/// A step and its outcome.
 #[derive(Debug)]
 pub struct Step {
     /// What it is for.
     pub name: &'static str,
-    /// What was found; or why it failed.
+    /// What was found, or why it failed.
     pub outcome: Result<String, Obstacle>,
 }
 
@@ -46,13 +46,13 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    /// One with what to do about it.
+    /// Creates one from a reason and what to do about it.
     pub fn new(reason: impl fmt::Display, remedy: impl Into<String>) -> Self {
         Self { reason: reason.to_string(), remedy: remedy.into() }
     }
 }
 
-/// Tries the steps to the endpoint one by one, up to the first that fails, and shows each. Returns whether all succeeded.
+/// Tries the steps one by one, up to the first that fails, and shows each. Returns whether all succeeded.
 ///
 /// # Errors
 /// That of `show`.
@@ -138,7 +138,7 @@ fn look_up(host: &str, port: u16, to: &str) -> Result<Vec<SocketAddr>, Obstacle>
     }
 }
 
-/// Over the first address that takes it.
+/// Connects to the first address that accepts.
 fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, String), String> {
     let mut failures = Vec::new();
     for address in addresses {
@@ -181,7 +181,7 @@ fn handshake(config: &ClientConfig, mut tcp: TcpStream, host: &str) -> Result<St
     Ok(format!("{version}, {protocol}, {trusted}"))
 }
 
-/// What the token endpoint of `[auth]` says. It is reached as the endpoint is, in one step.
+/// Asks the token endpoint of `[auth]` for a token. It is reached like the endpoint, in one step.
 fn token(config: &ClientConfig, oauth2: &OAuth2Config) -> Result<String, Obstacle> {
     let transport = |url: &Url| Client::of_token_endpoint(config, url);
     match runtime()?.block_on(auth::try_token(oauth2, &World::real(), transport)) {
@@ -206,8 +206,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Obstacle> {
     runtime.map_err(|why| Obstacle::new(why, "this machine is short of threads or descriptors"))
 }
 
-/// What the endpoint answers to a request without a body. Without a health check any answer will do that does not say that
-/// messages would fare no better.
+/// Sends a request without a body. If no health check is configured, any answer is good that does not mean that messages
+/// would be refused as well.
 fn answer(delivery: &Delivery, method: HealthCheckMethod, checked: bool) -> Result<String, Obstacle> {
     let (_open, closing) = watch::channel(None);
     let deadline = Deadline::from_now(Duration::MAX, closing);

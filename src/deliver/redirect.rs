@@ -1,4 +1,4 @@
-//! Redirects, each hop with credentials of its own.
+//! Follows redirects, each hop with its own credentials.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio::time::Instant;
 /// The limit of reqwest.
 const MAX_REDIRECTS: usize = 10;
 
-/// The endpoint redirects without end.
+/// The endpoint redirects endlessly.
 #[derive(Debug, thiserror::Error)]
 #[error("too many redirects")]
 struct TooMany;
 
-/// Follows those that keep the method and the body and stay where the configuration says. Any other ends as the answer it is,
-/// so that an empty GET to somewhere else never counts as delivery, and no header goes to somebody else.
+/// Follows redirects that keep the method and the body and stay within the configured endpoint. Any other is returned as an
+/// answer, so that an empty GET to another place never counts as delivery, and no header is sent to somebody else.
 ///
-/// What signs requests comes after it: a signature for one path is none for another.
+/// The middleware that signs requests comes after it: a signature for one path is not valid for another.
 #[derive(Debug)]
 pub(super) struct FollowsRedirects {
     /// For all hops together.
@@ -48,20 +48,20 @@ impl Middleware for FollowsRedirects {
     }
 }
 
-/// Where an answer leads that is a redirect to be followed.
+/// Returns the target of an answer that is a redirect to be followed.
 fn target(answer: &Response, from: &Url) -> Option<Url> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
     let mut to = from.join(location).ok()?;
     if !may_follow(answer.status(), from, &to) {
         return None;
     }
-    // A user of the endpoint's choice is none of ours.
+    // A user chosen by the endpoint is not one of ours.
     to.set_username("").and_then(|()| to.set_password(None)).ok()?;
     Some(to)
 }
 
-/// Within the origin (RFC 6454 section 4); or to https on the same host, where both are on the ports of their schemes: any
-/// other port may be somebody else's, and headers with credentials would go there.
+/// Whether it stays within the origin (RFC 6454 section 4), or leads to https on the same host with both on their default
+/// ports: any other port may be somebody else's, and headers with credentials would go there.
 fn may_follow(status: StatusCode, from: &Url, to: &Url) -> bool {
     let keeps_the_body = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let upgrade = from.scheme() == "http"

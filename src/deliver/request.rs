@@ -1,4 +1,4 @@
-//! What all requests of a connector have in common, and what each has of its own.
+//! Builds requests from what all requests of a connector have in common and what each has of its own.
 
 use std::{
     fmt, iter,
@@ -32,10 +32,10 @@ use crate::{
     telemetry::{EndpointMeter, Reload},
 };
 
-/// How often the files of secrets are checked for changes: a request a microsecond must not ask the disk each time.
+/// How often the files of secrets are checked for changes: with a request every microsecond, not each can ask the disk.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes requests. Secrets in files are read again when a file changes.
+/// Builds requests. Secrets in files are read again when a file changes.
 #[derive(Debug)]
 pub(crate) struct RequestTemplate {
     endpoint: EndpointConfig,
@@ -43,19 +43,19 @@ pub(crate) struct RequestTemplate {
     target: Option<Arc<TargetTemplate>>,
     compression: Option<Compression>,
     tombstone_method: Option<config::Method>,
-    /// Whether it was logged that the endpoint does not take compressed bodies.
+    /// Whether it was logged that the endpoint does not accept compressed bodies.
     compression_refusal_logged: AtomicBool,
     current: RwLock<Arc<Rendered>>,
     /// When the files were last checked; `None` asks for a check now.
     checked: Mutex<Option<Instant>>,
-    /// The secrets of now and those of before, which the endpoint may still speak of.
+    /// The present secrets and former ones, which the endpoint may still echo.
     masks: Masks,
 }
 
 struct Rendered {
     url: Url,
     headers: HeaderMap,
-    /// What each body fills in.
+    /// The placeholders that each body fills in.
     filled: Filled,
     stamps: Vec<FileStamp>,
 }
@@ -68,7 +68,7 @@ struct Filled {
 }
 
 impl fmt::Debug for Rendered {
-    /// Without the URL, which has secrets in it; headers hide theirs.
+    /// Without the URL, which may contain secrets; headers hide theirs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered").field("headers", &self.headers).finish_non_exhaustive()
     }
@@ -99,7 +99,7 @@ impl RequestTemplate {
         })
     }
 
-    /// Reads secrets again whose files changed, at most once a second. Where that fails, the last good ones stay in use.
+    /// Re-reads secrets whose files changed, at most once a second. If that fails, the last good ones stay in use.
     pub(super) fn refresh(&self, meter: &EndpointMeter) {
         if self.current().stamps.is_empty() {
             return;
@@ -133,7 +133,7 @@ impl RequestTemplate {
         }
     }
 
-    /// The endpoint refused the credentials: their files are checked before the next attempt.
+    /// Records that the endpoint refused the credentials: their files are checked before the next attempt.
     pub(super) fn refused(&self) {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -161,7 +161,7 @@ impl RequestTemplate {
             trace.send(headers);
         }
         if let Some(key) = idempotency_key {
-            // What the user configured under the same name stands.
+            // A header that the user configured under the same name takes precedence.
             if let Some(name) = &self.endpoint.idempotency_header {
                 headers.entry(name).or_insert_with(|| key.clone());
             }
@@ -183,7 +183,7 @@ impl RequestTemplate {
         self.tombstone_method.filter(|_| body.is_tombstone()).unwrap_or(self.endpoint.method)
     }
 
-    /// The idempotency key of a body, where a request has one.
+    /// The idempotency key of a body, if its request has one.
     pub(crate) fn idempotency_key(&self, body: &Body) -> Option<HeaderValue> {
         let in_target = self.target.as_ref().is_some_and(|target| target.has_idempotency_key());
         if self.endpoint.idempotency_header.is_none() && !in_target && !self.signs_webhook_id() {
@@ -196,7 +196,7 @@ impl RequestTemplate {
         self.endpoint.auth.as_ref().is_some_and(AuthConfig::signs_webhook_id)
     }
 
-    /// Logs, once until a body is taken, that the endpoint does not take compressed bodies.
+    /// Logs, once until a body is accepted, that the endpoint does not accept compressed bodies.
     pub(super) fn watch_compression(&self, status: StatusCode) {
         let Some(compression) = self.compression else { return };
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
@@ -212,7 +212,7 @@ impl RequestTemplate {
         }
     }
 
-    /// A request without a body, to see whether the endpoint is there.
+    /// Builds a request without a body, to find out whether the endpoint is there.
     pub(super) fn probe(&self, method: Method) -> Request {
         let current = self.current();
         let mut request = Request::new(method, current.url.clone());
@@ -225,7 +225,7 @@ impl RequestTemplate {
         self.current().url.clone()
     }
 
-    /// Takes the secrets out of what the endpoint or the network says.
+    /// Masks secrets in an answer or a fault.
     pub(super) fn masked(&self, ended: Result<Answer, Fault>) -> Result<Answer, Fault> {
         match ended {
             Ok(answer) => Ok(Answer {
@@ -252,7 +252,7 @@ impl RequestTemplate {
 }
 
 impl Filled {
-    /// Fills in what the messages of a body say.
+    /// Fills in the placeholders with the fields of a body's messages.
     fn fill(
         &self,
         body: &Body,
@@ -263,15 +263,15 @@ impl Filled {
         let mut fields = body.target().into_iter().flat_map(Target::fields);
         let key = key.and_then(|key| key.to_str().ok()).unwrap_or_default();
         if let Some(url) = &self.url
-            // Fields are escaped and stand behind the authority, where every text makes a URL: there is no other case.
+            // Fields are escaped and come after the authority, where every text makes a valid URL: this cannot fail.
             && let Ok(mut filled) = Url::parse(&url.fill(&mut fields, key))
-            // What they were is in a header already.
+            // User and password are in a header already.
             && take_userinfo(&mut filled).is_ok()
         {
             *request.url_mut() = filled;
         }
         for (name, value) in &self.headers {
-            // Likewise: every escaped text fits into a header.
+            // Nor can this: every escaped text fits into a header.
             if let Ok(value) = header_value_of(&value.fill(&mut fields, key)) {
                 request.headers_mut().insert(name.clone(), value);
             }
@@ -312,7 +312,7 @@ fn render(
     let mut url = endpoint_url(&url).map_err(|why| format!("url {why}"))?;
     let basic = take_userinfo(&mut url).map_err(|why| format!("url {why}"))?;
     if endpoint.auth.is_some() {
-        // It may be of a file that changed since it was checked.
+        // It may come from a file that has changed since it was checked.
         if basic.is_some() {
             return Err("url holds a user or a password beside [auth]: remove one of them".to_owned());
         }

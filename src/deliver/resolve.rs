@@ -1,4 +1,4 @@
-//! Resolves names, and tells a name that does not exist from a machine that cannot resolve any.
+//! Resolves names, and distinguishes a name that does not exist from a machine that cannot resolve any.
 
 use std::{fs::File, io, net::SocketAddr, net::ToSocketAddrs, thread};
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::machine;
 
-/// The resolver of the system, in a thread for each name: tokio's pool of threads panics where there is no thread to be had.
+/// The resolver of the system, in one thread per name: tokio's pool of threads panics if no thread can be created.
 #[derive(Debug)]
 pub(super) struct Resolver;
 
@@ -15,7 +15,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (found, looked_up) = oneshot::channel();
         let started = thread::Builder::new().name("http-sink-dns".to_owned()).spawn(move || {
-            // Nobody may be left who wants to know.
+            // The receiver may be gone.
             let _ = found.send(look_up(name.as_str()));
         });
         Box::pin(async move {
@@ -34,7 +34,7 @@ fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The C library says no more than that a lookup failed when it had no descriptor to read `/etc/hosts` or ask a server with.
+/// The C library only says that a lookup failed if it had no descriptor for `/etc/hosts` or for a socket.
 fn shortage() -> Option<io::Error> {
     File::open("/dev/null").err().filter(machine::is_short)
 }

@@ -1,4 +1,4 @@
-//! What is known about the attempts at a body, and what follows one that failed.
+//! The state of the attempts at a body, which decides what follows a failed one.
 
 use std::{future, sync::Arc, time::Duration};
 
@@ -17,19 +17,19 @@ use crate::{
     telemetry::Head,
 };
 
-/// How much of an answer is kept with a message that it refused, in bytes.
+/// How much of an answer is kept with a message that was refused, in bytes.
 const ANSWER_LIMIT: usize = 4096;
 
-/// When messages that are kept elsewhere are to be sent again: until then they take no memory but this.
+/// When messages that are kept elsewhere are to be sent again: until then this is all the memory they take.
 #[derive(Debug, Clone)]
 pub(crate) struct Parked {
     /// Not before this time,
     pub(crate) until: Instant,
-    /// unless it waits for the breaker alone, and that closes earlier.
+    /// unless only the breaker holds it, and that closes earlier.
     pub(crate) for_breaker: bool,
-    /// Whether others that it was sent with have ended, so that it goes on without them.
+    /// Whether other messages of its body have ended, so that it continues without them.
     pub(crate) apart: bool,
-    /// What the next attempt goes on with.
+    /// The state that the next attempt continues with.
     pub(crate) retry: RetryState,
 }
 
@@ -45,23 +45,23 @@ impl Parked {
     }
 }
 
-/// The attempts that were made so far at sending a body.
+/// The attempts made so far at sending a body.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryState {
-    /// Where its messages are from: what is sent again is of no other lane than before.
+    /// The origin of its messages: a retry belongs to the same lane as before.
     pub(super) origin: Option<Origin>,
     pub(super) attempts: u32,
-    /// Retries that count against `max_retries`.
+    /// Retries that count in `max_retries`.
     retries: u32,
-    /// Waits for a held status, for the backoff alone.
+    /// Waits after a held status; used only for the backoff.
     held: u32,
     /// Whether an attempt reached the endpoint, as far as is known.
     pub(super) counts: bool,
-    /// What the next one is to do otherwise.
+    /// What the next attempt does differently.
     pub(super) next: How,
     /// Whether the endpoint closes new connections too.
     pub(super) resets: bool,
-    /// Attempts in a row that a shortage on this machine ended, for the backoff alone.
+    /// Attempts in a row that a shortage on this machine ended; used only for the backoff.
     shortages: u32,
     pub(super) last: Option<Result<Answer, Fault>>,
     /// Where an operator sees that it waits, where one can.
@@ -78,7 +78,7 @@ impl RetryState {
         why(self.attempts, self.last.as_ref())
     }
 
-    /// Returns once an operator gives it up; never, where none can.
+    /// Returns once an operator gives it up; never if operators cannot see it.
     pub(super) async fn given_up(&self) {
         match &self.head {
             Some(head) => head.until_given_up().await,
@@ -91,15 +91,15 @@ impl RetryState {
         self.head.as_ref().is_some_and(|head| head.is_given_up())
     }
 
-    /// It has its end: nobody can give it up any more.
+    /// Records that it has ended: nobody can give it up any more.
     pub(super) fn ended(&mut self) {
         if let Some(head) = self.head.take() {
             head.ended();
         }
     }
 
-    /// How long to wait after an attempt of this class, for which the endpoint `asked` for a pause; `None` where there is to be
-    /// no other.
+    /// Decides how long to wait after an attempt of this class, if the endpoint `asked` for a pause; `None`: no other attempt
+    /// follows.
     pub(super) fn wait(
         &mut self,
         class: Class,
@@ -113,9 +113,8 @@ impl RetryState {
             Class::Success | Class::Permanent | Class::Split | Class::Isolate => None,
             Class::Stale | Class::Reauthenticate => Some(Duration::ZERO),
             Class::Shortage => Some(shortage::wait(shortages - 1)),
-            // The gate keeps everybody waiting that long. This request comes back to it only then, so that all
-            // who came meanwhile go before it. The server says itself when it has had enough of that, so it is
-            // not counted.
+            // The gate makes every request wait that long. This one comes back to the gate only then, so that all that came
+            // in the meantime go first. The server decides itself how long this goes on, so it is not counted.
             Class::Retry | Class::Throttled | Class::TimedOut | Class::Hold if asked.is_some() => asked,
             Class::Hold => {
                 self.held += 1;
@@ -137,7 +136,7 @@ impl RetryState {
         Parked { until, for_breaker, apart: false, retry: self }
     }
 
-    /// The close of the connector ended the attempt that was on its way.
+    /// The failure of an attempt in flight that the close of the connector aborted.
     pub(super) fn cut_off(self) -> Failure {
         let detail = "cut off by the close of the connector: it may have arrived".to_owned();
         Failure { reason: Reason::Closed, status: None, detail, attempts: self.attempts }
@@ -148,7 +147,7 @@ impl RetryState {
         let asked = self.asked.filter(|_| reason == Reason::DeadlineExceeded);
         let (status, detail) = match self.last {
             Some(Ok(mut answer)) => {
-                // It is kept for each message until the batch is settled, and nobody reads more of it.
+                // It is kept for each message until the batch is settled, and nobody reads more than this.
                 answer.excerpt.truncate(answer.excerpt.floor_char_boundary(ANSWER_LIMIT));
                 (Some(answer.status.as_u16()), answer.excerpt)
             }
@@ -163,7 +162,7 @@ impl RetryState {
     }
 }
 
-/// What a body waits for that has to be sent again.
+/// Describes why a body has to be sent again.
 pub(super) fn why(attempts: u32, last: Option<&Result<Answer, Fault>>) -> String {
     match last {
         Some(ended) => format!("attempt {attempts} {}", in_words(ended)),

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// How long an answer asks to wait, in either form: seconds, or a date. A date in the past is zero.
-/// `None` where nothing is asked for, or nothing that can be read.
+/// Returns how long an answer asks to wait, in either form: seconds, or a date. A date in the past is zero. `None` if there
+/// is no such header, or it cannot be parsed.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
-        // More digits than fit are a wait without end; the cap makes something of it.
+        // More digits than fit mean an endless wait, which the cap limits.
         return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
     }
     let date = httpdate::parse_http_date(value).ok()?;

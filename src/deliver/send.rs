@@ -27,7 +27,7 @@ use crate::{
     telemetry::{AttemptEnd, HeadOf, HeadWait, Verdict},
 };
 
-/// One more in a count, until it is dropped.
+/// Increments a count until it is dropped.
 struct Counted<'c>(&'c AtomicUsize);
 
 impl<'c> Counted<'c> {
@@ -43,16 +43,16 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Why a request does not go now.
+/// Why a request is not sent now.
 enum Shut {
-    /// Its messages end with this reason.
+    /// Its messages fail with this reason.
     Ends(Reason),
-    /// It is kept elsewhere, and comes back.
+    /// Its messages are kept elsewhere, and it comes back.
     Until { until: Instant, for_breaker: bool },
 }
 
 impl Delivery {
-    /// Sends a body until it is settled; one that is kept elsewhere, until it would have to wait.
+    /// Sends a body until it is settled or, if it is kept elsewhere, until it would have to wait.
     pub(super) async fn send(
         &self,
         body: &Body,
@@ -109,7 +109,7 @@ impl Delivery {
             if !wait.is_zero() && self.verbose {
                 debug!("{}: waiting {wait:?} before attempt {}", self.endpoint.label, retry.attempts + 1);
             }
-            // After the deadline no retry begins, not even one without a wait.
+            // After the deadline no retry begins, even without a wait.
             if retry.counts && deadline.has_passed() {
                 return Sent::Failed(retry.failure(Reason::DeadlineExceeded));
             }
@@ -129,7 +129,7 @@ impl Delivery {
         }
     }
 
-    /// How long to wait after an attempt; `None` where there is to be no other.
+    /// Decides how long to wait after an attempt; `None`: no other attempt follows.
     fn wait_after(
         &self,
         class: Class,
@@ -138,8 +138,8 @@ impl Delivery {
         retry: &mut RetryState,
     ) -> Option<Duration> {
         match class {
-            // A probe is made for all that wait for the breaker, so it costs its own messages no retry, and the
-            // breaker says when the next one goes.
+            // A probe is sent on behalf of all that wait for the breaker, so it costs its own messages no retry, and the
+            // breaker decides when the next one is sent.
             Class::Retry | Class::Throttled | Class::TimedOut if probe && asked.is_none() => {
                 Some(Duration::ZERO)
             }
@@ -175,7 +175,7 @@ impl Delivery {
         })
     }
 
-    /// Waits before another attempt. An operator can end that, or give up what waits.
+    /// Waits before another attempt. An operator can end the wait, or give up the body.
     async fn wait_until(
         &self,
         until: Instant,
@@ -207,8 +207,8 @@ impl Delivery {
         self.counters.head_waits(head, of, wait);
     }
 
-    /// Makes one attempt, and records how it ended: its class, the pause that the endpoint asked for, and the outcome of each
-    /// message where the answer has one. `None` when a close aborted it.
+    /// Makes one attempt, and records how it ended. Returns its class, the pause that the endpoint asked for, and the outcome
+    /// of each message if the answer has one; `None` if a close aborted it.
     async fn send_once(
         &self,
         body: &Body,
@@ -220,7 +220,7 @@ impl Delivery {
         let retries = retry.attempts;
         let span = self.begin_span(body);
         let request = || {
-            // A retry goes out with the current secrets, not those of when its messages were accepted.
+            // A retry is sent with the current secrets, not those from when its messages were accepted.
             self.template.refresh(&self.endpoint.meter);
             let mut request = self.template.request(body, key, retries);
             if let Some(span) = &span {
@@ -256,7 +256,7 @@ impl Delivery {
             return None;
         };
         let mut ended = self.template.masked(ended);
-        // A connection that is new and closed all the same was not closed for its age.
+        // A new connection that is closed nevertheless was not closed because of its age.
         retry.resets |= retry.next.fresh && class == Class::Retry && ended.is_err();
         let class = if class == Class::Stale && retry.resets { Class::Retry } else { class };
         if self.verbose {
@@ -273,7 +273,7 @@ impl Delivery {
         self.watch(&ended);
         match &ended {
             Err(fault) if class == Class::Shortage => {
-                // It never left this machine.
+                // The request never left this machine.
                 retry.attempts -= 1;
                 if let Some(requests) = pass.fell_short() {
                     self.warn_of_shortage(fault, requests);
@@ -282,7 +282,7 @@ impl Delivery {
             _ => pass.ended(class, asked),
         }
         retry.asked = asked;
-        // Credentials are renewed once, until the endpoint has taken them.
+        // Credentials are renewed once, until the endpoint has accepted them.
         let renewed = class == Class::Reauthenticate || retry.next.renewed && !took_credentials(&ended);
         retry.next = How { fresh: class == Class::Stale, renewed };
         retry.counts |= !matches!(class, Class::Stale | Class::Shortage);
@@ -308,7 +308,7 @@ impl Delivery {
             .ended(AttemptEnd { verdict, status, took, messages, bytes, asked }, || in_words(ended));
     }
 
-    /// Notes what the end of an attempt says of credentials, compression and trust.
+    /// Records what the end of an attempt says about credentials, compression and trust.
     fn watch(&self, ended: &Result<Answer, Fault>) {
         if let Ok(answer) = ended {
             if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Reason};
 pub(super) enum Sent {
     /// Its messages are delivered.
     Delivered,
-    /// They are not, and another request with the same body would not change that.
+    /// They are not, and sending the same body again would not change that.
     Failed(Failure),
     /// The body is too large; its halves may not be.
     Split(Failure),
@@ -16,11 +16,11 @@ pub(super) enum Sent {
     Isolate(Failure),
     /// It is to be sent again later, from where its messages are kept.
     Parked(Parked),
-    /// Each of its messages has its own end.
+    /// Each of its messages has its own outcome.
     Apart(Apart),
 }
 
-/// The outcome of a body whose messages have each their own.
+/// The outcome of a body whose messages each have their own.
 #[derive(Debug)]
 pub(super) struct Apart {
     /// In the order of the body.
@@ -34,14 +34,14 @@ pub(super) struct Apart {
 pub(super) enum ItemEnd {
     Taken,
     Refused(Failure),
-    /// It may be taken later; if there is no later, this is why it was not.
+    /// It may be accepted later; if it is not sent again, this is its failure.
     Again(Failure),
 }
 
 /// What becomes of messages that are to be sent again, without the others of their body.
 #[derive(Debug)]
 pub(super) enum Again {
-    /// They are, going on with these attempts.
+    /// They are, continuing with these attempts.
     Sent(RetryState),
     /// They are, from where they are kept.
     Parked(Parked),

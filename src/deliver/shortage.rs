@@ -1,6 +1,6 @@
 //! How many requests may be in flight while this machine is short of descriptors, threads, memory maps or ports.
 //!
-//! Pure: from when something was missing it says how many requests may be in flight, and when to log.
+//! It is pure: from when something was missing, it computes how many requests may be in flight, and when to log.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 const RECOVERY: Duration = Duration::from_secs(5);
 /// The limit grows by one, or by this fraction of itself.
 const STEP: usize = 8;
-/// How often a shortage is logged that goes on.
+/// How often a continuing shortage is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Waits between attempts that a shortage ended: the first, and the longest.
+/// The waits after attempts that a shortage ended: the first, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -32,7 +32,7 @@ struct Limit {
 }
 
 impl Shortage {
-    /// How many requests may be under way now, of `wanted`.
+    /// Returns how many requests may be in flight now, at most `wanted`.
     pub(super) fn limit(&self, wanted: usize, now: Instant) -> usize {
         let Some(Limit { mut requests, lowered }) = self.limit else { return wanted };
         let mut quiet = now.saturating_duration_since(lowered);
@@ -43,8 +43,8 @@ impl Shortage {
         requests.min(wanted)
     }
 
-    /// Something was missing for one of `under_way` requests: one fewer may be from now on. Says whether that is worth a line
-    /// of the log.
+    /// Records that something was missing for one of `under_way` requests: from now on there may be one fewer. Returns
+    /// whether that should be logged.
     pub(super) fn met(&mut self, under_way: usize, now: Instant) -> bool {
         let requests = under_way.saturating_sub(1).max(1).min(self.limit(usize::MAX, now));
         self.limit = Some(Limit { requests, lowered: now });
@@ -56,7 +56,8 @@ impl Shortage {
     }
 }
 
-/// The wait before the next attempt, by the number of attempts that a shortage ended: others give back what is missing.
+/// Returns the wait before the next attempt, given the number of attempts that a shortage ended: others will release what is
+/// missing.
 pub(super) fn wait(shortages: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(shortages)).min(LONGEST_WAIT)
 }

@@ -1,4 +1,4 @@
-//! How large a body the endpoint takes, learned from its answers with 413.
+//! Learns from answers with 413 how large a body the endpoint accepts.
 
 use std::time::Duration;
 
@@ -7,15 +7,13 @@ use tokio::time::Instant;
 /// How long a refused size is remembered.
 const HOLDS: Duration = Duration::from_mins(10);
 
-/// The search ends when the largest size known to be taken and the smallest known to be refused differ by less than one part
-/// in this many.
+/// The search ends when the largest accepted size and the smallest refused size differ by less than one part in this many.
 const PRECISION: usize = 16;
 
 /// The largest body worth sending.
 ///
-/// Between the largest size that was taken and the smallest that was refused it searches by
-/// halving, so that after a few requests bodies are nearly as large as they can be. A refused size is
-/// forgotten after ten minutes; then bodies grow again, by doubling.
+/// It searches between the largest accepted and the smallest refused size by bisection, so that after a few requests bodies
+/// are nearly as large as they can be. A refused size is forgotten after ten minutes; then bodies grow again, by doubling.
 #[derive(Debug, Default)]
 pub(super) struct LearnedSize {
     taken: usize,
@@ -23,11 +21,11 @@ pub(super) struct LearnedSize {
 }
 
 impl LearnedSize {
-    /// The most bytes a body of several messages should have now.
+    /// Returns the maximum size that a body of several messages should have now, in bytes.
     pub(super) fn limit(&mut self, now: Instant) -> usize {
         let Some((refused, at)) = self.refused else { return usize::MAX };
         if now.saturating_duration_since(at) >= HOLDS {
-            // What is refused may be twice as much by now, or there may be no limit any more.
+            // The limit may be twice as high by now, or there may be none any more.
             let probe = refused.saturating_mul(2);
             self.refused = Some((probe, now));
             self.taken = self.taken.max(refused / 2);
@@ -40,22 +38,22 @@ impl LearnedSize {
         }
     }
 
-    /// A body of this size was taken.
+    /// Records that a body of this size was accepted.
     pub(super) fn taken(&mut self, bytes: usize) {
         if let Some((refused, at)) = self.refused {
             self.taken = self.taken.max(bytes);
             if bytes >= refused {
-                // The endpoint takes more than it did: search further up.
+                // The endpoint accepts more than before: search further up.
                 self.refused = Some((bytes.saturating_mul(2), at));
             }
         }
     }
 
-    /// A body of several messages and of this size was answered with 413.
+    /// Records that a body of several messages and of this size was answered with 413.
     pub(super) fn refused(&mut self, bytes: usize, now: Instant) {
         let smallest = self.refused.map_or(bytes, |(refused, _)| refused.min(bytes));
         self.refused = Some((smallest, now));
-        // It takes less than it did: what was taken before says nothing any more.
+        // It accepts less than before: earlier acceptances no longer count.
         if self.taken >= smallest {
             self.taken = 0;
         }

@@ -1,6 +1,6 @@
-//! How many requests are under way at once, and how many may be.
+//! Counts how many requests are in flight, and how many may be.
 //!
-//! Pure: it counts, and whoever waits for a slot waits in the [gate](super::gate).
+//! It is pure: it only counts; requests that wait for a slot wait in the [gate](super::gate).
 
 use tokio::time::Instant;
 
@@ -10,12 +10,12 @@ use super::{
 };
 use crate::config::Concurrency;
 
-/// The slots of one endpoint. Whoever holds one is sending; nobody holds one while waiting.
+/// The slots of one endpoint. A request holds one while it is sent, never while it waits.
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: usize,
     under_way: usize,
-    /// `None` where the limit is fixed.
+    /// `None` if the limit is fixed.
     adaptive: Option<Aimd>,
     /// Lowers either limit.
     shortage: Shortage,
@@ -48,8 +48,8 @@ impl Slots {
         self.under_way < self.limit(now)
     }
 
-    /// This machine had no room for a request that holds one: there are fewer from now on. Returns how many, where that is
-    /// to be logged.
+    /// Records that this machine was short of something for a request that holds a slot: there are fewer slots from now on.
+    /// Returns how many, if that should be logged.
     pub(super) fn fell_short(&mut self, now: Instant) -> Option<usize> {
         let logs = self.shortage.met(self.under_way, now);
         logs.then(|| self.shortage.limit(self.limit, now))

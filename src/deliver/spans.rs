@@ -1,4 +1,4 @@
-//! Attempts as spans, where somebody takes them.
+//! Exports attempts as spans, if there is a collector.
 
 use super::{attempt::Answer, attempt::in_words, classify::Class, delivery::Delivery, fault::Fault};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 };
 
 impl Delivery {
-    /// An attempt at a body begins.
+    /// Begins the span of an attempt at a body.
     pub(super) fn begin_span(&self, body: &Body) -> Option<OpenSpan> {
         self.tracer.as_ref()?.begin(body.trace())
     }
 
-    /// It is over; `None`: the close of the connector cut it off. `retries`: how often the body was sent before.
+    /// Ends the span; `None`: the close of the connector aborted the attempt. `retries`: how often the body was sent before.
     pub(super) fn end_span(
         &self,
         span: Option<OpenSpan>,

@@ -1,6 +1,6 @@
-//! The TLS of a client: whom it trusts, who it is, and which versions it speaks.
+//! The TLS configuration of a client: the authorities it trusts, its certificate, and the versions it accepts.
 //!
-//! The provider of cryptography is named here and not taken from the process, which another crate may have set to another.
+//! The cryptographic provider is named here and not taken from the process, where another crate may have set a different one.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,12 +18,12 @@ use tracing::warn;
 
 use crate::config::{ClientConfig as Config, TlsFiles, TlsVersion};
 
-/// The error where nobody can be trusted.
+/// The error if there is no authority to trust.
 pub(super) const NO_ROOTS: &str = "this system has no CA certificates, so that https can trust nobody: install them (the package \
                                    ca-certificates), or name your own with tls.ca_file";
 
-/// What `files` and the configuration say. With `https`, the system's certificates must be there; otherwise they are
-/// loaded when they are needed first.
+/// Builds it from `files` and the configuration. With `https`, the system's certificates must be there; otherwise they are
+/// loaded when first needed.
 ///
 /// # Errors
 /// They are not there.
@@ -68,7 +68,7 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
     roots: Vec<CertificateDer<'static>>,
     with_system: bool,
-    /// Whether everybody is trusted.
+    /// Whether every certificate is trusted.
     unchecked: bool,
     loaded: OnceLock<Result<Arc<WebPkiServerVerifier>, Error>>,
 }

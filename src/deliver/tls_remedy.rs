@@ -1,10 +1,10 @@
-//! What somebody is to do about faults of TLS that last until they are mended.
+//! What somebody must do about TLS faults that do not resolve themselves.
 
 use rustls::{AlertDescription, CertificateError, Error};
 
 use super::tls::NO_ROOTS;
 
-/// What somebody is to do about an error that no later attempt mends; `None` for any other.
+/// Returns what somebody must do about an error that no later attempt resolves; `None` for any other.
 pub(super) fn of(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::InvalidCertificate(why) => match why {

@@ -1,4 +1,4 @@
-//! Faults that last until somebody fixes them, certificates above all: logged once, with what to do.
+//! Logs faults that last until somebody fixes them, above all those of certificates: once, with what to do.
 
 use std::{
     sync::{
@@ -13,14 +13,14 @@ use tracing::{error, info};
 
 use super::fault::Fault;
 
-/// How often a fault is logged that goes on, and one that comes and goes, as with one bad server of several.
+/// How often a fault is logged that continues, or that comes and goes, as with one bad server of several.
 const LOG_INTERVAL: Duration = Duration::from_hours(1);
 const RELOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The faults of trust between here and the endpoint that were logged.
+/// The trust faults towards the endpoint that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
-    /// Whether one was logged and has not ended: each answer asks.
+    /// Whether one was logged and has not ended: checked at each answer.
     broken: AtomicBool,
     logged: Mutex<Option<Logged>>,
 }
@@ -29,12 +29,12 @@ pub(super) struct Trust {
 struct Logged {
     fault: String,
     at: Instant,
-    /// Attempts that it ended since it was there first.
+    /// Attempts that it has ended since it first occurred.
     attempts: u64,
 }
 
 impl Trust {
-    /// There is a fault that lasts until somebody does what `remedy` says.
+    /// Records a fault that lasts until somebody does what `remedy` says.
     pub(super) fn broken(&self, label: &str, fault: &Fault, remedy: &str) {
         let fault = fault.to_string();
         let now = Instant::now();
@@ -59,7 +59,7 @@ impl Trust {
         }
     }
 
-    /// An answer came.
+    /// Records that an answer arrived.
     pub(super) fn restored(&self, label: &str) {
         if self.broken.load(Relaxed) && self.broken.swap(false, Relaxed) {
             let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +71,7 @@ impl Trust {
     }
 }
 
-/// Whether two faults are the same but for numbers: some have a time in them.
+/// Whether two faults are the same except for numbers: some contain a time.
 fn alike(one: &str, other: &str) -> bool {
     let words = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
     words(one) == words(other)

@@ -1,4 +1,4 @@
-//! What asks to begin, and why it may not.
+//! Attempts that ask to begin, and why they are refused.
 
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ pub(in crate::deliver) struct Asking {
 /// Why an attempt does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::deliver) enum Refused {
-    /// The deadline has passed, and waiting would have to go on.
+    /// The deadline has passed, and it would have to wait longer.
     Deadline,
     /// The deadline has passed, and the breaker is open.
     BreakerOpen,
@@ -34,7 +34,7 @@ pub(in crate::deliver) enum Refused {
 }
 
 impl Asking {
-    /// The origin whose failures say nothing about it, if it has not failed itself.
+    /// Returns its origin if it has not failed itself, so that failures of other origins need not hold it.
     pub(super) fn stranger(&self) -> Option<Origin> {
         (!self.tried).then_some(self.origin)
     }

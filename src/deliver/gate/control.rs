@@ -1,10 +1,10 @@
-//! What an operator sees of a gate, and does to it.
+//! What an operator can see of a gate, and do to it.
 
 use tokio::{sync::watch, time::Instant};
 
 use super::shared::Gate;
 
-/// A gate at a moment.
+/// The state of a gate at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GateState {
     /// Requests without an answer yet.
@@ -14,7 +14,7 @@ pub(crate) struct GateState {
     /// Requests that wait to begin.
     pub(crate) waiting: usize,
     pub(crate) breaker: BreakerState,
-    /// When the pause that the endpoint asked for is over, if it is not.
+    /// When the pause that the endpoint asked for ends, if there is one.
     pub(crate) paused_until: Option<Instant>,
     /// Whether an operator paused it.
     pub(crate) held: bool,
@@ -31,7 +31,7 @@ pub(crate) enum BreakerState {
 }
 
 impl GateState {
-    /// When the breaker and the pause let requests through.
+    /// Returns when the breaker and the pause will let requests through.
     pub(in crate::deliver) fn next(&self) -> Option<Instant> {
         let breaker = match self.breaker {
             BreakerState::Open(until) => Some(until),
@@ -42,7 +42,7 @@ impl GateState {
 }
 
 impl Gate {
-    /// How it stands.
+    /// Returns its state.
     pub(in crate::deliver) fn state(&self) -> GateState {
         let now = Instant::now();
         let state = self.lock();

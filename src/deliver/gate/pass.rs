@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{asking::Asking, queue::State, shared::Gate};
 use crate::deliver::{adaptive::Load, breaker::Change, classify::Class, origin::Origin};
 
-/// The permit for one attempt. It is consumed by how the attempt ended; dropped instead, the attempt was aborted.
+/// The permit for one attempt. Reporting how the attempt ended consumes it; if it is dropped instead, the attempt was
+/// aborted.
 #[derive(Debug)]
 pub(in crate::deliver) struct Pass<'g> {
     gate: &'g Gate,
@@ -43,12 +44,12 @@ impl<'g> Pass<'g> {
         };
         state.slots.ended(load, self.tried, now);
         let change = if class == Class::Stale {
-            // Nothing was heard of the endpoint. Giving the pass back makes room for another probe.
+            // This says nothing about the endpoint. Giving the pass back allows another probe.
             Change::None
         } else if class.is_transient() && (asked.is_none() || self.probe)
             || class == Class::Hold && self.probe
         {
-            // A probe that is put off has not found the endpoint back.
+            // A probe that was asked to wait has not found the endpoint recovered.
             let begun = state.begun;
             state.breaker.failed(self.probe, self.origin, self.number, begun, now)
         } else {
@@ -65,8 +66,8 @@ impl<'g> Pass<'g> {
         self.give_back(&mut state, now);
     }
 
-    /// This machine had no room for the attempt, so that fewer may be in flight from now on. Returns how many, where that is
-    /// to be logged.
+    /// Records that this machine was short of something for the attempt, so fewer may be in flight from now on. Returns how
+    /// many, if that should be logged.
     pub(in crate::deliver) fn fell_short(mut self) -> Option<usize> {
         let now = Instant::now();
         let mut state = self.gate.lock();

@@ -1,4 +1,4 @@
-//! The queue of a gate, and who is next.
+//! The queue of a gate, which decides who is next.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// How long a retry stays away at least while a probe is in flight.
+/// The shortest time for which a retry stays away while a probe is in flight.
 const AFTER_PROBE: Duration = Duration::from_millis(100);
 
 /// What a gate knows about its endpoint, and who waits.
@@ -27,7 +27,7 @@ pub(super) struct State {
     rate: Rate,
     pub(super) slots: Slots,
     queue: VecDeque<Waiter>,
-    /// How many have ever waited; it numbers them.
+    /// How many have ever waited; numbers the waiters.
     waited: u64,
     /// How many attempts have begun.
     pub(super) begun: u64,
@@ -43,12 +43,12 @@ struct Waiter {
     woken: Arc<Notify>,
 }
 
-/// What the gate says to one that asks.
+/// The gate's reply to an attempt that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It goes, as a probe or not.
+    /// It may begin, as a probe or not.
     Go { probe: bool },
-    /// It is next, and not before this time.
+    /// It is next, but not before this time.
     NotBefore(Instant),
     /// It is woken when it may be next.
     Later,
@@ -77,7 +77,7 @@ impl State {
         self.queue.len()
     }
 
-    /// An attempt begins, as a probe or not: takes its slot and its tokens. Returns its number among all attempts.
+    /// Begins an attempt, as a probe or not: takes a slot and tokens for it. Returns its number among all attempts.
     pub(super) fn begin(&mut self, asking: &Asking, probe: bool, now: Instant) -> u64 {
         self.slots.take();
         self.rate.charge(asking.messages, asking.bytes, now);
@@ -95,7 +95,7 @@ impl State {
         (number, woken)
     }
 
-    /// One that waited does so no more.
+    /// Removes one that waited.
     pub(super) fn leave(&mut self, number: u64, now: Instant) {
         if let Some(index) = self.queue.iter().position(|waiter| waiter.number == number) {
             self.queue.remove(index);
@@ -117,7 +117,7 @@ impl State {
         match self.first(now) {
             Some(waiter) if waiter.number == number => self.next(&waiter.asking, waiter.deadline, now),
             Some(waiter) => {
-                // The one that waited for all is not always the one that goes.
+                // The one that waited on behalf of all is not always the one that begins.
                 waiter.woken.notify_one();
                 Verdict::Later
             }
@@ -150,7 +150,7 @@ impl State {
     }
 
     /// Whether neither a pause nor the breaker holds it now. At its deadline an attempt is due, whatever pause the endpoint
-    /// asked for; a retry is due only where a pause held it.
+    /// asked for; a retry is due only if a pause held it.
     fn stands_open(&self, asking: &Asking, deadline: Instant, now: Instant) -> bool {
         let paused = self.held || self.paused_until.is_some_and(|until| until > now);
         let over = deadline <= now;
@@ -158,15 +158,15 @@ impl State {
         !kept_by_pause && self.breaker.admission(now, asking.stranger()).goes()
     }
 
-    /// When a retry is to come back that the breaker or a pause holds now: waiting here it would only take memory from
-    /// first attempts.
+    /// Returns when a retry that the breaker or a pause holds now should come back: waiting here, it would only take memory
+    /// from first attempts.
     pub(super) fn later(&self, asking: &Asking, deadline: Instant, now: Instant) -> Option<Refused> {
         if !(asking.parks && asking.tried) || deadline <= now || self.stands_open(asking, deadline, now) {
             return None;
         }
         let breaker = match self.breaker.admission(now, None) {
             Admission::NotBefore(time) => Some(time),
-            // The end of a probe wakes it, but not if the probe is aborted: then it asks once more.
+            // The end of a probe wakes it, except if the probe is aborted: then it asks once more.
             Admission::AfterProbe => Some(now + self.breaker.wait().max(AFTER_PROBE)),
             Admission::Go | Admission::Probe => None,
         };
@@ -175,11 +175,11 @@ impl State {
         Some(Refused::Later { until, for_breaker: breaker.is_some() && paused.is_none() })
     }
 
-    /// The one that is next.
+    /// Returns the one that is next.
     ///
-    /// A retry says little as a probe: where many messages fail for ever, each would be a probe once, and keep the breaker
-    /// open for all others. So the probe is a first attempt, where there is one, and of these the last that came: the others
-    /// were there when the breaker opened, and are likelier to fail as well.
+    /// A retry is a poor probe: if many messages always fail, each would be the probe once, and keep the breaker open for all
+    /// others. So the probe is a first attempt, if there is one, and of these the latest: the others were there when the
+    /// breaker opened, and are more likely to fail as well.
     fn first(&self, now: Instant) -> Option<&Waiter> {
         let mut open =
             self.queue.iter().filter(|waiter| self.stands_open(&waiter.asking, waiter.deadline, now));
@@ -190,7 +190,7 @@ impl State {
         Some(open.rfind(|waiter| !waiter.asking.tried).unwrap_or(first))
     }
 
-    /// Wakes the one that is next, or else the first, which waits for all.
+    /// Wakes the one that is next, or else the first, which waits on behalf of all.
     pub(super) fn wake(&self, now: Instant) {
         match self.first(now) {
             // It is woken when a slot is given back.

@@ -1,4 +1,4 @@
-//! What all share that pass a gate.
+//! The part of a gate that all attempts share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ impl Gate {
         }
     }
 
-    /// Changes whenever the breaker has closed.
+    /// Changes whenever the breaker closes.
     pub(in crate::deliver) fn closed(&self) -> watch::Receiver<u64> {
         self.closed.subscribe()
     }

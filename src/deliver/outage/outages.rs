@@ -1,4 +1,4 @@
-//! What an endpoint has of its outages.
+//! The outages of an endpoint, shared by its attempts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 

@@ -19,7 +19,7 @@ use crate::deliver::{
 };
 
 impl Delivery {
-    /// An attempt ended; its messages are sent again after `wait`, if they are.
+    /// Records that an attempt ended; its messages are sent again after `wait`, if at all.
     pub(in crate::deliver) fn watch_outage(
         &self,
         class: Class,
@@ -34,19 +34,20 @@ impl Delivery {
                 let again = wait.filter(|wait| !wait.is_zero()).map(|wait| Instant::now() + wait);
                 self.endpoint.failed(self.client.now(), in_words(ended), again);
             }
-            // They say nothing about the endpoint, or another attempt follows at once.
+            // These say nothing about the endpoint, or another attempt follows at once.
             _ => {}
         }
     }
 
-    /// The connector is closed, and all that it held is settled or kept: an outage that goes on has its last line.
+    /// Logs the last line of an outage that has not ended: the connector is closed, and everything it held is settled or
+    /// kept.
     pub(crate) fn log_closed(&self) {
         self.endpoint.closed();
     }
 }
 
 impl Endpoint {
-    /// An attempt failed in a way that may pass; its messages are sent again at `again`, if they are.
+    /// Records that an attempt failed in a transient way; its messages are sent again at `again`, if at all.
     pub(in crate::deliver) fn failed(
         self: &Arc<Self>,
         at: SystemTime,
@@ -80,7 +81,7 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint took what was sent, or refused it for good.
+    /// Records that the endpoint accepted a request, or refused it for good.
     pub(in crate::deliver) fn answered(&self) {
         if !self.outages.is_failing.load(Relaxed) {
             return;
@@ -98,7 +99,7 @@ impl Endpoint {
         }
     }
 
-    /// The connector is closed: an outage that goes on has its last line.
+    /// Logs the last line of an outage that has not ended when the connector is closed.
     fn closed(&self) {
         let now = Instant::now();
         let line = self.outages.lock().outage.closed(now);
@@ -137,7 +138,7 @@ impl Endpoint {
     }
 }
 
-/// When an attempt is made again, and what that waits for.
+/// Says when the next attempt is made, and what it waits for.
 fn next_attempt(gate: &GateState, again: Option<Instant>, now: Instant) -> String {
     if gate.held {
         return "an operator has paused it".to_owned();
