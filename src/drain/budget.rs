@@ -9,14 +9,14 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::world::World;
 
-/// Memory that is given out first come, first served. One record is always let in, however large it is, with those that it shares a
-/// body with.
+/// Memory that is granted first come, first served. One record is always admitted, however large it is, with those that it
+/// shares a body with.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: usize,
     used: AtomicUsize,
     freed: Notify,
-    /// Held by the one that waits for memory, or has it and does not know yet how much.
+    /// Held by the one that waits for memory, or has been admitted and does not know yet how much it needs.
     queue: Arc<Mutex<()>>,
     world: World,
 }
@@ -38,7 +38,7 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    /// A budget of this many bytes, or of as many as a simulated world says.
+    /// Creates a budget of this many bytes, or of what a simulated world sets.
     pub(super) fn of(bytes: usize, world: &World) -> Arc<Self> {
         let bytes = world.simulation().and_then(|simulation| simulation.memory()).unwrap_or(bytes);
         let (used, world) = (AtomicUsize::new(0), world.clone());
@@ -49,13 +49,13 @@ impl Budget {
     pub(super) async fn admit(self: &Arc<Self>) -> Admission {
         let queue = self.queue.clone().lock_owned().await;
         while self.is_spent() {
-            // Only the holder of the queue lock waits, and a notification from before it began to is kept for it.
+            // Only the holder of the queue lock waits, and a notification from before that is kept for it.
             self.freed.notified().await;
         }
         Admission { budget: self.clone(), is_new: true.into(), _queue: queue }
     }
 
-    /// A permit, where there is memory left and nobody waits for it.
+    /// Returns a permit if there is memory left and nobody waits for it.
     pub(super) fn try_admit(self: &Arc<Self>) -> Option<Admission> {
         let queue = self.queue.clone().try_lock_owned().ok()?;
         (!self.is_spent()).then(|| Admission { budget: self.clone(), is_new: true.into(), _queue: queue })

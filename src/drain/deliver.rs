@@ -1,4 +1,4 @@
-//! Records on their way through the pipeline.
+//! Sends records through the pipeline.
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -40,7 +40,7 @@ impl Lanes {
         Ok(account)
     }
 
-    /// The key of each of these messages by its index, where keys are kept in order.
+    /// Returns the key of each of these messages, by its index, if keys are kept in order.
     pub(super) fn keys(&self, window: &Window, messages: &[usize]) -> Result<Vec<u64>, SpoolError> {
         let Ordering::Key(template) = &self.terms(window.lane()).ordering else { return Ok(Vec::new()) };
         let stored = window.decode()?;

@@ -1,4 +1,4 @@
-//! The lanes of a spool, and the records that are read of them.
+//! The lanes of a spool, and the records that are read from them.
 
 use std::{
     sync::{
@@ -19,18 +19,18 @@ use crate::{
     spool::{LaneKey, Record, Spool, SpoolError},
 };
 
-/// The waits before what could not be settled is tried again: the first, doubled each time, and the longest.
+/// The waits before messages that could not be settled are tried again: the first, doubled each time, and the longest.
 pub(super) const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// The memory for the records of all lanes that are on their way, and how much of it one takes: its own bytes, those of its
-/// bodies, and what tells its messages apart.
+/// The memory for all records that are being sent, of all lanes, and how much of it one record takes: its own bytes, those of
+/// its bodies, and what identifies its messages.
 const MEMORY: usize = 64 * 1024 * 1024;
 const OF_RECORD: usize = 3;
 
-/// Why messages wait whose dead letters failed.
+/// Why messages wait if their dead letters could not be written.
 pub(super) const UNWRITTEN: &str = "its dead letter cannot be written";
 
-/// How many parked messages of all lanes are known in memory; with more, no further record is read.
+/// How many parked messages of all lanes are tracked in memory; with more, no further record is read.
 const MOST_PARKED: usize = 100_000;
 
 /// All lanes of a spool.
@@ -40,14 +40,14 @@ pub(super) struct Lanes {
     pub(super) budget: Arc<Budget>,
     /// How many messages are parked, in all lanes.
     pub(super) parked: AtomicUsize,
-    /// That messages stay whose dead letters cannot be written.
+    /// Logs that messages stay because their dead letters cannot be written.
     pub(super) unwritten: EachMinute,
 }
 
 /// A record that is in memory.
 pub(super) struct Opened {
     pub(super) record: Record,
-    /// What its messages have in common with others that may share bodies with them.
+    /// What other messages must have in common with its messages to share bodies with them.
     pub(super) kind: Option<Kind>,
     _memory: Share,
 }
@@ -58,7 +58,7 @@ impl Lanes {
         Self { pipeline, spool, budget, parked: AtomicUsize::new(0), unwritten: EachMinute::default() }
     }
 
-    /// Reads the first unsettled record behind the one with this sequence.
+    /// Reads the first unsettled record after the one with this sequence.
     pub(super) fn open_next(
         &self,
         lane: &LaneKey,
@@ -78,7 +78,7 @@ impl Lanes {
         Ok(self.spool.again(lane, sequence)?.map(|record| Opened::of(record, admission)))
     }
 
-    /// What applies to the messages of a lane.
+    /// Returns the configuration that applies to the messages of a lane.
     pub(super) fn terms(&self, lane: &LaneKey) -> &Config {
         self.pipeline.terms(lane.stream(), lane.topic())
     }
@@ -95,7 +95,7 @@ impl Opened {
         Self { record, kind, _memory: memory }
     }
 
-    /// The sequence up to which messages were sent together with its own; its own at least.
+    /// Returns the last sequence whose messages were sent together with its own; at least its own.
     pub(super) fn together(&self) -> u64 {
         let bodies = self.record.bodies().iter().filter_map(|body| body.last());
         bodies.map(|(last, _)| *last).fold(self.record.sequence, u64::max)

@@ -1,8 +1,8 @@
-//! Delivery behind a spool: takes what is stored, lane by lane, through the pipeline, and writes down what is settled.
+//! Delivery behind a spool: sends what is stored, lane by lane, through the pipeline, and records what is settled.
 //!
-//! What has to be sent again waits on disk and not in memory: its record is let go, and read once more when its time has
-//! come. In order ([`strict`]) all of the lane waits behind it, otherwise ([`parking`]) the messages themselves, or their
-//! keys, wait alone.
+//! Messages that have to be sent again wait on disk and not in memory: their record is dropped, and read again when they are
+//! due. With a strict order ([`strict`]) the whole lane waits behind them; otherwise ([`parking`]) only the messages
+//! themselves, or their keys, wait.
 
 mod budget;
 mod deliver;
@@ -29,7 +29,7 @@ use tracing::error;
 use self::lanes::{Lanes, WAITS};
 use crate::{config::Ordering, pipeline::Pipeline, spool::Spool};
 
-/// What encodes what is stored: a thread, or in a simulated world a task.
+/// Encodes and delivers what is stored, on a thread or, in a simulated world, in a task.
 #[derive(Debug)]
 pub(crate) enum Drain {
     Thread(thread::JoinHandle<()>),
@@ -46,13 +46,13 @@ impl Drain {
         let executor = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
             let run = || executor.block_on(Lanes::of(pipeline.clone(), spool.clone()).run());
-            // Nothing in memory outlives a panic but the spool and the pipeline, which bear one.
+            // Only the spool and the pipeline outlive a panic, and they are unwind-safe.
             while catch_unwind(AssertUnwindSafe(run)).is_err() {
                 error!("delivery from the spool has panicked, and begins anew with what is stored");
                 if pipeline.is_closing() {
                     break;
                 }
-                // What it had under way must not go on beside what begins anew.
+                // Requests that it had in flight must end before it starts anew.
                 executor.block_on(pipeline.all_stopped());
                 thread::sleep(WAITS.0);
             }
@@ -60,7 +60,7 @@ impl Drain {
         Ok(Self::Thread(thread))
     }
 
-    /// Waits until what is under way has ended, once the connector is being closed: then nothing more begins.
+    /// Waits until all deliveries have ended, once the connector is being closed: then no new one begins.
     pub(crate) async fn join(self) {
         match self {
             // Its panics are caught.

@@ -1,4 +1,5 @@
-//! A lane without an order, or with one of keys alone: what has to be sent again is parked, and all others go on.
+//! Delivers a lane without an order, or ordered by key: messages that have to be sent again are parked, and all others
+//! continue.
 
 use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -21,10 +22,10 @@ use crate::{
     telemetry::LaneWait,
 };
 
-/// How many bodies are taken together where they are there: the last of them may not be full.
+/// How many bodies are taken together if there are enough messages: the last of them may not be full.
 const BODIES: usize = 4;
 
-/// What was read of a lane, and what is left of it.
+/// What was read from a lane, and the rest of it.
 struct Read {
     backlog: Backlog,
     window: Result<Option<Window>, SpoolError>,
@@ -33,17 +34,17 @@ struct Read {
 /// How records ended, or some messages of them.
 #[derive(Default)]
 struct Ended {
-    /// What they are parked in, where they have to be sent again.
+    /// The group that they are parked in, if they have to be sent again.
     group: u64,
     index: Index,
-    /// Where keys are kept in order: the key of each message, and the bodies that they were sent in before.
+    /// If keys are kept in order: the key of each message, and the bodies that they were sent in before.
     keys: Vec<u64>,
     bodies: Vec<Vec<usize>>,
     account: Account,
     failed: Option<Failed>,
 }
 
-/// What went wrong with records as a whole, and what is to be sent of them nevertheless.
+/// A failure of whole records, and which of their messages must be sent nevertheless.
 struct Failed {
     why: SpoolError,
     units: Vec<Unit>,
@@ -54,7 +55,7 @@ impl Lanes {
     pub(super) async fn deliver_side_by_side(&self, lane: &LaneKey) {
         let terms = self.terms(lane);
         let bodies_fill = terms.body.mode.batches();
-        // One more is ready when a slot is free; but a body that is made early is one that could not fill.
+        // One more is kept ready for a free slot; but a body that is made early cannot fill any further.
         let at_once = terms.concurrency.max().get() + usize::from(!bodies_fill);
         let shared = Shared::default();
         let mut counted = Counted { lanes: self, messages: 0 };
@@ -110,7 +111,7 @@ impl Lanes {
                 }
                 () = due, if next_due.is_some() => {}
                 () = shared.changed.notified() => {}
-                // Nothing of this lane is parked, but too much of others.
+                // Nothing of this lane is parked, but too much of other lanes.
                 () = tokio::time::sleep(WAITS.0), if idle => {}
                 _ = breaker_closed.changed() => shared.lock().breaker_closed(Instant::now()),
                 _ = retries_now.changed() => shared.lock().due_if(Instant::now(), |_| true),
@@ -120,13 +121,13 @@ impl Lanes {
                 _ = version.changed() => read_all = false,
             }
         }
-        // What is on its way ends by itself.
+        // Requests in flight end by themselves.
         drop(reading);
         while windows.next().await.is_some() {}
         while units.next().await.is_some() {}
     }
 
-    /// Begins to send what is due of a lane, until as many as `at_once` are on their way.
+    /// Begins to send what is due of a lane, until `at_once` are in flight.
     fn resend_due<'l>(
         &'l self,
         lane: &'l LaneKey,
@@ -144,7 +145,7 @@ impl Lanes {
             drop(parked);
             let Some((group, due)) = taken else { break };
             if due.is_empty() {
-                // They were taken before, when the breaker closed.
+                // They were taken already, when the breaker closed.
                 continue;
             }
             units.push(self.resend(lane, group, due, shared).boxed());
@@ -193,7 +194,7 @@ impl Lanes {
         }
     }
 
-    /// Reads records once more, and sends what is due of them.
+    /// Reads records again, and sends what is due of them.
     async fn resend(&self, lane: &LaneKey, group: u64, mut units: Vec<Unit>, shared: &Shared) -> Ended {
         let mut records = Vec::new();
         let sequences: BTreeSet<u64> =
@@ -210,7 +211,7 @@ impl Lanes {
                         break;
                     }
                     Ok(Some(opened)) => records.push(opened),
-                    // It is settled, or its place on disk is damaged, which was told: others of its keys need not wait.
+                    // It is settled, or damaged on disk, which was logged: others of its keys need not wait.
                     Ok(None) => shared.lock().gone(sequence, &mut units, Instant::now()),
                     Err(why) => return Ended::failed(group, why, units),
                 }
@@ -232,7 +233,7 @@ impl Lanes {
         }
     }
 
-    /// The bodies that messages were sent in before, where they are sent in bodies of many.
+    /// Returns the bodies that messages were sent in before, in modes with several messages per body.
     fn bodies(&self, window: &Window, index: &Index) -> Vec<Vec<usize>> {
         if self.terms(window.lane()).body.mode.batches() { window.bodies(index) } else { Vec::new() }
     }
@@ -269,7 +270,7 @@ impl Lanes {
             return;
         }
         self.pipeline.counters.lane_waits(lane, || told(&account, now + wait.0));
-        // The lanes of these stopped, and nothing else is to come of them.
+        // Their lanes stopped, and nothing more will come of them.
         let stopped = !account.parked.is_empty() || !account.unwritten.is_empty();
         for (messages, until) in account.parked {
             park(&messages, until);
@@ -289,7 +290,7 @@ impl Lanes {
         } else if keys.is_empty() {
             park(&account.left, not_before(now));
         } else {
-            // What was not tried waits behind what was, as far as it has the same keys.
+            // Messages that were not attempted wait behind those that were, if they have the same keys.
             let left: BTreeSet<usize> = account.left.into_iter().collect();
             let before = Before::of(keys.len(), bodies, |message| left.contains(&message));
             let units = before.units(left.into_iter().collect(), |message| keys[message]);
@@ -299,7 +300,7 @@ impl Lanes {
     }
 }
 
-/// What goes together, with its keys.
+/// Adds the keys to messages that are sent together.
 fn together(unit: plan::Unit, index: &Index, keys: &[u64]) -> Together {
     let with_key = |message: usize| (index.message(message), keys[message]);
     Together { messages: unit.messages.into_iter().map(with_key).collect() }
@@ -311,7 +312,7 @@ impl Ended {
     }
 }
 
-/// Why messages that have to be sent again wait; `until` then, where the endpoint is not what they wait for.
+/// Says why messages that have to be sent again wait; `until` applies if they do not wait for the endpoint.
 fn told(account: &Account, until: Instant) -> LaneWait {
     match account.parked.first() {
         Some((_, parked)) => {
@@ -324,7 +325,7 @@ fn told(account: &Account, until: Instant) -> LaneWait {
     }
 }
 
-/// Where keys are kept in order: what tells of those that are settled.
+/// If keys are kept in order: where settled ones are reported.
 fn order<'k>(keys: &'k [u64], shared: &'k Shared) -> Option<(&'k [u64], &'k Shared)> {
     (!keys.is_empty()).then_some((keys, shared))
 }
@@ -333,7 +334,7 @@ fn not_before(until: Instant) -> Until {
     Until { until, for_breaker: false, apart: false, retry: RetryState::default() }
 }
 
-/// How long what could not be settled waits, longer each time.
+/// How long messages that could not be settled wait, longer each time.
 struct Wait(Duration);
 
 impl Default for Wait {
@@ -350,7 +351,7 @@ impl Wait {
     }
 }
 
-/// The parked messages of a lane in the count of all.
+/// Includes the parked messages of a lane in the count of all lanes.
 struct Counted<'l> {
     lanes: &'l Lanes,
     messages: usize,

@@ -1,4 +1,4 @@
-//! What the pipeline learns of a record's messages, and what it tells of them.
+//! What the pipeline gets to know about a record's messages, and what it reports about them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +21,12 @@ use crate::{
     spool::{LaneMessages, Record, Spool},
 };
 
-/// Which messages of some records are sent, and what is known of them from attempts before.
+/// Which messages of some records are sent, and their attempts so far.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    /// `None`: all that are open.
+    /// `None`: all that are unsettled.
     only: Option<BTreeSet<Message>>,
-    /// Messages that begin a body, with the attempts that were made at it.
+    /// Messages that begin a body, with the attempts made at it so far.
     begins: BTreeMap<Message, RetryState>,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct InSpool<'r> {
     index: &'r Index,
     selection: &'r Selection,
     states: Vec<MessageState>,
-    /// Where keys are kept in order: the key of each message that is sent, and who waits for it.
+    /// If keys are kept in order: the key of each message that is sent, and the messages that wait behind it.
     keys: Option<(&'r [u64], &'r Shared)>,
 }
 
-/// What is parked of a lane, and who waits for something in it to be due.
+/// The parked messages of a lane, and the notification for when some are due.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     parked: Mutex<Parked>,
@@ -62,12 +62,12 @@ impl Selection {
         Self { only: Some(only), begins: units.iter().filter_map(begin).collect() }
     }
 
-    /// These messages alone.
+    /// Only these messages.
     pub(super) fn only(messages: BTreeSet<Message>) -> Self {
         Self { only: Some(messages), begins: BTreeMap::new() }
     }
 
-    /// All that are open; some of them begin a body as before.
+    /// All that are unsettled; some of them begin a body as before.
     pub(super) fn resumed(begins: BTreeMap<Message, RetryState>) -> Self {
         Self { only: None, begins }
     }

@@ -1,4 +1,4 @@
-//! A lane whose messages go in order: one window after the other, and none behind what has to be sent again.
+//! Delivers a lane in order: one window after the other, and none before messages that have to be sent again.
 
 use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
 
@@ -24,18 +24,18 @@ struct Later {
     until: Instant,
     for_breaker: bool,
     why: String,
-    /// What an operator can give up of it.
+    /// The head that an operator can give up.
     head: Option<Arc<Head>>,
 }
 
 /// The records of a lane that are next.
 enum Queued {
     Next(Window),
-    /// They go once a record of another lane is settled.
+    /// They are sent once a record of another lane is settled.
     Behind(LaneKey, u64),
 }
 
-/// How many bodies are taken together: one, and what is left goes with the next.
+/// How many bodies are taken together: one; the rest is sent with the next.
 const BODIES: usize = 1;
 
 impl Lanes {
@@ -115,7 +115,7 @@ impl Lanes {
         }
     }
 
-    /// The records of a lane that are next, as far as it is their turn. While it is not, they take no memory.
+    /// Returns the next records of a lane whose turn it is. While it is not their turn, they take no memory.
     async fn next_in_turn(
         &self,
         lane: &LaneKey,
@@ -143,21 +143,21 @@ impl Lanes {
         }
         match window.decode() {
             Ok(stored) => self.spool.turn(first, stored.metadata.partition_id, &stored.messages),
-            // Whoever delivers it says so.
+            // Its own delivery reports that.
             Err(_) => Ok(Turn::Now(None)),
         }
     }
 
-    /// Reads what stands behind records that are being sent, where there is memory left. If it cannot be read, that is logged
-    /// when it is the first.
+    /// Reads the records after those that are being sent, if there is memory left. If one cannot be read, that is logged once
+    /// it is the first.
     async fn read_ahead(&self, lane: &LaneKey, backlog: &mut Backlog) {
-        // What was just begun is on the wire then: time to read on.
+        // By then, the request that was just begun is on the wire: time to read on.
         tokio::task::yield_now().await;
         let _ = self.read_on(lane, backlog, BODIES);
     }
 }
 
-/// When what a window left is to be sent; `None` where it left nothing that was tried.
+/// Returns when the rest of a window is to be sent; `None` if none of the rest was attempted.
 fn later(account: &Account, wait: Duration) -> Option<Later> {
     if let Some((_, parked)) = account.parked.first() {
         return Some(Later {
@@ -184,7 +184,7 @@ async fn given_up(head: Option<&Head>) {
     }
 }
 
-/// The bodies that were parked begin again where they began, and go on with the attempts that were made at them.
+/// Makes parked bodies begin where they began before, and continue with the attempts made so far.
 fn resumed(account: Account, index: &Index) -> Selection {
     let mut begins: BTreeMap<Message, RetryState> = BTreeMap::new();
     for (messages, parked) in account.parked {

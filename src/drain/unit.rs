@@ -1,4 +1,4 @@
-//! What goes together of a lane.
+//! Messages of a lane that are sent together.
 
 use iggy_connector_sdk::Schema;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use crate::deliver::{Parked as Until, RetryState};
 /// A message of a lane: the sequence of its record, and its index in that.
 pub(super) type Message = (u64, u32);
 
-/// What messages have in common that may share a body: the label of their batch, and what their payloads are.
+/// What messages must have in common to share a body: the label of their batch, and their schema.
 pub(super) type Kind = (u32, Schema);
 
 /// How much is taken together.
@@ -22,7 +22,7 @@ pub(super) struct Room {
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) messages: Vec<Message>,
-    /// Where keys are kept in order: the key of each message.
+    /// If keys are kept in order: the key of each message.
     pub(super) keys: Vec<u64>,
     pub(super) retry: RetryState,
     pub(super) until: Instant,
@@ -34,7 +34,7 @@ impl Unit {
         Self { messages, keys, retry: until.retry, until: until.until, for_breaker: until.for_breaker }
     }
 
-    /// Messages that were not tried yet.
+    /// Creates a unit of messages that were not attempted yet.
     pub(super) fn now(messages: Vec<Message>, keys: Vec<u64>, now: Instant) -> Self {
         Self { messages, keys, retry: RetryState::default(), until: now, for_breaker: false }
     }

@@ -1,6 +1,6 @@
 //! Bodies that fill: records of a lane whose messages may share bodies are taken together, as one batch.
 //!
-//! What waits in a lane goes out together, however small the batches were that brought it; with `linger` it waits for more.
+//! What waits in a lane is sent together, however small the batches were that brought it; with `linger` it waits for more.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -20,16 +20,16 @@ use crate::{
     spool::{LaneKey, LaneMessages, Record, SpoolError},
 };
 
-/// The most bytes of records that are taken together: a body is not larger, whatever its limit.
+/// The maximum size of records that are taken together, in bytes: a body is not larger, whatever its limit.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// The most records that are read once more together.
+/// The maximum number of records that are read again together.
 const RECORDS: usize = 64;
 
 /// Messages of a body share the deadline of the youngest, so their ages differ by at most this part of `max_retry_duration`.
 const OF_DEADLINE: u32 = 10;
 
-/// What was read of a lane and is not on its way yet, in order.
+/// The records that were read from a lane and are not being sent yet, in order.
 #[derive(Default)]
 pub(super) struct Backlog {
     records: VecDeque<Opened>,
@@ -38,13 +38,13 @@ pub(super) struct Backlog {
     measured: Measured,
 }
 
-/// The records at the front of a backlog that go together, as far as they were looked at.
+/// The records at the front of a backlog that are sent together, as far as they were examined.
 #[derive(Debug, Clone, Copy, Default)]
 struct Measured {
     records: usize,
     bytes: usize,
     messages: usize,
-    /// What was sent together before reaches up to this sequence.
+    /// Messages that were sent together before reach up to this sequence.
     together: u64,
     /// Whether more records would not change it.
     full: bool,
@@ -74,7 +74,7 @@ pub(super) struct Stored<'w> {
 }
 
 impl Lanes {
-    /// Takes the records of a lane that are next, enough for `bodies` where they are there; `None` if there is none.
+    /// Takes the next records of a lane, enough for `bodies` if there are that many; `None` if there is none.
     pub(super) async fn next_window(
         &self,
         lane: &LaneKey,
@@ -110,7 +110,7 @@ impl Lanes {
         }
     }
 
-    /// Reads what stands behind a backlog, until there is enough for that many bodies. Returns whether memory ran out before.
+    /// Reads the records after a backlog, until there are enough for that many bodies. Returns whether memory ran out before.
     pub(super) fn read_on(
         &self,
         lane: &LaneKey,
@@ -126,8 +126,8 @@ impl Lanes {
         Ok(false)
     }
 
-    /// Reads a record, with all that was sent together with messages of it: where memory ran out among them, they would be
-    /// sent in other bodies. Returns whether there was one.
+    /// Reads a record, with all that were sent together with messages of it: if memory ran out among them, they would be sent
+    /// in other bodies. Returns whether there was one.
     fn read_one(
         &self,
         lane: &LaneKey,
@@ -153,10 +153,10 @@ impl Lanes {
             && first.record.age().saturating_sub(next.record.age()) <= most
     }
 
-    /// How much is taken together for that many bodies.
+    /// Returns how much is taken together for that many bodies.
     pub(super) fn room(&self, lane: &LaneKey, bodies: usize) -> Room {
         let body = self.pipeline.routes().of(lane.stream(), lane.topic()).map_or(LARGEST, Route::body_limit);
-        // A little more than a body, since what tells messages apart on disk is not sent.
+        // A little more than the bodies, since some bytes of a record are not sent.
         let bytes = body.saturating_mul(bodies).saturating_add(body / 4).min(LARGEST);
         let body = &self.terms(lane).body;
         let messages = body.max_messages.map_or(usize::MAX, Into::into);
@@ -179,18 +179,18 @@ impl Backlog {
         self.measured = Measured::default();
     }
 
-    /// Drops what was read: the lane is read again from its begin.
+    /// Drops what was read: the lane is read again from its beginning.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes the records at the front that go together.
+    /// Takes the records at the front that are sent together.
     fn take(&mut self) -> Vec<Opened> {
         let measured = std::mem::take(&mut self.measured);
         self.records.drain(..measured.records).collect()
     }
 
-    /// Looks at how many records at the front go together.
+    /// Counts how many records at the front are sent together.
     fn measure(&mut self, lanes: &Lanes, bodies: usize) -> Measured {
         let Some(lane) = self.records.front().map(|first| &first.record.lane) else { return self.measured };
         let alone = !lanes.terms(lane).body.mode.batches();
@@ -201,7 +201,7 @@ impl Backlog {
             let fits = measured.bytes < room.bytes
                 && measured.messages < room.messages
                 && lanes.may_share(first, next);
-            // What was sent together before is together again, whatever has become of the limits.
+            // Messages that were sent together before are sent together again, even if the limits have changed.
             let together = record.sequence <= measured.together && first.kind == next.kind;
             if measured.records > 0 && (alone || !fits) && !together {
                 measured.full = true;
@@ -225,14 +225,14 @@ impl Window {
         Self { records, goes_on: false }
     }
 
-    /// Without the records from a time of the spool on, which are returned; the first has its turn.
+    /// Splits off the records from a time of the spool on, and returns both parts; the first part has its turn.
     pub(super) fn before(mut self, time: u64) -> (Self, Vec<Opened>) {
         let rest =
             self.records.split_off(self.records.partition_point(|it| !it.record.came_from(time)).max(1));
         if rest.is_empty() { (self, rest) } else { (self.whole(), rest) }
     }
 
-    /// All of it is sent, also a last body that is not full.
+    /// Marks it to be sent in full, including a last body that is not full.
     pub(super) fn whole(self) -> Self {
         Self { goes_on: false, ..self }
     }
@@ -241,7 +241,7 @@ impl Window {
         self.records.iter().map(|opened| &opened.record)
     }
 
-    /// The sequence of its first record, and what its messages have in common.
+    /// Returns the sequence of its first record, and the kind of its messages.
     pub(super) fn begin(&self) -> (u64, Option<Kind>) {
         (self.records[0].record.sequence, self.records[0].kind)
     }
@@ -251,7 +251,7 @@ impl Window {
         &self.records[record].record
     }
 
-    /// The lane that it is of.
+    /// The lane that it belongs to.
     pub(super) fn lane(&self) -> &LaneKey {
         &self.records[0].record.lane
     }
@@ -267,7 +267,7 @@ impl Window {
         self.records.split_off(first)
     }
 
-    /// The messages that are not settled, by their index.
+    /// The indexes of the unsettled messages.
     pub(super) fn open(&self, index: &Index) -> impl Iterator<Item = usize> {
         self.records().zip(&index.records).flat_map(|(record, (first, _))| {
             let open = (0..record.messages()).filter(|message| !record.is_settled(*message));
@@ -296,7 +296,7 @@ impl Window {
         Index { records, messages: next }
     }
 
-    /// All messages, those that are settled included.
+    /// Decodes all messages, including settled ones.
     pub(super) fn decode(&self) -> Result<Stored<'_>, SpoolError> {
         let first = self.records[0].record.decode()?;
         let (topic, metadata, mut messages) = (first.topic, first.metadata, first.messages);
@@ -339,7 +339,7 @@ impl Index {
         Some(self.records[record].0 + message as usize)
     }
 
-    /// The key of each message that is in one of these units; none where keys are not kept in order.
+    /// Returns the key of each message of these units; none if keys are not kept in order.
     pub(super) fn keys(&self, units: &[Unit]) -> Vec<u64> {
         if units.iter().all(|unit| unit.keys.is_empty()) {
             return Vec::new();

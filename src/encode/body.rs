@@ -1,4 +1,4 @@
-//! The body of one request, and how it comes apart again.
+//! The body of one request, and how it is split.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use crate::{
 /// The body of one request, with the messages in it. It holds at least one.
 #[derive(Debug, Clone)]
 pub struct Body {
-    /// What it holds, as it is before it is compressed.
+    /// Its bytes, before compression.
     pub bytes: Bytes,
-    /// Whether it was written down before, and so may have been sent.
+    /// Whether it was recorded before, and so may have been sent.
     pub noted: bool,
     frame: Frame,
     /// Ascending, both by message and by index.
     records: Vec<Record>,
-    /// What most bodies do not have, apart so that they stay small.
+    /// Fields that most bodies do not have, kept apart so that bodies stay small.
     special: Option<Box<Special>>,
 }
 
-/// What only some configurations make of bodies.
+/// Fields of bodies that only some configurations need.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Special {
-    /// What stands around and between messages, where it is not what the mode says.
+    /// The text around and between messages, if it is not that of the mode.
     pub(super) framing: Option<Arc<Framing>>,
-    /// Where the body goes, where that depends on its messages.
+    /// The target of the body, if it depends on its messages.
     pub(super) target: Option<Arc<Target>>,
     pub(super) compression: Option<Compression>,
     pub(super) compressed: Option<Bytes>,
@@ -37,7 +37,7 @@ pub(super) struct Special {
     pub(super) trace: Option<Trace>,
     /// Whether its only message is a tombstone, which is sent without a body.
     pub(super) tombstone: bool,
-    /// The traces that messages of it belong to, each with the index of its message in the batch; ascending.
+    /// The traces of its messages, each with the index of the message in the batch, ascending.
     pub(super) links: Arc<[(usize, TraceContext)]>,
 }
 
@@ -54,14 +54,14 @@ pub(super) struct Frame {
 pub(super) struct Record {
     /// Its index in the batch.
     pub(super) message: usize,
-    /// Where it ends in the body; what ends a line or a list item comes after.
+    /// Where it ends in the body; separators come after it.
     pub(super) end: usize,
     pub(super) id: u128,
     pub(super) offset: u64,
 }
 
 impl Special {
-    /// Compresses a body, where it is to be.
+    /// Compresses a body, if that is configured.
     #[inline(never)]
     fn compress(&mut self, bytes: &Bytes) {
         self.compressed =
@@ -83,12 +83,12 @@ impl Body {
         Self { bytes, noted: false, frame, records, special }
     }
 
-    /// What is sent.
+    /// The bytes that are sent.
     pub fn wire(&self) -> &Bytes {
         self.special.as_ref().and_then(|special| special.compressed.as_ref()).unwrap_or(&self.bytes)
     }
 
-    /// Where it goes, where that depends on its messages.
+    /// Its target, if it depends on its messages.
     pub(crate) fn target(&self) -> Option<&Target> {
         self.special.as_ref().and_then(|special| special.target.as_deref())
     }
@@ -98,7 +98,7 @@ impl Body {
         self.special.as_ref().and_then(|special| special.trace.as_ref())
     }
 
-    /// The traces that its messages belong to, where spans are taken and it can hold several; one for each message of one.
+    /// The traces of its messages, if spans are exported and the mode allows several messages; one per message with a trace.
     pub(crate) fn links(&self) -> impl Iterator<Item = &TraceContext> {
         let links = self.special.as_ref().map_or(&[][..], |special| &special.links);
         let is_in = |message: usize| self.records.binary_search_by_key(&message, |one| one.message).is_ok();
@@ -110,7 +110,7 @@ impl Body {
         self.special.as_ref().is_some_and(|special| special.tombstone)
     }
 
-    /// What stands before, between and behind messages.
+    /// The text before, between and after messages.
     fn framing(&self) -> (&[u8], &[u8], &[u8]) {
         match (self.special.as_ref().and_then(|special| special.framing.as_deref()), self.frame.mode) {
             (Some(framing), _) => (&framing.prefix, &framing.separator, &framing.suffix),
@@ -124,7 +124,7 @@ impl Body {
     pub(crate) fn origin(&self) -> (&str, &str, u32) {
         let mut parts = self.frame.origin.split('\0');
         let mut next = || parts.next().unwrap_or_default();
-        // As [`origin`] puts them together.
+        // In the order of [`origin`].
         let (stream, topic, partition) = (next(), next(), next());
         (stream, topic, partition.parse().unwrap_or_default())
     }
@@ -150,13 +150,13 @@ impl Body {
         self.records.iter().map(|record| record.message)
     }
 
-    /// 32 hex digits that are the same whenever the same messages are sent together, and differ
-    /// otherwise: the start of a SHA-256 over where they come from, their offsets and their ids.
+    /// Returns 32 hex digits that are the same whenever the same messages are sent together, and differ otherwise: the start
+    /// of a SHA-256 over their origin, offsets and ids.
     pub fn idempotency_key(&self) -> String {
         key(&self.frame.origin, self.records.iter().map(|record| (record.offset, record.id)))
     }
 
-    /// Two bodies of about the same number of bytes, in order; `None` for a single message.
+    /// Splits it into two bodies of about the same size, in order; `None` for a single message.
     pub fn halves(&self) -> Option<(Self, Self)> {
         let last = self.records.len().checked_sub(2)?;
         let middle = self.bytes.len() / 2;

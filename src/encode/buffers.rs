@@ -1,16 +1,16 @@
-//! Reuses the buffers of large bodies: fresh memory from the system costs more than what is written into it.
+//! Reuses the buffers of large bodies: getting fresh memory from the system costs more than filling it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// The allocator is as good with less.
+/// Below this size the allocator is just as good.
 const LARGE: usize = 64 * 1024;
 
-/// What may lie idle, beside the one buffer that always may.
+/// The maximum of idle memory, in addition to one buffer that may always be idle.
 const MOST_IDLE: usize = 4 * 1024 * 1024;
 
-/// The buffers of one connector that no body is in.
+/// The idle buffers of one connector.
 #[derive(Debug, Clone, Default)]
 pub struct Buffers {
     idle: Arc<Mutex<Idle>>,
@@ -37,14 +37,14 @@ impl Buffers {
         };
         let mut buffer = idle.unwrap_or_default();
         if buffer.capacity() < capacity {
-            // What is in it need not be moved.
+            // Its content need not be moved.
             buffer = Vec::new();
             buffer.reserve_exact(capacity);
         }
         buffer
     }
 
-    /// The bytes of a body; when nobody reads them any more, their buffer is used again.
+    /// Turns a buffer into the bytes of a body; when they are dropped, the buffer is reused.
     pub(super) fn lend(&self, bytes: Vec<u8>) -> Bytes {
         if bytes.capacity() < LARGE {
             return Bytes::from(bytes);

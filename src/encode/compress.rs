@@ -18,7 +18,7 @@ impl Compression {
 
     /// The bytes of a body, compressed.
     pub(crate) fn compress(self, body: &[u8]) -> Bytes {
-        // JSON becomes about a fifth; where it does not, the buffer grows.
+        // JSON shrinks to about a fifth; if it does not, the buffer grows.
         let out = Vec::with_capacity(body.len() / 4 + 64);
         let compressed = match self {
             Self::Gzip { level } => {

@@ -1,14 +1,14 @@
-//! A body that is being written, and what becomes of messages in it.
+//! A body that is being written, and the results of adding messages to it.
 
 use super::body::{Body, Record, Special};
 use crate::payload::Refusal;
 
-/// What becomes of messages in encoding.
+/// The result of encoding messages.
 #[derive(Debug)]
 pub enum Encoded {
     /// They are in this body.
     Body(Body),
-    /// The message, an index into the batch, is in none.
+    /// The message with this index in the batch is in no body.
     Refused(usize, Refusal),
 }
 
@@ -17,23 +17,23 @@ pub enum Encoded {
 pub(super) struct Draft {
     pub(super) bytes: Vec<u8>,
     pub(super) records: Vec<Record>,
-    /// Which of the bodies that are written side by side it is.
+    /// Its number among the bodies that are filled side by side.
     pub(super) number: u64,
-    /// Whether it was written down before.
+    /// Whether it was recorded before.
     pub(super) noted: bool,
-    /// The most bytes that it may have.
+    /// The maximum of its bytes.
     pub(super) limit: usize,
-    /// What it has of its own, where requests depend on their messages.
+    /// Its own fields, if requests depend on their messages.
     pub(super) special: Option<Box<Special>>,
 }
 
-/// What became of a message that was to go into a body.
+/// The result of adding a message to a body.
 pub(super) enum Put {
-    /// It is in it.
+    /// It was added.
     Added,
-    /// It is in it, and the last one.
+    /// It was added, and is the last one.
     Full,
-    /// It has no room in it, and begins the next one.
+    /// There is no room for it: it begins the next body.
     NoRoom,
     Refused(Refusal),
 }

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Writes the envelopes of one batch. What its messages have in common is written once.
+/// Writes the envelopes of one batch. The part that its messages have in common is rendered once.
 pub(super) struct Envelope<'c> {
     config: &'c BodyConfig,
     schema: Schema,
@@ -34,12 +34,12 @@ impl<'c> Envelope<'c> {
         Self { config, schema: batch.schema, origin, headers: HeaderWriter::default() }
     }
 
-    /// Room for one envelope beside its payload, where headers are few.
+    /// The expected size of an envelope without its payload, if it has few headers.
     pub(super) fn size_hint(&self) -> usize {
         if self.config.include_metadata { 256 + self.origin.len() } else { 2 }
     }
 
-    /// Writes one message. Returns whether that is surely a single line. After a refusal, `out` may end in the middle of
+    /// Writes one message. Returns whether it is known to be a single line. After a refusal, `out` may end in the middle of
     /// it.
     pub(super) fn write(
         &mut self,
@@ -78,7 +78,7 @@ impl<'c> Envelope<'c> {
     }
 }
 
-/// Writes headers, with memory that is used for all of a batch.
+/// Writes headers, with memory that is reused within a batch.
 #[derive(Default)]
 struct HeaderWriter {
     bytes: Vec<u8>,

@@ -12,16 +12,16 @@ use crate::{
     request::{Form, Likeness, Rendered, Source, TargetTemplate, Template},
 };
 
-/// How many bodies are written side by side, and how many bytes they may have together: then the oldest goes.
+/// How many bodies are filled side by side, and how many bytes they may have together: beyond that, the oldest is sent.
 const MOST: usize = 64;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bodies that are being written, and what distinguishes them.
 ///
-/// What goes to one URL stays in order: of two messages for it whose headers differ, the body of the first one ends before that of
-/// the second begins. What goes to different URLs has no order, but for the messages of a key where the order is by key: a key
-/// is in one body at a time, and never in one that was begun before the last one that it was in, since bodies that are planned
-/// again stand where they begin.
+/// Messages for one URL stay in order: if the headers of two messages differ, the body of the first one ends before that of
+/// the second begins. Messages for different URLs have no order, except those of one key with order by key: a key is in one
+/// body at a time, and never in one that was begun before the last one that it was in, since bodies that are planned again
+/// are ordered by where they begin.
 pub(super) struct Groups<'b> {
     pub(super) source: Source<'b>,
     pub(super) template: &'b TargetTemplate,
@@ -29,11 +29,11 @@ pub(super) struct Groups<'b> {
     /// In the order they were begun in.
     pub(super) live: Vec<Draft>,
     bytes: usize,
-    /// Those that go before any other is written.
+    /// Finished bodies, which are returned before any other is filled.
     pub(super) ended: VecDeque<Draft>,
     /// How many bodies were begun.
     pub(super) begun: u64,
-    /// Where there is an order by key.
+    /// If the order is by key.
     pub(super) keys: Option<Keys<'b>>,
     /// The offset of the last message.
     pub(super) last: Option<u64>,
@@ -59,12 +59,12 @@ impl<'b> Groups<'b> {
         }
     }
 
-    /// Whether no body has anything in it.
+    /// Whether all bodies are empty.
     pub(super) fn is_empty(&self) -> bool {
         self.live.is_empty() && self.ended.is_empty()
     }
 
-    /// The bodies that are written so far begin no other message.
+    /// Ends all bodies: no other message is added to them.
     pub(super) fn end_all(&mut self) {
         self.ended.extend(self.live.drain(..));
         self.bytes = 0;
@@ -73,7 +73,7 @@ impl<'b> Groups<'b> {
         }
     }
 
-    /// The body at this index, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
+    /// Takes the body at this index, which stays empty until it is [put back](Self::put_back) or [closed](Self::close).
     pub(super) fn take(&mut self, index: usize) -> Draft {
         let draft = mem::take(&mut self.live[index]);
         self.bytes -= draft.bytes.len();
@@ -85,18 +85,18 @@ impl<'b> Groups<'b> {
         self.live[index] = draft;
     }
 
-    /// There is no body at this index any more.
+    /// Removes the body at this index.
     pub(super) fn close(&mut self, index: usize) {
         self.live.remove(index);
     }
 
-    /// Whether a message that is like the one rendered last may be in this body.
+    /// Compares a body's target with the one rendered last.
     fn likeness(&self, draft: &Draft) -> Likeness {
         let target = draft.special.as_ref().and_then(|special| special.target.as_ref());
         target.map_or(Likeness::None, |target| target.likeness(&self.rendered))
     }
 
-    /// The body for the message that was rendered last, which may have a key, and may be one to go alone.
+    /// Chooses the body for the message that was rendered last, which may have a key, and may have to be sent alone.
     pub(super) fn choose(&self, key: Option<u64>, alone: bool) -> Choice {
         let body = key.zip(self.keys.as_ref()).and_then(|(key, keys)| keys.body_of.get(&key));
         let home = body.and_then(|number| self.live.iter().position(|draft| draft.number == *number));
@@ -122,17 +122,17 @@ impl<'b> Groups<'b> {
     }
 }
 
-/// Where the last message of each key is.
+/// The body with the last message of each key.
 pub(super) struct Keys<'b> {
     pub(super) template: &'b Template,
-    /// Numbers of bodies by digests of keys. A body that is not live any more stands for none.
+    /// Numbers of bodies by digests of keys. A number that is no longer live means none.
     pub(super) body_of: HashMap<u64, u64>,
 }
 
 pub(super) enum Choice {
     /// The message goes into this one.
     Goes(usize),
-    /// This one is to end before.
+    /// This one must end first.
     EndsFirst(usize),
     /// It begins another.
     Begins,

@@ -1,4 +1,4 @@
-//! From messages to bodies: each payload is checked once and copied once.
+//! Encodes messages into bodies: each payload is validated once and copied once.
 
 mod body;
 mod buffers;

@@ -21,40 +21,40 @@ use crate::{
     request::{Framing, Prepared, Source, Target, Template, Trace, on_one_line},
 };
 
-/// Turns the messages of a lane into bodies, each within the limits, one at a time. Every message
-/// comes out exactly once: in a body or refused.
+/// Turns the messages of a lane into bodies within the limits, one at a time. Every message is returned exactly once: in a
+/// body or as refused.
 pub struct Bodies<'b> {
     pub(super) batch: &'b Batch<'b>,
     buffers: &'b Buffers,
     pub(super) config: &'b BodyConfig,
     pub(super) lane: Lane,
     frame: Frame,
-    /// What all bodies have that the modes do not say.
+    /// The fields of all bodies that the mode does not determine.
     pub(super) special: Option<Box<Special>>,
     envelope: Envelope<'b>,
-    /// What a message is in the body, where it is no envelope.
+    /// The template of a message, if it is not an envelope.
     template: Option<Prepared<'b>>,
-    /// What is known of the payload of the message that is put next.
+    /// What is known about the payload of the message that is added next.
     pub(super) known: Known,
-    /// Whether bodies of several messages name the traces of these.
+    /// Whether bodies of several messages carry the traces of these.
     has_links: bool,
-    /// How many bytes stand behind each message that are not its own.
+    /// How many bytes after each message are a separator.
     trailing: usize,
     /// The index in the lane of the next message.
     pub(super) next: usize,
     /// The body that is being written.
     pub(super) draft: Draft,
-    /// Where requests depend on their messages: the bodies of the others.
+    /// If requests depend on their messages: the bodies that are filled side by side.
     pub(super) groups: Option<Groups<'b>>,
 }
 
 impl<'b> Bodies<'b> {
-    /// The bodies of the messages of `batch` that are in `lane`.
+    /// Prepares the bodies for the messages of `batch` that are in `lane`.
     pub fn of(batch: &'b Batch<'b>, lane: Lane, config: &'b BodyConfig, buffers: &'b Buffers) -> Self {
         let envelope = Envelope::of(batch, config);
         let origin = origin(batch.stream, batch.topic, batch.partition_id);
         let form = config.form.as_deref();
-        // Where its parts depend on messages, each group has its own.
+        // If its parts depend on messages, each group has its own.
         let framing = form.map(|form| Arc::new(Framing::of(form, std::iter::empty())));
         let frame = Frame { mode: config.mode, origin: origin.into() };
         let special = (framing.is_some() || config.compression.is_some())
@@ -83,15 +83,15 @@ impl<'b> Bodies<'b> {
         }
     }
 
-    /// The same, where bodies of several messages name the traces of these.
+    /// Sets whether bodies of several messages carry the traces of these.
     #[must_use]
     pub(crate) fn with_links(self, has_links: bool) -> Self {
         Self { has_links, ..self }
     }
 
-    /// The next body, or the next message that is refused. A body of several messages keeps within
-    /// `limit` bytes too, which is lower than the configured one where the endpoint takes less; but not one that may have been
-    /// sent before: in parts it would have other idempotency keys.
+    /// Returns the next body, or the next message that is refused. A body of several messages also stays within `limit`
+    /// bytes, which is lower than the configured limit if the endpoint accepts less; but a body that may have been sent
+    /// before does not, since its parts would have other idempotency keys.
     pub fn next_within(&mut self, limit: usize) -> Option<Encoded> {
         if self.groups.is_some() {
             return self.next_of_groups(limit);
@@ -108,7 +108,7 @@ impl<'b> Bodies<'b> {
             if item.begins && !self.draft.records.is_empty()
                 || self.draft.records.last().is_some_and(|last| last.offset >= message.offset)
             {
-                // Offsets grow within a partition: where they do not, this is another one, and a body is of one alone.
+                // Offsets grow within a partition: if they do not, this is another partition, and a body belongs to one.
                 break;
             }
             match self.put(item, message, limit) {
@@ -164,19 +164,19 @@ impl<'b> Bodies<'b> {
         self.batch.messages.iter().map(|message| message.payload.len()).sum()
     }
 
-    /// Whether every message of the lane has come out.
+    /// Whether every message of the lane has been returned.
     pub fn is_done(&self) -> bool {
         self.lane.get(self.next).is_none()
             && self.draft.records.is_empty()
             && self.groups.as_ref().is_none_or(Groups::is_empty)
     }
 
-    /// Whether a message asks that what it stands for is deleted.
+    /// Whether a message is a tombstone.
     pub(super) fn is_tombstone(&self, message: &BorrowedMessage<'_>) -> bool {
         message.payload.is_empty() && self.config.tombstone_method.is_some()
     }
 
-    /// The next message, a tombstone, as a request of its own.
+    /// Returns the next message, a tombstone, as a request of its own.
     #[inline(never)]
     pub(super) fn tombstone(
         &mut self,
@@ -201,7 +201,7 @@ impl<'b> Bodies<'b> {
             && self.groups.as_ref().is_none_or(Groups::is_empty)
     }
 
-    /// Writes one message behind what is there, with what frames it.
+    /// Appends one message, with its separators.
     #[expect(clippy::inline_always, reason = "as above")]
     #[inline(always)]
     fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
@@ -227,7 +227,7 @@ impl<'b> Bodies<'b> {
         }
     }
 
-    /// The same in a form of its own.
+    /// Appends one message in a custom body format.
     #[inline(never)]
     fn append_in_form(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Refusal> {
         let special = self.draft.special.as_ref().or(self.special.as_ref());
@@ -249,7 +249,7 @@ impl<'b> Bodies<'b> {
         Ok(())
     }
 
-    /// What ends a body.
+    /// The text that ends a body.
     fn closing(&self) -> &[u8] {
         if self.config.form.is_some() {
             return self.framing().map_or(b"", |framing| &framing.suffix);
@@ -265,17 +265,17 @@ impl<'b> Bodies<'b> {
         if self.config.mode.batches() { self.config.max_messages.map_or(usize::MAX, Into::into) } else { 1 }
     }
 
-    /// Room for the next body: what is left of the lane, within the limits.
+    /// Reserves memory for the next body: for the rest of the lane, within the limits.
     #[inline]
     fn reserve(&mut self, limit: usize) {
         let (mut bytes, mut messages): (usize, usize) = (0, 0);
         let size_hint = match &self.config.form {
             Some(form) => form.message.as_ref().map_or(0, Template::literal_length) + 256,
-            // A payload alone fills its buffer to the last byte, so that `Bytes` need not note how large that is.
+            // A single payload fills its buffer exactly, so that `Bytes` need not store its capacity.
             None if self.config.mode == BatchMode::Raw => 0,
             None => self.envelope.size_hint(),
         };
-        // Of many bodies at once each has little of what is left.
+        // If many bodies are filled at once, each gets little of the rest.
         let most = if self.groups.is_some() { 1 } else { self.max_messages() };
         for index in self.next..self.next.saturating_add(most) {
             let Some(message) = self.lane.get(index).map(|item| &self.batch.messages[item.message]) else {
@@ -291,7 +291,7 @@ impl<'b> Bodies<'b> {
         self.draft.records = Vec::with_capacity(messages);
     }
 
-    /// The body as far as it was written, if there is anything in it.
+    /// Ends the body that is being written, if it has a message.
     pub(super) fn finish(&mut self) -> Option<Encoded> {
         if self.draft.records.is_empty() {
             return None;
@@ -337,7 +337,7 @@ impl<'b> Bodies<'b> {
         Some(Box::new(Special { links, ..special.map(|special| *special).unwrap_or_default() }))
     }
 
-    /// Ends a body that has more than its mode says, and returns that.
+    /// Ends a body with special fields, and returns these.
     #[inline(never)]
     fn end_special(&mut self) -> Option<Box<Special>> {
         let closing = self.closing().to_vec();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Bodies<'_> {
-    /// The next body, or the next message that is refused.
+    /// Returns the next body, or the next message that is refused.
     #[inline(never)]
     pub(super) fn next_of_groups(&mut self, limit: usize) -> Option<Encoded> {
         let batch = self.batch;
@@ -32,7 +32,8 @@ impl Bodies<'_> {
                 continue;
             };
             let message = &batch.messages[item.message];
-            // A body is of one partition, in which offsets grow; and one that begins as it did before has no others in it.
+            // A body belongs to one partition, in which offsets grow; and a body that begins as it did before contains no
+            // other messages.
             if !groups.live.is_empty()
                 && (item.begins || groups.last.is_some_and(|last| last >= message.offset))
             {
@@ -87,13 +88,13 @@ impl Bodies<'_> {
         }
     }
 
-    /// The body that was chosen, which has ended.
+    /// Returns the chosen body, which has ended.
     #[inline(never)]
     fn end(&mut self) -> Option<Encoded> {
         self.finish()
     }
 
-    /// Puts the next message into the body that was chosen for it. Returns that body, where it has ended.
+    /// Adds the next message to the body that was chosen for it. Returns that body if it has ended.
     fn put_grouped(
         &mut self,
         item: LaneItem,
@@ -116,7 +117,7 @@ impl Bodies<'_> {
             }
             Put::Refused(refusal) => {
                 let draft = mem::take(&mut self.draft);
-                // It may have been begun for this message alone.
+                // The body may have been begun for this message only.
                 if draft.records.is_empty() {
                     groups.close(index);
                 } else {

@@ -1,4 +1,4 @@
-//! Where messages go that were not delivered: into a folder, or to another endpoint.
+//! Keeps messages that were not delivered, in a folder or at another endpoint.
 
 use std::{
     collections::HashSet,
@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct DeadLetters {
     target: Target,
     world: World,
-    /// That they cannot be written.
+    /// Logs that dead letters cannot be written.
     trouble: EachMinute,
 }
 
@@ -44,7 +44,7 @@ enum Target {
     Endpoint(Box<Endpoint>),
 }
 
-/// Another endpoint, with retries of its own.
+/// Another endpoint, with its own retries.
 #[derive(Debug)]
 struct Endpoint {
     config: Config,
@@ -113,7 +113,7 @@ impl DeadLetters {
         Ok(Self { target, world: world.clone(), trouble: EachMinute::default() })
     }
 
-    /// The bytes that they take in their folder, and those that they may; `None` where they go to an endpoint.
+    /// Returns the size of their folder and its limit, in bytes; `None` if they go to an endpoint.
     pub(crate) fn room(&self) -> Option<(u64, u64)> {
         match &self.target {
             Target::Folder { store, .. } => Some(lock(store).room()),
@@ -121,14 +121,14 @@ impl DeadLetters {
         }
     }
 
-    /// The connector is closed: an outage of their endpoint that goes on has its last line.
+    /// Logs the last line of an outage of their endpoint that has not ended when the connector is closed.
     pub(crate) fn log_closed(&self) {
         if let Target::Endpoint(endpoint) = &self.target {
             endpoint.delivery.log_closed();
         }
     }
 
-    /// Their folder; `None` where they go to an endpoint.
+    /// Their folder; `None` if they go to an endpoint.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match &self.target {
             Target::Folder { path, .. } => Some(path),
@@ -136,7 +136,7 @@ impl DeadLetters {
         }
     }
 
-    /// Ends the file that is appended to, and says which is the next; `None` where they go to an endpoint.
+    /// Ends the file that is appended to, and returns the number of the next; `None` if they go to an endpoint.
     pub(crate) fn end_segment(&self) -> Option<u64> {
         match &self.target {
             Target::Folder { store, .. } => Some(lock(store).end_segment()),
@@ -187,8 +187,7 @@ impl DeadLetters {
     }
 }
 
-/// Writes all lines with one sync to disk, or, where they do not all fit, as many as do. Returns the
-/// messages of the others.
+/// Writes all lines with one sync, or as many as fit. Returns the messages of the others.
 fn write(store: &mut Store, lines: &[(usize, Vec<u8>)], trouble: &EachMinute) -> HashSet<usize> {
     let all: Vec<u8> = lines.iter().map(|(_, line)| line.as_slice()).collect::<Vec<_>>().concat();
     let why = match store.append(&all) {
@@ -233,7 +232,7 @@ impl Endpoint {
         let records: Vec<BorrowedMessage<'_>> = (0..)
             .zip(lines)
             .map(|(offset, (_, line))| BorrowedMessage {
-                // It makes the idempotency key that of these very records.
+                // Makes the idempotency key depend on exactly these records.
                 id: digest(line),
                 offset,
                 checksum: 0,
@@ -266,7 +265,7 @@ impl Endpoint {
                             unkept.remove(&lines[record].0);
                         }
                     }
-                    // Its messages are kept nowhere else, so none is parked.
+                    // Its messages are not kept elsewhere, so none is parked.
                     Outcome::Parked(_) => {}
                     Outcome::Failed(failure) => {
                         report(&format_args!("{}: {failure}", self.delivery.label()), trouble);

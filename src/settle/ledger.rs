@@ -1,4 +1,4 @@
-//! The account of a batch: every message is on it until it has its outcome.
+//! The account of a batch: it holds every message until it has an outcome.
 
 use std::collections::HashSet;
 
@@ -25,19 +25,18 @@ pub(crate) struct Ledger<'b> {
     account: Account,
 }
 
-/// Where it is written down which messages of a batch have their outcome, if they are kept until then: what is left
-/// without one is delivered later.
+/// Records which messages of a batch have an outcome, if they are kept until then: the others are delivered later.
 pub(crate) trait Progress: Stored {
-    /// The attempts that were made at the body that begins with this message.
+    /// Returns the attempts made so far at the body that begins with this message.
     fn retry(&self, message: usize) -> RetryState;
 
     /// Whether more messages may wait behind those of the batch, so that a body that is not full need not be sent yet.
     fn holds_back(&self) -> bool;
 
-    /// Messages are about to be sent together.
+    /// Records that messages are about to be sent together.
     fn sending(&self, bodies: &[Vec<usize>]);
 
-    /// These messages have their outcome.
+    /// Records that these messages have an outcome.
     fn settled(&self, messages: &[usize]);
 }
 
@@ -52,18 +51,18 @@ pub(crate) struct Account {
     pub(crate) reasons: Vec<(Reason, usize)>,
     /// Those that are neither, with the reason.
     pub(crate) undelivered: Vec<(Vec<usize>, Failure)>,
-    /// Those that are sent again later, each body of them on its own. They are kept until then.
+    /// Those that are sent again later, each body by itself. They are kept until then.
     pub(crate) parked: Vec<(Vec<usize>, Parked)>,
-    /// Those that are to become dead letters, which could not be written. They are kept until they can.
+    /// Those whose dead letters could not be written. They are kept until they can be.
     pub(crate) unwritten: Vec<usize>,
-    /// Those of bodies that are not full, and go together with what waits behind them.
+    /// Those of bodies that are not full, which are sent together with what waits behind them.
     pub(crate) held_back: Vec<usize>,
     /// Others that have no outcome yet, and are kept.
     pub(crate) left: Vec<usize>,
 }
 
 impl Account {
-    /// The messages that have their end.
+    /// Returns the messages that have an outcome.
     pub(crate) fn ended(&self) -> Ended<'_> {
         Ended {
             delivered: self.delivered,
@@ -96,8 +95,8 @@ impl<'b> Ledger<'b> {
         Self { batch, dead_letters, tally, url, progress, known, account: Account::default() }
     }
 
-    /// Settles messages by their outcome: what was not delivered goes to the dead letters, where there
-    /// are any. Returns whether all of them are settled now, so that what comes behind them in order may be sent.
+    /// Settles messages by their outcome: those that were not delivered become dead letters, if these are configured. Returns
+    /// whether all of them are settled now, so that messages behind them in order may be sent.
     pub(crate) async fn settle(&mut self, outcomes: Vec<Settled>, executor: &Executor) -> bool {
         let mut all = true;
         let mut undelivered: Vec<(Vec<usize>, Failure)> = Vec::new();
@@ -123,14 +122,14 @@ impl<'b> Ledger<'b> {
                 }
             }
         }
-        // At once: of a body that came apart, some parts alone would be put together in another way.
+        // All at once: if only some parts of a split body were recorded, the rest would be put together differently.
         self.written_down(&delivered);
         if let Some(progress) = self.progress.filter(|_| !apart.is_empty()) {
-            // They go on together, without those that have ended.
+            // They continue together, without those that have ended.
             progress.sending(&apart);
         }
         if self.progress.is_some() {
-            // The close of the connector is no reason to give up what is kept.
+            // The close of the connector is no reason to give up messages that are kept.
             undelivered.retain(|(messages, failure)| {
                 if failure.reason != Reason::Closed {
                     return true;
@@ -143,7 +142,8 @@ impl<'b> Ledger<'b> {
         all & self.settle_undelivered(undelivered, executor).await
     }
 
-    /// Makes dead letters of messages, where there are any, else counts them as failed. Returns whether all of them are settled now.
+    /// Makes dead letters of messages, if these are configured, else counts them as failed. Returns whether all of them are
+    /// settled now.
     async fn settle_undelivered(
         &mut self,
         undelivered: Vec<(Vec<usize>, Failure)>,
@@ -154,8 +154,8 @@ impl<'b> Ledger<'b> {
         }
         let Some(letters) = self.dead_letters else {
             if self.progress.is_some() {
-                // Once it is written down nobody delivers them any more. Those that wait for their minute in the tally are
-                // unnamed until then, also where the process is killed in it.
+                // Once this is recorded, nobody delivers them any more. Those that wait for their minute in the tally are not
+                // named before; if the process is killed until then, they never are.
                 self.tally.failed(self.batch, &undelivered);
             }
             for (messages, failure) in undelivered {
@@ -197,7 +197,7 @@ impl<'b> Ledger<'b> {
         }
     }
 
-    /// Messages go together with what waits behind the batch.
+    /// Records that messages are sent together with what waits behind the batch.
     pub(crate) fn hold_back(&mut self, messages: Vec<usize>) {
         for &message in &messages {
             self.known[message] = true;
@@ -223,7 +223,7 @@ impl<'b> Ledger<'b> {
     }
 }
 
-/// Failures of the same kind next to each other read as one.
+/// Combines failures of the same kind, so that they read as one.
 fn together(all: &mut Vec<(Vec<usize>, Failure)>, messages: Vec<usize>, failure: Failure) {
     match all.last_mut() {
         Some((others, last)) if *last == failure => others.extend(messages),

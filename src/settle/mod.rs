@@ -1,4 +1,4 @@
-//! What became of each message, and what is done about those that were not delivered.
+//! Settles each message, and takes care of those that were not delivered.
 
 mod dead_letters;
 mod ledger;

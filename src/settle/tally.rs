@@ -1,6 +1,6 @@
-//! Names undelivered messages in the log, by outcome and cause: the first of a cause at once, the following once a minute.
+//! Names undelivered messages in the log, by outcome and cause: the first of a cause at once, later ones once a minute.
 //!
-//! [`Sums`] is the policy, without a clock. A process that is killed takes the names of its last minute with it.
+//! [`Sums`] is the policy, without a clock. If the process is killed, messages of its last minute may stay unnamed.
 
 use std::{
     fmt,
@@ -19,23 +19,23 @@ use crate::{
 
 /// How often messages of one cause are named together.
 const EVERY: Duration = Duration::from_mins(1);
-/// How many lines of a cause are logged at once, until it has not occurred for a minute.
+/// How many lines of a cause are logged at once, before it has not occurred for a minute.
 const AT_ONCE: u32 = 3;
-/// How many wordings of one reason and status are told apart, where each message has an error of its own.
+/// How many wordings of one reason and status are distinguished, if each message has its own error text.
 const WORDINGS: usize = 3;
-/// The most ranges in a line: with more it does not wait for its minute.
+/// The maximum number of ranges in a line: with more, it does not wait for its minute.
 const LONGEST: usize = 10_000;
 
 /// What became of messages that were not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// Nobody has them: someone must act.
+    /// They are kept nowhere: somebody must act.
     Failed,
     /// Nothing is lost.
     DeadLettered,
 }
 
-/// The names of a connector's messages that were not delivered.
+/// Collects the undelivered messages of a connector for the log.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     sums: Mutex<Sums>,
@@ -50,13 +50,13 @@ struct Sums(Vec<Cause>);
 #[derive(Debug)]
 struct Cause {
     end: End,
-    /// Of the message that its next line quotes.
+    /// The failure that its next line quotes.
     failure: Failure,
-    /// The words of the first, by which others are recognised as of the same cause.
+    /// The words of the first, by which others are recognised as the same cause.
     words: String,
     /// When the last line was.
     logged: Instant,
-    /// Lines that went out at once.
+    /// How many lines were logged at once.
     lines: u32,
     /// What was not named yet.
     partitions: Vec<PartitionOffsets>,
@@ -82,12 +82,12 @@ struct Line {
 }
 
 impl Tally {
-    /// Messages of a batch, as indexes into it, are lost, and this is why.
+    /// Records that messages of a batch, given as indexes into it, failed, and why.
     pub(crate) fn failed(&self, batch: &Batch<'_>, undelivered: &[(Vec<usize>, Failure)]) {
         self.add(End::Failed, batch, undelivered);
     }
 
-    /// Messages of a batch are dead letters now.
+    /// Records that messages of a batch are dead letters now.
     pub(super) fn dead_lettered(&self, batch: &Batch<'_>, kept: &[(Vec<usize>, Failure)]) {
         self.add(End::DeadLettered, batch, kept);
     }
@@ -142,7 +142,7 @@ impl Tally {
 }
 
 impl Drop for Tally {
-    /// A connector that ends otherwise than by its close names its messages all the same.
+    /// A connector that ends without a close names its messages nevertheless.
     fn drop(&mut self) {
         self.log_all();
     }
@@ -185,7 +185,8 @@ impl Sums {
         self.0.iter_mut().filter_map(|cause| cause.line(now)).collect()
     }
 
-    /// The index of the cause that a failure is of: one with the same words but for numbers, or, where there are many, the last.
+    /// Returns the index of the cause that a failure belongs to: one with the same words except for numbers or, if there are
+    /// many, the last.
     fn cause(&mut self, now: Instant, end: End, failure: &Failure) -> usize {
         let words = words(&failure.detail);
         let of_kind = self.0.iter().enumerate().filter(|(_, cause)| {
@@ -213,7 +214,7 @@ impl Cause {
         }
     }
 
-    /// What does not wait for its minute.
+    /// Returns a line that does not wait for its minute.
     fn at_once(&mut self, now: Instant) -> Option<Line> {
         if self.lines < AT_ONCE {
             let line = self.line(now)?;
@@ -268,7 +269,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Words without their numbers, which differ where the cause does not.
+/// Removes the numbers from words: they differ even if the cause does not.
 fn words(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }

@@ -7,11 +7,12 @@ use crate::drain::unit::Kind;
 /// How many runs are distinguished.
 const RUNS: usize = 4096;
 
-/// The runs of records of one kind, in the order of the lane. Only what is of one run goes together: where records of another
-/// kind stood between, they would stand between again after a restart, when what was sent together is read as one.
+/// The runs of records of one kind, in the order of the lane. Only messages of one run are sent together: if records of
+/// another kind were between them, they would be between them again after a restart, when what was sent together is read as
+/// one.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    /// The first sequence of each; of the oldest it is forgotten.
+    /// The first sequence of each run; that of the oldest runs is forgotten.
     begins: BTreeSet<u64>,
     kind: Option<Kind>,
 }
@@ -28,7 +29,7 @@ impl Runs {
         }
     }
 
-    /// Whether two records are known to be of one run.
+    /// Whether two records are known to belong to one run.
     pub(super) fn are_together(&self, first: u64, next: u64) -> bool {
         let begin = |sequence: u64| self.begins.range(..=sequence).next_back();
         first == next || begin(first).is_some_and(|of_first| begin(next) == Some(of_first))

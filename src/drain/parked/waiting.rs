@@ -1,7 +1,7 @@
-//! What waits behind keys that are on their way or parked, until nothing of its key is ahead of it.
+//! Messages that wait behind keys that are being sent or parked, until nothing of their key is ahead of them.
 //!
-//! It waits on disk, so that whole records are read to send some messages of them. So what may go is taken up record by record,
-//! where a good part of what waits in one may.
+//! They wait on disk, so whole records are read to send some of their messages. So messages that may be sent are taken record
+//! by record, once a good part of those that wait in a record may.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -13,27 +13,28 @@ use tokio::time::Instant;
 use super::runs::Runs;
 use crate::drain::unit::{Message, Room, Unit};
 
-/// A record that is not larger is read for whatever may go of it.
+/// A record up to this size is read for any message of it that may be sent.
 const SMALL: usize = 64 * 1024;
 
-/// The longest that messages which may go wait for others of their record.
+/// The longest time that messages which may be sent wait for others of their record.
 pub(super) const FOR_OTHERS: Duration = Duration::from_millis(20);
 
-/// What goes together: a message, or the messages of a body that was sent before, each with its key.
+/// Messages that are sent together: a single one, or those of a body that was sent before, each with its key.
 #[derive(Debug)]
 pub(crate) struct Together {
     pub(crate) messages: Vec<(Message, u64)>,
 }
 
-/// The keys that are on their way or parked, and what waits behind them.
+/// The keys that are being sent or parked, and what waits behind them.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     keys: HashMap<u64, Key>,
     records: BTreeMap<u64, InRecord>,
     messages: usize,
-    /// The keys of which nothing is ahead, by the record of the first message that waits, with how many of its messages may go.
+    /// The keys with nothing ahead, by the record of their first waiting message, with the number of its messages that may be
+    /// sent.
     free: BTreeMap<u64, (Vec<u64>, usize)>,
-    /// The bodies that wait, by their number, and those of which nothing is ahead.
+    /// The bodies that wait, by their number, and those with nothing ahead.
     bodies: BTreeMap<u64, Vec<(Message, u64)>>,
     free_bodies: BTreeSet<u64>,
     next_body: u64,
@@ -43,7 +44,7 @@ pub(super) struct Waiting {
 
 #[derive(Debug, Default)]
 struct Key {
-    /// How many of its messages are on their way, or in units.
+    /// How many of its messages are being sent, or in units.
     ahead: usize,
     behind: VecDeque<Waits>,
 }
@@ -52,11 +53,11 @@ struct Key {
 #[derive(Debug, Clone, Copy)]
 struct Waits {
     message: Message,
-    /// Where it goes with others alone, as it did before.
+    /// The body that it belongs to, if it was sent with others before.
     body: Option<u64>,
 }
 
-/// What waits of a record.
+/// The waiting messages of a record.
 #[derive(Debug, Default)]
 struct InRecord {
     messages: usize,
@@ -105,7 +106,7 @@ impl Waiting {
         self.messages += together.messages.len();
     }
 
-    /// The number of what goes together alone.
+    /// Returns a number for messages that are only sent together.
     fn number(&mut self, together: &Together) -> Option<u64> {
         (together.messages.len() > 1).then(|| {
             self.next_body += 1;
@@ -114,7 +115,7 @@ impl Waiting {
         })
     }
 
-    /// What was taken up waits again, before all others of its keys.
+    /// Makes messages that were taken wait again, before all others of their keys.
     pub(super) fn put_back(&mut self, together: &Together, now: Instant) {
         let body = self.number(together);
         for &(message, key) in together.messages.iter().rev() {
@@ -132,7 +133,7 @@ impl Waiting {
         }
     }
 
-    /// A message of this key is settled.
+    /// Records that a message of this key is settled.
     pub(super) fn settled(&mut self, key: u64, now: Instant) {
         let Some(of) = self.keys.get_mut(&key) else { return };
         of.ahead = of.ahead.saturating_sub(1);
@@ -141,7 +142,7 @@ impl Waiting {
         }
     }
 
-    /// Nothing of a key is ahead any more.
+    /// Records that nothing of a key is ahead any more.
     fn freed(&mut self, key: u64, now: Instant) {
         let Some(first) = self.keys.get(&key).map(|of| of.behind.front().copied()) else { return };
         match first {
@@ -171,14 +172,14 @@ impl Waiting {
         })
     }
 
-    /// How many messages of a record a key begins with.
+    /// How many messages of a record come first among the waiting ones of a key.
     fn first_of_record(&self, key: u64, record: u64) -> usize {
         let behind = self.keys.get(&key).into_iter().flat_map(|of| &of.behind);
         behind.take_while(|waits| waits.message.0 == record && waits.body.is_none()).count()
     }
 
-    /// Takes up messages that may go, of records that share bodies and fit into the room; `alone` where nothing is on its way
-    /// that others could come from.
+    /// Takes messages that may be sent, of records that share bodies and fit into the room; `alone`: nothing is being sent
+    /// whose end could free others.
     pub(super) fn take(&mut self, now: Instant, alone: bool, room: &Room, runs: &Runs) -> Option<Unit> {
         if let Some(body) = self.free_bodies.pop_first() {
             return Some(self.take_body(body, now));
@@ -189,7 +190,7 @@ impl Waiting {
         };
         let first = *self.free.iter().find(is_worth)?.0;
         let mut taken: Vec<(Message, u64)> = Vec::new();
-        // The keys that were taken up, by the record of the next message of each.
+        // The keys that were taken, by the record of the next message of each.
         let mut next: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let (mut at, mut records, mut bytes) = (Some(first), 0, 0);
         while let Some(record) = at {
@@ -221,7 +222,7 @@ impl Waiting {
         Some(unit(taken, now))
     }
 
-    /// Takes the first messages of a key that are of this record.
+    /// Takes the first messages of a key that belong to this record.
     fn take_of_record(&mut self, key: u64, record: u64, taken: &mut Vec<(Message, u64)>) {
         let Some(of) = self.keys.get_mut(&key) else { return };
         let before = taken.len();
@@ -249,7 +250,7 @@ impl Waiting {
         unit(messages, now)
     }
 
-    /// That many messages of a record no longer wait.
+    /// Records that this many messages of a record no longer wait.
     fn gone_of_record(&mut self, record: u64, messages: usize) {
         self.messages -= messages;
         if let Some(of) = self.records.get_mut(&record) {
@@ -260,12 +261,12 @@ impl Waiting {
         }
     }
 
-    /// When something may go at the latest, if anything may.
+    /// When something may be sent at the latest, if anything may.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.since.map(|since| since + FOR_OTHERS)
     }
 
-    /// Whether nothing may go.
+    /// Whether nothing may be sent.
     pub(super) fn is_empty(&self) -> bool {
         self.free.is_empty() && self.free_bodies.is_empty()
     }
