@@ -1,4 +1,4 @@
-//! Gives space back: deletes segments that are settled, and empties those that a few records keep alive.
+//! Compaction: frees space by deleting settled segments, and by rewriting the few records that keep others alive.
 
 use std::{collections::HashSet, io};
 
@@ -20,11 +20,11 @@ use crate::files::SegmentFile;
 
 /// A segment is compacted once its garbage is at least this part of it: one in this many.
 const WORTH: u64 = 4;
-/// The room that a lane takes in a checkpoint besides its names, and a message that is remembered, at most.
+/// The maximum size in a checkpoint of a lane without its names, and of a remembered message.
 const ENCODED: (u64, u64) = (64, 18);
 
 impl State {
-    /// What a new segment takes besides its records, at most, when nothing is unsettled.
+    /// The maximum size of a new segment without its records, when nothing is unsettled.
     pub(in crate::spool) fn overhead(&self) -> u64 {
         let (lane, message) = ENCODED;
         // Once for the lane, and once for the messages of its topic.
@@ -33,7 +33,7 @@ impl State {
         HEAD + PREFIX as u64 + self.windows.held() as u64 * message + lanes
     }
 
-    /// The active segment and its checkpoint survive a crash.
+    /// Records that the active segment and its checkpoint survive a crash.
     pub(in crate::spool) fn is_durable(&mut self, number: u64) {
         if let Some(active) = self.active.as_mut().filter(|active| active.number == number) {
             active.durable = true;
@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// Appends no more to a segment.
+    /// Stops appending to a segment.
     pub(in crate::spool) fn leave(&mut self, number: u64) {
         if let Some(active) = self.active.take_if(|active| active.number == number)
             && std::mem::take(&mut self.dirty)
@@ -50,8 +50,8 @@ impl State {
         }
     }
 
-    /// The bytes that the topic of a lane holds, and the share of all bytes that each topic has: those that hold
-    /// something, and those that may at any time since something of them was stored before.
+    /// Returns the bytes that the topic of a lane holds, and the equal share of each topic. Topics count if they hold
+    /// something or if something of them was stored since the spool was opened.
     pub(in crate::spool) fn share(&self, lane: &LaneKey, max: u64) -> (u64, u64) {
         let counted = self.lanes.iter().filter(|(_, lane)| lane.fed || !lane.is_empty());
         let topics: HashSet<(&str, &str)> =
@@ -63,19 +63,19 @@ impl State {
         (held + queued, max / topics.len() as u64)
     }
 
-    /// How many bytes are no unsettled records.
+    /// How many bytes do not belong to unsettled records.
     pub(in crate::spool) fn garbage(&self) -> u64 {
         let live: u64 = self.segments.values().map(|segment| segment.live_bytes).sum();
         self.bytes.saturating_sub(live)
     }
 
-    /// The active segment, where settled ones before it can be deleted only once it survives a crash.
+    /// Returns the active segment if settled ones before it can be deleted only once it survives a crash.
     fn not_durable(&self) -> Option<Active> {
         let active = self.active.as_ref().filter(|active| !active.durable)?;
         self.settled.range(..active.number).next().map(|_| active.clone())
     }
 
-    /// Takes out the settled segments before one: somebody deletes them, and counts no more on their space.
+    /// Removes the settled segments before one from the state: the caller deletes them, and their space no longer counts.
     fn take_settled(&mut self, end: u64) -> Vec<(u64, Segment)> {
         let numbers: Vec<u64> = self.settled.range(..end).copied().collect();
         let mut taken = Vec::with_capacity(numbers.len());
@@ -89,7 +89,7 @@ impl State {
         taken
     }
 
-    /// Puts segments back that could not be deleted.
+    /// Puts back segments that could not be deleted.
     fn put_back(&mut self, segments: &[(u64, Segment)]) {
         for (number, segment) in segments {
             self.bytes += segment.length;
@@ -98,14 +98,14 @@ impl State {
         }
     }
 
-    /// Nothing is unsettled.
+    /// Whether nothing is unsettled.
     fn is_settled(&self) -> bool {
         self.settled.len() == self.segments.len()
     }
 }
 
 impl Shared {
-    /// Makes sure that there is a segment with room for this many more bytes.
+    /// Makes sure that there is an active segment with room for this many more bytes.
     pub(in crate::spool) fn make_active(&self, state: &mut State, needed: u64) -> Result<(), SpoolError> {
         match &state.active {
             Some(active) if active.length == active.begin || active.length + needed <= self.segment_bytes => {
@@ -114,7 +114,7 @@ impl Shared {
             active => {
                 let is_active = active.is_some();
                 match self.begin_segment(state) {
-                    // Better a segment that is too large than messages that have none.
+                    // A segment that is too large is better than messages without one.
                     Err(why) if is_active && why.is_shortage() => Ok(()),
                     ended => ended,
                 }
@@ -122,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// Begins a segment, and where there is no space for that, makes some.
+    /// Begins a segment; if there is no space for it, frees some.
     fn begin_segment(&self, state: &mut State) -> Result<(), SpoolError> {
         match state.begin_segment(&*self.files) {
             Err(why) if why.is_no_space() && self.free_for_segment(state) => {
@@ -132,23 +132,23 @@ impl Shared {
         }
     }
 
-    /// Deletes what can be deleted before a segment begins. Returns whether that was something.
+    /// Deletes what can be deleted before a segment begins. Returns whether anything was deleted.
     fn free_for_segment(&self, state: &mut State) -> bool {
         let before = state.segments.len();
         self.delete_before(state, state.covering);
         if state.is_settled() {
-            // Nobody needs what the last one records but the segment that begins next: after a crash just now
-            // nothing but the messages that could come again would be forgotten.
+            // Only the next segment needs what the last one recorded: after a crash right now, only the dedup window would be
+            // lost.
             state.active = None;
             self.delete_before(state, u64::MAX);
         }
         state.segments.len() < before
     }
 
-    /// Deletes the segments in which nothing is unsettled, if what they recorded survives a crash without them. Returns whether
-    /// there were any. It frees space alone, so an error is only logged.
+    /// Deletes the segments in which nothing is unsettled, if what they recorded survives a crash without them. Returns
+    /// whether there were any. This only frees space, so an error is only logged.
     ///
-    /// While the disk works nothing is locked, so that batches are accepted.
+    /// Nothing is locked during disk operations, so that batches are accepted meanwhile.
     pub(in crate::spool) fn delete_settled(&self) -> bool {
         let mut state = self.lock();
         if state.committing {
@@ -158,7 +158,8 @@ impl Shared {
             drop(state);
             let synced = self.sync_segment(&active);
             state = self.lock();
-            // The next call that stores something gets the error of the sync. What an earlier segment covers can go all the same.
+            // The next call that stores something gets the error of the sync. Segments that an earlier one covers can be
+            // deleted nevertheless.
             if synced {
                 state.is_durable(active.number);
             }
@@ -211,13 +212,13 @@ impl Shared {
         active.file.sync().and_then(|()| self.files.sync_names()).is_ok()
     }
 
-    /// Frees what can be freed while somebody wants space, who has set `committing`. Returns whether that was
-    /// something. The segment that is appended to is left for one that is anew only if it is `urgent`.
+    /// Frees space for a caller that has set `committing`. Returns whether any was freed. The active segment is replaced by a
+    /// new one only if it is `urgent`.
     pub(in crate::spool) fn make_room(&self, state: &mut State, urgent: bool) -> Result<bool, SpoolError> {
         let before = state.bytes;
         let active = state.active.as_ref().map(|active| (active.number, active.begin));
         let garbage = |number: u64, length: u64, live: u64| {
-            // What the next segment begins with as well is nothing won.
+            // The checkpoint, which the next segment has as well, is no gain.
             let begin = active.filter(|(active, _)| *active == number).map_or(0, |(_, begin)| begin);
             length.saturating_sub(live + begin)
         };
@@ -242,7 +243,7 @@ impl Shared {
         Ok(state.bytes < before)
     }
 
-    /// Writes the unsettled records of a segment once more, behind all others.
+    /// Rewrites the unsettled records of a segment after all others.
     fn empty(&self, state: &mut State, number: u64) -> Result<(), SpoolError> {
         let name = segment_name(number);
         let failed = || SpoolError::io(format!("{} cannot be read", self.files.path(&name).display()));
@@ -306,7 +307,7 @@ impl Shared {
 }
 
 impl State {
-    /// Takes in that records were moved out of a segment. Unsettled ones that were not are lost.
+    /// Updates the state after records were moved out of a segment. Unsettled ones that were not moved are lost.
     fn relocate(&mut self, from: u64, moved: Vec<Moved>) {
         for moved in moved {
             let Some(lane) = self.lanes.get_mut(&moved.lane) else { continue };
@@ -328,7 +329,7 @@ impl State {
     }
 }
 
-/// A record that was written once more.
+/// A record that was rewritten.
 #[derive(Debug)]
 struct Moved {
     lane: LaneKey,

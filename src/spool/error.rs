@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::machine;
 
-/// Why a spool did not do what it was asked to. Nothing that ended with one of these counts as stored.
+/// Why an operation of a spool failed. Nothing that ended with one of these counts as stored.
 #[derive(Debug, Clone, Error)]
 pub enum SpoolError {
     /// Somebody else has the folder open.
@@ -19,7 +19,7 @@ pub enum SpoolError {
     InUse {
         /// The folder.
         path: PathBuf,
-        /// The process that has it, where it is known.
+        /// The process that has it, if it is known.
         process: Option<u32>,
     },
     /// The folder was written by a release with another format.
@@ -91,24 +91,24 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether this machine is short of something, so that another try may help at any time.
+    /// Whether this machine is short of something, so that another attempt may help at any time.
     pub(crate) fn is_shortage(&self) -> bool {
         matches!(self, Self::Io { why, .. } if machine::is_short(why))
     }
 
-    /// Gives an error of the system the words that say what was tried.
+    /// Adds to an error of the system what was attempted.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |why| Self::Io { doing, why: Arc::new(why) }
     }
 
-    /// Whether it is only that no space is left on the device.
+    /// Whether its only cause is that no space is left on the device.
     pub(super) fn is_no_space(&self) -> bool {
         matches!(self, Self::Io { why, .. } if no_space(why.kind()))
     }
 }
 
-/// Whether nothing but space is wanting.
+/// Whether the only cause is a lack of space.
 pub(super) fn no_space(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

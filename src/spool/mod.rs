@@ -1,8 +1,8 @@
 //! The durable queue between consume and delivery: what consume returned `Ok` for survives a crash.
 //!
-//! A folder holds segments `000000000001.log`, appended to by one owner, who holds `lock`. A segment begins
-//! with a checkpoint, all that segments before it recorded; then follow batches, and the progress of their
-//! delivery. A segment is deleted when nothing in it is unsettled.
+//! A folder holds segments `000000000001.log`, appended to by one owner, who holds `lock`. A segment begins with a checkpoint
+//! of everything that the segments before it recorded, followed by batches and the progress of their delivery. A segment is
+//! deleted when nothing in it is unsettled.
 //!
 //! ```text
 //! accept -> repeats left out -> encoded -> [queue] -> one write, one sync for all that wait -> lane
@@ -11,9 +11,9 @@
 //!
 //! Imports go one way: store -> recovery, compaction -> log -> format -> lanes.
 //!
-//! Batches are kept in lanes by stream, topic and partition. In memory there is nothing for each record:
-//! runs of unsettled records, and for the last batch of each partition the ids of its messages, so
-//! that they are not stored again when they come once more.
+//! Batches are kept in lanes by stream, topic and partition. Nothing is kept in memory per record: only runs of unsettled
+//! records and, for the last batch of each partition, the ids of its messages, so that they are not stored again when they
+//! come a second time.
 
 mod compaction;
 mod error;

@@ -1,4 +1,4 @@
-//! Reads what is on disk into memory, first what is settled, then what is not.
+//! Recovers the state of a spool from disk: first what is settled, then what is not.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::files::{Files, SegmentFile};
 
-/// What a spool holds.
+/// The recovered state of a spool.
 #[derive(Debug)]
 pub(in crate::spool) struct Recovered {
     pub(in crate::spool) lanes: HashMap<LaneKey, Lane>,
@@ -41,14 +41,14 @@ pub(in crate::spool) struct Recovered {
     pub(in crate::spool) damages: Vec<Damage>,
     /// The time of the spool up to which it is known to have been open.
     pub(in crate::spool) time: u64,
-    /// A segment was deleted while the spool was read, so something may be missing.
+    /// Whether a segment was deleted while the spool was read, so that something may be missing.
     pub(in crate::spool) vanished: bool,
 }
 
-/// What is done about damage.
+/// How damage is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::spool) enum Mend {
-    /// It is passed over.
+    /// It is skipped.
     No,
     /// It is set aside, and at most this many bytes of it are kept.
     Within(u64),
@@ -96,7 +96,7 @@ pub(in crate::spool) fn recover(
             vanished: false,
         },
     };
-    // Identities come from the newest checkpoint and the records behind it alone: it has those before.
+    // Identities only come from the newest checkpoint and the records after it: it contains the earlier ones.
     for &number in numbers.iter().rev() {
         if recovery.has_checkpoint(number)? {
             recovery.found.base = number;
@@ -146,7 +146,7 @@ impl Recovery<'_> {
             && checkpoint::parse(&body).is_some())
     }
 
-    /// Takes in what a segment records of settled records and of ids, and repairs it.
+    /// Reads what a segment records about settled records and ids, and repairs it.
     fn read_settled(&mut self, number: u64) -> Result<(), SpoolError> {
         let Some(Opened { file, length }) = self.open(number)? else { return Ok(()) };
         let mut head = [0; 16];
@@ -169,7 +169,7 @@ impl Recovery<'_> {
                     self.unreadable.insert((number, from));
                     let tail = to == length;
                     match pieces.last_mut() {
-                        // A write that a crash cut off, and zeros behind it: one piece.
+                        // A write that a crash cut off, and zeros after it: one piece.
                         Some(Piece { to: last, tail: is_tail, .. }) if tail && *last == from => {
                             (*last, *is_tail) = (to, true);
                         }
@@ -180,7 +180,7 @@ impl Recovery<'_> {
         }
         let end = pieces.last().filter(|piece| piece.tail).map_or(length, |piece| piece.from);
         if damaged_head {
-            // One that holds nothing more was being made when the process or the machine stopped.
+            // One that contains nothing more was being created when the process or the machine stopped.
             let tail = end <= HEAD;
             let to = if tail { length } else { HEAD };
             if tail {
@@ -217,7 +217,7 @@ impl Recovery<'_> {
             if new_head {
                 file.write_at(0, &format::head())?;
             }
-            // What is taken for stored from now on must be: the last process may have had no time to sync.
+            // What counts as stored from now on must be durable: the last process may have had no time to sync.
             file.sync()
         })();
         let path = self.files.path(&segment_name(number));
@@ -309,7 +309,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// The newest checkpoint is read last, and knows best.
+    /// The newest checkpoint is read last, and takes precedence.
     fn read_added(&mut self, added: checkpoint::Added<'_>, bodies: checkpoint::Bodies<'_>) {
         for mut state in added.lanes {
             let key = state.key();
@@ -323,7 +323,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Takes in the records of a segment that are not settled.
+    /// Reads the records of a segment that are not settled.
     fn read_unsettled(&mut self, number: u64, length: u64) -> Result<(), SpoolError> {
         let Some(Opened { file, .. }) = self.open(number)? else { return Ok(()) };
         let mut cursor = Cursor::new(number, length);
@@ -341,7 +341,7 @@ impl Recovery<'_> {
             let partly = self.partly.get_mut(&key).and_then(|partly| partly.remove(&sequence));
             let done = partly.as_ref().map_or(0, Ranges::count);
             let lane = self.found.lanes.entry(key).or_default();
-            // A record that was moved can be there twice; a whole one, if only its last progress was lost.
+            // A record that was moved can occur twice; a settled one can occur whole, if only its last progress was lost.
             if lane.run(sequence).is_some() || done >= u64::from(header.messages) {
                 continue;
             }

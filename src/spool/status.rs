@@ -1,4 +1,4 @@
-//! What a spool holds, for people, while somebody writes to it or not.
+//! The status of a spool, for people, whether or not it is in use.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::files::{DAMAGED, Disk, Files};
 
-/// How often a spool is reread whose segments are deleted while it is read.
+/// How often a spool is read again if segments are deleted while it is read.
 const ATTEMPTS: usize = 5;
 
 /// What a spool holds.
@@ -31,7 +31,7 @@ pub struct Status {
     pub path: PathBuf,
     /// Whether a connector has it open.
     pub in_use: bool,
-    /// Its process, where that is known.
+    /// Its process, if that is known.
     pub process: Option<u32>,
     /// Unsettled messages.
     pub messages: u64,
@@ -39,11 +39,11 @@ pub struct Status {
     pub bytes: u64,
     /// How many segments there are.
     pub segments: usize,
-    /// When the server took the oldest unsettled message, in microseconds since the Unix epoch.
+    /// When the server stored the oldest unsettled message, in microseconds since the Unix epoch.
     pub oldest_timestamp: Option<u64>,
     /// The lanes with unsettled messages.
     pub lanes: Vec<LaneStatus>,
-    /// What cannot be read, and was not set aside yet.
+    /// Damage that was not set aside yet.
     pub damages: Vec<Damage>,
     /// Damaged pieces that were set aside, with their lengths.
     pub set_aside: Vec<(PathBuf, u64)>,
@@ -62,7 +62,7 @@ pub struct LaneStatus {
     pub messages: u64,
     /// The bytes of their records.
     pub bytes: u64,
-    /// When the server took the oldest of them, in microseconds since the Unix epoch.
+    /// When the server stored the oldest of them, in microseconds since the Unix epoch.
     pub oldest_timestamp: Option<u64>,
     /// The offset of the message that is delivered next.
     pub next_offset: Option<u64>,
@@ -135,7 +135,7 @@ fn lane_status(files: &dyn Files, key: &LaneKey, lane: &Lane) -> std::io::Result
     let Some((sequence, run)) = lane.first_after(0) else { return Ok(status) };
     let file = match files.open(&segment_name(run.segment)) {
         Ok(file) => file,
-        // It was delivered and deleted in between.
+        // It was delivered and deleted in the meantime.
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(status),
         Err(why) => return Err(why),
     };

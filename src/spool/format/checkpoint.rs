@@ -1,4 +1,5 @@
-//! What a segment begins with: all that the segments before it recorded, so that they can be deleted.
+//! The checkpoint at the beginning of a segment: everything that the segments before it recorded, so that they can be
+//! deleted.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -21,16 +22,16 @@ pub(in crate::spool) struct Checkpoint<'c> {
     pub(in crate::spool) windows: Vec<WindowState<'c>>,
 }
 
-/// What stands behind a [`Checkpoint`] since version 2.
+/// The addition after a [`Checkpoint`] since version 2.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(in crate::spool) struct Added<'c> {
     #[serde(borrow)]
     pub(in crate::spool) lanes: Vec<AddedState<'c>>,
-    /// The time of the spool then.
+    /// The time of the spool at that moment.
     pub(in crate::spool) time: u64,
 }
 
-/// More of a lane.
+/// More about a lane.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::spool) struct AddedState<'c> {
     stream: &'c str,
@@ -43,7 +44,7 @@ pub(in crate::spool) struct AddedState<'c> {
     bodies: Vec<(u64, Vec<MessageRanges>)>,
 }
 
-/// What stands behind [`Added`] since version 3: the bodies of unsettled records.
+/// The addition after [`Added`] since version 3: the bodies of unsettled records.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(in crate::spool) struct Bodies<'c> {
     #[serde(borrow)]
@@ -60,7 +61,7 @@ pub(in crate::spool) struct BodiesOf<'c> {
 }
 
 impl AddedState<'_> {
-    /// The bodies that version 2 noted.
+    /// Takes the bodies that version 2 recorded.
     pub(in crate::spool) fn take_bodies(&mut self) -> Vec<LaneMessages> {
         let of_record = |(sequence, bodies): (u64, Vec<MessageRanges>)| {
             bodies.into_iter().map(move |body| vec![(sequence, body)])
@@ -102,7 +103,7 @@ pub(in crate::spool) struct LaneState<'c> {
     pub(in crate::spool) next: u64,
     /// The ranges of sequences before `next` that are not settled.
     pub(in crate::spool) unsettled: Vec<(u64, u64)>,
-    /// The ranges of settled messages of those that are partly settled.
+    /// The ranges of settled messages of records that are partly settled.
     pub(in crate::spool) partly: Vec<(u64, Vec<(u64, u64)>)>,
 }
 
@@ -161,7 +162,7 @@ impl WindowState<'_> {
             .map(|(digest, partition)| Identity::restored(u64::from_le_bytes(*digest), partition))
             .collect();
         let topic = (self.stream.into(), self.topic.into());
-        // A batch ends with its label, behind what is not sure.
+        // A batch ends with its label, after the messages whose partition is unknown.
         let is_one =
             |one: &Identity, next: &Identity| one.partition == UNSURE || one.partition == next.partition;
         for batch in identities.chunk_by(is_one) {

@@ -1,4 +1,4 @@
-//! The bytes of a segment: a head, then records one behind the other.
+//! The format of a segment: a head, followed by records.
 //!
 //! ```text
 //! segment  magic 8 | version 4 | checksum of both 4 | record …
@@ -7,10 +7,10 @@
 //!          | checksum of the body 4 | checksum of all before 4 | stream | topic | body
 //! ```
 //!
-//! Numbers are little-endian, checksums CRC-32. That of the header also covers the number of the segment
-//! and the place in it: after damage the next record is looked for by its marker, and a payload that
-//! holds the bytes of a record, from whichever spool, must not pass for one. Flags say whether a record was
-//! moved, is settled, or continues the one before it, and whether the body of a batch ends with the time of the spool at which it came, 8 bytes.
+//! Numbers are little-endian, checksums CRC-32. The checksum of the header also covers the number of the segment and the
+//! position in it: after damage, the next record is found by its marker, and a payload that contains the bytes of a record,
+//! of whichever spool, must not be mistaken for one. Flags say whether a record was moved, is settled, or continues the one
+//! before it, and whether the body of a batch ends with the time of the spool at which it arrived, 8 bytes.
 
 pub(in crate::spool) mod checkpoint;
 pub(in crate::spool) mod record;
@@ -19,39 +19,39 @@ use crc32fast::Hasher;
 
 use crate::spool::lanes::key::LaneKey;
 
-/// The version of the format. Version 1 had no records of bodies, and in version 2 a body and a settlement were of one batch
-/// each; both are read as well.
+/// The version of the format. Version 1 had no records of bodies, and in version 2 a body and a settlement belonged to one
+/// batch each; both are still read.
 pub(in crate::spool) const VERSION: u32 = 3;
 /// The length of the head of a segment.
 pub(in crate::spool) const HEAD: u64 = 16;
 /// The length of the fixed part of a record's header.
 pub(in crate::spool) const PREFIX: usize = 44;
-/// Where a record begins. Two of these bytes are in no UTF-8 text.
+/// The beginning of a record. Two of these bytes do not occur in UTF-8 text.
 pub(in crate::spool) const MARKER: [u8; 4] = [0xf5, b's', b'r', 0xfa];
 
 const MAGIC: [u8; 8] = *b"IGGYSPL\n";
-/// What is particular about a record. A release passes over flags that it does not know.
+/// Flags of a record. A release ignores flags that it does not know.
 pub(in crate::spool) mod flag {
-    /// The record stood elsewhere before: its messages are not new.
+    /// The record was moved: its messages are not new.
     pub(in crate::spool) const MOVED: u8 = 1;
-    /// The body ends with the time of the spool when the batch came, 8 bytes.
+    /// The body ends with the time of the spool when the batch arrived, 8 bytes.
     pub(in crate::spool) const TIMED: u8 = 2;
-    /// The batch is settled, which was written where it stands because there was no space to write it elsewhere.
+    /// The batch is settled, which was marked in place because there was no space to append it.
     pub(in crate::spool) const SETTLED: u8 = 4;
-    /// The batch came together with messages that were stored already: all of them may come again.
+    /// The batch arrived together with messages that were stored already: all of them may come again.
     pub(in crate::spool) const CONTINUES: u8 = 8;
 }
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::spool) enum Kind {
     /// Messages.
     Batch = 1,
     /// Which messages of a batch are settled, until version 2.
     Progress = 2,
-    /// All that segments before this one recorded.
+    /// Everything that segments before this one recorded.
     Checkpoint = 3,
-    /// Bytes that were damaged, passed over.
+    /// Damaged bytes, to be skipped.
     Gap = 4,
     /// Which messages of a batch are sent together, in version 2.
     Bodies = 5,
@@ -77,7 +77,7 @@ pub(in crate::spool) struct Header {
 }
 
 impl Header {
-    /// Of a record that belongs to no lane.
+    /// Creates the header of a record that belongs to no lane.
     pub(in crate::spool) fn of(kind: Kind, body: &[u8]) -> Option<Self> {
         Some(Self {
             kind,
@@ -98,12 +98,12 @@ impl Header {
         self.flags & flag != 0
     }
 
-    /// The header with one flag more.
+    /// Returns the header with an additional flag.
     pub(in crate::spool) fn with(self, flag: u8) -> Self {
         Self { flags: self.flags | flag, ..self }
     }
 
-    /// The length of the names behind the fixed part.
+    /// The length of the names after the fixed part.
     pub(in crate::spool) fn names(&self) -> usize {
         usize::from(self.stream) + usize::from(self.topic)
     }
@@ -137,7 +137,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the fixed part of a record at this position; `None` if it is none.
+    /// Parses the fixed part of a record at this position; `None` if it is not one.
     pub(in crate::spool) fn parse(bytes: &[u8], segment: u64, position: u64) -> Option<Self> {
         let bytes: &[u8; PREFIX] = bytes.get(..PREFIX)?.try_into().ok()?;
         if bytes[..4] != MARKER || number(bytes, 40) != header_checksum(bytes, segment, position) {
@@ -167,12 +167,12 @@ impl Header {
         })
     }
 
-    /// When a batch came, by the time of the spool; its body says so.
+    /// When a batch arrived, by the time of the spool, which is in its body.
     pub(in crate::spool) fn came(&self, body: &[u8]) -> Option<u64> {
         body.last_chunk().filter(|_| self.is(flag::TIMED)).map(|came| u64::from_le_bytes(*came))
     }
 
-    /// The lane that a record belongs to, by the names behind its fixed part.
+    /// The lane that a record belongs to, from the names after its fixed part.
     pub(in crate::spool) fn lane(&self, names: &[u8]) -> Option<LaneKey> {
         let (stream, topic) = names.split_at_checked(usize::from(self.stream))?;
         Some(LaneKey::new(str::from_utf8(stream).ok()?, str::from_utf8(topic).ok()?, self.partition))
@@ -205,7 +205,7 @@ fn head_of(version: u32) -> [u8; 16] {
     head
 }
 
-/// What the head of a segment says.
+/// The parsed head of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::spool) enum Head {
     Known,

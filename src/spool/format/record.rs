@@ -1,4 +1,4 @@
-//! A batch as a record, and back.
+//! Encodes batches as records, and decodes them.
 
 use std::{
     sync::Arc,
@@ -17,11 +17,10 @@ use crate::spool::{
     },
 };
 
-/// What a message takes at most besides its headers and payload: an id of 19 bytes, four numbers of 10,
-/// two lengths of 5.
+/// The maximum size of a message without its headers and payload: an id of 19 bytes, four numbers of 10, two lengths of 5.
 const MESSAGE_OVERHEAD: usize = 72;
 
-/// The body of a record as a batch, with the time when it was accepted in microseconds since the Unix epoch.
+/// Decodes the body of a record into a batch, and the time when it was accepted in microseconds since the Unix epoch.
 pub(in crate::spool) fn decode(
     body: &[u8],
 ) -> Result<(u64, MessagesMetadata, Vec<BorrowedMessage<'_>>), SpoolError> {
@@ -32,7 +31,7 @@ pub(in crate::spool) fn decode(
     Ok((accepted, metadata, batch.messages))
 }
 
-/// A record that is ready but for its position.
+/// A record that is complete except for its position.
 #[derive(Debug)]
 pub(in crate::spool) struct Draft {
     pub(in crate::spool) header: Header,
@@ -68,7 +67,7 @@ impl Draft {
         Some(draft)
     }
 
-    /// Encodes which messages of some records are settled; no ranges stand for all of a record.
+    /// Encodes which messages of some records are settled; no ranges mean all of a record.
     pub(in crate::spool) fn settled(lane: &LaneKey, settled: &LaneMessages, bytes: Vec<u8>) -> Option<Self> {
         Self::new(Kind::Settled, lane, settled, room(settled), bytes)
     }
@@ -84,7 +83,7 @@ impl Draft {
         Self::new(Kind::Together, lane, &bodies, room, bytes)
     }
 
-    /// A record that was read, for another position.
+    /// Creates a copy of a record that was read, for another position.
     pub(in crate::spool) fn moved(header: Header, names: &[u8], body: &[u8]) -> Self {
         let bytes = [&[0; PREFIX], names, body].concat();
         Self { header: header.with(flag::MOVED), bytes }
@@ -114,40 +113,40 @@ impl Draft {
         Some(Self { header, bytes })
     }
 
-    /// The record for a position.
+    /// Completes the record for a position.
     pub(in crate::spool) fn seal(&mut self, segment: u64, position: u64) -> &[u8] {
         self.bytes[..PREFIX].copy_from_slice(&self.header.bytes(segment, position));
         &self.bytes
     }
 }
 
-/// The most bytes that these take.
+/// The maximum size of these, in bytes.
 fn room(messages: &LaneMessages) -> usize {
     messages.iter().map(|(_, ranges)| 15 + ranges.len() * 10).sum()
 }
 
-/// Which messages of a record are settled, until version 2: no ranges stand for all of them.
+/// Decodes which messages of a record are settled, until version 2: no ranges mean all of them.
 pub(in crate::spool) fn decode_progress(sequence: u64, body: &[u8]) -> Option<LaneMessages> {
     Some(vec![(sequence, postcard::from_bytes(body).ok()?)])
 }
 
-/// Which messages of some records are settled: no ranges stand for all of a record.
+/// Decodes which messages of some records are settled: no ranges mean all of a record.
 pub(in crate::spool) fn decode_settled(body: &[u8]) -> Option<LaneMessages> {
     postcard::from_bytes(body).ok()
 }
 
-/// Which messages of a record are sent together, in version 2.
+/// Decodes which messages of a record are sent together, in version 2.
 pub(in crate::spool) fn decode_bodies(sequence: u64, body: &[u8]) -> Option<Vec<LaneMessages>> {
     let bodies: Vec<MessageRanges> = postcard::from_bytes(body).ok()?;
     Some(bodies.into_iter().map(|body| vec![(sequence, body)]).collect())
 }
 
-/// Which messages of some records are sent together.
+/// Decodes which messages of some records are sent together.
 pub(in crate::spool) fn decode_together(body: &[u8]) -> Option<Vec<LaneMessages>> {
     postcard::from_bytes(body).ok()
 }
 
-/// Writes behind what is there.
+/// Appends to a buffer.
 struct Append(Vec<u8>);
 
 impl postcard::ser_flavors::Flavor for Append {

@@ -1,18 +1,17 @@
-//! Which messages were stored last, so that they are not stored again.
+//! The dedup window: which messages were stored last, so that they are not stored again.
 //!
-//! After a crash or a rebalance a host may hand over once more, unasked, what it could not know to be stored:
-//! of each partition the last batch, since the next one comes only when the host has taken note of the one
-//! before. It begins again where that batch began, or anywhere in it where batches are cut in another way. So
-//! of each label the last batch is remembered, and messages that begin in one are repeats as far as it goes.
-//! Messages that begin anywhere else are new, or a replay that somebody asked for: they are stored, and
-//! remembered in place of those before.
+//! After a crash or a rebalance, a host may hand over messages again if it could not know that they were stored: for each
+//! partition that can only be the last batch, since the next one comes only when the host has recorded the one before. The
+//! host starts again where that batch began, or anywhere within it if batches are cut differently. So the last batch of each
+//! label is remembered, and messages that begin within one are repeats as far as it goes. Messages that begin anywhere else
+//! are new, or a replay that somebody asked for: they are stored, and remembered in place of those before.
 //!
-//! A message is the same when its offset, id, checksum and both timestamps are: a topic that was deleted and
-//! made anew begins again at offset 0, but with other ids and times.
+//! Two messages are the same if their offset, id, checksum and both timestamps are: a topic that was deleted and recreated
+//! begins again at offset 0, but with other ids and times.
 //!
-//! A batch can mix partitions under the label of its last message, and be cut in another way the second time,
-//! so a message is looked for in all batches of its topic. The label tells apart what is otherwise equal only
-//! where it is sure: in a batch whose offsets run without a step, or in the last run of one.
+//! A batch can mix partitions under the label of its last message, and be cut differently the second time, so a message is
+//! looked up in all batches of its topic. The label distinguishes otherwise equal messages only if it is certain: in a batch
+//! whose offsets have no gap, or in the last run of one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +20,7 @@ use twox_hash::XxHash3_64;
 
 use super::key::Topic;
 
-/// The label of a message of which nobody knows the partition.
+/// The label of a message whose partition is unknown.
 pub(in crate::spool) const UNSURE: u32 = u32::MAX;
 
 /// What identifies a message within its topic.
@@ -29,7 +28,7 @@ pub(in crate::spool) const UNSURE: u32 = u32::MAX;
 pub(in crate::spool) struct Identity {
     pub(in crate::spool) digest: u64,
     pub(in crate::spool) partition: u32,
-    /// It is the first of a run of offsets.
+    /// Whether it is the first of a run of offsets.
     begins: bool,
 }
 
@@ -73,7 +72,7 @@ impl Identity {
 #[derive(Debug)]
 pub(in crate::spool) struct Windows {
     topics: HashMap<Topic, HashMap<u32, Batch>>,
-    /// How many messages are remembered, but that the last batch is in any case.
+    /// How many messages are remembered; the last batch always is.
     limit: usize,
     held: usize,
     clock: u64,
@@ -95,7 +94,8 @@ impl Windows {
         let Some(before) = self.topics.get(topic) else { return Vec::new() };
         let is_there = |message: &Identity| {
             let batches = before.iter().filter(|(label, batch)| {
-                // One that is sure stands under its own label, or where nothing is sure.
+                // A message with a certain label is in the batch of that label, or in one that has messages without a certain
+                // label.
                 !message.is_sure() || **label == message.partition || batch.has_unsure()
             });
             batches.flat_map(|(_, batch)| &batch.messages).any(|known| known.matches(message))
@@ -103,7 +103,7 @@ impl Windows {
         let mut repeats = Vec::new();
         let mut begin = 0;
         for run in batch.chunk_by(|_, next| !next.begins) {
-            // Most begin with something new, and that is all there is to know of them.
+            // Most begin with a new message, and nothing else need be checked.
             if is_there(&run[0]) {
                 let known: HashSet<u64> =
                     before.values().flat_map(|batch| &batch.messages).map(|known| known.digest).collect();
@@ -115,9 +115,8 @@ impl Windows {
         repeats
     }
 
-    /// Remembers the messages of a batch with this label that is stored now, those that were there before
-    /// included, in place of the one before; or, if it `continues` that, besides it. The batches that were
-    /// stored the longest time ago are forgotten.
+    /// Remembers all messages of a batch with this label that is stored now, including repeats, in place of the batch before
+    /// or, if it `continues` that, in addition to it. The batches that were stored longest ago are forgotten.
     pub(in crate::spool) fn remember(
         &mut self,
         topic: &Topic,
@@ -131,7 +130,7 @@ impl Windows {
         }
         let Some(batches) = self.topics.get_mut(topic) else { return };
         if !continues {
-            // What is stored once more may come under another label than the first time.
+            // A batch that is stored again may have another label than the first time.
             let unsure = messages.first().is_some_and(|first| !first.is_sure());
             batches.retain(|_, batch| {
                 let again = (unsure || batch.has_unsure()) && batch.begins_in(&messages);
@@ -151,7 +150,7 @@ impl Windows {
         while self.held > self.limit && self.forget_oldest() {}
     }
 
-    /// Forgets the batch that was stored the longest time ago, unless it is the only one.
+    /// Forgets the batch that was stored longest ago, unless it is the only one.
     fn forget_oldest(&mut self) -> bool {
         let all = self.topics.iter().flat_map(|(topic, batches)| {
             batches.iter().map(move |(label, batch)| (batch.used, topic, *label))
@@ -169,7 +168,7 @@ impl Windows {
         true
     }
 
-    /// Every batch with its topic, that which was stored the longest time ago first.
+    /// Iterates over every batch with its topic, the one that was stored longest ago first.
     pub(in crate::spool) fn iter(&self) -> impl Iterator<Item = (&Topic, &[Identity])> {
         let mut batches: Vec<_> = self
             .topics
@@ -188,7 +187,7 @@ impl Windows {
 
 impl Batch {
     fn has_unsure(&self) -> bool {
-        // They stand at the beginning.
+        // These are at the beginning.
         self.messages.first().is_some_and(|first| !first.is_sure())
     }
 

@@ -1,4 +1,4 @@
-//! What names a lane.
+//! The key of a lane.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ pub(in crate::spool) type Topic = (Arc<str>, Arc<str>);
 /// The partition of batches that may hold messages of several.
 const SEVERAL: u32 = u32::MAX;
 
-/// A stream, a topic and a partition of it: what is kept in order, and goes on whatever other lanes do.
+/// A stream, a topic and a partition: the messages that are kept in order, independently of other lanes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneKey {
     stream: Arc<str>,
@@ -36,7 +36,7 @@ impl LaneKey {
         Self::new(&topic.stream, &topic.topic, SEVERAL)
     }
 
-    /// That of its topic.
+    /// The several lane of its topic.
     pub(in crate::spool) fn several(&self) -> Self {
         Self { partition: SEVERAL, ..self.clone() }
     }
@@ -46,7 +46,7 @@ impl LaneKey {
         self.partition == SEVERAL
     }
 
-    /// Whether another lane is of the same topic.
+    /// Whether another lane belongs to the same topic.
     pub(in crate::spool) fn is_beside(&self, other: &Self) -> bool {
         self != other && self.topic == other.topic && self.stream == other.stream
     }

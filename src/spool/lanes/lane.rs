@@ -1,4 +1,4 @@
-//! What is unsettled, lane by lane. Nothing here is kept for each record, only for runs of them.
+//! The unsettled records of each lane. Nothing is kept per record, only per run of records.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,15 +21,15 @@ pub(in crate::spool) struct Lane {
     pub(in crate::spool) bodies: BTreeMap<u64, Vec<Arc<LaneMessages>>>,
     /// The last offset that was stored in this lane; `None` once one of its partition was stored elsewhere.
     pub(in crate::spool) last: Option<u64>,
-    /// The last offset of this partition that is sure, in whichever lane.
+    /// The last offset that is certain to be of this partition, in whichever lane.
     pub(in crate::spool) sure: Option<u64>,
     /// The greatest offset stored since then that may be of this partition or not.
     pub(in crate::spool) unsure: Option<u64>,
     /// The records that were handed out, or are partly settled.
     pub(in crate::spool) known: HashMap<u64, Known>,
-    /// Something was stored since the spool was opened.
+    /// Whether something was stored since the spool was opened.
     pub(in crate::spool) fed: bool,
-    /// The last segment that may name it.
+    /// The last segment that may mention it.
     pub(in crate::spool) told_in: u64,
     /// How many messages are unsettled.
     pub(in crate::spool) messages: u64,
@@ -54,7 +54,7 @@ pub(in crate::spool) struct Known {
     pub(in crate::spool) end: u64,
     pub(in crate::spool) length: u64,
     pub(in crate::spool) messages: u32,
-    /// When consume took it, by the clock of the spool; `None` where it was not read since the spool was opened.
+    /// When consume accepted it, by the clock of the spool; `None` if it was not read since the spool was opened.
     pub(in crate::spool) came: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// The first unsettled record behind `after`: its sequence, its segment, and a position at or before it.
+    /// Returns the first unsettled record after `after`: its sequence, its segment, and a position at or before it.
     pub(in crate::spool) fn first_after(&self, after: u64) -> Option<(u64, Run)> {
         let wanted = after.saturating_add(1);
         match self.runs.range(..=wanted).next_back() {
@@ -97,7 +97,7 @@ impl Lane {
         self.runs.range(..=sequence).next_back().map(|(_, run)| *run).filter(|run| run.last >= sequence)
     }
 
-    /// When consume took the first unsettled record, by the clock of the spool, if that is known.
+    /// When consume accepted the first unsettled record, by the clock of the spool, if that is known.
     pub(in crate::spool) fn oldest(&self) -> Option<u64> {
         self.known.get(&self.head()?)?.came
     }
@@ -120,7 +120,7 @@ impl Lane {
         }
     }
 
-    /// Takes out a record. Returns the segment that it was in; `None` if it was settled before.
+    /// Removes a record. Returns the segment that it was in; `None` if it was settled before.
     pub(in crate::spool) fn remove(&mut self, sequence: u64) -> Option<u64> {
         let (&first, &run) = self.runs.range(..=sequence).next_back()?;
         if run.last < sequence {
@@ -141,7 +141,7 @@ impl Lane {
         Some(run.segment)
     }
 
-    /// A record has another position now.
+    /// Records the new position of a record.
     pub(in crate::spool) fn relocate(&mut self, sequence: u64, known: &Known) {
         let (partly, read) = (self.partly.remove(&sequence), self.known.get(&sequence).copied());
         let bodies = self.bodies.remove(&sequence);
@@ -158,7 +158,7 @@ impl Lane {
         }
     }
 
-    /// The unsettled records of a segment are no more.
+    /// Removes the unsettled records of a segment, which are lost.
     pub(in crate::spool) fn lose(&mut self, segment: u64) {
         let lost: Vec<u64> =
             self.runs.iter().filter(|(_, run)| run.segment == segment).map(|(first, _)| *first).collect();
@@ -173,7 +173,7 @@ impl Lane {
         }
     }
 
-    /// Messages are sent together, whatever they were sent with before. Of records that are settled nothing is noted.
+    /// Records that messages are sent together, whatever they were sent with before. Nothing is recorded for settled records.
     pub(in crate::spool) fn sent_together(&mut self, bodies: &[Arc<LaneMessages>]) {
         for body in bodies {
             for (sequence, ranges) in &**body {
@@ -217,7 +217,7 @@ impl Lane {
 
     /// Each body once.
     pub(in crate::spool) fn all_bodies(&self) -> impl Iterator<Item = &LaneMessages> {
-        // It is found at the first of its records that is still there.
+        // It is returned at the first of its records that is still there.
         let first = |sequence: u64, body: &LaneMessages| {
             body.iter().map(|(of, _)| *of).find(|of| self.bodies.contains_key(of)) == Some(sequence)
         };

@@ -1,12 +1,12 @@
-//! Which batches may hold messages of several partitions.
+//! Decides which batches may hold messages of several partitions.
 //!
-//! The runtime cuts a batch where it likes, labels it with the partition of its last message, and names that of no other. But
-//! the offsets of a partition grow by one, and what is polled of it comes in order. So a batch with the label P is of P alone
-//! where its offsets grow by one from behind the last one known to be of P, and no other batch since then can have held one of
-//! them. All others are kept in a lane of their own, the several lane of the topic.
+//! The runtime cuts batches anywhere, and labels each with the partition of its last message only. But the offsets of a
+//! partition grow by one, and its messages arrive in order. So a batch with the label P belongs to P alone if its offsets
+//! continue without a gap from the last one known to be of P, and no other batch since then can have contained one of them.
+//! All others are kept in a separate lane, the several lane of the topic.
 //!
-//! What orders the records of both kinds of lanes is when they came: one of the several lane goes behind all before it that may
-//! be of the same partitions, and one of a partition behind all of the several lane before it.
+//! The records of both kinds of lanes are ordered by their arrival: one of the several lane is sent after all earlier ones
+//! that may be of the same partitions, and one of a partition after all earlier ones of the several lane.
 
 use std::collections::HashMap;
 
@@ -40,8 +40,8 @@ fn is_of_one(lane: Option<&Lane>, messages: &[BorrowedMessage<'_>]) -> bool {
         && messages.windows(2).all(|pair| pair[0].offset.checked_add(1) == Some(pair[1].offset))
 }
 
-/// Whether nothing of the partition can have gone to the several lane since the first unsettled record of its own: so long the
-/// last offset stored in the lane tells what of the several lane may be of the partition.
+/// Whether no message of the partition can have gone to the several lane since the first unsettled record of its own lane: as
+/// long as that holds, the last offset stored in the lane tells which messages of the several lane may be of the partition.
 fn is_sure_throughout(lane: &Lane) -> bool {
     let is_known = lane.last.is_some() && lane.last == lane.sure;
     lane.is_empty() || is_known && lane.unsure.is_none_or(|unsure| Some(unsure) <= lane.sure)
@@ -65,11 +65,11 @@ pub(in crate::spool) fn stored(
     }
     let own = lanes.entry(own).or_default();
     (own.sure, own.unsure) = (Some(last.offset), None);
-    // Where messages come again, offsets alone do not tell that some went to the several lane.
+    // If messages come again, offsets alone do not tell that some went to the several lane.
     own.last = own.sure.filter(|_| !key.is_of_several());
 }
 
-/// Whether there are records in other lanes of a topic that may have to go behind those of `lane`.
+/// Whether there are records in other lanes of a topic that may have to wait for those of `lane`.
 pub(in crate::spool) fn is_waited_for(lanes: &Lanes, lane: &LaneKey) -> bool {
     if lane.is_of_several() {
         lanes.iter().any(|(other, held)| other.is_beside(lane) && !held.is_empty())
@@ -78,8 +78,8 @@ pub(in crate::spool) fn is_waited_for(lanes: &Lanes, lane: &LaneKey) -> bool {
     }
 }
 
-/// The other lanes of a topic that a record of `lane` may have to go behind, if what they hold came before it: with a label, and
-/// with these messages.
+/// Returns the other lanes of the topic that a record of `lane` may have to wait for, if their records arrived before it:
+/// given its label and messages.
 pub(in crate::spool) fn beside<'l>(
     lanes: &'l Lanes,
     lane: &LaneKey,

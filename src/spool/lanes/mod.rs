@@ -1,4 +1,4 @@
-//! What waits, lane by lane, and what was stored last. Nothing here knows of files.
+//! The state of each lane, and the messages that were stored last. Nothing here knows about files.
 
 pub(in crate::spool) mod dedup;
 pub(in crate::spool) mod key;

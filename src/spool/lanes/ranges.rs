@@ -6,8 +6,8 @@ pub type MessageRanges = Vec<(u32, u32)>;
 /// Messages of one body or of one settlement, by the sequence of their batch, ascending.
 pub type LaneMessages = Vec<(u64, MessageRanges)>;
 
-/// Numbers of which most lie side by side: the first and the last of each range, ascending. There is one of these for each record
-/// that some messages keep, so that what it takes beside its few ranges counts.
+/// A set of mostly adjacent numbers: the first and the last of each range, ascending. There is one for each partly settled
+/// record, so its overhead matters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::spool) struct Ranges(Vec<(u64, u64)>);
 
@@ -20,7 +20,7 @@ impl Ranges {
         if first > last {
             return;
         }
-        // Those that overlap with it or touch it become one with it.
+        // Ranges that overlap with it or touch it are merged with it.
         let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
         let to = self.0.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
         if from == to {

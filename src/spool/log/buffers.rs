@@ -1,11 +1,11 @@
-//! Memory for records, used again and again.
+//! Reuses the memory of records.
 
 use std::sync::{Mutex, PoisonError};
 
-/// How many buffers for records are kept, and the largest that is.
+/// How many buffers for records are kept, and the largest size that is kept.
 const BUFFERS: (usize, usize) = (4, 4 * 1024 * 1024);
 
-/// Buffers that nobody has.
+/// The idle buffers.
 #[derive(Debug, Default)]
 pub(in crate::spool) struct Buffers(Mutex<Vec<Vec<u8>>>);
 

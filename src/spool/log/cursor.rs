@@ -8,21 +8,21 @@ use crate::spool::{
     lanes::key::LaneKey,
 };
 
-/// What is read ahead.
+/// How many bytes are read ahead.
 const AHEAD: usize = 64 * 1024;
 
-/// What comes next in a segment.
+/// The next item in a segment.
 #[derive(Debug)]
 pub(in crate::spool) enum Found {
-    /// A whole record. Its body was verified if it was asked for.
+    /// A whole record. Its body was verified if it was requested.
     Record(Located),
-    /// Bytes that are no record, up to the next record or the end.
+    /// Bytes that are not a record, up to the next record or the end.
     Damaged {
         /// Where they begin.
         from: u64,
         /// Where they end.
         to: u64,
-        /// The lane and the sequence, where the header is readable.
+        /// The lane and the sequence, if the header is readable.
         record: Option<(LaneKey, u64)>,
     },
 }
@@ -44,9 +44,9 @@ impl Located {
 #[derive(Debug, Default)]
 pub(in crate::spool) struct Cursor {
     segment: u64,
-    /// Of the next record.
+    /// The position of the next record.
     position: u64,
-    /// How far the segment is whole.
+    /// The end of the intact part of the segment.
     end: u64,
     ahead: Vec<u8>,
     /// Where `ahead` begins.
@@ -55,7 +55,7 @@ pub(in crate::spool) struct Cursor {
 }
 
 impl Cursor {
-    /// At the first record of a segment of this length.
+    /// Creates a cursor at the first record of a segment of this length.
     pub(in crate::spool) fn new(segment: u64, end: u64) -> Self {
         Self { segment, position: HEAD, end, ..Self::default() }
     }
@@ -68,7 +68,7 @@ impl Cursor {
         self.position
     }
 
-    /// Moves to another position, where a record begins, in a segment that is whole up to `end`.
+    /// Moves to another position, where a record begins, in a segment that is intact up to `end`.
     pub(in crate::spool) fn go(&mut self, segment: u64, position: u64, end: u64) {
         if self.segment != segment {
             self.segment = segment;
@@ -78,7 +78,7 @@ impl Cursor {
         self.end = end;
     }
 
-    /// The next record, with its body in `body` where that is given.
+    /// Returns the next record, with its body in `body` if given.
     pub(in crate::spool) fn next(
         &mut self,
         file: &dyn SegmentFile,
@@ -95,7 +95,7 @@ impl Cursor {
         };
         let located = Located { header, position };
         if located.end() > self.end {
-            // The length is what was written; the rest of the record is not there.
+            // The length is intact, but the rest of the record is missing.
             self.position = self.end;
             return Ok(Some(Found::Damaged { from: position, to: self.end, record: None }));
         }
@@ -139,7 +139,7 @@ impl Cursor {
             body.extend_from_slice(there);
             return Ok(());
         }
-        // What it holds from before is overwritten, so there is no need to clear it.
+        // Its old content is overwritten, so there is no need to clear it.
         body.resize(length, 0);
         let read = file.read_at(position, body)?;
         body.truncate(read);
@@ -164,7 +164,7 @@ impl Cursor {
                     }
                     position += 1;
                 }
-                // A marker may lie across the end of what was read.
+                // A marker may extend beyond the bytes that were read.
                 None => position += (bytes.len().max(MARKER.len()) - MARKER.len() + 1) as u64,
             }
         }

@@ -1,4 +1,4 @@
-//! What is done about bytes that are no records: they are set aside, once.
+//! Sets damaged bytes aside, once.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -19,11 +19,11 @@ pub struct Damage {
     pub position: u64,
     /// Its length.
     pub bytes: u64,
-    /// Whether it was the end of the file. A crash in the middle of a write leaves that.
+    /// Whether it was the end of the file. A crash in the middle of a write causes that.
     pub tail: bool,
-    /// The record that it was, where its header could be read.
+    /// The record that it was, if its header could be read.
     pub record: Option<String>,
-    /// Where its bytes were put; `None` where that failed, or nothing was changed.
+    /// Where its bytes were put; `None` if that failed, or nothing was changed.
     pub kept: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A piece that was found, before anything is done about it.
+/// A damaged piece, before it is set aside.
 #[derive(Debug)]
 pub(in crate::spool) struct Piece {
     pub(in crate::spool) segment: u64,
@@ -58,7 +58,7 @@ pub(in crate::spool) struct Piece {
 }
 
 impl Piece {
-    /// It in the log.
+    /// Returns its description for the log.
     pub(in crate::spool) fn report(&self, files: &dyn Files, kept: Option<PathBuf>) -> Damage {
         Damage {
             file: files.path(&segment_name(self.segment)),
@@ -70,8 +70,8 @@ impl Piece {
         }
     }
 
-    /// Copies it to the folder of damaged pieces, and takes it out of its segment, so that nobody comes
-    /// upon it again. A copy that cannot be written is no reason to keep the connector from opening.
+    /// Copies it to the folder of damaged pieces, and removes it from its segment, so that it is not found again. If the copy
+    /// cannot be written, the connector opens nevertheless.
     pub(in crate::spool) fn set_aside(
         &self,
         files: &dyn Files,
@@ -96,7 +96,7 @@ impl Piece {
         let mut bytes = vec![0; usize::try_from((self.to - self.from).min(limit)).unwrap_or(0)];
         let read = file.read_at(self.from, &mut bytes)?;
         bytes.truncate(read);
-        // The oldest give way: the folder must not grow without an end.
+        // The oldest are deleted: the folder must not grow without limit.
         let mut pieces = folder.list()?;
         let mut held: u64 = pieces.iter().map(|(_, length)| length).sum::<u64>() + bytes.len() as u64;
         pieces.reverse();
@@ -107,7 +107,7 @@ impl Piece {
             held -= length;
         }
         let name = format!("{:012}-{:010}.damaged", self.segment, self.from);
-        // It may be there from an attempt before.
+        // It may exist from an earlier attempt.
         let _ = folder.delete(&name);
         let copy = folder.create(&name)?;
         copy.write_at(0, &bytes)?;

@@ -32,7 +32,7 @@ impl Lock {
                 Err(TryLockError::Error(why)) => return Err(why),
             }
         }
-        // Who has it is good to know, but what waits must be delivered from a full disk, too.
+        // The process id is only informative: what waits must be delivered from a full disk, too.
         let _ =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", process::id()));
         Ok(Ok(Self(file)))
@@ -63,8 +63,8 @@ pub(in crate::spool) enum Held {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would leave it locked while a child process that is just being started still has
-        // the file open, too. Where this fails, closing is what is left.
+        // Closing alone would leave it locked while a child process that is just being started still has the file open. If
+        // this fails, closing is all that can be done.
         let _ = self.0.unlock();
     }
 }

@@ -1,4 +1,4 @@
-//! The log: segments on disk, what is known of them, and how they are appended to.
+//! The log: segments on disk, their state, and how records are appended.
 
 pub(in crate::spool) mod buffers;
 pub(in crate::spool) mod clock;

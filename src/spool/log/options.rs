@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 /// What a spool is opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Its folder; made where there is none.
+    /// Its folder; created if it does not exist.
     pub path: PathBuf,
-    /// What it takes on disk at most. Progress is written also when it is full.
+    /// The maximum size on disk, in bytes. Progress is recorded even when it is full.
     pub max_bytes: u64,
     /// What happens to a batch while it is full.
     pub when_full: WhenFull,
@@ -20,11 +20,11 @@ pub struct Options {
 /// What shares a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LanesBy {
-    /// The messages of a partition. Batches that may hold several are in order with each of them.
+    /// The messages of a partition. Batches that may hold several partitions are in order with each of them.
     Partition,
-    /// All of a topic: the reader keeps their keys in order.
+    /// All messages of a topic: the reader keeps their keys in order.
     Topic,
-    /// Batches with the same label, whatever they hold: there is no order.
+    /// Batches with the same label, whatever they contain: there is no order.
     Label,
 }
 
@@ -33,7 +33,7 @@ pub enum LanesBy {
 pub enum WhenFull {
     /// Consume waits for space.
     Block,
-    /// The caller gets [`SpoolError::Full`](crate::spool::SpoolError::Full) at once, and puts it to the dead letters.
+    /// The caller gets [`SpoolError::Full`](crate::spool::SpoolError::Full) at once, and makes dead letters of it.
     DeadLetter,
 }
 
@@ -42,6 +42,6 @@ pub enum WhenFull {
 pub enum SyncMode {
     /// When it survives a crash of the machine.
     Batch,
-    /// When it survives a crash of the process; that of the machine after this time.
+    /// When it survives a crash of the process; it survives that of the machine after this time.
     Within(Duration),
 }

@@ -19,10 +19,10 @@ pub(in crate::spool) struct Segment {
 pub(in crate::spool) struct Active {
     pub(in crate::spool) number: u64,
     pub(in crate::spool) file: Arc<dyn SegmentFile>,
-    /// Where the first record behind the checkpoint begins.
+    /// Where the first record after the checkpoint begins.
     pub(in crate::spool) begin: u64,
     pub(in crate::spool) length: u64,
-    /// It and its checkpoint survive a crash, so that what that covers can be deleted.
+    /// Whether it and its checkpoint survive a crash, so that segments covered by the checkpoint can be deleted.
     pub(in crate::spool) durable: bool,
 }
 

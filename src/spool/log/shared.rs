@@ -26,15 +26,15 @@ pub(in crate::spool) struct Shared {
     pub(in crate::spool) lanes: LanesBy,
     pub(in crate::spool) clock: Arc<Clock>,
     pub(in crate::spool) state: Mutex<State>,
-    /// A group of records was written.
+    /// Notified when a group of records was written.
     pub(in crate::spool) committed: Condvar,
-    /// There may be space now, or the connector closes.
+    /// Notified when there may be space, or the connector closes.
     pub(in crate::spool) freed: Notify,
-    /// There is something to sync.
+    /// Notified when there is something to sync.
     pub(in crate::spool) unsynced: Notify,
-    /// It is time to stop.
+    /// Notified when it is time to stop.
     pub(in crate::spool) ending: Notify,
-    /// Counts what consumers of the lanes may wait for.
+    /// Counts changes that consumers of the lanes may wait for.
     pub(in crate::spool) version: watch::Sender<u64>,
     /// Counts how often the first unsettled record of a lane was settled.
     pub(in crate::spool) heads: watch::Sender<u64>,
@@ -53,7 +53,7 @@ impl Shared {
         state.phase = state.phase.max(phase);
     }
 
-    /// What is kept of damaged pieces.
+    /// The maximum size of damaged pieces that are kept.
     pub(in crate::spool) fn damaged_limit(&self) -> u64 {
         (self.max_bytes / 16).max(SEGMENT.0)
     }

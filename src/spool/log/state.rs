@@ -1,4 +1,4 @@
-//! What the threads of a spool share, and how it is appended to.
+//! The mutable state of a spool, and how records are appended to it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,24 +23,24 @@ use crate::spool::{
     },
 };
 
-/// Records smaller than this altogether are joined for one write.
+/// Records that are smaller than this in total are joined for one write.
 const JOINED: usize = 256 * 1024;
 
-/// Everything that changes.
+/// The mutable state of a spool.
 #[derive(Debug)]
 pub(in crate::spool) struct State {
     pub(in crate::spool) clock: Arc<Clock>,
     pub(in crate::spool) lanes: HashMap<LaneKey, Lane>,
-    /// The sequence of the next record of a lane that was forgotten, at least: a reader may not know yet that it was.
+    /// The lowest sequence for the next record of a forgotten lane: a reader may not know yet that it was forgotten.
     pub(in crate::spool) next_of_forgotten: u64,
     pub(in crate::spool) windows: Windows,
     pub(in crate::spool) segments: BTreeMap<u64, Segment>,
     /// Those in which nothing is unsettled.
     pub(in crate::spool) settled: BTreeSet<u64>,
-    /// The segment that is appended to; the next append makes one where there is none.
+    /// The segment that is appended to; if there is none, the next append creates one.
     pub(in crate::spool) active: Option<Active>,
-    /// The segment whose checkpoint has all that was recorded before it, and survives a crash. Settled ones before
-    /// it can be deleted.
+    /// The segment whose checkpoint contains everything recorded before it, and survives a crash. Settled segments before it
+    /// can be deleted.
     pub(in crate::spool) covering: u64,
     pub(in crate::spool) next_segment: u64,
     /// The lengths of all segments.
@@ -48,22 +48,22 @@ pub(in crate::spool) struct State {
     /// Records that wait to be written, and their bytes.
     pub(in crate::spool) queue: Vec<Pending>,
     pub(in crate::spool) queued_bytes: u64,
-    /// How the write of a record ended, until its caller has seen it.
+    /// The result of writing a record, until its caller has taken it.
     pub(in crate::spool) outcomes: HashMap<u64, Result<(), (SpoolError, Pending)>>,
     pub(in crate::spool) tickets: u64,
-    /// Somebody writes records or makes room. Until that ends nobody else begins a segment: its checkpoint
-    /// would not have the records that are being written.
+    /// Whether some thread writes records or frees space. Until that ends, no other begins a segment: its checkpoint would
+    /// lack the records that are being written.
     pub(in crate::spool) committing: bool,
     /// When a segment was last emptied for a topic that has its share.
     pub(in crate::spool) emptied: Option<Instant>,
-    /// How many began to wait until that ends.
+    /// How many have begun to wait for its end.
     pub(in crate::spool) wanted: usize,
     pub(in crate::spool) phase: Phase,
-    /// Records are synced from time to time, and what is to be synced is noted.
+    /// Whether records are synced from time to time, so that unsynced files are tracked.
     pub(in crate::spool) delayed: bool,
     /// Files before the active one with records that are to be synced.
     pub(in crate::spool) unsynced: Vec<Arc<dyn SegmentFile>>,
-    /// The active file has such records.
+    /// Whether the active file has such records.
     pub(in crate::spool) dirty: bool,
 }
 
@@ -89,7 +89,7 @@ pub(in crate::spool) struct Pending {
 }
 
 impl State {
-    /// Begins a segment, with all that was recorded before at its head.
+    /// Begins a segment, with everything that was recorded before at its head.
     pub(in crate::spool) fn begin_segment(&mut self, files: &dyn Files) -> Result<(), SpoolError> {
         self.forget_idle_lanes();
         let number = self.next_segment;
@@ -104,7 +104,7 @@ impl State {
         let (file, length) = match made {
             Ok(made) => made,
             Err(why) => {
-                // Half a segment is no harm, but takes space.
+                // A partial segment does no harm, but takes space.
                 let _ = files.delete(&name);
                 return Err(SpoolError::io(format!("{} cannot be made", files.path(&name).display()))(why));
             }
@@ -135,8 +135,8 @@ impl State {
         });
     }
 
-    /// Writes records behind all others, where [`make_active`](Self::make_active) made sure of a segment.
-    /// After an error none of them is there.
+    /// Appends records; [`make_active`](Self::make_active) must have made sure of a segment. After an error, none of them is
+    /// stored.
     pub(in crate::spool) fn append(
         &mut self,
         files: &dyn Files,
@@ -166,8 +166,8 @@ impl State {
             wrote = active.file.write_at(from, &joined);
         }
         if let Err(why) = wrote {
-            // A disk that is full is no reason to leave the segment, and what is settled before it can be
-            // deleted as long as it is there.
+            // A full disk is no reason to leave the segment: as long as it is active, settled segments before it can be
+            // deleted.
             self.cut(&active, from, no_space(why.kind()));
             let path = files.path(&segment_name(active.number));
             return Err(SpoolError::io(format!("{} cannot be written", path.display()))(why));
@@ -187,11 +187,11 @@ impl State {
         }
     }
 
-    /// Takes back what was written to a segment from a position on. Unless it is to be kept, and that
-    /// succeeded, no more is appended to it.
+    /// Undoes writes to a segment from a position on. Unless `keep` is set and this succeeds, nothing more is appended to the
+    /// segment.
     pub(in crate::spool) fn cut(&mut self, written: &Active, from: u64, keep: bool) {
-        // Where this fails, the bytes stay. Their sequences are never used again, so the next checkpoint
-        // says that they are settled, and nobody delivers them.
+        // If this fails, the bytes stay. Their sequences are never reused, so the next checkpoint lists them as settled, and
+        // nobody delivers them.
         let cut = written.file.truncate(from).and_then(|()| written.file.sync());
         let length = if cut.is_ok() { from } else { written.file.length().unwrap_or(written.length) };
         if let Some(segment) = self.segments.get_mut(&written.number) {
@@ -209,7 +209,7 @@ impl State {
         }
     }
 
-    /// Takes out a record that is settled as a whole, or lost. `length` is that of the record.
+    /// Removes a record that is settled as a whole, or lost. `length` is that of the record.
     pub(in crate::spool) fn remove(&mut self, key: &LaneKey, sequence: u64, length: u64) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let Some(number) = lane.remove(sequence) else { return };

@@ -1,4 +1,4 @@
-//! The way in: a batch is stored when [`Spool::accept`] returns.
+//! Acceptance: a batch is stored when [`Spool::accept`] returns.
 
 use std::{
     mem,
@@ -26,26 +26,25 @@ use crate::spool::{
 /// How often a call that waits for space checks, whether some was freed or not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a topic that has its share waits for more, segments are emptied for it once the garbage is at least this part of
-/// `max_bytes`: one in this many.
+/// For a topic that is over its share, segments are compacted once the garbage is at least this part of `max_bytes`: one in
+/// this many.
 const WORTH: u64 = 8;
 
-/// What became of a batch.
+/// The result of accepting a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
     /// How many messages were stored.
     pub stored: usize,
-    /// How many were there already.
+    /// How many were stored already.
     pub repeats: usize,
 }
 
 impl Spool {
-    /// Stores a batch that came at the time `accepted`, but for the messages that are or were there
-    /// already, and waits until that is durable. Batches of several topics that come at the same time share
-    /// one sync; those of one topic go one after the other.
+    /// Stores a batch that arrived at the time `accepted`, except for repeats, and waits until it is durable. Concurrent
+    /// batches of several topics share one sync; those of one topic are stored one after the other.
     ///
-    /// To wait for space or for those before it holds no thread; to write and sync does. When it is dropped while
-    /// it waits, nothing is stored.
+    /// Waiting for space or for earlier batches holds no thread; writing and syncing does. If the future is dropped while it
+    /// waits, nothing is stored.
     ///
     /// # Errors
     /// None of the batch is stored: there is no space, the system failed, or the connector closes.
@@ -59,7 +58,7 @@ impl Spool {
         self.accept_by(self.shared.lanes, topic, metadata, messages, accepted).await
     }
 
-    /// The same where the topic says what shares a lane.
+    /// Like [`accept`](Self::accept), with `lanes` for this topic.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).
@@ -77,9 +76,9 @@ impl Spool {
         let topic_key = LaneKey::of_several(topic).topic_key();
         let identities = Identity::of_all(metadata.partition_id, messages);
         let topic_lock = lock(&self.topic_locks).entry(topic_key.clone()).or_default().clone();
-        // Held until the batch is stored: the same messages in another call are repeats only then.
+        // Held until the batch is stored: only then are the same messages in another call repeats.
         let _guard = topic_lock.lock().await;
-        // What comes first of a topic has the earlier time.
+        // The batch of a topic that comes first gets the earlier time.
         let came = self.shared.clock.stamp();
         let repeats = self.shared.lock().windows.repeats(&topic_key, &identities);
         let mut kept = Vec::new();
@@ -169,8 +168,7 @@ impl Shared {
         }
     }
 
-    /// Hands a record to the next writer, or writes it and those of others. Gives it back if it is not
-    /// stored.
+    /// Hands a record to the next writer, or writes it together with others. Returns it if it is not stored.
     fn try_store(&self, mut record: Pending) -> Result<(), Box<(NotStored, Pending)>> {
         let mut state = self.lock();
         match self.has_room(&mut state, &record.lane, record.draft.bytes.len() as u64) {
@@ -192,12 +190,12 @@ impl Shared {
         }
     }
 
-    /// Whether a record of a lane may take this many bytes now, once all that can be freed is. If not, and nobody
-    /// is to wait for it, that is an error.
+    /// Whether a record of a lane may take this many bytes now, after everything that can be freed was freed. If not, and
+    /// nobody should wait for space, that is an error.
     fn has_room(&self, state: &mut State, lane: &LaneKey, needed: u64) -> Result<bool, SpoolError> {
         let max = self.max_bytes;
         loop {
-            // The checkpoint that is there when nothing else is, and the next one.
+            // The checkpoint of an empty spool, and the next one.
             let overhead = state.overhead();
             let needed = needed + overhead;
             if needed + overhead > max {
@@ -207,7 +205,7 @@ impl Shared {
             if used + needed <= max / 4 * 3 {
                 return Ok(true);
             }
-            // From here on some is kept for those that hold little.
+            // From here on, some space is reserved for topics that hold little.
             let fits = used + needed <= max;
             let (held, share) = state.share(lane, max);
             if fits && held <= share {
@@ -243,8 +241,8 @@ impl Shared {
         }
     }
 
-    /// Whether a segment is emptied for a topic that has its share: where that is worth it, and seldom where the topic can
-    /// wait, since what goes on meanwhile waits for it.
+    /// Whether a segment is compacted for a topic that is over its share: only if that is worth it, and rarely if the topic
+    /// can wait, since other topics are blocked meanwhile.
     fn may_empty_for_more(&self, state: &mut State) -> bool {
         let now = time::Instant::now();
         let lately = state.emptied.is_some_and(|last| now < last + CHECK_INTERVAL);
@@ -255,7 +253,7 @@ impl Shared {
         true
     }
 
-    /// Writes all records that wait, and makes them durable. Each gets its outcome.
+    /// Writes all waiting records, and makes them durable. Each gets its result.
     fn commit<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         state.committing = true;
         let mut group = mem::take(&mut state.queue);
@@ -298,7 +296,7 @@ impl Shared {
         state.committing = false;
         self.unsynced.notify_one();
         self.committed.notify_all();
-        // Nobody else is woken, who would only wake the next.
+        // No other thread is woken, which would only wake the next one.
         let wanted = mem::take(&mut state.wanted) > 0 && stored;
         drop(state);
         if self.delete_settled() || wanted {
@@ -319,7 +317,7 @@ impl Shared {
         state.append(&*self.files, &mut drafts)
     }
 
-    /// Makes records durable, and the name of their file.
+    /// Makes records and the name of their file durable.
     pub(in crate::spool) fn sync(&self, written: &Written) -> Result<(), SpoolError> {
         let synced = written
             .active
@@ -336,7 +334,7 @@ impl Shared {
 }
 
 impl State {
-    /// Takes in a record that is stored.
+    /// Adds a stored record to the state.
     fn add(&mut self, pending: &mut Pending, segment: u64, position: u64) {
         let header = &pending.draft.header;
         let lane = self.lanes.entry(pending.lane.clone()).or_default();

@@ -1,4 +1,4 @@
-//! The spool as others know it: the way in, the way out, and what it holds.
+//! The public interface of a spool: accept, read and settle, and what it holds.
 
 mod accept;
 mod read;

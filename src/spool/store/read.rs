@@ -21,7 +21,7 @@ use crate::spool::{
     },
 };
 
-/// Where a lane is read.
+/// The read position of a lane.
 #[derive(Debug, Default)]
 pub(in crate::spool) struct Reader {
     cursor: Cursor,
@@ -30,14 +30,14 @@ pub(in crate::spool) struct Reader {
     sequence: u64,
 }
 
-/// The record that is wanted, and where to search for it.
+/// The wanted record, and where to search for it.
 #[derive(Debug)]
 struct Wanted {
     sequence: u64,
     run: Run,
-    /// Where exactly it begins, if it was read before.
+    /// Its exact position, if it was read before.
     at: Option<u64>,
-    /// How far the segment goes.
+    /// The end of the segment.
     end: u64,
 }
 
@@ -93,7 +93,7 @@ impl Reader {
         }
     }
 
-    /// What to read, and the file it is in.
+    /// Returns what to read, and the file it is in.
     fn find(&mut self, shared: &Shared, lane: &LaneKey, after: u64) -> Result<Option<Wanted>, SpoolError> {
         let state = shared.lock();
         let Some(lane) = state.lanes.get(lane) else { return Ok(None) };
@@ -110,7 +110,7 @@ impl Reader {
         Ok(Some(Wanted { sequence, run, at, end }))
     }
 
-    /// Reads a record; or the damaged pieces that were found instead of it.
+    /// Reads a record, or returns the damaged pieces that were found instead.
     fn read(
         &mut self,
         shared: &Shared,
@@ -121,8 +121,7 @@ impl Reader {
         let Some((_, file)) = &self.file else { return Ok(Err(Lost::default())) };
         let Run { segment, position, .. } = wanted.run;
         let here = self.cursor.position();
-        // It most likely stands behind the one that was read last. If not, because one of them was moved,
-        // the search begins anew.
+        // It most likely follows the one that was read last. If not, because one of them was moved, the search starts over.
         let behind = self.cursor.segment() == segment && self.sequence < wanted.sequence && here >= position;
         let start = if behind { Some(here) } else { None };
         let starts = [wanted.at.or(start), Some(position)];
@@ -170,8 +169,8 @@ fn failed(shared: &Shared, segment: u64) -> impl FnOnce(std::io::Error) -> Spool
 }
 
 impl Shared {
-    /// Notes what is known about a record now that it was read, and returns which of its messages are settled, and which were
-    /// sent together; `None` if it is not there any more.
+    /// Stores what is known about a record now that it was read, and returns which of its messages are settled, and which
+    /// were sent together; `None` if it is gone.
     fn known(
         &self,
         lane: &LaneKey,

@@ -1,4 +1,4 @@
-//! The way out: what was delivered is written down.
+//! Settlement: records on disk which messages are settled.
 
 use std::{io, sync::Arc};
 
@@ -15,9 +15,9 @@ use crate::spool::{
 };
 
 impl Spool {
-    /// Settles messages of a record, by their index: nobody gets them again. Records and messages can be
-    /// settled in any order, and more than once. What was settled survives a crash of the process, and
-    /// that of the machine with the next batch that is stored.
+    /// Settles messages of a record, by their index: they are not delivered again. Records and messages can be settled in any
+    /// order, and more than once. A settlement survives a crash of the process at once, and one of the machine after the next
+    /// batch is stored.
     ///
     /// # Errors
     /// It could not be written: the messages are settled until a crash, after which they may be delivered
@@ -26,8 +26,8 @@ impl Spool {
         self.settle_some(lane, &[(sequence, Some(messages))])
     }
 
-    /// Settles messages of several records of a lane, as [`settle`](Self::settle) does; a crash forgets that of all of them
-    /// or of none.
+    /// Settles messages of several records of a lane, as [`settle`](Self::settle) does; a crash loses all of these
+    /// settlements or none.
     ///
     /// # Errors
     /// That of [`settle`](Self::settle).
@@ -45,7 +45,7 @@ impl Spool {
         self.settle_some(lane, &[(sequence, None)])
     }
 
-    /// Notes which messages of a lane are sent together, before they are: after a crash they are sent together again.
+    /// Records which messages of a lane are sent together, before they are: after a crash they are sent together again.
     ///
     /// # Errors
     /// It could not be written: after a crash they may be sent with others.
@@ -55,7 +55,7 @@ impl Spool {
         let Some(of_lane) = state.lanes.get_mut(lane) else { return Ok(()) };
         let bodies: Vec<Arc<LaneMessages>> = bodies.into_iter().map(Arc::new).collect();
         of_lane.sent_together(&bodies);
-        // Of what is settled nothing is kept.
+        // Nothing is kept for settled records.
         for (sequence, _) in bodies.iter().flat_map(|body| body.iter()) {
             if of_lane.run(*sequence).is_none() {
                 of_lane.bodies.remove(sequence);
@@ -73,7 +73,7 @@ impl Spool {
         for (sequence, _) in messages {
             let of_lane = state.lanes.get(lane);
             if of_lane.is_some_and(|of| of.run(*sequence).is_some() && !of.known.contains_key(sequence)) {
-                // Settled without having been read: how many messages it has is on disk.
+                // It is settled without having been read: its number of messages is only on disk.
                 drop(state);
                 self.next(lane, sequence.saturating_sub(1))?;
                 state = shared.lock();
@@ -106,7 +106,7 @@ impl Spool {
         }
         drop(state);
         shared.delete_settled();
-        // Whoever waits for space checks whether there is some now.
+        // Those that wait for space check whether there is some now.
         shared.freed.notify_waiters();
         shared.unsynced.notify_one();
         if goes_on {
@@ -121,12 +121,12 @@ impl Shared {
         let Some(mut draft) = draft else { return Ok(()) };
         if !state.committing {
             let made = self.make_active(state, draft.bytes.len() as u64);
-            // Where no segment can begin, the one that is there takes some more.
+            // If no segment can be created, the present one takes some more.
             if state.active.is_none() {
                 made?;
             }
         } else if state.active.is_none() {
-            // A segment cannot begin now; the one that does next has this in its checkpoint.
+            // A segment cannot be created now; the next one will have this in its checkpoint.
             return Ok(());
         }
         let written = state.append(&*self.files, &mut [&mut draft])?;
@@ -136,7 +136,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes that a record is settled where it stands, which takes no space.
+    /// Marks a record as settled in place, which takes no space.
     fn mark_settled(&self, segment: u64, position: u64) -> Result<(), SpoolError> {
         let name = segment_name(segment);
         let marked = self.files.open(&name).and_then(|file| {
@@ -157,7 +157,7 @@ impl State {
         (known.segment == run.segment).then_some((known.segment, known.end - known.length))
     }
 
-    /// Settles messages of a record in memory. Returns what is new in that, as ranges; none for the whole
+    /// Settles messages of a record in memory. Returns those that were unsettled before, as ranges; no ranges mean the whole
     /// record.
     fn settle(&mut self, key: &LaneKey, sequence: u64, messages: Option<&[u32]>) -> Option<MessageRanges> {
         let lane = self.lanes.get_mut(key)?;

@@ -1,4 +1,4 @@
-//! A spool that is open.
+//! An open spool.
 
 use std::{
     collections::HashMap,
@@ -44,7 +44,7 @@ pub struct Recovery {
     pub messages: u64,
     /// In how many lanes.
     pub lanes: usize,
-    /// What could not be read. It is reported once: it was set aside.
+    /// The damage that was found. It is reported once: it was set aside.
     pub damages: Vec<Damage>,
 }
 
@@ -57,12 +57,12 @@ pub struct Usage {
     pub max_bytes: u64,
     /// Unsettled messages.
     pub messages: u64,
-    /// The time that batches have waited for room, all together.
+    /// The total time that batches have waited for space.
     pub waited: Duration,
-    /// How many things are kept in memory for what is unsettled. It grows with segments and lanes, and
-    /// with what is settled out of order, but not with the messages.
+    /// How many entries are kept in memory for unsettled records. It grows with segments and lanes, and with what is settled
+    /// out of order, but not with the messages.
     pub runs: usize,
-    /// How many messages are remembered, to recognise them when they come again.
+    /// How many messages are remembered, to recognize repeats.
     pub remembered: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct LaneHeld {
     pub messages: u64,
     /// The bytes of their records.
     pub bytes: u64,
-    /// How long ago consume took the oldest of them, where its record was read since the spool was opened.
+    /// How long ago consume accepted the oldest of them, if its record was read since the spool was opened.
     pub oldest: Option<Duration>,
 }
 
@@ -92,7 +92,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens a spool, and makes it where there is none. What a crash left is there again.
+    /// Opens a spool, and creates it if there is none. What a crash left is recovered.
     ///
     /// # Errors
     /// [`SpoolError::InUse`], [`SpoolError::Version`], or the folder cannot be read or written.
@@ -110,7 +110,7 @@ impl Spool {
         };
         let files = world.folder(&options.path).map_err(failed)?;
         if !world.is_real() {
-            // Nobody else is there.
+            // Nobody else can have it open.
             return Self::start_in(world, files, None, options);
         }
         let lock = match Lock::take(&options.path).map_err(failed)? {
@@ -139,7 +139,7 @@ impl Spool {
         let damaged_limit = (options.max_bytes / 16).max(SEGMENT.0);
         let Recovered { mut lanes, windows, segments, base, damages, time, .. } =
             recover(&*files, windows(segment_bytes), Mend::Within(damaged_limit))?;
-        // As its records: a segment that is there now must be there after the next crash.
+        // Like its records: a segment that exists now must exist after the next crash.
         files
             .sync_names()
             .map_err(SpoolError::io(format!("{} cannot be synced", files.path("").display())))?;
@@ -209,10 +209,10 @@ impl Spool {
         Ok((Self { shared, topic_locks, readers, syncer, _lock: lock }, recovery))
     }
 
-    /// The first unsettled record of a lane behind the one with the sequence `after`; 0 for the first of
-    /// all. `None` if there is none yet.
+    /// Returns the first unsettled record of a lane after the one with the sequence `after`; 0 for the first of all. `None`
+    /// if there is none yet.
     ///
-    /// A record that was damaged since it was stored is logged, set aside and passed over.
+    /// A record that was damaged since it was stored is logged, set aside and skipped.
     ///
     /// # Errors
     /// The record cannot be read now.
@@ -221,8 +221,8 @@ impl Spool {
         lock(&reader).next(&self.shared, lane, after)
     }
 
-    /// Returns what is known by now about a record that was read: which of its messages are settled, and which are sent together.
-    /// Returns whether any is left.
+    /// Updates a record that was read: which of its messages are settled, and which are sent together. Returns whether any is
+    /// unsettled.
     pub fn refresh(&self, record: &mut Record) -> bool {
         let state = self.shared.lock();
         let Some(lane) = state.lanes.get(&record.lane) else { return false };
@@ -234,7 +234,7 @@ impl Spool {
         true
     }
 
-    /// Reads a record that [`next`](Self::next) gave before once more, where it stands; `None` once it is settled.
+    /// Reads a record that [`next`](Self::next) returned again from disk; `None` once it is settled.
     ///
     /// # Errors
     /// That of [`next`](Self::next).
@@ -243,8 +243,8 @@ impl Spool {
         Ok(record.filter(|record| record.sequence == sequence))
     }
 
-    /// Whether a record of a lane may be delivered now, and with it those behind it that came together with these messages, all
-    /// with the same label: what came before it in another lane, and may be of the same partition, goes first.
+    /// Returns whether a record of a lane may be delivered now, together with those after it that hold these messages, all
+    /// with the same label: records of another lane that arrived before it, and may be of the same partition, go first.
     ///
     /// # Errors
     /// A record of another lane cannot be read now.
@@ -262,7 +262,7 @@ impl Spool {
         let mut before = None;
         for (lane, may_share) in beside {
             let Some((sequence, came)) = self.head(&lane)? else { continue };
-            // What an earlier release stored has no time, and came before everything else: first that of one partition.
+            // Records of an earlier release have no time, and count as the oldest: first those of a single partition.
             if (came, lane.is_of_several()) > (record.came, record.lane.is_of_several()) {
                 before = Some(before.unwrap_or(u64::MAX).min(came.unwrap_or(0)));
             } else if may_share {
@@ -272,12 +272,12 @@ impl Spool {
         Ok(Turn::Now(before))
     }
 
-    /// Whether there are records in other lanes that may have to go behind those of a lane.
+    /// Whether there are records in other lanes that may have to wait for those of a lane.
     pub fn is_waited_for(&self, lane: &LaneKey) -> bool {
         mixed::is_waited_for(&self.shared.lock().lanes, lane)
     }
 
-    /// The sequence of the first unsettled record of a lane, and when it came, where that is known.
+    /// Returns the sequence of the first unsettled record of a lane, and when it arrived, if that is known.
     fn head(&self, lane: &LaneKey) -> Result<Option<(u64, Option<u64>)>, SpoolError> {
         let (head, came) = {
             let state = self.shared.lock();
@@ -315,7 +315,7 @@ impl Spool {
         self.shared.version.subscribe()
     }
 
-    /// Ends the waiting of batches that wait for space: they are not stored.
+    /// Ends the waits of batches for space: they are not stored.
     pub fn close_begins(&self) {
         self.shared.end(Phase::Closing);
         self.shared.freed.notify_waiters();
@@ -372,13 +372,13 @@ impl Drop for Spool {
 /// Whether a record may be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
-    /// Now, with those behind it that came before this time of the spool, where there is one.
+    /// Now, with those after it that arrived before this time of the spool, if given.
     Now(Option<u64>),
     /// Once the record with this sequence in another lane is settled.
     Behind(LaneKey, u64),
 }
 
-/// As many messages are remembered as a checkpoint should hold, which every segment begins with.
+/// Creates windows for as many messages as a checkpoint, with which every segment begins, should hold.
 pub(in crate::spool) fn windows(segment_bytes: u64) -> Windows {
     Windows::new(usize::try_from(segment_bytes / 64).unwrap_or(REMEMBERED).clamp(64, REMEMBERED))
 }
