@@ -47,7 +47,7 @@ impl Middleware for ApiKey {
                 request.headers_mut().insert(name, key.header.clone());
             }
             ApiKeyLocation::Query(name) => {
-                // A redirect may repeat it.
+                // The target of a redirect may contain it already.
                 if !request.url().query_pairs().any(|pair| pair == (name.into(), (&*key.text).into())) {
                     request.url_mut().query_pairs_mut().append_pair(name, &key.text);
                 }

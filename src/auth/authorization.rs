@@ -10,7 +10,7 @@ use reqwest_middleware::{Middleware, Next, Result};
 
 use super::{Echo, rotating::Rotating};
 
-/// Sends it.
+/// Sends the header.
 #[derive(Debug)]
 pub(super) struct Authorization(pub(super) Rotating<HeaderValue>);
 

@@ -1,4 +1,4 @@
-//! Credentials in answers: some endpoints repeat a request that they refuse.
+//! Masks credentials in answers: some endpoints repeat a request that they refuse.
 
 use reqwest::{Response, header::HeaderValue};
 use url::form_urlencoded;
@@ -6,20 +6,20 @@ use url::form_urlencoded;
 /// What a credential is replaced by.
 const MASK: &str = "***";
 
-/// The shortest beginning of a credential that is masked where the end of a text cuts it off.
+/// The shortest beginning of a credential that is masked if the end of a text cuts it off.
 const SHORTEST_BEGINNING: usize = 4;
 
-/// The credentials that a request was sent with, to be taken out of its answer.
+/// The credentials that a request was sent with, to be masked in its answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Echo(Vec<HeaderValue>);
 
 impl Echo {
-    /// Notes at an answer what its request was sent with.
+    /// Attaches to an answer the credentials of its request.
     pub(super) fn note(answer: &mut Response, sent: &[&HeaderValue]) {
         answer.extensions_mut().insert(Self(sent.iter().copied().cloned().collect()));
     }
 
-    /// The text without these credentials.
+    /// Replaces these credentials in a text by `***`.
     pub(crate) fn mask(&self, mut text: String) -> String {
         if text.is_empty() {
             return text;
@@ -44,7 +44,7 @@ fn without(text: String, credential: &str) -> String {
         return text;
     }
     let mut text = if text.contains(credential) { text.replace(credential, MASK) } else { text };
-    // What was read of an answer may end within it.
+    // The part of an answer that was read may end within it.
     let lengths =
         (SHORTEST_BEGINNING..credential.len()).rev().filter(|length| credential.is_char_boundary(*length));
     if let Some(length) = lengths.into_iter().find(|length| text.ends_with(&credential[..*length])) {

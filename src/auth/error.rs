@@ -13,7 +13,7 @@ pub(crate) enum AuthError {
         #[source]
         why: Arc<reqwest_middleware::Error>,
     },
-    /// The token endpoint gives no token now.
+    /// The token endpoint grants no token at present.
     #[error("no token from {endpoint}: {why}")]
     NoToken {
         /// Scheme, host and port.
@@ -43,7 +43,7 @@ impl AuthError {
         }
     }
 
-    /// Whether it may pass by itself.
+    /// Whether it may resolve itself.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NoToken { .. } => true,

@@ -1,4 +1,4 @@
-//! Requests and answers, as schemes see them.
+//! What schemes need of requests and answers.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use reqwest::{Body, Request, Response, StatusCode};
 /// Sends requests to a token endpoint.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// Sends a request, without credentials of its own.
+    /// Sends a request without adding credentials.
     ///
     /// # Errors
     /// There is no answer.
     async fn send(&self, request: Request) -> reqwest_middleware::Result<Response>;
 }
 
-/// Marks an answer that refused the credentials of a request, where the next attempt has others.
+/// Marks an answer that refused the credentials of a request, if the next attempt has new ones.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Renewed;
 

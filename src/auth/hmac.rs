@@ -1,4 +1,4 @@
-//! An HMAC over the body, as many webhooks have it in one form or another.
+//! An HMAC over the body, as many webhooks use it in one form or another.
 
 use std::time::UNIX_EPOCH;
 
@@ -41,7 +41,7 @@ impl Hmac {
         Ok(Self { config: config.clone(), key, world: world.clone() })
     }
 
-    /// The header for a body that is sent in this second since the Unix epoch.
+    /// Returns the header for a body that is sent in this second since the Unix epoch.
     fn signature(&self, key: &hmac::Key, body: &[u8], now: u64) -> HeaderValue {
         let now = now.to_string();
         let mut signing = hmac::Context::with_key(key);
@@ -78,9 +78,9 @@ pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The second since the Unix epoch that it is now.
+/// Returns the present time in seconds since the Unix epoch.
 pub(super) fn unix_seconds(world: &World) -> u64 {
-    // A clock before 1970 is as wrong as one at it.
+    // A clock before 1970 counts as 1970.
     world.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -11,7 +11,7 @@ use crate::{signing_key::SigningKey, world::World};
 /// How long an assertion may be used, in seconds; servers refuse long ones.
 const LIFETIME: u64 = 300;
 
-/// A JWT that authenticates this client to `audience`.
+/// Creates a JWT that authenticates this client to `audience`.
 ///
 /// # Errors
 /// The file holds no private key that can sign.

@@ -1,7 +1,7 @@
-//! How requests prove who sends them: one file a scheme, each a middleware.
+//! How requests authenticate: one file per scheme, each a middleware.
 //!
-//! They run for each attempt and each hop of a redirect, so that each has a fresh time and token; behind them comes only what
-//! changes nothing of a request.
+//! They run for each attempt and each hop of a redirect, so that each has a fresh time and token; middleware after them does
+//! not change the request.
 
 mod api_key;
 mod authorization;
@@ -32,10 +32,10 @@ use crate::{
     world::World,
 };
 
-/// What signs requests. `transport` makes what sends those to a token endpoint.
+/// Creates the middleware of a scheme. `transport` creates the transport to a token endpoint.
 ///
 /// # Errors
-/// A secret that went missing or wrong since the configuration was checked, or no transport.
+/// A secret has become unreadable or invalid since the configuration was checked, or there is no transport.
 pub fn middleware(
     config: &AuthConfig,
     world: &World,
@@ -61,7 +61,7 @@ pub fn middleware(
     middleware.map_err(|why| format!("auth: {why}"))
 }
 
-/// Asks for a token, which is not kept. Returns who gave it, and how long it lives.
+/// Asks for a token, which is not kept. Returns the token endpoint and the lifetime.
 ///
 /// # Errors
 /// There is none.

@@ -1,4 +1,4 @@
-//! A token that a token endpoint gives for the credentials of a client (RFC 6749 section 4.4).
+//! A token that a token endpoint grants for the credentials of a client (RFC 6749 section 4.4).
 
 use async_trait::async_trait;
 use http::Extensions;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{config::OAuth2Config, world::World};
 
-/// Sends a token in `Authorization`, and gets another when it ends or is refused.
+/// Sends a token in `Authorization`, and gets a new one when it expires or is refused.
 #[derive(Debug)]
 pub(super) struct OAuth2 {
     tokens: TokenCache<TokenEndpoint>,

@@ -1,4 +1,4 @@
-//! Values made of secrets, remade when a secret's file changes.
+//! Values made from secrets, remade when a secret's file changes.
 
 use std::{
     fmt,
@@ -14,15 +14,15 @@ use tracing::{info, warn};
 use super::Renewed;
 use crate::secret::{FileStamp, Text};
 
-/// How often files are checked for changes: a request a microsecond must not ask the disk each time.
+/// How often files are checked for changes: with a request every microsecond, not each can ask the disk.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A value made of secrets.
+/// A value made from secrets.
 pub(super) struct Rotating<T> {
     texts: Vec<Text>,
     make: Box<dyn Fn() -> std::result::Result<T, String> + Send + Sync>,
     current: RwLock<Arc<T>>,
-    /// `None` where no secret is in a file.
+    /// `None` if no secret is in a file.
     files: Option<Mutex<Files>>,
 }
 
@@ -33,7 +33,7 @@ struct Files {
 }
 
 impl<T> Rotating<T> {
-    /// What `make` makes of these texts, which it resolves itself.
+    /// Makes the value with `make`, which resolves these texts itself.
     ///
     /// # Errors
     /// It cannot be made.
@@ -41,21 +41,22 @@ impl<T> Rotating<T> {
         texts: Vec<Text>,
         make: impl Fn() -> std::result::Result<T, String> + Send + Sync + 'static,
     ) -> std::result::Result<Self, String> {
-        // Before the files are read: what changes after that is seen later.
+        // Taken before the files are read, so that later changes are noticed.
         let stamps = stamps(&texts);
         let current = RwLock::new(Arc::new(make()?));
         let files = (!stamps.is_empty()).then(|| Mutex::new(Files { stamps, checked: Instant::now() }));
         Ok(Self { texts, make: Box::new(make), current, files })
     }
 
-    /// The current value. Files are checked at most once a second; where a new content cannot be used, the last good one stays.
+    /// Returns the current value. Files are checked at most once a second; if a new content cannot be used, the last good one
+    /// stays.
     pub(super) fn current(&self) -> Arc<T> {
         self.check(CHECK_INTERVAL);
         self.last()
     }
 
-    /// Notes the answer to a request with `used`: where that was refused, files are checked at once, and the answer is marked
-    /// if the next attempt has another value.
+    /// Examines the answer to a request with `used`: if that was refused, files are checked at once, and the answer is marked
+    /// if the next attempt has a new value.
     pub(super) fn answered(&self, used: &Arc<T>, outcome: Result<Response>) -> Result<Response> {
         let mut answer = outcome?;
         let refused = matches!(

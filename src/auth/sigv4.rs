@@ -1,7 +1,7 @@
 //! AWS Signature Version 4.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>. AWS's own crate brings
-//! twenty others and a second implementation of its hash; what is needed of it is short, and AWS publishes examples.
+//! twenty others and a second implementation of its hash; the part that is needed is short, and AWS publishes examples.
 
 mod canonical;
 
@@ -44,11 +44,11 @@ pub(super) struct Credentials {
     session_token: Option<HeaderValue>,
 }
 
-/// What a signature is valid for, beside its time.
+/// What a signature is valid for, besides its time.
 struct Scope<'s> {
     region: &'s str,
     service: &'s str,
-    /// Whether the hash of the body is sent: some services, S3 among them, want it, and to the others it is a header like any.
+    /// Whether the hash of the body is sent: some services, such as S3, require it, and for others it is an ordinary header.
     sends_body_hash: bool,
 }
 
@@ -138,7 +138,7 @@ fn sign(request: &mut Request, credentials: &Credentials, scope: &Scope<'_>, tim
     let scope_of_key = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
     let canonical_hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let to_sign = format!("{ALGORITHM}\n{time}\n{scope_of_key}\n{canonical_hash}");
-    // A key of its own for each day, region and service, derived from the secret.
+    // Each day, region and service has its own key, derived from the secret.
     let secret = format!("AWS4{}", credentials.secret_access_key);
     let key = [date, scope.region, scope.service, "aws4_request"]
         .iter()

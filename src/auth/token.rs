@@ -1,4 +1,4 @@
-//! Keeps a token until it ends. However many requests want one, one asks for it.
+//! Keeps a token until it expires. However many requests need one, only one asks for it.
 
 use std::{
     fmt,
@@ -17,18 +17,18 @@ use tracing::{error, info, warn};
 use super::AuthError;
 use crate::causes::chain;
 
-/// The part of a token's life in which it is replaced, where that is less than `refresh_ahead`: a token of two seconds is not
-/// to be asked for twice a second.
+/// The last part of a token's lifetime in which it is replaced, if that is less than `refresh_ahead`: a token that lives for
+/// two seconds should not be requested twice a second.
 const LAST_PART: u32 = 4;
 
-/// How long a failure to get a token stands for all that want one.
+/// How long a failure to get a token applies to all requests that need one.
 const FAILURE_STANDS: Duration = Duration::from_millis(250);
 
-/// When a token that still lives is asked for again after a failure.
+/// After a failure, when a new token is requested again while the old one is still valid.
 const AHEAD_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long a token that was asked for because the one before was refused is not itself replaced, where it was never taken:
-/// another would fare no better, and every message would cost one.
+/// If a token was requested because the one before was refused, how long it is not itself replaced unless it was accepted
+/// once: another one would be refused as well, and every message would cost one.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where tokens come from.
@@ -40,7 +40,7 @@ pub(super) trait TokenSource: Send + Sync {
     fn ask(&self) -> impl Future<Output = Result<Granted, AuthError>> + Send;
 }
 
-/// A token as it was given.
+/// A token as it was granted.
 #[derive(Clone)]
 pub(super) struct Granted {
     pub(super) header: HeaderValue,
@@ -52,12 +52,12 @@ pub(super) struct Token {
     pub(super) header: HeaderValue,
     replace_at: Instant,
     ends_at: Instant,
-    /// Whether a request with it was not refused.
+    /// Whether a request with it was accepted.
     accepted: AtomicBool,
 }
 
 impl Token {
-    /// A request with it was not refused.
+    /// Records that a request with it was accepted.
     pub(super) fn accepted(&self) {
         self.accepted.store(true, Relaxed);
     }
@@ -68,16 +68,16 @@ pub(super) struct TokenCache<S> {
     source: S,
     refresh_ahead: Duration,
     state: Mutex<State>,
-    /// Held by the one that asks. When its request is dropped, the next one asks.
+    /// Held by the request that asks. If that is dropped, the next one asks.
     asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    /// The last failure, while there was no token after it.
+    /// The last failure, if there has been no token since.
     failure: Option<(Instant, AuthError)>,
-    /// When a token was last given up because it was refused.
+    /// When a token was last discarded because it was refused.
     refused: Option<Instant>,
 }
 
@@ -86,17 +86,17 @@ impl<S: TokenSource> TokenCache<S> {
         Self { source, refresh_ahead, state: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
-    /// A token that has not ended.
+    /// Returns a token that has not expired.
     ///
     /// # Errors
-    /// There is none to be had.
+    /// There is none.
     pub(super) async fn token(&self) -> Result<Arc<Token>, AuthError> {
         let began = Instant::now();
         if let Some(token) = self.living(began) {
             if began < token.replace_at {
                 return Ok(token);
             }
-            // It still serves, so that nobody waits for the next one but who asks.
+            // It is still valid, so only the request that asks waits for the next one.
             if let Ok(_asking) = self.asking.try_lock()
                 && self.is_to_be_replaced(began)
                 && let Ok(next) = self.ask().await
@@ -115,7 +115,7 @@ impl<S: TokenSource> TokenCache<S> {
         self.ask().await
     }
 
-    /// Gives up a token that was refused. Returns whether the next attempt has another one.
+    /// Discards a token that was refused. Returns whether the next attempt has a new one.
     pub(super) fn refused(&self, used: &Arc<Token>) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
@@ -141,16 +141,16 @@ impl<S: TokenSource> TokenCache<S> {
             && state.failure.as_ref().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= AHEAD_AGAIN)
     }
 
-    /// A failure that answers one who wants a token since then.
+    /// Returns a failure that applies to a request that has needed a token since then.
     fn failure_since(&self, began: Instant) -> Option<AuthError> {
         let state = self.lock();
         let (at, why) = state.failure.as_ref()?;
         (*at >= began || at.elapsed() < FAILURE_STANDS).then(|| why.clone())
     }
 
-    /// Asks, and records the result. Only for the holder of `asking`.
+    /// Asks for a token, and records the result. Only for the holder of `asking`.
     async fn ask(&self) -> Result<Arc<Token>, AuthError> {
-        // Its life is counted from before it was given.
+        // Its lifetime is counted from before it was granted.
         let began = Instant::now();
         let granted = self.source.ask().await;
         let mut state = self.lock();
@@ -182,7 +182,7 @@ impl<S: TokenSource> TokenCache<S> {
     }
 }
 
-/// Logs a failure once, until there is a token again or it is of another kind.
+/// Logs a failure once, until there is a token again or the kind of failure changes.
 fn report(why: &AuthError, before: Option<&AuthError>) {
     if before.is_some_and(|before| before.is_transient() == why.is_transient()) {
         return;

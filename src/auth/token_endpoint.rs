@@ -24,20 +24,20 @@ use crate::{
     world::World,
 };
 
-/// The most bytes of an answer. Tokens are a few kilobytes at most.
+/// The maximum size of an answer, in bytes. Tokens have a few kilobytes at most.
 const LONGEST_ANSWER: usize = 256 * 1024;
 
-/// How long a token lives whose answer does not say (RFC 6749 section 5.1 only recommends that it does). One that ends
-/// earlier is refused, and then replaced.
+/// The assumed lifetime of a token if the answer does not give one (RFC 6749 section 5.1 only recommends that it does). One
+/// that expires earlier is refused, and then replaced.
 const USUAL_LIFETIME: Duration = Duration::from_mins(5);
 
-/// The bounds of a lifetime: one of nothing would have a token asked for with each request.
+/// The bounds of a lifetime: with one of zero, each request would ask for a token.
 const LIFETIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(365 * 24));
 
 /// RFC 7523 section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A token endpoint, asked in the name of one client.
+/// A token endpoint, asked on behalf of one client.
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     config: OAuth2Config,
@@ -69,7 +69,7 @@ impl TokenEndpoint {
         let label = url.origin().ascii_serialization();
         let endpoint =
             Self { config: config.clone(), transport: transport(&url)?, world: world.clone(), label };
-        // Whatever cannot be put together now would hold every message.
+        // If the request cannot be built now, every message would be held.
         endpoint.request()?;
         Ok(endpoint)
     }
@@ -79,7 +79,7 @@ impl TokenEndpoint {
         &self.label
     }
 
-    /// A request with the secrets of now.
+    /// Builds a request with the current secrets.
     fn request(&self) -> Result<Request, String> {
         let config = &self.config;
         let url = endpoint_url(&config.token_url.resolve()?).map_err(|why| format!("token_url {why}"))?;
@@ -124,7 +124,7 @@ impl TokenEndpoint {
         Ok(request)
     }
 
-    /// The body of an answer, unless it is too long.
+    /// Reads the body of an answer, unless it is too long.
     async fn read(&self, mut answer: Response) -> Result<Vec<u8>, AuthError> {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why.into()))? {
@@ -148,15 +148,15 @@ impl TokenEndpoint {
         AuthError::Refused { endpoint: self.label.clone(), why }
     }
 
-    /// What an answer that is no success means. Of its body only the code of the error is shown: the rest may
-    /// repeat what was sent.
+    /// Returns what an answer that is not a success means. Only the error code of its body is shown: the rest may repeat what
+    /// was sent.
     fn failure(&self, status: u16, answer: Option<TokenAnswer>) -> AuthError {
         let code = answer.and_then(|answer| answer.error).filter(|code| {
             code.len() <= 64
                 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         });
         match (status, code.as_deref()) {
-            // RFC 6749 section 4.1.2.1 has these for the moments in which there is no 5xx to be given.
+            // RFC 6749 section 4.1.2.1 has these for situations in which a 5xx cannot be returned.
             (_, Some(code @ ("server_error" | "temporarily_unavailable" | "slow_down"))) => {
                 self.no_token(format!("{code} (answered {status})"))
             }

@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 
-/// The identifier of a request without messages, which has no key of its own.
+/// The identifier of a request without messages, which has no idempotency key.
 const HEALTH_CHECK: &str = "health-check";
 
 /// Signs requests with each of its secrets, so that a receiver can change from one to the next.
@@ -43,7 +43,7 @@ impl WebhookSignature {
     }
 }
 
-/// One signature a key, separated by spaces.
+/// Returns one signature per key, separated by spaces.
 fn signatures(keys: &[hmac::Key], id: &str, timestamp: &str, body: &[u8]) -> String {
     let mut signatures = String::with_capacity(keys.len() * 48);
     for key in keys {

@@ -1,4 +1,4 @@
-//! A configuration once it is checked: values that every later stage can trust.
+//! The checked configuration: values that every later stage can trust.
 
 use std::{
     collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
@@ -23,39 +23,39 @@ pub struct Config {
     pub retry: RetryConfig,
     /// How connections are made and kept.
     pub client: ClientConfig,
-    /// How many requests are under way at once.
+    /// How many requests are in flight at once.
     pub concurrency: Concurrency,
     /// What is kept in order.
     pub ordering: Ordering,
     /// When requests to a failing endpoint stop.
     pub circuit_breaker: CircuitBreakerConfig,
-    /// How much may be sent a second.
+    /// How much may be sent per second.
     pub rate_limit: RateLimitConfig,
     /// Where batches are kept until they are delivered; without it, consume waits for their delivery.
     pub spool: Option<SpoolConfig>,
     /// How long a body waits for more messages, from when its first one was accepted; zero without a spool.
     pub linger: Duration,
-    /// Where messages go that cannot be delivered, if anywhere.
+    /// Where messages that cannot be delivered are kept, if anywhere.
     pub dead_letter: Option<DeadLetterConfig>,
-    /// Where the connector shows what it does, if anywhere.
+    /// The address of the status page, if there is one.
     pub status: Option<StatusConfig>,
     /// Where spans of attempts go.
     pub tracing: Option<TracingConfig>,
-    /// Where answers say whether messages were taken, if their status does not say it all.
+    /// Where answers say whether messages were accepted, if their status does not decide.
     pub response: Option<Arc<VerdictOf>>,
-    /// The most bytes kept of an answer, for the log.
+    /// The maximum that is read of an answer into memory, in bytes.
     pub max_response_bytes: usize,
-    /// Whether and how `open` asks the endpoint first.
+    /// Whether and how `open` checks the endpoint.
     pub health_check: Option<HealthCheckConfig>,
     /// How long `close` may take.
     pub close_timeout: Duration,
     /// Whether each request and answer is logged at debug.
     pub verbose_logging: bool,
-    /// What is allowed, but may be a mistake; logged at every open.
+    /// Warnings about values that are allowed, but may be a mistake; logged at every open.
     pub warnings: Vec<String>,
     /// Whether messages that no route matches go to [`endpoint`](Self::endpoint).
     pub has_url: bool,
-    /// Other endpoints or requests for some topics; the first that matches is taken.
+    /// Other endpoints or requests for some topics; the first match is used.
     pub routes: Vec<Route>,
 }
 
@@ -66,26 +66,26 @@ pub struct Route {
     pub stream: Glob,
     /// The topics of these streams.
     pub topic: Glob,
-    /// Its own keys, and those of the connector where it has none.
+    /// Its own keys, completed by those of the connector.
     pub config: Config,
 }
 
 impl Route {
-    /// Whether messages of a topic take it.
+    /// Whether it matches a topic.
     pub fn matches(&self, stream: &str, topic: &str) -> bool {
         self.stream.matches(stream) && self.topic.matches(topic)
     }
 }
 
 impl Config {
-    /// What applies to a topic: the first route that matches it, else the keys of the connector; `None` where that has no
-    /// `url`.
+    /// Returns what applies to a topic: the first route that matches it, else the keys of the connector; `None` if that has
+    /// no `url`.
     pub fn route(&self, stream: &str, topic: &str) -> Option<&Self> {
         let route = self.routes.iter().find(|route| route.matches(stream, topic));
         route.map(|route| &route.config).or_else(|| self.has_url.then_some(self))
     }
 
-    /// What there is to send messages to: each route, and at last the connector where it has a `url`.
+    /// Iterates over all destinations: each route, and finally the connector if it has a `url`.
     pub fn destinations(&self) -> impl Iterator<Item = &Self> {
         self.routes.iter().map(|route| &route.config).chain(self.has_url.then_some(self))
     }
@@ -98,20 +98,20 @@ pub struct EndpointConfig {
     pub url: Text,
     /// The method of each request.
     pub method: Method,
-    /// Headers of each request, `Content-Type` among them where it is configured.
+    /// Headers of each request, including `Content-Type` if it is configured.
     pub headers: Vec<(HeaderName, Text)>,
     /// The header that holds the same key for the same messages, however often they are sent.
     pub idempotency_header: Option<HeaderName>,
     /// The header with the number of times a request was sent before.
     pub retry_count_header: Option<HeaderName>,
-    /// How requests prove who sends them, if they do.
+    /// How requests authenticate, if they do.
     pub auth: Option<AuthConfig>,
-    /// Whether they may do so where others can read it.
+    /// Whether credentials may be sent where others can read them.
     pub allow_insecure_credentials: bool,
 }
 
 impl fmt::Debug for EndpointConfig {
-    /// Of a URL no more is shown than of one in a log.
+    /// Shows no more of a URL than the log does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointConfig")
             .field("url", &shown_url(&self.url))
@@ -136,18 +136,18 @@ pub struct BodyConfig {
     pub include_checksum: bool,
     /// Whether the envelope holds `iggy_origin_timestamp`.
     pub include_origin_timestamp: bool,
-    /// The most bytes of one body; `usize::MAX` where there is no limit.
+    /// The maximum size of one body, in bytes; `usize::MAX` if there is no limit.
     pub max_bytes: usize,
-    /// The most messages of one body, if there is a limit.
+    /// The maximum number of messages in one body, if there is a limit.
     pub max_messages: Option<NonZeroUsize>,
-    /// Where requests depend on their messages, what of them does.
+    /// The parts of requests that depend on their messages, if any.
     pub target: Option<Arc<TargetTemplate>>,
-    /// What bodies look like, where that is not what the mode says.
+    /// The format of bodies, if it is not that of the mode.
     pub form: Option<Arc<Form>>,
     /// How bodies are compressed, if at all.
     pub compression: Option<Compression>,
-    /// The method of a request for a message without a payload, which then is one of its own, without a body; `None` where such
-    /// a message is as any other.
+    /// The method for a message without a payload, which is then a request of its own, without a body; `None` if such a
+    /// message is treated like any other.
     pub tombstone_method: Option<Method>,
 }
 
@@ -181,30 +181,30 @@ pub struct RetryConfig {
     pub max_retries: u32,
     /// The wait before the first retry; at most [`max_delay`](Self::max_delay).
     pub delay: Duration,
-    /// What each further wait is multiplied by; at least 1.
+    /// The factor from each wait to the next; at least 1.
     pub multiplier: u32,
     /// The longest wait between two attempts.
     pub max_delay: Duration,
-    /// How waits are spread.
+    /// How waits are randomized.
     pub jitter: Jitter,
-    /// How long after its acceptance by `consume` a message may still be waited for.
+    /// How long after its acceptance by `consume` a message may be retried.
     pub max_duration: Duration,
-    /// The most a server may ask for with `Retry-After`.
+    /// The longest pause that a server may ask for with `Retry-After`.
     pub max_retry_after: Duration,
-    /// The answers that are worth another attempt.
+    /// The answers that are retried.
     pub status_codes: BTreeSet<u16>,
-    /// The answers that are waited out until the deadline, whatever [`max_retries`](Self::max_retries) says.
+    /// The answers that are retried until the deadline, whatever [`max_retries`](Self::max_retries) is.
     pub hold_status_codes: BTreeSet<u16>,
     /// The answers that say that some message of a body is bad, but not which.
     pub isolate_status_codes: BTreeSet<u16>,
 }
 
-/// How many requests are under way at once.
+/// How many requests are in flight at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concurrency {
-    /// Always this many, as far as there are lanes for them.
+    /// Always this many, if there are enough lanes.
     Fixed(NonZeroUsize),
-    /// As many as the endpoint takes well.
+    /// As many as the endpoint can take.
     Adaptive {
         /// Never more than this.
         max: NonZeroUsize,
@@ -212,7 +212,7 @@ pub enum Concurrency {
 }
 
 impl Concurrency {
-    /// The most requests that can be under way.
+    /// The maximum number of requests in flight.
     pub fn max(self) -> NonZeroUsize {
         match self {
             Self::Fixed(max) | Self::Adaptive { max } => max,
@@ -225,14 +225,14 @@ impl Concurrency {
 pub struct CircuitBreakerConfig {
     /// Transient failures in a row that open it; 0: it never opens.
     pub failure_threshold: u32,
-    /// How long it stays open before a probe.
+    /// The longest wait between two probes.
     pub cool_down: Duration,
 }
 
-/// How much may be sent a second; `None`: no limit.
+/// How much may be sent per second; `None`: no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RateLimitConfig {
-    /// Requests, repetitions included.
+    /// Requests, including retries.
     pub requests_per_second: Option<f64>,
     /// Messages.
     pub messages_per_second: Option<f64>,
@@ -240,14 +240,14 @@ pub struct RateLimitConfig {
     pub bytes_per_second: Option<f64>,
 }
 
-/// Where messages go that cannot be delivered.
+/// Where messages that cannot be delivered are kept.
 #[derive(Debug, Clone)]
 pub enum DeadLetterConfig {
     /// Into NDJSON files in this folder.
     Path {
         /// The folder.
         path: PathBuf,
-        /// The most bytes of all files together.
+        /// The maximum total size of all files, in bytes.
         max_bytes: u64,
         /// The size at which a file is ended and the next begun.
         segment_bytes: u64,
@@ -263,12 +263,12 @@ pub struct DeadLetterEndpoint {
     pub url: Text,
     /// Headers of each request.
     pub headers: Vec<(HeaderName, Text)>,
-    /// How requests prove who sends them, if they do.
+    /// How requests authenticate, if they do.
     pub auth: Option<AuthConfig>,
 }
 
 impl fmt::Debug for DeadLetterEndpoint {
-    /// Without what may be credentials.
+    /// Without parts that may be credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetterEndpoint")
             .field("url", &shown_url(&self.url))
@@ -278,46 +278,46 @@ impl fmt::Debug for DeadLetterEndpoint {
     }
 }
 
-/// Where a connector shows what it does.
+/// The status page of a connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusConfig {
-    /// The address to listen on; loopback where there is no token.
+    /// The address to listen on; loopback if there is no token.
     pub address: SocketAddr,
-    /// What requests must bring; without it, nothing can be changed.
+    /// The token that requests must carry; without one, nothing can be changed.
     pub token: Option<Text>,
 }
 
 /// Where spans of attempts go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingConfig {
-    /// Where a collector takes them, as OTLP over HTTP.
+    /// The URL of a collector for OTLP over HTTP.
     pub url: Url,
 }
 
 /// Where batches are kept until they are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// The folder; of this connector alone.
+    /// The folder, used by this connector alone.
     pub path: PathBuf,
-    /// The most bytes on disk.
+    /// The maximum size on disk, in bytes.
     pub max_bytes: u64,
-    /// What becomes of a batch for which there is no room.
+    /// What happens to a batch for which there is no space.
     pub when_full: WhenFull,
     /// How long a batch may stay unsynced after consume returned; `None`: consume waits for it.
     pub sync: Option<Duration>,
 }
 
-/// What becomes of a batch for which a spool has no room.
+/// What happens to a batch for which a spool has no space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum WhenFull {
     /// It waits.
     Block,
-    /// It goes to the dead letters.
+    /// It becomes dead letters.
     DeadLetter,
 }
 
-/// How waits between attempts are spread, so that senders do not come back all at once.
+/// How waits between attempts are randomized, so that senders do not all return at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Jitter {
@@ -333,14 +333,14 @@ pub enum Jitter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum BatchMode {
-    /// One envelope a request.
+    /// One envelope per request.
     Individual,
-    /// One envelope a line.
+    /// One envelope per line.
     #[strum(to_string = "nd_json", serialize = "ndjson")]
     NdJson,
-    /// One array of envelopes a request.
+    /// One array of envelopes per request.
     JsonArray,
-    /// One payload a request, as it is.
+    /// One unchanged payload per request.
     Raw,
 }
 

@@ -6,11 +6,11 @@ use super::{
     ClientConfig, Concurrency, HealthCheckConfig, HealthCheckMethod, ProxyConfig, TlsConfig, reader::Reader,
 };
 
-/// The most that is read of an answer, in bytes.
+/// The maximum that is read of an answer, in bytes.
 const MOST_OF_AN_ANSWER: u64 = 64 << 20;
 
 pub(super) fn read(keys: &mut Reader<'_>, concurrency: Concurrency) -> ClientConfig {
-    // With fewer than there are requests under way, those in excess would connect anew each time.
+    // With fewer connections than requests in flight, the excess requests would reconnect each time.
     let max_connections = concurrency.max().get().max(10);
     let timeout = keys.positive_duration("timeout", Duration::from_secs(30));
     ClientConfig {
@@ -30,7 +30,7 @@ pub(super) fn read(keys: &mut Reader<'_>, concurrency: Concurrency) -> ClientCon
 }
 
 impl ClientConfig {
-    /// Warnings of what is allowed, but may be a mistake.
+    /// Returns warnings about values that are allowed, but may be a mistake.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.accept_invalid_certs {
@@ -55,10 +55,10 @@ impl ClientConfig {
     }
 }
 
-/// How much of an answer is read, unless given, where it has no items.
+/// How much of an answer without items is read by default.
 pub(super) const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// `None` where it is not given.
+/// `None` if it is not given.
 pub(super) fn read_max_response_bytes(keys: &mut Reader<'_>) -> Option<usize> {
     let bytes = keys.size("max_response_bytes", u64::MAX);
     keys.default(MAX_RESPONSE_BYTES);

@@ -1,4 +1,4 @@
-//! How requests reach an endpoint, once it is checked: connections, trust, proxies, the health check.
+//! The checked configuration of connections: TLS, proxies, timeouts, the health check.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ pub struct ClientConfig {
     pub timeout: Duration,
     /// The time connecting may take.
     pub connect_timeout: Duration,
-    /// Idle connections kept for each host; unless given, as many as there can be requests under way, at least 10.
+    /// Idle connections kept per host; by default as many as there can be requests in flight, at least 10.
     pub max_connections: usize,
     /// How long a connection is kept without use.
     pub pool_idle_timeout: Duration,
@@ -21,36 +21,36 @@ pub struct ClientConfig {
     pub tcp_keepalive: Duration,
     /// Whether redirects are followed.
     pub follow_redirects: bool,
-    /// Whether certificates go unchecked.
+    /// Whether certificates are not checked.
     pub accept_invalid_certs: bool,
-    /// The time from a request sent to the head of its answer; zero: no limit but [`timeout`](Self::timeout).
+    /// The time from the end of a request to the head of its answer; zero: only [`timeout`](Self::timeout) limits it.
     pub response_header_timeout: Duration,
-    /// How old a connection may be that a request goes over; zero: no limit.
+    /// The maximum age of a connection for new requests; zero: no limit.
     pub max_connection_age: Duration,
-    /// Whether the endpoint speaks HTTP/2 without being asked.
+    /// Whether HTTP/2 is used without negotiation.
     pub http2_prior_knowledge: bool,
-    /// Whom connections trust, and who they are.
+    /// The authorities to trust, and the client certificate.
     pub tls: TlsConfig,
-    /// Which way connections take.
+    /// The proxy that connections use.
     pub proxy: ProxyConfig,
 }
 
-/// Whom connections trust, and who they are. Its files are PEM, and read again when they change.
+/// The authorities to trust, and the client certificate. The files are PEM, and read again when they change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Authorities that are trusted beside those of the system.
+    /// Authorities that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Whether those of the system are not.
+    /// Whether those of the system are not trusted.
     pub only_ca_file: bool,
-    /// The client's certificate, followed by those that lead to its authority.
+    /// The client's certificate, followed by its chain.
     pub client_cert_file: Option<PathBuf>,
     /// The key of the client's certificate.
     pub client_key_file: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
 }
 
-/// The oldest version of TLS that is spoken.
+/// The oldest version of TLS that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames, Display)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -62,7 +62,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// Which way connections take.
+/// The proxy that connections use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// The proxy: `http` or `https`, host and port.
@@ -73,12 +73,12 @@ pub struct ProxyConfig {
     pub username: Option<Text>,
     /// See [`username`](Self::username).
     pub password: Option<Text>,
-    /// Whether the usual variables (`HTTPS_PROXY`, `NO_PROXY` and so on) count where there is no `url`.
+    /// Whether the usual variables (`HTTPS_PROXY`, `NO_PROXY` and so on) are used if there is no `url`.
     pub from_environment: bool,
 }
 
 impl fmt::Debug for ProxyConfig {
-    /// Without user and password, which may stand here as they are.
+    /// Without user and password, which may be literal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProxyConfig")
             .field("url", &self.url.as_ref().map(shown_url))
@@ -94,7 +94,7 @@ impl Default for ProxyConfig {
     }
 }
 
-/// How `open` asks the endpoint whether it is there.
+/// The health check that `open` makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthCheckConfig {
     /// The method of the request.

@@ -1,23 +1,23 @@
-//! What reading a configuration asks for.
+//! The declarations that reading a configuration makes.
 
 use serde_json::{Value, json};
 
-/// A key that was asked for.
+/// A declared key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// Its dotted path.
     pub path: String,
-    /// What its value looks like.
+    /// The type of its value.
     pub shape: Shape,
-    /// The words that it takes; none where it takes others.
+    /// The words that it allows; empty if it allows others.
     pub choices: &'static [&'static str],
-    /// Its default, as TOML; `None` where it has none, or one that depends on other keys.
+    /// Its default, as TOML; `None` if it has none, or one that depends on other keys.
     pub default: Option<String>,
-    /// Whether its value is text or a table that can hold a secret as it is.
+    /// Whether its value is text or a table that can contain a secret directly.
     pub can_be_secret: bool,
 }
 
-/// What a value looks like.
+/// The type of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
     /// `true` or `false`.
@@ -33,7 +33,7 @@ pub enum Shape {
         /// The largest.
         most: String,
     },
-    /// One of the words that it takes.
+    /// One of the words that it allows.
     Choice,
     /// A list of HTTP status codes.
     StatusCodes,
@@ -50,7 +50,7 @@ pub enum Shape {
 }
 
 impl Declared {
-    /// Its value as a JSON Schema.
+    /// Returns the JSON Schema of its value.
     pub(super) fn schema(&self) -> Value {
         match &self.shape {
             Shape::Boolean => json!({ "type": "boolean" }),
@@ -59,7 +59,7 @@ impl Declared {
                 json!({ "type": ["integer", "string"], "minimum": 0, "examples": [65536, "10 MiB"] })
             }
             Shape::Integer { least, most } => {
-                // What no number of JSON holds exactly is no bound.
+                // A bound that JSON numbers cannot represent exactly is omitted.
                 let bound = |digits: &String| digits.parse::<u64>().ok().filter(|bound| *bound <= 1 << 53);
                 let mut schema = json!({ "type": "integer" });
                 for (name, bound) in [("minimum", bound(least)), ("maximum", bound(most))] {
@@ -71,7 +71,7 @@ impl Declared {
             }
             Shape::Choice => json!({ "enum": self.choices }),
             Shape::StatusCodes => {
-                // The bounds are of numbers, the pattern of text.
+                // The bounds apply to numbers, the pattern to text.
                 let item = json!({
                     "type": ["integer", "string"], "minimum": 200, "maximum": 599,
                     "pattern": "^ *[2-5][0-9]{2} *- *[2-5][0-9]{2} *$", "examples": [200, "202-204"],

@@ -48,7 +48,7 @@ pub(super) fn read_concurrency(keys: &mut Reader<'_>) -> Concurrency {
     }
 }
 
-/// What to say of more requests at once than the order leaves room for.
+/// Warns about more concurrent requests than the order allows.
 pub(super) fn unused_concurrency(
     concurrency: Concurrency,
     ordering: &Ordering,
@@ -81,7 +81,7 @@ pub(super) fn read_ordering(keys: &mut Reader<'_>) -> Ordering {
             );
             Ordering::None
         }
-        // It may be what a misspelled ordering was meant to go with.
+        // It may belong to a misspelled ordering.
         (_, Some(_)) if keys.has_problem("ordering") => Ordering::None,
         (_, Some(_)) => {
             keys.problem(
@@ -186,8 +186,8 @@ pub(super) fn read_linger(keys: &mut Reader<'_>, spool: bool, mode: BatchMode) -
     linger
 }
 
-/// Checks that the spool and the dead letters have folders apart, wherever links and `..` lead: each makes, counts and removes
-/// the files of its own folder.
+/// Checks that the spool and the dead letters have separate folders, after resolving links and `..`: each creates, counts and
+/// removes the files of its own folder.
 pub(super) fn check_folders(
     keys: &Reader<'_>,
     spool: Option<&SpoolConfig>,
@@ -202,7 +202,7 @@ pub(super) fn check_folders(
         return;
     }
     let [in_spool, in_letters] = [spool, letters].map(|path| folder::resolved(path));
-    // Where that is not seen from what is written.
+    // If the configured paths do not show it.
     let by_links = |inner: &Path, outer: &Path, found: &Path| {
         let is_seen = inner.starts_with(outer);
         if is_seen { String::new() } else { format!(" (it is {})", found.display()) }
@@ -221,7 +221,7 @@ pub(super) fn check_folders(
     }
 }
 
-/// Checks that there are dead letters for what a full spool does not take.
+/// Checks that dead letters are configured for batches that a full spool refuses.
 pub(super) fn check_when_full(
     keys: &Reader<'_>,
     spool: Option<&SpoolConfig>,

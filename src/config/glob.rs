@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// A pattern that a whole name matches or not. Case counts.
+/// A pattern for whole names. Case matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
 impl Glob {
-    /// Any text makes one.
+    /// Creates a pattern; any text is valid.
     pub fn new(pattern: &str) -> Self {
         Self(pattern.to_owned())
     }
@@ -15,7 +15,7 @@ impl Glob {
     /// Whether a name matches.
     pub fn matches(&self, name: &str) -> bool {
         let (mut pattern, mut rest) = (&*self.0, name);
-        // What stands behind the last star, and what of the name is left behind what that stands for so far.
+        // The pattern after the last star, and the rest of the name after the text that the star stands for so far.
         let mut star: Option<(&str, &str)> = None;
         loop {
             let (mut parts, mut characters) = (pattern.chars(), rest.chars());
@@ -29,7 +29,7 @@ impl Glob {
                     (pattern, rest) = (parts.as_str(), characters.as_str());
                 }
                 _ => {
-                    // The star takes one more character.
+                    // The star stands for one more character.
                     let Some((behind, of_name)) = star else { return false };
                     let mut characters = of_name.chars();
                     if characters.next().is_none() {

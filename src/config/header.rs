@@ -1,4 +1,4 @@
-//! What the name and the value of a header may be, and which names hold credentials.
+//! The rules for names and values of headers, and which headers contain credentials.
 
 use reqwest::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -7,8 +7,8 @@ use reqwest::header::{
 
 use crate::secret::Text;
 
-/// Headers that belong to the connection or frame the body (RFC 9110 section 7.6.1, RFC 9112 section 6): a wrong one would cut
-/// requests off, join them, or lead them elsewhere.
+/// Headers that belong to the connection or frame the body (RFC 9110 section 7.6.1, RFC 9112 section 6): a wrong one would
+/// truncate requests, join them, or send them elsewhere.
 const OWN: [HeaderName; 12] = [
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
@@ -27,10 +27,10 @@ const OWN: [HeaderName; 12] = [
 /// Reads the name of a header.
 ///
 /// # Errors
-/// It is none, or that of a header which is not for users to set.
+/// It is invalid, or the name of a header that users must not set.
 pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        // It is not shown: who puts a whole header there shows its value with it.
+        // The text is not shown: if somebody wrote a whole header there, it contains the value.
         "is not a name of a header: letters, digits and !#$%&'*+-.^_`|~ are allowed (RFC 9110, 5.1)"
             .to_owned()
     })?;
@@ -62,22 +62,22 @@ const CREDENTIALS: [&str; 12] = [
     "jwt",
 ];
 
-/// Whether a header, parameter or key of this name holds a credential, as far as names tell.
+/// Whether a header, parameter or key contains a credential, judged by its name.
 pub(crate) fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    // An idempotency key is none.
+    // An idempotency key is not a credential.
     CREDENTIALS.iter().any(|word| name.contains(word)) && !name.contains("idempotency")
 }
 
-/// The value to send, marked so that `Debug` does not show it.
+/// Resolves the value to send, marked so that `Debug` does not show it.
 ///
 /// # Errors
-/// The secret that cannot be read, or that its text does not fit into a header.
+/// A secret cannot be read, or the text does not fit into a header.
 pub(crate) fn header_value(text: &Text) -> Result<HeaderValue, String> {
     header_value_of(&text.resolve()?)
 }
 
-/// The same of a text as it is.
+/// The same for plain text.
 ///
 /// # Errors
 /// It does not fit into a header.

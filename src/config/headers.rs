@@ -13,11 +13,11 @@ use crate::{request::Forwarded, secret::Text};
 
 const TABLE: &str = "headers";
 
-/// What is said of a key of `[plugin_config]` under `[plugin_config.headers]`, where TOML puts all that stands below it.
+/// The message about a key of `[plugin_config]` under `[plugin_config.headers]`, where TOML puts everything below that line.
 const MISPLACED: &str =
     "is a key of [plugin_config], and would be sent as a header: move it above the table of headers";
 
-/// Warns of headers that are named like a key without an underscore: they may be meant.
+/// Warns about headers that are named like a key without an underscore: they may be intended.
 pub(super) fn warnings(config: &Map<String, Value>) -> Vec<String> {
     let names = config.get(TABLE).and_then(Value::as_object).into_iter().flat_map(Map::keys);
     let keys = Config::keys();
@@ -46,7 +46,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
         }
     }
     for (flat, value) in &table.overrides {
-        // Environment variables cannot hold a hyphen, so an underscore stands for either.
+        // Environment variables cannot contain a hyphen, so an underscore stands for either.
         let name = headers
             .iter()
             .map(|(name, _)| name)
@@ -63,13 +63,13 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
     headers
 }
 
-/// `forward_headers`: the headers of messages that are sent as headers of requests, each with the path of where it is named.
+/// `forward_headers`: the message headers that are sent as HTTP headers, each with its path in the configuration.
 pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<(String, Forwarded)> {
     let mut forwarded: Vec<(String, Forwarded)> = Vec::new();
     keys.texts("forward_headers", |path, text| {
         let key = text.resolve()?;
         let name = header_name(&key).map_err(|why| {
-            // What a reference stands for is not shown.
+            // The value of a reference is not shown.
             let shown = if text.is_secret() { text.to_string() } else { shown_name(&key) };
             format!("names \"{shown}\": {why}")
         })?;

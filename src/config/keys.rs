@@ -14,15 +14,16 @@ impl Config {
         Self::read(keys, Scope::Connector).1
     }
 
-    /// The keys that reading this configuration asks for. Those of a table are asked for where it is given, and some only
-    /// beside another key with one of its choices.
+    /// Returns the keys that reading this configuration declares. Keys of a table are declared if it is given, and some only
+    /// together with a certain choice of another key.
     pub fn declared(json: &Map<String, Value>) -> Vec<Declared> {
         let (problems, declared) = (RefCell::default(), RefCell::default());
         Self::read(Reader::new(TABLE, json.clone(), &problems, &declared), Scope::Connector);
         declared.into_inner()
     }
 
-    /// Every key that any configuration can have: those of tables, and those that only go with a choice of another key.
+    /// Returns every key that any configuration can have: including those of tables, and those that require a certain choice
+    /// of another key.
     pub fn all_declared() -> Vec<Declared> {
         let mut all: BTreeMap<String, Declared> = BTreeMap::new();
         // A configuration, the table whose keys are visited, and whether a choice was made in it.
@@ -39,9 +40,9 @@ impl Config {
                     context
                 };
                 let is_new = !all.contains_key(&key.path);
-                // Of keys that a choice brought, the choices may bring more.
+                // The choices of a key that a choice declared may declare more.
                 if !chosen || is_new {
-                    // A preset is a matter of defaults, and brings no keys.
+                    // A preset only sets defaults, and declares no keys.
                     let choices = key.choices.iter().filter(|_| !key.path.ends_with(".preset"));
                     open.extend(choices.map(|choice| (with(json!(choice)), table.clone(), true)));
                 }
@@ -49,7 +50,7 @@ impl Config {
                     open.push((with(json!({})), key.path.clone(), false));
                 }
                 let known = all.entry(key.path.clone()).or_insert_with(|| key.clone());
-                // Where a choice decides, the wider bounds hold.
+                // If a choice decides, the wider bounds apply.
                 if let (Shape::Integer { most, .. }, Shape::Integer { most: other, .. }) =
                     (&mut known.shape, &key.shape)
                     && other.len() > most.len()
@@ -74,7 +75,7 @@ impl Config {
             let properties = at.get("properties").cloned();
             *at = key.schema();
             at["description"] = key.meaning().into();
-            // A default is written the same in both languages.
+            // A default is written the same way in TOML and JSON.
             if let Some(default) = key.default.as_ref().and_then(|default| serde_json::from_str(default).ok())
             {
                 at["default"] = default;
@@ -97,7 +98,7 @@ impl Config {
     }
 }
 
-/// Tables whose keys are known have no others.
+/// Disallows other keys in tables whose keys are known.
 fn close(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for property in properties.values_mut() {

@@ -29,7 +29,7 @@ impl Reader<'_> {
             }
             Ok(codes.clone())
         });
-        // A longer one is told in words.
+        // A longer default is described in words.
         if default.len() <= 10 {
             self.default(format_args!("{default:?}"));
         }
@@ -50,8 +50,8 @@ impl Reader<'_> {
         read
     }
 
-    /// Strings that keep their references: a list, or a single one. An environment override of a list arrives as a string
-    /// that holds JSON. `check` gets each with its path, such as `key[1]`.
+    /// Strings with unresolved references: a list, or a single one. An environment override of a list arrives as a string
+    /// that contains JSON. `check` gets each with its path, such as `key[1]`.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
@@ -81,7 +81,7 @@ impl Reader<'_> {
     }
 }
 
-/// The status codes that an item of a list stands for: a number, or text such as `202-204`.
+/// Returns the status codes of a list item: a number, or text such as `202-204`.
 fn range(item: &Value) -> Option<RangeInclusive<u16>> {
     let (first, last) = match item {
         Value::String(text) => {

@@ -3,7 +3,7 @@
 use super::{Declared, problem::TABLE};
 
 impl Declared {
-    /// What the key means; nothing where that is not written down.
+    /// Returns what the key means; empty if that is not documented.
     pub fn meaning(&self) -> &'static str {
         let name =
             self.path.strip_prefix(TABLE).and_then(|path| path.strip_prefix('.')).unwrap_or(&self.path);

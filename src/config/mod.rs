@@ -1,7 +1,7 @@
-//! From the JSON of `[plugin_config]` to values that every later stage can trust.
+//! Turns the JSON of `[plugin_config]` into values that every later stage can trust.
 //!
-//! Checking needs no network, so `iggy-http-sink check` and `open` share it. All problems are
-//! found in one pass. A wrong value never falls back to a default in silence.
+//! Checking needs no network, so `iggy-http-sink check` and `open` share it. All problems are found in one pass. A wrong
+//! value never silently becomes a default.
 
 pub(crate) mod auth;
 mod body;
@@ -66,7 +66,7 @@ pub(crate) use url::{endpoint_url, is_loopback, shown_url};
 
 pub use crate::{request::Ordering, secret::Text};
 
-/// Keys of other connectors' configurations that are accepted and mean nothing here.
+/// Keys of other connectors' configurations that are accepted and ignored.
 const IGNORED: &[&str] = &["format"];
 
 impl Config {
@@ -102,7 +102,8 @@ impl Config {
         Problems::or_none(problems.into_inner(), config)
     }
 
-    /// The folders that this process could not write to: what would keep `open` from opening, whatever else is wrong. Nothing is made.
+    /// Returns the folders that this process could not write to, which would make `open` fail, whatever else is wrong.
+    /// Nothing is created.
     pub fn unusable_folders(json: &serde_json::Map<String, Value>) -> Vec<Problem> {
         let (problems, declared) = (RefCell::default(), RefCell::default());
         let keys = Reader::new(TABLE, json.clone(), &problems, &declared);
@@ -110,12 +111,12 @@ impl Config {
         delivery::unusable_folders(config.spool.as_ref(), config.dead_letter.as_ref())
     }
 
-    /// The configuration, and the keys that there are.
+    /// Reads the configuration. Also returns the declared keys.
     fn read(mut keys: Reader<'_>, scope: Scope) -> (Self, Vec<&'static str>) {
         let mut warnings = Vec::new();
         let has_url = scope.needs_url(&mut keys) || keys.gives("url");
         let url = if has_url { url::read_url(&mut keys) } else { Text::default() };
-        // What it stands for was put into the table before.
+        // Its defaults were added to the table before.
         let _: Option<Preset> = keys.optional_choice("preset");
         let method = keys.choice("method", Method::Post);
         let mut body = body::read(&mut keys);
@@ -188,7 +189,7 @@ impl Config {
         (config, known)
     }
 
-    /// Warnings of what is allowed, but may be a mistake: of keys that belong together.
+    /// Returns warnings about combinations of keys that are allowed, but may be a mistake.
     fn usual_warnings(&self, spooled: bool) -> Vec<String> {
         let mut warnings = self.client.warnings();
         warnings.extend(self.status.as_ref().and_then(status::warning));
@@ -233,7 +234,7 @@ fn read_endpoint(
     }
 }
 
-/// Where requests go: messages, and dead letters where they do not go to files.
+/// The destinations of requests: for messages, and for dead letters that do not go to files.
 fn destinations<'c>(
     endpoint: &'c EndpointConfig,
     dead_letter: Option<&'c DeadLetterConfig>,

@@ -1,14 +1,14 @@
-//! What the runtime makes of variables of the environment, where that can change a secret.
+//! Warns about environment overrides that the runtime may have changed.
 
 use serde_json::{Map, Value};
 
 use super::header::is_credential;
 
-/// The tables with keys that hold secrets, as flat keys begin.
+/// The tables with keys that contain secrets, as prefixes of flat keys.
 const TABLES: [&str; 6] =
     ["headers_", "auth_", "proxy_", "status_", "dead_letter_headers_", "dead_letter_auth_"];
 
-/// Warns of secrets that came as numbers: the runtime reads `0123` as 123, so that nobody knows any more what was written.
+/// Warns about secrets that arrived as numbers: the runtime reads `0123` as 123, so it is no longer known what was written.
 pub(super) fn warnings(config: &Map<String, Value>) -> Vec<String> {
     let is_secret = |key: &str| {
         TABLES

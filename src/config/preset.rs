@@ -1,11 +1,11 @@
-//! Presets: defaults for well-known endpoints. Whatever else is given wins.
+//! Presets: defaults for well-known endpoints. Any key that is given takes precedence.
 
 use serde_json::{Map, Value, json};
 use strum::{Display, EnumString, VariantNames};
 
 use super::query::with_parameters;
 
-/// An endpoint with defaults of its own.
+/// A well-known endpoint with its own defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "docs/presets.md has them")]
@@ -116,7 +116,7 @@ impl Preset {
         }
     }
 
-    /// Its keys as they would stand in a connector file.
+    /// Returns its keys as in a connector file.
     pub fn to_toml(self) -> String {
         let (mut text, mut tables) = (String::new(), String::new());
         for (key, value) in self.keys() {
@@ -143,7 +143,7 @@ impl Preset {
         <Self as VariantNames>::VARIANTS
     }
 
-    /// Puts its defaults into a table, where nothing else is given.
+    /// Adds its defaults to a table, for keys that are not given.
     ///
     /// # Errors
     /// What is wrong with `url`, whose query it adds to.
@@ -184,7 +184,7 @@ fn elasticsearch() -> Value {
     })
 }
 
-/// With one event a request, or a `batch` of them.
+/// With one event per request, or a `batch` of them.
 fn cloudevents(batch: bool) -> Value {
     json!({
         "batch_mode": if batch { "json_array" } else { "individual" },
@@ -217,9 +217,9 @@ fn toml_value(value: &Value) -> String {
     }
 }
 
-/// Puts defaults into a table of a table.
+/// Adds defaults to a nested table.
 fn fill(table: &mut Map<String, Value>, key: &str, defaults: Map<String, Value>) {
-    // An override of the whole table arrives as a string that holds JSON.
+    // An override of the whole table arrives as a string that contains JSON.
     if let Some(Value::String(json)) = table.get(key)
         && let Ok(parsed @ Value::Object(_)) = serde_json::from_str(json)
     {

@@ -1,18 +1,18 @@
-//! What is wrong with a configuration: every problem, each with its place and its remedy.
+//! The problems of a configuration, each with its path and what to do.
 
 use std::fmt;
 
 use iggy_connector_sdk::shown;
 use serde_json::Value;
 
-/// The table that the keys stand in, as the first part of every path.
+/// The table of all keys, which is the first part of every path.
 pub(super) const TABLE: &str = "plugin_config";
 
-/// The most bytes of a refused value that a problem shows.
+/// The maximum length of a refused value in a problem, in bytes.
 const LONGEST_VALUE: usize = 60;
 
-/// A refused value of a key that holds no secret, as a problem shows it: what is nested may be a table of headers that came under the
-/// wrong key, and is only named.
+/// Formats a refused value of a key without secrets for a problem. A nested value may be a table of headers under the wrong
+/// key, so only its kind is named.
 pub fn shown_value(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
@@ -22,7 +22,7 @@ pub fn shown_value(value: &Value) -> String {
     }
 }
 
-/// As much of a key as can be one: what follows may be the value, put there by mistake.
+/// Returns the part of a key that can be a name: the rest may be a value, put there by mistake.
 pub fn shown_name(name: &str) -> String {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     match name.find(|c| !is_of_a_name(c)) {
@@ -31,7 +31,7 @@ pub fn shown_name(name: &str) -> String {
     }
 }
 
-/// What stands where something else must, without the value, which may be a secret.
+/// Names the kind of a wrong value, without the value, which may be a secret.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "a list",
@@ -43,12 +43,12 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// One thing to mend in a configuration.
+/// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: the dotted path of the key, such as `plugin_config.headers.X-Id`.
+    /// The dotted path of the key, such as `plugin_config.headers.X-Id`.
     pub path: String,
-    /// What stands there, what is allowed, and what to do. Never holds a resolved secret.
+    /// The given value, what is allowed, and what to do. Never contains a resolved secret.
     pub message: String,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `Ok(value)` when there is nothing to mend.
+    /// `Ok(value)` if there is no problem.
     pub(super) fn or_none<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
     }

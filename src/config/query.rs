@@ -1,15 +1,15 @@
-//! Parameters that a preset adds to the query of a URL, which may name secrets and have placeholders.
+//! Adds the parameters of a preset to the query of a URL, which may contain secrets and placeholders.
 
 use url::form_urlencoded;
 
 use super::Text;
 use crate::request::{Kind, Part, Template};
 
-/// The configured URL with those of the parameters that its query lacks, as it resolves now.
+/// Returns the configured URL with those parameters that its query, as resolved now, lacks.
 ///
 /// # Errors
-/// A secret with a `#` comes before the parameters. Anything else that is wrong with a URL is reported where it is read: such a
-/// one is returned as it is.
+/// A secret with a `#` comes before the parameters. Any other problem of a URL is reported where it is read: such a URL is
+/// returned unchanged.
 pub(super) fn with_parameters(url: &str, parameters: &[(&str, &str)]) -> Result<String, String> {
     let Some(whole) = resolved(url) else { return Ok(url.to_owned()) };
     let end = fragment(url, whole.placeholders);
@@ -39,14 +39,14 @@ pub(super) fn with_parameters(url: &str, parameters: &[(&str, &str)]) -> Result<
     Ok(format!("{before}{mark}{}{fragment}", missing.join("&")))
 }
 
-/// A URL with what its secrets hold now.
+/// A URL with the current values of its secrets.
 struct Resolved {
-    /// With a letter instead of each placeholder, whose default may have any character.
+    /// With a letter in place of each placeholder, whose default may contain any character.
     url: String,
     placeholders: usize,
 }
 
-/// `None` where the text is no URL that could be read.
+/// `None` if the text is not a URL that can be parsed.
 fn resolved(url: &str) -> Option<Resolved> {
     let template = Template::parse(&Text::parse(url).ok()?, Kind::Url).ok()?;
     let url = template.parts().iter().map(|part| match part {
@@ -57,10 +57,10 @@ fn resolved(url: &str) -> Option<Resolved> {
     Some(Resolved { url: url.collect::<Option<String>>()?, placeholders: template.slots().count() })
 }
 
-/// Where the fragment of a configured URL begins: at the first `#` that stands in no reference to a secret and in no placeholder.
+/// Returns where the fragment of a configured URL begins: at the first `#` outside of references to secrets and placeholders.
 fn fragment(url: &str, placeholders: usize) -> Option<usize> {
     url.match_indices('#').map(|(at, _)| at).find(|&at| {
-        // One that is cut is none on either side.
+        // A placeholder that is cut counts on neither side.
         let (before, behind) = url.split_at(at);
         match (resolved(before), resolved(behind)) {
             (Some(before), Some(behind)) => before.placeholders + behind.placeholders == placeholders,

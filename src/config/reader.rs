@@ -1,6 +1,6 @@
 //! Takes keys out of a table one by one, and records everything that is wrong with them.
 //!
-//! Reading a key declares it: a key that is never read is unknown, and is reported with the most similar one that is.
+//! Reading a key declares it: a key that is never read is unknown, and is reported with the most similar declared one.
 
 use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::secret::Text;
 
-/// A table being read. Everything it finds wrong goes to the list shared by all tables of one read.
+/// A table that is being read. All problems go to one list, shared by all tables.
 pub(super) struct Reader<'p> {
     path: String,
     left: Map<String, Value>,
     known: Vec<&'static str>,
-    /// What references were resolved to, with the text as configured, which problems show instead.
+    /// The resolved values of references, with the configured text, which problems show instead.
     secrets: Vec<(&'static str, String, Text)>,
     problems: &'p RefCell<Vec<Problem>>,
     declared: &'p RefCell<Vec<Declared>>,
@@ -43,19 +43,19 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Adds to what is known of the key that was asked for last.
+    /// Adds to the declaration of the key that was read last.
     pub(super) fn declare(&self, more: impl FnOnce(&mut Declared)) {
         if let Some(last) = self.declared.borrow_mut().last_mut() {
             more(last);
         }
     }
 
-    /// Declares the default of the key that was asked for last, as TOML.
+    /// Declares the default of the key that was read last, as TOML.
     pub(super) fn default(&self, default: impl Display) {
         self.declare(|key| key.default = Some(default.to_string()));
     }
 
-    /// Writes down that `key` is wrong.
+    /// Reports a problem of `key`.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         let mut message = message.into();
         for (_, resolved, configured) in self.secrets.iter().filter(|(secret, ..)| *secret == key) {
@@ -80,7 +80,7 @@ impl<'p> Reader<'p> {
         self.problems.borrow().iter().any(|Problem { path: at, .. }| *at == path || at.starts_with(&of_item))
     }
 
-    /// Takes a key that must not be there, for the reason given; without one, in silence.
+    /// Takes a key that must not be there, and reports that with the message, if given.
     pub(super) fn misplaced(&mut self, key: &'static str, message: Option<String>) {
         self.known.push(key);
         let is_given = self.left.shift_remove(key).is_some_and(|value| !value.is_null());
@@ -131,7 +131,7 @@ impl<'p> Reader<'p> {
         self.left.shift_remove(key).filter(|value| !value.is_null())
     }
 
-    /// Reads a key with `read`; what is wrong is written down and counts as not given.
+    /// Reads a key with `read`; a wrong value is reported and counts as not given.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
@@ -193,7 +193,7 @@ impl<'p> Reader<'p> {
     {
         let bounds = Shape::Integer { least: allowed.start().to_string(), most: allowed.end().to_string() };
         let value = self.read_as(key, bounds, |value| {
-            // Digits that a number would change, such as 007, come from the environment as text.
+            // Digits that a number would change, such as 007, arrive from the environment as text.
             let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             value
                 .as_u64()
@@ -290,19 +290,19 @@ impl<'p> Reader<'p> {
         self.take(key)
     }
 
-    /// A table with keys of its own, together with the flat keys `{key}_…` that override them. `None`
-    /// where there is neither. To be asked for after all flat keys of this table.
+    /// Reads a table with its own keys, together with the flat keys `{key}_…` that override them. `None` if there is neither.
+    /// Must be called after all flat keys of this table were read.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'p>> {
         let named = self.left.get(key).is_some_and(|value| !value.is_null());
         let FreeTable { entries, overrides } = self.free_table(key);
-        // What is no table has no keys that could be missing.
+        // If it is not a table, none of its keys is missing.
         let given = named && !self.has_problem(key) || !overrides.is_empty();
         let mut table: Map<String, Value> = entries.into_iter().collect();
         table.extend(overrides);
         given.then(|| Reader::new(&format!("{}.{key}", self.path), table, self.problems, self.declared))
     }
 
-    /// A string that must be given and passes `check`, with its references kept. Empty where there is a problem.
+    /// A string that must be given and pass `check`, with unresolved references. Empty if there is a problem.
     pub(super) fn required_text(
         &mut self,
         key: &'static str,
@@ -321,8 +321,8 @@ impl<'p> Reader<'p> {
         })
     }
 
-    /// The entries of a table with free keys, together with the flat keys `{key}_…` that the
-    /// runtime's environment overrides become. To be asked for after all flat keys of this table.
+    /// Reads a table with free keys, together with the flat keys `{key}_…` of the runtime's environment overrides. Must be
+    /// called after all flat keys of this table were read.
     pub(super) fn free_table(&mut self, key: &'static str) -> FreeTable {
         let mut table = FreeTable::default();
         let value = self.take_unresolved(key);
@@ -334,7 +334,7 @@ impl<'p> Reader<'p> {
             Some(Value::String(json)) => match serde_json::from_str(&json) {
                 Ok(Value::Object(entries)) => table.entries.extend(entries),
                 read => {
-                    // Neither the text nor what a parser says of it is shown: it may be a secret.
+                    // Neither the text nor the parser's error is shown: they may contain a secret.
                     let what = match read {
                         Err(why) if json.trim_start().starts_with('{') => {
                             format!("text that breaks off as JSON at column {}", why.column())
@@ -358,7 +358,7 @@ impl<'p> Reader<'p> {
         table
     }
 
-    /// Writes down every key that nobody asked for. Returns those that somebody did.
+    /// Reports every key that was not read. Returns those that were.
     pub(super) fn finish(mut self, ignored: &[&str]) -> Vec<&'static str> {
         for (key, _) in std::mem::take(&mut self.left) {
             if !ignored.contains(&key.as_str()) {
@@ -373,7 +373,7 @@ fn not_a_table(path: &str, key: &str) -> String {
     format!("and not a table: write [{path}.{key}] with one line a key")
 }
 
-/// A table whose keys are the user's own.
+/// A table whose keys the user chooses.
 #[derive(Default)]
 pub(super) struct FreeTable {
     /// The table as configured.

@@ -8,7 +8,7 @@ use super::{
     problem::TABLE,
 };
 
-/// Beyond this a number is no bound that anybody meets.
+/// A bound above this is not worth mentioning.
 const LARGEST: u64 = u32::MAX as u64;
 
 const HEAD: &str = "\
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// The type of a key, with what it takes.
+/// The type of a key, with its allowed values.
 struct Type<'d>(&'d Declared);
 
 impl fmt::Display for Type<'_> {

@@ -12,8 +12,8 @@ use crate::request::{
     Form, Forwarded, Items, Kind, Pieces, Pointer, TargetTemplate, Template, TemplateFormat, VerdictOf,
 };
 
-/// The placeholders of `url`, of headers and of what stands around messages; `None` where there are none, nor braces to be
-/// read as such.
+/// Reads the placeholders of `url`, of headers and of the text around messages; `None` if there are none, nor braces to be
+/// interpreted.
 pub(super) fn read_target(
     keys: &Reader<'_>,
     endpoint: &EndpointConfig,
@@ -42,7 +42,7 @@ pub(super) fn read_target(
     Some(Arc::new(TargetTemplate { url: template?, headers: templates, forwarded, frame, ordering }))
 }
 
-/// `message_template` and what stands around it; `None` where bodies are as the mode says.
+/// Reads `message_template` and the text around messages; `None` if the mode decides how bodies look.
 pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Form>> {
     let format = keys.choice("template_format", TemplateFormat::Json);
     let mut secrets = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn read_form(keys: &mut Reader<'_>, mode: BatchMode) -> Option<Arc<Fo
         message,
         secrets,
     };
-    // Where a part is wrong, the whole is not there to be checked.
+    // If a part is wrong, the whole cannot be checked.
     let parts = ["message_template", "body_prefix", "body_suffix", "template_format"];
     if mode != BatchMode::Raw || form.message.is_some() {
         match form.check(mode.batches()) {
@@ -122,7 +122,7 @@ pub(super) fn read_compression(keys: &mut Reader<'_>) -> Option<Compression> {
         Coding::Zstd => (22, 3),
     };
     let level = keys.integer("compression_level", 1..=most, default);
-    // It is one of each coding.
+    // Each coding has its own.
     keys.declare(|key| key.default = None);
     Some(match coding {
         Coding::Zstd => Compression::Zstd { level: i32::try_from(level).unwrap_or(3) },
@@ -175,7 +175,7 @@ fn header_template(text: &Text) -> Result<Template, String> {
     Ok(template)
 }
 
-/// `[response]`: where answers say whether messages were taken.
+/// Reads `[response]`: where answers say whether messages were accepted.
 pub(super) fn read_response(keys: &mut Reader<'_>) -> Option<Arc<VerdictOf>> {
     let mut table = keys.table("response")?;
     let expect_pointer = pointer(&mut table, "expect_pointer", Pointer::parse);

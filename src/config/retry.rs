@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Jitter, RetryConfig, reader::Reader};
 
-/// With a spool, waiting costs the caller nothing, so that more of it is worth while.
+/// With a spool, waiting costs the caller nothing, so longer retries are worthwhile.
 pub(super) fn read(keys: &mut Reader<'_>, spooled: bool) -> RetryConfig {
     let (max_retries, max_duration) =
         if spooled { (u32::MAX, Duration::from_hours(12)) } else { (3, Duration::from_mins(5)) };
@@ -33,11 +33,11 @@ pub(super) fn read(keys: &mut Reader<'_>, spooled: bool) -> RetryConfig {
     retry
 }
 
-/// The keys that say what becomes of a status: the first that has it decides.
+/// The lists of status codes: the first that contains a code decides.
 const STATUS_LISTS: [&str; 4] =
     ["success_status_codes", "hold_status_codes", "retry_status_codes", "isolate_status_codes"];
 
-/// Which of [`STATUS_LISTS`] are given. A code of a default that an earlier list decides needs no word.
+/// Which of [`STATUS_LISTS`] are given. No warning is needed for a code of a default that an earlier list decides.
 pub(super) struct StatusLists([bool; 4]);
 
 impl StatusLists {
@@ -45,7 +45,7 @@ impl StatusLists {
         Self(STATUS_LISTS.map(|key| keys.gives(key)))
     }
 
-    /// What to say of codes that stand in two of them.
+    /// Returns warnings about codes that are in two of them.
     pub(super) fn overlaps(&self, success: &BTreeSet<u16>, retry: &RetryConfig) -> Vec<String> {
         let codes = [success, &retry.hold_status_codes, &retry.status_codes, &retry.isolate_status_codes];
         let lists: Vec<_> = STATUS_LISTS.iter().zip(codes).zip(self.0).collect();
@@ -64,7 +64,7 @@ impl StatusLists {
     }
 }
 
-/// 408, 425, 429 and every 5xx but 501 and 505, which no repetition can mend (RFC 9110, 15.6).
+/// 408, 425, 429 and every 5xx except 501 and 505, for which a retry cannot help (RFC 9110 section 15.6).
 fn retryable_by_default() -> Vec<u16> {
     [408, 425, 429].into_iter().chain((500..=599).filter(|code| ![501, 505].contains(code))).collect()
 }

@@ -16,10 +16,10 @@ pub(super) const KEY: &str = "routes";
 /// Keys and tables of the whole connector.
 const OF_CONNECTOR: [&str; 5] = ["spool", "dead_letter", "status", "tracing", KEY];
 
-/// Tables that a route takes as a whole, or not at all, with what the environment overrides in them.
+/// Tables that a route inherits as a whole or not at all, with their environment overrides.
 const TABLES: [&str; 7] = ["headers", "auth", "tls", "proxy", "circuit_breaker", "rate_limit", "response"];
 
-/// Keys that depend on another one: a route that sets that one does not inherit them.
+/// Keys that depend on another one: a route that sets the other does not inherit them.
 const COMPANIONS: [(&str, &str); 3] =
     [("ordering", "ordering_key"), ("compression", "compression_level"), ("batch_mode", "linger")];
 
@@ -36,7 +36,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// Reads what is of this scope alone. Returns whether a `url` must be given: not for a connector that has routes.
+    /// Reads the keys of this scope only. Returns whether a `url` must be given: not for a connector that has routes.
     pub(super) fn needs_url(self, keys: &mut Reader<'_>) -> bool {
         match self {
             Self::Connector => !check(keys),
@@ -49,7 +49,7 @@ impl Scope {
 }
 
 impl Route {
-    /// Whether it takes all that another one takes.
+    /// Whether it matches everything that another one matches.
     fn matches_all_of(&self, other: &Self) -> bool {
         (self.stream.matches_all() || self.stream == other.stream)
             && (self.topic.matches_all() || self.topic == other.topic)
@@ -57,7 +57,7 @@ impl Route {
 }
 
 impl Config {
-    /// Scheme, host and port of the endpoint, if its url is one.
+    /// Scheme, host and port of the endpoint, if its url is valid.
     fn origin(&self) -> Option<String> {
         let url = match &self.body.target {
             Some(target) => Pieces::of(&target.url).ok()?.without_fields(),
@@ -67,11 +67,11 @@ impl Config {
     }
 }
 
-/// The routes that stand in a value, if it is a list.
+/// Returns the routes in a value, if it is a list.
 fn list(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(routes) => Some(routes.clone()),
-        // As the environment overrides it.
+        // From an environment override.
         Value::String(json) => serde_json::from_str(json).ok(),
         _ => None,
     }
@@ -146,10 +146,10 @@ pub(super) fn read(given: &Map<String, Value>, connector: &mut Config, problems:
     check_shared(connector, problems);
 }
 
-/// The keys of a route, and those of the connector where it gives none.
+/// Returns the keys of a route, completed by those of the connector.
 ///
 /// # Errors
-/// What is wrong with `url`, beside them.
+/// What is wrong with `url`, together with the keys.
 fn with_inherited(
     own: &Map<String, Value>,
     connector: &Map<String, Value>,
@@ -161,11 +161,11 @@ fn with_inherited(
         .collect();
     let has_own_url = table.contains_key("url");
     if table.contains_key("preset") {
-        // What it stands for goes before what the connector has; a URL is reported below.
+        // Its defaults take precedence over the connector's keys; a problem with the URL is reported below.
         let _ = apply_preset(&mut table);
     }
     let is_of = |key: &str, name: &str| {
-        // This one key begins like a table.
+        // This key begins with the name of a table.
         key != "response_header_timeout"
             && key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     };
@@ -175,13 +175,13 @@ fn with_inherited(
         let is_taken = OF_CONNECTOR.iter().any(|name| is_of(key, name))
             || TABLES.iter().any(|name| is_of(key, name) && given.iter().any(|given| is_of(given, name)))
             || COMPANIONS.iter().any(|(leader, companion)| key == companion && has(leader))
-            // Credentials are for the endpoint that they stand beside.
+            // Credentials belong to the endpoint that they are configured with.
             || has_own_url && ["headers", "auth"].iter().any(|name| is_of(key, name));
         if !is_taken && !has(key) {
             table.insert(key.clone(), value.clone());
         }
     }
-    // Its own one stands there already, but its URL may be that of the connector.
+    // Its own keys are there already, but its URL may be that of the connector.
     let of_url = apply_preset(&mut table);
     (table, of_url)
 }
@@ -196,7 +196,7 @@ pub(super) fn apply_preset(table: &mut Map<String, Value>) -> Result<(), String>
     preset.map_or(Ok(()), |preset| preset.apply(table))
 }
 
-/// What is wrong with a key of the connector was reported for the connector.
+/// Removes problems of inherited keys, which were reported for the connector.
 fn forget_inherited(path: &str, own: &Map<String, Value>, problems: &RefCell<Vec<Problem>>, before: usize) {
     let mut problems = problems.borrow_mut();
     let of_route = problems.split_off(before);
@@ -216,7 +216,7 @@ fn check_shared(connector: &Config, problems: &RefCell<Vec<Problem>>) {
     let own = connector.has_url.then(|| ("the connector".to_owned(), connector));
     let routes = connector.routes.iter().enumerate();
     let routes = routes.map(|(index, route)| (format!("{KEY}[{index}]"), &route.config));
-    // The connector comes first, since it is what routes inherit from.
+    // The connector comes first, since routes inherit from it.
     for (label, config) in own.into_iter().chain(routes) {
         let Some(origin) = config.origin() else { continue };
         let Some((_, first, before)) = endpoints.iter().find(|(other, ..)| *other == origin) else {

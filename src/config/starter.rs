@@ -1,23 +1,23 @@
-//! What a user of a preset gives, with examples: the beginning of a connector file.
+//! The keys that a user of a preset has to give, with examples, for a starter file.
 
 use super::Preset;
 
-/// Tables with the keys of each that are to be given.
+/// Tables with the keys that have to be given.
 type Tables = &'static [(&'static str, &'static [(&'static str, &'static str)])];
 
-/// What a connector file with a preset begins with.
+/// The keys of a starter file with a preset.
 #[derive(Debug, Clone, Copy)]
 pub struct Starter {
     /// An example of `url`.
     pub url: &'static str,
-    /// What belongs into `url`, in a sentence.
+    /// What `url` must contain, in a sentence.
     pub about: &'static str,
-    /// Tables with what the endpoint usually asks for.
+    /// Tables with keys that the endpoint usually requires.
     pub tables: Tables,
 }
 
 impl Preset {
-    /// What a connector file with it begins with.
+    /// Returns the keys of a starter file with this preset.
     pub fn starter(self) -> Starter {
         let (url, about, tables): (_, _, Tables) = match self {
             Self::Elasticsearch => (

@@ -1,4 +1,4 @@
-//! The table `[status]`: where a connector shows what it does, and who may look.
+//! The table `[status]`: the address of the status page, and who may access it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use iggy_connector_sdk::shown;
 
 use super::{StatusConfig, Text, reader::Reader};
 
-/// A shorter token is guessed too soon.
+/// A shorter token is too easy to guess.
 const SHORTEST_TOKEN: usize = 16;
 
 pub(super) fn read(keys: &mut Reader<'_>) -> Option<StatusConfig> {
@@ -44,7 +44,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Option<StatusConfig> {
     Some(StatusConfig { address: address?, token })
 }
 
-/// A warning of what is allowed, but may be a mistake.
+/// Returns a warning about values that are allowed, but may be a mistake.
 pub(super) fn warning(config: &StatusConfig) -> Option<String> {
     (!config.address.ip().is_loopback()).then(|| {
         format!(
@@ -66,7 +66,7 @@ fn parse(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Nothing of it is shown.
+/// The token is not shown.
 fn long_enough(text: &Text) -> Result<(), String> {
     match text.resolve()?.trim().len() {
         0 => Err("is empty: write a long random text, or remove the key".to_owned()),

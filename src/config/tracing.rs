@@ -5,10 +5,10 @@ use reqwest::Url;
 
 use super::{TracingConfig, reader::Reader};
 
-/// What names an endpoint for spans where the configuration does not, as for every program that speaks OTLP.
+/// Names the endpoint for spans if the configuration does not, as for every OTLP exporter.
 const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// Where OTLP over HTTP takes spans, below the endpoint.
+/// The path for spans in OTLP over HTTP, below the endpoint.
 const PATH: &str = "v1/traces";
 
 pub(super) fn read(keys: &mut Reader<'_>) -> Option<TracingConfig> {
@@ -21,10 +21,10 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Option<TracingConfig> {
 }
 
 impl TracingConfig {
-    /// What the environment says; `None` where it says nothing.
+    /// Reads the endpoint from the environment; `None` if it is not set.
     ///
     /// # Errors
-    /// It says what is no endpoint.
+    /// It is not a valid endpoint.
     pub(crate) fn of_environment() -> Result<Option<Self>, String> {
         match std::env::var(VARIABLE).ok().filter(|value| !value.trim().is_empty()) {
             None => Ok(None),
@@ -35,7 +35,7 @@ impl TracingConfig {
     }
 }
 
-/// The URL that spans are sent to. Nothing of a text that is none is shown but its start: it may hold a secret.
+/// Returns the URL that spans are sent to. Only the start of an invalid text is shown: it may contain a secret.
 fn parse(text: &str) -> Result<Url, String> {
     let wrong = |what: &str| {
         format!(

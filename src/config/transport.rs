@@ -1,4 +1,4 @@
-//! The tables `[tls]` and `[proxy]`: whom connections trust, who they are, and which way they take.
+//! The tables `[tls]` and `[proxy]`: authorities to trust, the client certificate, and the proxy.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::secret::FileStamp;
 
-/// What the files of `[tls]` hold, read and checked.
+/// The content of the files of `[tls]`, read and checked.
 #[derive(Debug, Default)]
 pub(crate) struct TlsFiles {
     /// The certificates of `ca_file`.
     pub(crate) roots: Vec<CertificateDer<'static>>,
-    /// The client's own certificate, those that lead from it to its authority, and its key.
+    /// The client's certificate with its chain, and its key.
     pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
@@ -61,7 +61,7 @@ impl TlsConfig {
     /// Reads the files.
     ///
     /// # Errors
-    /// What is wrong, each with the key that it is wrong with.
+    /// The problems, each with its key.
     pub(crate) fn read_files(&self) -> Result<TlsFiles, Vec<(&'static str, String)>> {
         let mut problems = Vec::new();
         let mut files = TlsFiles::default();
@@ -102,7 +102,7 @@ impl TlsConfig {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// The stamps of the files: when they differ, something else is in them.
+    /// The stamps of the files: if they differ, the content has changed.
     pub(crate) fn file_stamps(&self) -> impl Iterator<Item = FileStamp> {
         let stamp = |path: &PathBuf| {
             let file = fs::metadata(path).ok()?;
@@ -154,7 +154,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|why| format!("\"{}\" cannot be read: {why}", path.display()))
 }
 
-/// Without what stands in the file, which may be a key.
+/// Without the content of the file, which may be a key.
 fn in_words(why: &pem::Error) -> &'static str {
     match why {
         pem::Error::MissingSectionEnd { .. } => "a section does not end",
@@ -258,7 +258,7 @@ fn has_userinfo(url: &Text) -> bool {
     url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
-/// Nothing of it is shown: it may hold a password.
+/// It is not shown: it may contain a password.
 fn proxy_url(text: &Text) -> Result<(), String> {
     let url = endpoint_url(&text.resolve()?).map_err(|_| {
         "is not the URL of a proxy: write one such as \"http://proxy.example.com:3128\"".to_owned()

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::problem::shown_value;
 
-/// The longest duration of any key: clocks cannot hold much more, and nobody means it.
+/// The longest duration of any key: clocks cannot represent much more, and nobody needs more.
 pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Reads a humantime duration such as `"500ms"` or `"1m 30s"`, of at most 10 years.
 ///
 /// # Errors
-/// What stands there and how a duration is written; a bare number has no unit and is refused.
+/// The given value, and how a duration is written; a bare number has no unit and is refused.
 pub(super) fn duration(value: &Value) -> Result<Duration, String> {
     let shown = shown_value(value);
     match value {
@@ -35,7 +35,7 @@ pub(super) fn duration(value: &Value) -> Result<Duration, String> {
 /// Reads a size in bytes: a whole number, or a string such as `"10 MiB"`.
 ///
 /// # Errors
-/// What stands there and how a size is written.
+/// The given value, and how a size is written.
 pub(super) fn size(value: &Value) -> Result<u64, String> {
     let wrong = || {
         format!(

@@ -1,4 +1,4 @@
-//! The endpoint's URL and what it may be.
+//! The endpoint's URL, and the rules for it.
 
 use reqwest::Url;
 use url::Host;
@@ -11,15 +11,15 @@ pub(super) fn read_url(keys: &mut Reader<'_>) -> Text {
 }
 
 /// # Errors
-/// What is wrong with a URL, without the URL: any part of it can hold a secret.
+/// What is wrong with a URL, without the URL: any part of it can contain a secret.
 pub(super) fn checked_url(text: &Text) -> Result<(), String> {
     let Err(why) = endpoint_url(&text.resolve()?) else { return Ok(()) };
-    // What is wrong with it may be part of a secret.
+    // The error text may contain part of a secret.
     Err(if text.is_secret() { format!("{text} does not resolve to an http or https URL") } else { why })
 }
 
-/// An endpoint as it may be shown: its scheme, host and port, and secrets by their names. User and password are credentials, and
-/// many services have one in the path or the query.
+/// Returns an endpoint as it may be shown: scheme, host and port, with secrets by their names. User and password are
+/// credentials, and many services have one in the path or the query.
 pub(crate) fn shown_url(text: &Text) -> String {
     let configured = text.configured();
     let scheme = configured.split_once("://").filter(|(scheme, _)| !scheme.contains("${"));
@@ -32,7 +32,7 @@ pub(crate) fn shown_url(text: &Text) -> String {
     format!("{scheme}://{host}")
 }
 
-/// Where one of these characters is first, outside of references to secrets.
+/// Returns the position of the first of these characters outside of references to secrets.
 fn find(text: &str, wanted: &[char]) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -47,15 +47,15 @@ fn find(text: &str, wanted: &[char]) -> Option<usize> {
     }
 }
 
-/// Schemes that somebody may have meant. Any other text before a colon may be a user, with the password behind it.
+/// Schemes that may have been intended. Any other text before a colon may be a user, followed by the password.
 const OTHER_SCHEMES: [&str; 12] =
     ["amqp", "file", "ftp", "grpc", "grpcs", "kafka", "mqtt", "tcp", "udp", "unix", "ws", "wss"];
 
-/// Reads an endpoint's URL. It is taken to the letter: a parser for browsers would take `http:user:password@host` for
-/// what was meant, which nothing that shows it would take apart.
+/// Parses an endpoint's URL strictly: a parser for browsers would repair `http:user:password@host`, and code that shows URLs
+/// would not find the password in it.
 ///
 /// # Errors
-/// What is wrong with it, without the URL itself, which may hold a secret.
+/// What is wrong with it, without the URL itself, which may contain a secret.
 pub(crate) fn endpoint_url(url: &str) -> Result<Url, String> {
     const SUCH: &str = "write one such as \"https://example.com/ingest\"";
     let url = url.trim();
@@ -87,7 +87,7 @@ pub(super) fn has_userinfo(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// Whether a URL leads to this machine by its very name.
+/// Whether the host of a URL is a name or address of loopback.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

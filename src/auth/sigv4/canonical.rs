@@ -1,4 +1,4 @@
-//! A request in the one form that both ends compute the signature over.
+//! The canonical form of a request, which both ends compute the signature over.
 
 use std::borrow::Cow;
 
@@ -16,8 +16,8 @@ const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 /// What S3 does not encode again.
 const RESERVED_IN_WRITTEN_PATH: &AsciiSet = &RESERVED_IN_PATH.remove(b'%');
 
-/// Encodes what a URL may leave as it is and the canonical form may not. Some take a plus for a space or decode before they compare,
-/// and others do not: written so, all take it for the same.
+/// Encodes characters that a URL may leave unencoded and the canonical form may not. Some services treat a plus as a space or
+/// decode before they compare, and others do not: with this encoding, all agree.
 pub(super) fn write_strictly(url: &mut Url, is_s3: bool) {
     let is_strict = |c: u8| c.is_ascii_alphanumeric() || b"-._~%".contains(&c);
     if url.query().is_some_and(|query| !query.bytes().all(|c| is_strict(c) || b"=&".contains(&c))) {
@@ -33,9 +33,9 @@ pub(super) fn write_strictly(url: &mut Url, is_s3: bool) {
     }
 }
 
-/// The canonical form, and the names of the headers in it.
+/// Returns the canonical form, and the names of the headers in it.
 ///
-/// Signed are the host, the type of the body and all that is AWS's own: what stands between may change other headers.
+/// The host, the type of the body and AWS's own headers are signed: proxies may change other headers.
 pub(super) fn request(request: &Request, is_s3: bool, body_hash: &str) -> (String, String) {
     let url = request.url();
     let mut headers: Vec<(&str, Cow<'_, str>)> = request
@@ -69,13 +69,13 @@ pub(super) fn request(request: &Request, is_s3: bool, body_hash: &str) -> (Strin
     (canonical, names)
 }
 
-/// The host as the client sends it: with its port, unless that is the usual one.
+/// The host as the client sends it: with its port, unless that is the default.
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Every service but S3 encodes what was encoded for the way once more, and takes several slashes for one.
+/// Every service except S3 encodes the encoded path once more, and treats several slashes as one.
 fn path(url: &Url, is_s3: bool) -> String {
     if is_s3 {
         return url.path().to_owned();

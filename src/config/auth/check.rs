@@ -1,4 +1,4 @@
-//! What `[auth]`, `headers`, the url and each other must not do: contradict, or give credentials away.
+//! Checks that `[auth]`, `headers` and the url neither contradict each other nor expose credentials.
 
 use reqwest::{
     Url,
@@ -12,10 +12,10 @@ use crate::config::{
     url::{endpoint_url, has_userinfo},
 };
 
-/// Where requests go, with the keys that say so.
+/// The destination of requests, with its keys.
 #[derive(Clone, Copy)]
 pub(in crate::config) struct Destination<'c> {
-    /// What stands before the keys: nothing, or a table and a dot.
+    /// The prefix of the keys: nothing, or a table and a dot.
     pub(in crate::config) table: &'static str,
     pub(in crate::config) url: &'c Text,
     pub(in crate::config) headers: &'c [(HeaderName, Text)],
@@ -25,9 +25,9 @@ pub(in crate::config) struct Destination<'c> {
     pub(in crate::config) allow_insecure_credentials: bool,
 }
 
-/// Writes down every contradiction, and returns what deserves a warning.
+/// Reports every contradiction, and returns the warnings.
 pub(in crate::config) fn check(keys: &Reader<'_>, destination: &Destination<'_>) -> Vec<String> {
-    // What is wrong with the url itself was reported before.
+    // Problems of the url itself were reported before.
     if keys.has_problem(&format!("{}url", destination.table)) {
         return Vec::new();
     }
@@ -52,7 +52,7 @@ fn check_headers(keys: &Reader<'_>, destination: &Destination<'_>, auth: &AuthCo
             );
         }
         for (key, other) in destination.own_headers {
-            // That is what it holds anyway.
+            // It has this value anyway.
             let same = name == WEBHOOK_ID && key == "idempotency_header";
             if other == Some(&name) && !same {
                 keys.problem(

@@ -1,4 +1,4 @@
-//! From secrets to what is sent or signed with, and what is wrong with those that are none.
+//! Turns secrets into headers and keys, and reports invalid ones.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use reqwest::{Url, header::HeaderValue};
 
 use crate::config::url::has_userinfo;
 
-/// A header for user and password (RFC 7617).
+/// Creates the header for user and password (RFC 7617).
 ///
 /// # Errors
-/// There is a colon in the user.
+/// The user contains a colon.
 pub(crate) fn basic_header(username: &str, password: &str) -> Result<HeaderValue, String> {
     if username.contains(':') {
         return Err(
@@ -22,11 +22,11 @@ pub(crate) fn basic_header(username: &str, password: &str) -> Result<HeaderValue
         .expect("base64 fits into a header"))
 }
 
-/// Takes user and password out of a URL: HTTP has no place for them in it (RFC 9110 section 4.2.4). Returns the header
-/// that holds them.
+/// Removes user and password from a URL, where HTTP does not allow them (RFC 9110 section 4.2.4). Returns the header that
+/// carries them.
 ///
 /// # Errors
-/// They are nothing that Basic can send.
+/// They cannot be sent as Basic.
 pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String> {
     if !has_userinfo(url) {
         return Ok(None);
@@ -38,15 +38,15 @@ pub(crate) fn take_userinfo(url: &mut Url) -> Result<Option<HeaderValue>, String
     let header = decoded(url.username())
         .and_then(|user| basic_header(&user, &decoded(url.password().unwrap_or_default())?))
         .map_err(|why| format!("holds a user or a password that {why}"))?;
-    // A URL with a host, as those of http have, can do without them.
+    // This cannot fail for a URL with a host, which http URLs have.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     Ok(Some(header))
 }
 
-/// A header for a token (RFC 6750).
+/// Creates the header for a token (RFC 6750).
 ///
 /// # Errors
-/// The token is empty, or has characters that none has.
+/// The token is empty, or contains invalid characters.
 pub(crate) fn bearer_header(token: &str) -> Result<HeaderValue, String> {
     if token.is_empty() {
         return Err("is empty".to_owned());
@@ -58,14 +58,14 @@ pub(crate) fn bearer_header(token: &str) -> Result<HeaderValue, String> {
     Ok(sensitive(&format!("Bearer {token}")).expect("graphic ASCII fits into a header"))
 }
 
-/// A header's value that `Debug` does not show; `None` where it holds a control character.
+/// Creates a header value that `Debug` does not show; `None` if it contains a control character.
 pub(crate) fn sensitive(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// The keys in a secret of Standard Webhooks.
+/// Decodes the keys in a secret of Standard Webhooks.
 ///
 /// # Errors
 /// What is wrong with it, without the secret itself.
@@ -76,7 +76,7 @@ pub(crate) fn webhook_keys(secrets: &str) -> Result<Vec<Vec<u8>>, String> {
                 "is a key for asymmetric signatures: only symmetric ones, whsec_…, are known here".to_owned()
             );
         }
-        // The libraries for receivers take it without the prefix as well.
+        // The libraries for receivers accept it without the prefix as well.
         let base64 = secret.strip_prefix("whsec_").unwrap_or(secret);
         match BASE64_STANDARD.decode(base64) {
             Ok(key) if !key.is_empty() => Ok(key),

@@ -1,4 +1,4 @@
-//! How requests prove who sends them: the table `[auth]`.
+//! How requests authenticate: the table `[auth]`.
 
 mod check;
 mod credentials;
@@ -37,7 +37,7 @@ pub(crate) const AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Text);
 
-/// How requests prove who sends them.
+/// How requests authenticate.
 #[derive(Debug, Clone)]
 pub enum AuthConfig {
     /// User and password (RFC 7617).
@@ -54,25 +54,25 @@ pub enum AuthConfig {
     },
     /// A key in a header or in the query.
     ApiKey {
-        /// Where it stands.
+        /// Where it is sent.
         location: ApiKeyLocation,
         /// The key.
         value: Secret,
     },
-    /// A token that a token endpoint gives for the credentials of a client (RFC 6749 section 4.4).
+    /// A token that a token endpoint grants for the credentials of a client (RFC 6749 section 4.4).
     OAuth2ClientCredentials(OAuth2Config),
     /// AWS Signature Version 4.
     AwsSigV4(AwsSigV4Config),
     /// Standard Webhooks: an HMAC-SHA256 over identifier, time and body.
     WebhookSignature {
-        /// Secrets as `whsec_` and base64. A string may hold several, separated by white space. There is a signature with each.
+        /// Secrets as `whsec_` and base64. A string may contain several, separated by white space. Each makes one signature.
         secrets: Vec<Secret>,
     },
     /// An HMAC over the body.
     Hmac(HmacConfig),
 }
 
-/// Where an API key stands.
+/// Where an API key is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiKeyLocation {
     /// In this header.
@@ -88,7 +88,7 @@ pub struct OAuth2Config {
     pub token_url: Text,
     /// The client.
     pub client_id: Secret,
-    /// How the client proves who it is.
+    /// How the client authenticates.
     pub client_auth: ClientAuth,
     /// The scope asked for, if any.
     pub scope: Option<Text>,
@@ -96,7 +96,7 @@ pub struct OAuth2Config {
     pub audience: Option<Text>,
     /// Further parameters of the token request.
     pub extra: Vec<(String, Secret)>,
-    /// How long before its end a token is replaced.
+    /// How long before it expires a token is replaced.
     pub refresh_ahead: Duration,
 }
 
@@ -114,7 +114,7 @@ impl fmt::Debug for OAuth2Config {
     }
 }
 
-/// How a client proves to the token endpoint who it is.
+/// How a client authenticates to the token endpoint.
 #[derive(Debug, Clone)]
 pub enum ClientAuth {
     /// Its secret in an `Authorization` header (RFC 6749 section 2.3.1).
@@ -139,14 +139,14 @@ pub struct AwsSigV4Config {
     pub keys: Option<AwsKeys>,
 }
 
-/// The credentials of AWS.
+/// AWS credentials.
 #[derive(Debug, Clone)]
 pub struct AwsKeys {
     /// `AWS_ACCESS_KEY_ID`.
     pub access_key_id: Secret,
     /// `AWS_SECRET_ACCESS_KEY`.
     pub secret_access_key: Secret,
-    /// `AWS_SESSION_TOKEN`, where the keys are temporary.
+    /// `AWS_SESSION_TOKEN`, if the keys are temporary.
     pub session_token: Option<Secret>,
 }
 
@@ -165,9 +165,9 @@ pub struct HmacConfig {
     pub secret: Secret,
     /// The hash function.
     pub algorithm: HmacAlgorithm,
-    /// How its bytes are written.
+    /// The encoding of its bytes.
     pub encoding: HmacEncoding,
-    /// What stands before it in the header.
+    /// The text before it in the header.
     pub prefix: SignedTemplate,
     /// What it is computed over.
     pub signed: SignedTemplate,
@@ -183,7 +183,7 @@ pub enum HmacAlgorithm {
     Sha512,
 }
 
-/// How the bytes of an HMAC are written.
+/// The encoding of an HMAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum HmacEncoding {
@@ -194,7 +194,7 @@ pub enum HmacEncoding {
 }
 
 impl Secret {
-    /// What it stands for now.
+    /// Returns its current value.
     ///
     /// # Errors
     /// The reference that cannot be read, by its name.
@@ -229,7 +229,7 @@ impl AuthConfig {
         }
     }
 
-    /// All that is configured as a credential, or part of one.
+    /// Everything that is configured as a credential, or part of one.
     pub(crate) fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Basic { username, password } => vec![username, password],
@@ -254,7 +254,7 @@ impl AuthConfig {
     }
 }
 
-/// Whether what is sent there can be read on the way: over plain http, to another machine.
+/// Whether others can read what is sent there: over plain http, to another machine.
 pub(crate) fn is_readable_on_the_way(url: &Url) -> bool {
     url.scheme() == "http" && !super::url::is_loopback(url)
 }

@@ -38,7 +38,7 @@ enum AuthType {
     Hmac,
 }
 
-/// All keys, and the type that has each. No key is of two types.
+/// All keys, by the type they belong to. No key belongs to two types.
 const KEYS: [(AuthType, &[&str]); 7] = [
     (AuthType::Basic, &["username", "password"]),
     (AuthType::Bearer, &["token"]),
@@ -62,7 +62,7 @@ const KEYS: [(AuthType, &[&str]); 7] = [
     (AuthType::Hmac, &["header", "secret", "algorithm", "encoding", "prefix", "signed"]),
 ];
 
-/// Parameters of a token request that have keys of their own.
+/// Parameters of a token request that have their own keys.
 const OWN_PARAMETERS: [&str; 7] = [
     "grant_type",
     "client_id",
@@ -88,7 +88,7 @@ enum ClientAuthName {
     PrivateKeyJwt,
 }
 
-/// The table, where there is one. What it returns next to problems is never used.
+/// Reads the table, if there is one. If there are problems, the result is not used.
 pub(in crate::config) fn read(keys: &mut Reader<'_>) -> Option<AuthConfig> {
     let mut table = keys.table("auth")?;
     let kind = table.optional_choice::<AuthType>("type");
@@ -175,7 +175,7 @@ fn read_oauth2(table: &mut Reader<'_>) -> OAuth2Config {
     let client_id = required(table, "client_id", "the name of the client", not_empty);
     let client_auth = match table.choice("client_auth", ClientAuthName::Basic) {
         _ if table.has_problem("client_auth") => {
-            // Which of them belongs there is not known.
+            // It is not known which of them belongs there.
             table.misplaced("client_secret", None);
             table.misplaced("private_key_file", None);
             ClientAuth::Basic(Secret(Text::default()))
