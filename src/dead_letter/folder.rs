@@ -14,10 +14,10 @@ use std::{
 use super::{Record, names};
 use crate::private::{self, Access};
 
-/// All marks are as long as the longest, so that a part of one is none.
+/// All marks have the length of the longest, so that a partial one is not a mark.
 pub(super) const MARK_DIGITS: usize = 20;
-/// What the mark of a letter begins with that was removed alone. No position has so many digits, so that a release that knows no such
-/// marks passes it over.
+/// The first digit of the mark of a letter that was removed by a selection. No position has that many digits, so a release
+/// that does not know such marks ignores it.
 pub(super) const REMOVED: char = '9';
 
 /// A folder of dead letters, for reading beside the connector that writes to it.
@@ -26,7 +26,7 @@ pub struct Folder {
     pub(super) path: PathBuf,
 }
 
-/// Where a dead letter stands: `SEGMENT:BYTE`. It stays the same as long as the letter is there.
+/// The position of a dead letter: `SEGMENT:BYTE`. It stays the same as long as the letter exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterPosition {
     /// The number of the segment.
@@ -35,10 +35,10 @@ pub struct LetterPosition {
     pub byte: u64,
 }
 
-/// A dead letter and what is known of it.
+/// A dead letter and its state.
 #[derive(Debug)]
 pub struct Entry {
-    /// Where it stands.
+    /// Its position.
     pub position: LetterPosition,
     /// Whether a replay delivered it.
     pub replayed: bool,
@@ -54,7 +54,7 @@ impl Folder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Whether anything in it says that dead letters are, or were, kept there.
+    /// Whether its files show that dead letters are, or were, kept there.
     ///
     /// # Errors
     /// It cannot be read.
@@ -68,7 +68,7 @@ impl Folder {
         if names.iter().any(of_letters) {
             return Ok(true);
         }
-        // A connector that never had a letter leaves nothing else; others have such a file, too.
+        // A connector that never had a letter leaves nothing else, but other programs have such a file, too.
         names.retain(|name| name != names::LOCK);
         Ok(names.is_empty() && self.path.join(names::LOCK).exists())
     }
@@ -115,7 +115,7 @@ impl Folder {
     fn for_each_of(&self, segment: u64, each: &mut impl FnMut(Entry) -> bool) -> io::Result<bool> {
         let file = match private::open(&names::segment(&self.path, segment), Access::Read) {
             Ok(file) => file,
-            // It was purged in between.
+            // It was purged in the meantime.
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
             Err(why) => return Err(why),
         };
@@ -148,7 +148,7 @@ impl Folder {
     fn marks(&self, segment: u64) -> io::Result<KnownMarks> {
         let marks = private::read_to_string(&names::replayed(&self.path, segment))?.unwrap_or_default();
         let mut known = KnownMarks::default();
-        // A mark that a crash cut off has fewer digits, whatever was written behind it.
+        // A mark that a crash cut off has fewer digits, whatever was written after it.
         for mark in marks.lines().filter(|mark| mark.len() == MARK_DIGITS) {
             match mark.strip_prefix(REMOVED) {
                 Some(removed) => known.removed.extend(removed.parse::<u64>()),
@@ -174,8 +174,8 @@ impl Folder {
         private::open(&path, Access::Make).map_err(|why| private::at(&path, why))
     }
 
-    /// Makes room for the marks of letters that are about to be sent, durably: once they are delivered it is too late to find
-    /// out that they cannot be marked, and would be sent again.
+    /// Reserves room for the marks of letters that are about to be sent, durably: once they are delivered it is too late to
+    /// find out that they cannot be marked and would be sent again.
     ///
     /// # Errors
     /// The marks cannot be written.
@@ -192,7 +192,7 @@ impl Folder {
         for (segment, bytes) in segments {
             let file = self.open_marks(segment)?;
             let end = file.metadata()?.len();
-            // The first line break keeps a mark that a crash cut off apart from these.
+            // The first line break separates these from a mark that a crash cut off.
             file.write_all_at(&vec![b'\n'; usize::try_from(bytes).unwrap_or(0) + 1], end)?;
             file.sync_data()?;
             marks.0.push(Room { segment, file, start: end + 1 });
@@ -201,10 +201,10 @@ impl Folder {
         Ok(marks)
     }
 
-    /// Keeps others from replaying and purging at the same time.
+    /// Prevents others from replaying and purging at the same time.
     ///
     /// # Errors
-    /// Somebody does.
+    /// Somebody else does so already.
     pub(crate) fn replaying(&self) -> io::Result<Replaying> {
         let path = self.path.join(names::REPLAY_LOCK);
         lock(&path).map_err(|why| private::at(&path, why))?.map(Replaying).ok_or_else(|| {
@@ -214,7 +214,7 @@ impl Folder {
 }
 
 impl Entry {
-    /// It as JSON, with its payload as it stands in the record: going through values would rewrite it.
+    /// Returns it as JSON, with the payload as written in the record: converting it to values would change it.
     pub fn to_json(&self) -> String {
         let record = match &self.record {
             Ok(record) => serde_json::to_string(record).unwrap_or_default(),
@@ -225,7 +225,7 @@ impl Entry {
     }
 }
 
-/// Where the letters of a segment begin of which something is known.
+/// The positions of letters of a segment that have marks.
 #[derive(Debug, Default)]
 struct KnownMarks {
     replayed: BTreeSet<u64>,
@@ -291,8 +291,8 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would leave it locked while a child process that is just being started still has
-        // the file open, too. Where this fails, closing is what is left.
+        // Closing alone would leave it locked while a child process that is just being started still has the file open. If
+        // this fails, closing is all that can be done.
         let _ = self.0.unlock();
     }
 }

@@ -1,8 +1,8 @@
 //! Dead letters: messages that cannot be delivered, kept with the reason until they are replayed.
 //!
-//! A folder holds segments `dead-letters-000001.ndjson`, one [`Record`] a line, written by one
-//! connector. Anyone can read them as a [`Folder`]. What a replay delivered stands beside each segment in
-//! `dead-letters-000001.replayed`, so a segment itself is only ever appended to.
+//! A folder holds segments `dead-letters-000001.ndjson`, one [`Record`] per line, written by one connector. Anyone can read
+//! them as a [`Folder`]. Beside each segment, `dead-letters-000001.replayed` lists what a replay delivered, so a segment
+//! itself is only ever appended to.
 
 #[cfg(test)]
 mod failing_disk;

@@ -11,7 +11,7 @@ use super::{
     names,
 };
 
-/// What a purge took away.
+/// What a purge removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Purged {
     /// Segments.
@@ -23,7 +23,7 @@ pub struct Purged {
 }
 
 impl Folder {
-    /// What [`purge`](Self::purge) would remove, and how many letters among it were never replayed.
+    /// Returns what [`purge`](Self::purge) would remove, and how many of these letters were never replayed.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -45,14 +45,14 @@ impl Folder {
         Ok((purged, waiting))
     }
 
-    /// Removes segments all of whose letters were replayed, or `all` segments. The one that a running
-    /// connector appends to stays.
+    /// Removes segments whose letters have all been replayed, or `all` segments. The one that a running connector appends to
+    /// stays.
     ///
     /// # Errors
     /// Somebody replays or purges already, or a file cannot be removed.
     pub fn purge(&self, all: bool) -> io::Result<Purged> {
         let _replaying = self.replaying()?;
-        // Held until the end, so that no connector opens the folder before.
+        // Held until the end, so that no connector opens the folder meanwhile.
         let writer = lock(&self.path.join(names::LOCK))?;
         let mut segments = names::segments(&self.path)?;
         if writer.is_none() {
@@ -61,7 +61,7 @@ impl Folder {
         self.remove(segments, |_, open| all || open == 0)
     }
 
-    /// The same beside the connector that appends to the segment with this number or later ones.
+    /// The same while a connector appends to the segment with this number or later ones.
     ///
     /// # Errors
     /// As of [`purge`](Self::purge).
@@ -72,8 +72,8 @@ impl Folder {
         self.remove(segments, |_, open| all || open == 0)
     }
 
-    /// Removes letters, replayed or not, beside the connector that appends to the segment with this number or later ones. They
-    /// are listed no more; a file goes when none of its letters is left.
+    /// Removes letters, replayed or not, while a connector appends to the segment with this number or later ones. They are no
+    /// longer listed; a file is deleted when none of its letters is left.
     ///
     /// # Errors
     /// As of [`purge`](Self::purge).
@@ -101,8 +101,8 @@ impl Folder {
             if is_over(records, open) {
                 let path = names::segment(&self.path, segment);
                 purged.bytes += fs::metadata(&path)?.len();
-                // The marks go first: a crash in between means that letters are sent again, not that new
-                // ones pass for replayed.
+                // The marks are deleted first: a crash in between means that letters are sent again, not that new ones count
+                // as replayed.
                 match fs::remove_file(names::replayed(&self.path, segment)) {
                     Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                     _ => {}

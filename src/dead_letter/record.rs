@@ -1,4 +1,4 @@
-//! One dead letter, as it stands on a line.
+//! One dead letter, as a line of NDJSON.
 
 use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{batch::Batch, failure::Failure};
 
-/// A message that could not be delivered, with the reason and everything that sending it again needs.
+/// A message that could not be delivered, with the reason and everything that is needed to send it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// When it was given up, RFC 3339, UTC.
@@ -34,9 +34,9 @@ pub struct Record {
     pub offset: u64,
     /// 32 hex digits.
     pub id: String,
-    /// When the server took it, in microseconds since the Unix epoch.
+    /// When the server stored it, in microseconds since the Unix epoch.
     pub timestamp: u64,
-    /// When its producer made it, in microseconds since the Unix epoch.
+    /// When its producer created it, in microseconds since the Unix epoch.
     pub origin_timestamp: u64,
     /// The checksum the server computed.
     pub checksum: u64,
@@ -48,21 +48,21 @@ pub struct Record {
     pub headers_encoded: String,
     /// What its payload is.
     pub schema: Schema,
-    /// How `payload` holds the bytes.
+    /// The encoding of `payload`.
     pub payload_encoding: PayloadEncoding,
     /// Its payload.
     pub payload: Box<RawValue>,
 }
 
-/// How a record holds the bytes of a payload.
+/// The encoding of a payload in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadEncoding {
-    /// The payload is JSON and stands as it is.
+    /// The payload is JSON, written unchanged.
     Json,
-    /// The payload is UTF-8 and stands as a string.
+    /// The payload is UTF-8, written as a string.
     Text,
-    /// The payload is in base64.
+    /// The payload is written in base64.
     Base64,
 }
 
@@ -109,7 +109,7 @@ impl Record {
     /// The bytes of the payload.
     ///
     /// # Errors
-    /// The record was changed and does not hold what it says.
+    /// The record was changed and its payload does not match its encoding.
     pub fn payload_bytes(&self) -> Result<Vec<u8>, String> {
         let json = self.payload.get();
         let text = || {
@@ -125,7 +125,7 @@ impl Record {
         }
     }
 
-    /// The message as it was, over buffers that hold its headers and its payload.
+    /// Returns the original message, over buffers with its headers and its payload.
     ///
     /// # Errors
     /// The id is not 32 hex digits.
@@ -154,12 +154,12 @@ impl Record {
     }
 }
 
-/// A payload in the form that people read best and that keeps its bytes.
+/// Encodes a payload in the most readable form that preserves its bytes.
 fn written(schema: Schema, payload: &[u8]) -> (PayloadEncoding, Box<RawValue>) {
     let text = std::str::from_utf8(payload).ok();
-    // A record is a line, and a line break in JSON text can only stand between values.
+    // A record is one line, and a line break in JSON text can only be between values.
     let json = text.filter(|text| schema == Schema::Json && !text.contains(['\n', '\r']));
-    // What is between values at the ends would not come back.
+    // Whitespace at the ends would be lost.
     let json = json.filter(|text| text.trim_ascii().len() == text.len());
     if let Some(json) = json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
         return (PayloadEncoding::Json, json);

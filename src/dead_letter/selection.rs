@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::{Entry, LetterPosition};
 
-/// Letters by what they say; all of them, where nothing is asked for.
+/// Selects letters by their fields; by default all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Those with this reason.
+    /// Only those with this reason.
     pub reason: Option<String>,
-    /// Those from this stream.
+    /// Only those from this stream.
     pub stream: Option<String>,
-    /// Those from this topic.
+    /// Only those from this topic.
     pub topic: Option<String>,
-    /// Those since this time, in the form that letters have.
+    /// Only those since this time, in the format of letters.
     pub since: Option<String>,
-    /// Those at these positions.
+    /// Only those at these positions.
     pub positions: Vec<LetterPosition>,
 }
 
@@ -41,7 +41,7 @@ pub struct Summary {
     pub letters: u64,
     /// Those of them that a replay delivered.
     pub replayed: u64,
-    /// By reason, stream and topic; lines that cannot be read stand at `(unreadable)`.
+    /// By reason, stream and topic; lines that cannot be read are under `(unreadable)`.
     pub by: BTreeMap<(String, String, String), Count>,
 }
 

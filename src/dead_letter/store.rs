@@ -17,18 +17,18 @@ use super::{
 
 /// The one writer of a folder. What [`Store::append`] returned `Ok` for is on disk.
 ///
-/// A process that runs out of file descriptors has letters to write just then, so that all that they need is open before: the
-/// folder, and a spare file that becomes the next segment by its name alone.
+/// A process that runs out of file descriptors has letters to write just then, so everything they need is opened in advance:
+/// the folder, and a spare file that becomes the next segment by renaming.
 #[derive(Debug)]
 pub(crate) struct Store {
     files: Arc<dyn Files>,
     max_bytes: u64,
     segment_bytes: u64,
-    /// Of all segments.
+    /// The total size of all segments.
     bytes: u64,
     last: Segment,
     spare: Option<Arc<dyn SegmentFile>>,
-    /// Keeps other writers away; the system lets go of it when the process ends, however it ends.
+    /// Keeps other writers away; the system releases it when the process ends, however it ends.
     _lock: Option<Lock>,
 }
 
@@ -41,7 +41,7 @@ struct Segment {
 }
 
 impl Store {
-    /// Opens a folder, and makes it where there is none.
+    /// Opens a folder, and creates it if there is none.
     ///
     /// # Errors
     /// It cannot be written to, or another process or connector writes to it.
@@ -60,7 +60,7 @@ impl Store {
         Self::with(files, lock, max_bytes, segment_bytes)
     }
 
-    /// Opens a folder that is there, and that nobody else writes to.
+    /// Opens an existing folder that nobody else writes to.
     pub(super) fn with(
         files: Arc<dyn Files>,
         lock: Option<Lock>,
@@ -80,7 +80,7 @@ impl Store {
         store.bytes = segments.iter().map(|(_, bytes)| bytes).sum();
         if let Some((number, _)) = segments.into_iter().max() {
             store.cut(number)?;
-            // A process before this one may have written what it could not sync, and that reads as if it were on disk.
+            // An earlier process may have written lines that it could not sync, which read as if they were on disk.
             store.last.number = number + 1;
         }
         Ok(store)
@@ -93,7 +93,7 @@ impl Store {
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let length = lines.len() as u64;
         if self.bytes + length > self.max_bytes {
-            // It may have been purged since. Where that cannot be read, it is as full as it was.
+            // It may have been purged since. If that cannot be read, it counts as full as before.
             self.bytes = self.measure().unwrap_or(self.bytes);
         }
         if self.bytes + length > self.max_bytes {
@@ -108,7 +108,7 @@ impl Store {
         if self.spare.is_none() {
             self.spare = make_spare(&*self.files).ok();
         }
-        // Better a segment that is too large than letters that have none.
+        // A segment that is too large is better than letters without one.
         if self.last.bytes > 0 && self.last.bytes + length > self.segment_bytes && self.spare.is_some() {
             self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
         }
@@ -134,26 +134,26 @@ impl Store {
         file.sync()
     }
 
-    /// After a failed write or sync, nothing more is appended to the segment, also where its tail could be cut off: the
-    /// system may take pages for written that never reached the disk, and does not write them again with a later sync.
+    /// After a failed write or sync, nothing more is appended to the segment, even if its tail could be cut off: the system
+    /// may consider pages written that never reached the disk, and does not write them again with a later sync.
     fn begin_anew(&mut self) {
         let Some(file) = self.last.file.take() else { return };
         let name = names::segment_name(self.last.number);
-        // A segment of nothing but the failed record goes, so that a disk that stays full does not gather them.
+        // A segment with only the failed record is deleted, so that they do not accumulate while a disk stays full.
         if self.last.bytes == 0 && self.files.delete(&name).is_ok() {
             return;
         }
         if let Err(why) = file.truncate(self.last.bytes).and_then(|()| file.sync()) {
-            // Lines that were not acknowledged may stay: their messages count as failed all the same.
+            // Lines that were not acknowledged may stay: their messages count as failed nevertheless.
             warn!("a dead letter that failed to be written cannot be taken back from {name}: {why}");
         }
         self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
     }
 
-    /// Opens the last segment, and makes it where there is none.
+    /// Opens the last segment, and creates it if there is none.
     fn begin(&mut self, name: &str, exists: bool) -> io::Result<Arc<dyn SegmentFile>> {
         if !exists {
-            // Marks of letters that are gone must not pass for marks of the new ones.
+            // Marks of removed letters must not apply to the new ones.
             match self.files.delete(&names::replayed_name(self.last.number)) {
                 Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                 _ => {}
@@ -181,7 +181,7 @@ impl Store {
         Ok(file)
     }
 
-    /// Ends the segment that is appended to. Returns the number of the next: those before it are whole.
+    /// Ends the segment that is appended to. Returns the number of the next: those before it are complete.
     pub(crate) fn end_segment(&mut self) -> u64 {
         if self.last.bytes > 0 {
             self.last = Segment { number: self.last.number + 1, bytes: 0, file: None };
@@ -189,7 +189,7 @@ impl Store {
         self.last.number
     }
 
-    /// The bytes that are taken, and those that may be.
+    /// Returns the size and its limit, in bytes.
     pub(crate) fn room(&self) -> (u64, u64) {
         (self.measure().unwrap_or(self.bytes), self.max_bytes)
     }
@@ -205,7 +205,7 @@ impl Store {
         Ok(files.filter_map(|(name, bytes)| Some((names::segment_number(&name)?, bytes))).collect())
     }
 
-    /// Drops a line that a crash cut off at the end of a segment: it was never acknowledged.
+    /// Removes a line that a crash cut off at the end of a segment: it was never acknowledged.
     fn cut(&mut self, number: u64) -> io::Result<()> {
         let file = self.files.open(&names::segment_name(number))?;
         let bytes = file.length()?;
@@ -224,16 +224,16 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // A folder without dead letters holds none of their files. One that is left is empty and in nobody's way.
+        // A folder without dead letters contains none of their files. If this one stays, it is empty and does no harm.
         if self.spare.take().is_some() {
             let _ = self.files.delete(names::SPARE);
         }
     }
 }
 
-/// An empty file under the name of the spare.
+/// Creates an empty file under the name of the spare.
 fn make_spare(files: &dyn Files) -> io::Result<Arc<dyn SegmentFile>> {
-    // That of a process that crashed.
+    // The spare of a process that crashed.
     match files.delete(names::SPARE) {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
         _ => {}

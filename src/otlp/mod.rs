@@ -1,7 +1,8 @@
-//! Spans of attempts, sent to a collector as OTLP over HTTP. Without an endpoint for them there is no [`Tracer`], and nothing is done.
+//! Exports spans of attempts to a collector as OTLP over HTTP. Without an endpoint for them there is no [`Tracer`] and no
+//! cost.
 //!
-//! They take no way through the subscriber of `tracing`: what an attempt was is known where it ends, and a span that is handed over
-//! whole costs nothing before.
+//! They do not pass through the subscriber of `tracing`: everything about an attempt is known when it ends, and a span that
+//! is handed over then costs nothing before.
 
 mod span;
 mod wire;
@@ -33,20 +34,20 @@ use crate::{
     world::World,
 };
 
-/// How many spans wait to be sent at most; others are lost, and counted.
+/// The maximum number of spans that wait to be sent; more are lost, and counted.
 const QUEUE: usize = 4096;
-/// How many go in a request, and how long they are waited for.
+/// The maximum number of spans in a request, and how long they are collected.
 const MOST: usize = 512;
 const WITHIN: Duration = Duration::from_secs(1);
-/// How long close waits for the last ones.
+/// How long close waits for the last spans.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How many links a span has at most, as the SDKs of OpenTelemetry have it where nothing is configured; others are counted.
+/// The maximum number of links of a span, as in the defaults of the OpenTelemetry SDKs; more are counted.
 const LINKS: usize = 128;
 
 const SERVICE: &str = "iggy-http-sink";
 
-/// An attempt under way.
+/// An attempt in flight.
 #[derive(Debug)]
 pub(crate) struct OpenSpan {
     context: TraceContext,
@@ -54,7 +55,7 @@ pub(crate) struct OpenSpan {
     began: SystemTime,
 }
 
-/// Takes spans to be sent.
+/// Accepts spans to be sent.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     queue: mpsc::Sender<Item>,
@@ -65,7 +66,7 @@ pub(crate) struct Tracer {
 #[derive(Debug)]
 enum Item {
     Span(Box<Span>),
-    /// Asks to send all that came before; notified when it is sent.
+    /// Asks to send everything before it; notified when that is sent.
     Flush(oneshot::Sender<()>),
 }
 
@@ -80,7 +81,7 @@ pub(crate) struct Exporter {
     trouble: EachMinute,
 }
 
-/// What takes spans for `url`, and what sends them.
+/// Creates the tracer that accepts spans for `url`, and the exporter that sends them.
 pub(crate) fn to(url: Url, transport: Box<dyn Transport>, world: &World) -> (Tracer, Exporter) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let lost = Arc::<AtomicU64>::default();
@@ -97,7 +98,7 @@ pub(crate) fn to(url: Url, transport: Box<dyn Transport>, world: &World) -> (Tra
 }
 
 impl Tracer {
-    /// An attempt begins, for a message of this trace, or of none. `None` where the trace is not sampled.
+    /// Begins the span of an attempt, for a message of this trace or of none. `None` if the trace is not sampled.
     pub(crate) fn begin(&self, trace: Option<&Trace>) -> Option<OpenSpan> {
         let context = if let Some(trace) = trace {
             trace.context()?
@@ -110,7 +111,7 @@ impl Tracer {
         Some(OpenSpan { context, id: self.id(), began: self.world.now() })
     }
 
-    /// It is over. Where the queue is full it is lost. `of`: the traces of its messages, each of which is linked once.
+    /// Ends a span. If the queue is full, it is lost. `of`: the traces of its messages, each of which is linked once.
     pub(crate) fn end<'t>(
         &self,
         span: OpenSpan,
@@ -140,27 +141,27 @@ impl Tracer {
         }
     }
 
-    /// Returns when what was handed over is sent, or that takes too long.
+    /// Returns when all spans so far are sent, or when that takes too long.
     pub(crate) async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
             if self.queue.send(Item::Flush(done)).await.is_ok() {
-                // An error means that nobody sends any more.
+                // An error means that the exporter has ended.
                 let _ = is_done.await;
             }
         };
-        // What is not sent by then is lost.
+        // Spans that are not sent by then are lost.
         let _ = timeout(LAST, flush).await;
     }
 
-    /// Eight bytes of chance, which are an id if they are not all zero.
+    /// Returns eight random bytes, which are a valid id if they are not all zero.
     fn id(&self) -> [u8; 8] {
         self.world.random().max(1).to_be_bytes()
     }
 }
 
 impl OpenSpan {
-    /// Has a request pass this span on, unless the request is of another trace.
+    /// Adds this span to the headers of a request, unless that belongs to another trace.
     pub(crate) fn send(&self, headers: &mut HeaderMap, of_message: Option<&Trace>) {
         let is_other = headers
             .get(Trace::PARENT)
@@ -180,12 +181,12 @@ impl OpenSpan {
 }
 
 impl Exporter {
-    /// Sends what comes until nobody hands anything over any more.
+    /// Sends spans until no tracer is left.
     pub(crate) async fn run(mut self) {
         let (mut items, mut spans) = (Vec::new(), Vec::new());
         loop {
             let until = Instant::now() + WITHIN;
-            // The first is waited for as long as it takes.
+            // There is no limit for the wait for the first one.
             let mut open = self.queue.recv_many(&mut items, MOST).await > 0;
             let mut flushed = Vec::new();
             loop {

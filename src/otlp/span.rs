@@ -1,4 +1,4 @@
-//! Spans, as they are known where an attempt ends.
+//! Spans, built when an attempt ends.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ pub(crate) enum Value {
     Number(u64),
 }
 
-/// An attempt that is over.
+/// A finished attempt.
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) trace: [u8; 16],
@@ -26,7 +26,7 @@ pub(super) struct Span {
     pub(super) attributes: Vec<Attribute>,
     /// Why, if it failed.
     pub(super) failure: Option<String>,
-    /// The spans of other traces that it is of, too.
+    /// The spans of other traces that it also belongs to.
     pub(super) links: Vec<TraceContext>,
     /// How many there were beyond [`LINKS`](super::LINKS).
     pub(super) links_left_out: u32,

@@ -1,11 +1,12 @@
-//! Spans as OTLP has them: protocol buffers of `opentelemetry.proto.collector.trace.v1`, version 1, as far as they are used here.
+//! Encodes spans for OTLP: protocol buffers of `opentelemetry.proto.collector.trace.v1`, version 1, as far as they are used
+//! here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::span::{Attribute, Span, Value};
 use crate::request::TraceContext;
 
-/// The kind of a span that is a request to somebody else, and the code of one that failed.
+/// The kind of a span for an outgoing request, and the status code of a failed one.
 const CLIENT: u64 = 3;
 const ERROR: u64 = 2;
 
@@ -116,7 +117,7 @@ fn message(into: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
     bytes(into, field, &inner);
 }
 
-/// Seven bits a byte, the lowest first.
+/// Seven bits per byte, the lowest first.
 fn varint(into: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         into.push(value.to_le_bytes()[0] | 0x80);

@@ -1,4 +1,4 @@
-//! A payload as JSON text or as it is, by its schema.
+//! Writes payloads as JSON text or unchanged, by their schema.
 
 mod json;
 mod known;
@@ -18,15 +18,15 @@ pub use self::{json::validate, known::Known};
 /// Why a message cannot become part of any body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its payload or its headers are not what they should be.
+    /// Its payload or its headers are invalid.
     Undecodable(String),
-    /// It has nothing for a placeholder of the request, or something that cannot stand there.
+    /// It lacks a field for a placeholder of the request, or has one that does not fit there.
     Unrenderable(String),
-    /// Alone, it already makes a larger body than allowed.
+    /// Even alone, it makes a larger body than allowed.
     TooLarge {
         /// The size of that body.
         bytes: usize,
-        /// The most that is allowed.
+        /// The limit, in bytes.
         limit: usize,
     },
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Writes a payload as it is, validated by its schema.
+/// Writes a payload unchanged, validated by its schema.
 pub(crate) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     match schema {
         Schema::Json => out.extend_from_slice(checked_json(payload)?.text.as_bytes()),
@@ -56,7 +56,7 @@ pub(crate) fn write_raw(schema: Schema, payload: &[u8], out: &mut Vec<u8>) -> Re
     Ok(())
 }
 
-/// Writes a payload as JSON text. Returns whether that is surely a single line.
+/// Writes a payload as JSON text. Returns whether that is known to be a single line.
 pub(crate) fn write_json(
     schema: Schema,
     payload: &[u8],
@@ -75,7 +75,7 @@ pub(crate) fn write_json(
         }
         Schema::Text => write_string(checked_text(payload)?, out),
         Schema::Proto => match proto_any(payload) {
-            // It was written anew just now.
+            // It was written just now.
             Some(any) => out.extend_from_slice(&any),
             None => write_base64_object(payload, PAYLOAD_ENCODING, out),
         },
@@ -106,17 +106,17 @@ pub(crate) fn write_base64_object(bytes: &[u8], key: &[u8], out: &mut Vec<u8>) {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Json<'p> {
     pub(crate) text: &'p str,
-    /// Whether it surely has no line breaks.
+    /// Whether it is known to have no line breaks.
     pub(crate) one_line: bool,
 }
 
-/// The payload as text, when it is JSON. Nothing is rebuilt: the tree is never made.
+/// Returns the payload as text, if it is JSON. No tree is built.
 pub(crate) fn checked_json(payload: &[u8]) -> Result<Json<'_>, Refusal> {
     let text = utf8(payload, "JSON")?;
     if let Known::Json { one_line } = validate(text) {
         return Ok(Json { text, one_line });
     }
-    // Slower, but sure, and it knows what is wrong.
+    // Slower, but exact, and it says what is wrong.
     serde_json::from_str::<&RawValue>(text)
         .map_err(|why| Refusal::Undecodable(format!("the payload is not JSON: {why}")))?;
     Ok(Json { text, one_line: false })
@@ -127,14 +127,14 @@ fn checked_text(payload: &[u8]) -> Result<&str, Refusal> {
 }
 
 fn utf8<'p>(payload: &'p [u8], what: &str) -> Result<&'p str, Refusal> {
-    // The fast check says only whether; where it says no, the slow one says where.
+    // The fast check only says whether it is valid; if not, the slow one says where.
     simdutf8::basic::from_utf8(payload).map_err(|_| {
         let at = std::str::from_utf8(payload).map_or_else(|why| why.valid_up_to(), |_| payload.len());
         Refusal::Undecodable(format!("the payload is not {what}: invalid UTF-8 at byte {at}"))
     })
 }
 
-/// The JSON form of a `google.protobuf.Any`, when the payload is one.
+/// Returns the JSON form of a `google.protobuf.Any`, if the payload is one.
 fn proto_any(payload: &[u8]) -> Option<Vec<u8>> {
     match Schema::Proto.try_into_payload(payload.to_vec()) {
         Ok(json @ Payload::Json(_)) => json.try_into_vec().ok(),

@@ -1,4 +1,4 @@
-//! Text as a JSON string, escaped where RFC 8259 asks for it and nowhere else.
+//! Writes text as a JSON string, escaped where RFC 8259 requires it and nowhere else.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
 #[cfg(target_arch = "x86_64")]
@@ -32,7 +32,7 @@ pub(crate) fn write_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes as much of `text` as vector instructions are good for, and returns where the rest begins.
+/// Writes as much of `text` as vector instructions can process, and returns where the rest begins.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 #[inline]
 fn by_vectors(text: &[u8], out: &mut Vec<u8>) -> usize {
@@ -44,8 +44,8 @@ fn by_vectors(text: &[u8], out: &mut Vec<u8>) -> usize {
     0
 }
 
-/// The index of the first byte from `at` on that a JSON string cannot hold as it is: a quote, a backslash
-/// or a control character. The length of the text if there is none.
+/// Returns the index of the first byte from `at` on that a JSON string cannot contain unescaped: a quote, a backslash or a
+/// control character. The length of the text if there is none.
 fn special(text: &[u8], mut at: usize) -> usize {
     while let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<STEP>) {
         let found = specials(u64::from_le_bytes(*bytes));
@@ -58,8 +58,8 @@ fn special(text: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
 }
 
-/// The top bit of the first byte, the lowest, that is special; 0 if none is. Bits above that one mean nothing: what a
-/// subtraction borrows goes that way.
+/// Returns the top bit of the first special byte, which is the lowest; 0 if none is special. Bits above that one are
+/// meaningless: subtraction borrows in that direction.
 fn specials(bytes: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;

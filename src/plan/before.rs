@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap, HashMap},
 };
 
-/// The open messages of the bodies that were written down before. Bodies do not share messages.
+/// The unsettled messages of the bodies that were recorded before. Bodies do not share messages.
 pub(crate) struct Before {
     /// Each ascending.
     bodies: Vec<Vec<usize>>,
@@ -13,7 +13,7 @@ pub(crate) struct Before {
     body_of: Vec<Option<usize>>,
 }
 
-/// Messages that go together: a body that was written down before, or one message that is in none.
+/// Messages that are sent together: a body that was recorded before, or one message that is in none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// Ascending.
@@ -22,7 +22,7 @@ pub(crate) struct Unit {
 }
 
 impl Before {
-    /// Of so many messages these were in bodies, as far as they are open.
+    /// Creates it from the number of messages and their bodies, for those that are unsettled.
     pub(crate) fn of(messages: usize, mut bodies: Vec<Vec<usize>>, is_open: impl Fn(usize) -> bool) -> Self {
         for body in &mut bodies {
             body.retain(|message| is_open(*message));
@@ -53,11 +53,11 @@ impl Before {
         self.bodies.iter().any(|body| body.iter().any(|message| shard(*message) != shard(body[0])))
     }
 
-    /// Ascending open messages of a lane as what goes together of them, in an order that keeps each key.
+    /// Groups ascending unsettled messages of a lane into units that are sent together, in an order that keeps each key.
     ///
-    /// A message that is in no body, and before one of its own key in a body, was refused when the body was made. It has its
-    /// end before the body is sent, so that its place is before it. Bodies that wait for each other, which only those can that
-    /// were never sent, come apart.
+    /// A message that is in no body, and precedes one of its key in a body, was refused when the body was made. It is settled
+    /// before the body is sent, so its place is before it. Bodies that wait for each other, which is only possible if they
+    /// were never sent, are taken apart.
     pub(crate) fn units(&self, lane: Vec<usize>, key: impl Fn(usize) -> u64) -> Vec<Unit> {
         let mut broken = Vec::new();
         loop {
@@ -121,7 +121,7 @@ fn in_order(units: Vec<Unit>, key: &impl Fn(usize) -> u64) -> Result<Vec<Unit>, 
     }
     if order.len() < units.len() {
         let waits = |(unit, waits): &(&Unit, &usize)| unit.noted && **waits > 0;
-        // Only bodies wait for several keys, so one of them is among those that are left.
+        // Only bodies wait for several keys, so one of them is among the remaining ones.
         let stuck = units.iter().zip(&waits_for).find(waits).expect("a circle has a body");
         return Err(stuck.0.messages[0]);
     }

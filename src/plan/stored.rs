@@ -1,16 +1,16 @@
-//! What is known of a batch that is kept until it is delivered, and so may have been sent before.
+//! What is known about a batch that is kept until it is delivered, and so may have been sent before.
 
 use std::fmt;
 
 /// The messages of such a batch.
 pub(crate) trait Stored: fmt::Debug + Sync {
-    /// What is known of a message, an index into the batch.
+    /// Returns the state of the message with this index in the batch.
     fn state(&self, message: usize) -> MessageState;
 
-    /// The bodies that open messages were sent in before, each ascending.
+    /// Returns the bodies that unsettled messages were sent in before, each ascending.
     fn bodies(&self) -> Vec<Vec<usize>>;
 
-    /// The digest of a message's key, where keys are kept in order and it is known.
+    /// Returns the digest of a message's key, if keys are kept in order and it is known.
     fn key(&self, message: usize) -> Option<u64>;
 }
 
@@ -19,9 +19,9 @@ pub(crate) trait Stored: fmt::Debug + Sync {
 pub(crate) enum MessageState {
     /// It is to be sent.
     Open,
-    /// It had its outcome before.
+    /// It is settled already.
     Settled,
-    /// Something else sees to it.
+    /// It is handled elsewhere.
     Elsewhere,
 }
 

@@ -1,4 +1,4 @@
-//! Who may read, and who may change something.
+//! Decides who may read, and who may change something.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, StatusCode, header};
@@ -16,8 +16,8 @@ pub(super) struct Refusal {
 
 /// Whether a request may read.
 ///
-/// Without a token everybody on this machine may, but no page of another site in a browser here, which could bind its name to
-/// this address: the name that is asked for must be one of this machine.
+/// Without a token everybody on this machine may, except pages of other sites in a browser here, which could point their name
+/// at this address: so the requested name must be one of this machine.
 pub(super) fn may_read(headers: &HeaderMap, token: Option<&Text>) -> Result<(), Refusal> {
     match token {
         Some(token) if brings(headers, token) => Ok(()),
@@ -32,7 +32,7 @@ pub(super) fn may_read(headers: &HeaderMap, token: Option<&Text>) -> Result<(), 
     }
 }
 
-/// Whether a request may change something: it brings the token, and comes from no page of another site.
+/// Whether a request may change something: it must carry the token, and must not come from a page of another site.
 pub(super) fn may_change(headers: &HeaderMap, token: Option<&Text>) -> Result<(), Refusal> {
     let Some(token) = token else {
         return Err(Refusal {
@@ -45,7 +45,7 @@ pub(super) fn may_change(headers: &HeaderMap, token: Option<&Text>) -> Result<()
         Refusal { status: StatusCode::FORBIDDEN, why: "the request comes from a page of another site" };
     let same_site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
     let same_origin = match headers.get(header::ORIGIN).map(header::HeaderValue::to_str) {
-        // No browser: they say where a POST comes from.
+        // Not a browser: browsers send the origin of a POST.
         None => true,
         Some(Ok(origin)) => {
             let of_page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
@@ -70,7 +70,7 @@ fn is_loopback(host: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the token is there: as a bearer token, or, so that browsers ask for it, as the password of Basic.
+/// Whether a request carries the token: as a bearer token or, so that browsers can ask for it, as the password of Basic.
 fn brings(headers: &HeaderMap, token: &Text) -> bool {
     let Ok(token) = token.resolve() else { return false };
     let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
@@ -88,7 +88,7 @@ fn brings(headers: &HeaderMap, token: &Text) -> bool {
     password.is_some_and(|password| is_same(password, token.trim().as_bytes()))
 }
 
-/// Takes the same time wherever they differ, and whatever their lengths are.
+/// Compares in constant time, wherever they differ and whatever their lengths are.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let [one, other] = [one, other].map(|text| digest(&SHA256, text));
     one.as_ref().ct_eq(other.as_ref()).into()

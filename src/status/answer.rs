@@ -16,11 +16,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 
-/// Nothing but what comes from here is run, styled or framed.
+/// Only scripts and styles from this server are allowed, and no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What was asked for is done: a browser is redirected to a page, others get a text.
+/// The answer to a successful action: a browser is redirected to a page, others get a text.
 pub(super) fn done(headers: &HeaderMap, page: &str, what: &Value) -> Answer {
     let is_of_page =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
@@ -37,7 +37,7 @@ pub(super) fn done(headers: &HeaderMap, page: &str, what: &Value) -> Answer {
 pub(super) fn refused(Refusal { status, why }: Refusal) -> Answer {
     let mut answer = text(status, format!("{why}\n"));
     if status == StatusCode::UNAUTHORIZED {
-        // A browser asks for user and password then; the user may be anything.
+        // A browser then asks for user and password; the user may be anything.
         let challenge = HeaderValue::from_static("Basic realm=\"HTTP sink\", charset=\"UTF-8\"");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }

@@ -1,4 +1,4 @@
-//! A connector on a status server: its report, and what an operator does to it.
+//! A connector on a status server: its report, and the actions of an operator.
 
 use std::{
     io,
@@ -28,37 +28,37 @@ use crate::{
     },
 };
 
-/// How many lanes have metrics of their own; all others are summed up as one.
+/// How many lanes have their own metrics; all others are summed up as one.
 const LANES: usize = 500;
-/// An endpoint that took something so lately is delivered to, though nothing is under way just now.
+/// An endpoint that accepted something this recently counts as `delivering`, even if nothing is in flight.
 const LATELY: Duration = Duration::from_secs(10);
-/// The intervals that rates are of.
+/// The number of intervals for rates: one minute.
 const MINUTE: usize = 12;
-/// Nothing gets through after this many failures in a row: of those that may pass by themselves, and of any kind. A body that
-/// is searched for bad messages is refused several times in a row, and the rest of it is delivered.
+/// After this many failures in a row, nothing gets through: transient ones, and any kind. A body that is searched for bad
+/// messages is refused several times in a row, although the rest of it is delivered.
 const TRANSIENT: u64 = 3;
 const FAILURES: u64 = 20;
 
-/// A connector that is open.
+/// An open connector.
 #[derive(Debug)]
 pub(crate) struct Board {
     connector: u32,
     pipeline: Arc<Pipeline>,
     spool: Option<Arc<Spool>>,
     registry: Option<MetricsRegistry>,
-    /// Where they are in a folder.
+    /// The dead letters, if they are in a folder.
     letters: Option<Arc<Letters>>,
 }
 
-/// What an operator can ask for.
+/// An action of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Action {
-    /// Ends all waits of now.
+    /// Ends all present waits.
     Retry,
     /// Sends nothing until it is resumed.
     Pause,
-    /// Goes on.
+    /// Continues to send.
     Resume,
 }
 
@@ -71,7 +71,7 @@ impl Board {
         Self { connector, pipeline, spool, registry, letters }
     }
 
-    /// Does what an operator asks for, and writes it to the log.
+    /// Performs an action, and logs it.
     pub(super) fn act(&self, action: Action) {
         let each = |act: fn(&Delivery)| self.endpoints().for_each(act);
         let did = match action {
@@ -92,7 +92,7 @@ impl Board {
         info!("connector {}: an operator {did} ({})", self.connector, labels.join(", "));
     }
 
-    /// The dead letters, where they are in a folder.
+    /// Returns the dead letters, if they are in a folder.
     pub(super) fn letters(&self) -> Option<Arc<Letters>> {
         self.letters.clone()
     }
@@ -100,7 +100,7 @@ impl Board {
     /// Begins to send dead letters again.
     ///
     /// # Errors
-    /// There are none in a folder, or a replay is under way.
+    /// There are none in a folder, or a replay is in progress.
     pub(super) fn replay(&self, selection: Selection) -> io::Result<()> {
         match &self.letters {
             Some(letters) => letters.replay(selection, self.pipeline.clone()),
@@ -108,13 +108,13 @@ impl Board {
         }
     }
 
-    /// The number of the first file of dead letters that is not whole yet.
+    /// Returns the number of the first file of dead letters that is not complete yet.
     pub(super) fn end_segment(&self) -> u64 {
         self.pipeline.dead_letters.as_ref().and_then(DeadLetters::end_segment).unwrap_or_default()
     }
 
-    /// Gives up the body with this number, which waits for a retry: once an attempt in flight has ended, its messages go to the
-    /// dead letters, or fail where there are none. Returns whether it still waits.
+    /// Gives up the body with this number, which waits for a retry: once an attempt in flight has ended, its messages become
+    /// dead letters, or fail without them. Returns whether it was still waiting.
     pub(super) fn give_up(&self, number: u64) -> bool {
         let Some(head) = self.pipeline.counters.head(number) else { return false };
         if head.is_given_up() {
@@ -133,7 +133,7 @@ impl Board {
         true
     }
 
-    /// The metrics of now, in the text format of `OpenMetrics`, without its end.
+    /// Returns the current metrics, in the text format of `OpenMetrics`, without its end.
     pub(super) fn metrics(&self) -> String {
         let (Some(metrics), Some(registry)) = (self.pipeline.counters.metrics(), &self.registry) else {
             return String::new();
@@ -194,7 +194,7 @@ impl Board {
         }
     }
 
-    /// The report for a host; its failures are those since the last one.
+    /// Returns the report for a host; its failures are those since the last report.
     pub(crate) fn host_report(&self) -> HostReport {
         let counters = &self.pipeline.counters;
         let (requests, retries, bytes) = counters.requests();
@@ -246,7 +246,7 @@ fn endpoint(delivery: &Delivery) -> EndpointReport {
     }
 }
 
-/// What the endpoint is at, and until when where that is known.
+/// Returns the state of the endpoint, and until when, if that is known.
 fn state(gate: &GateState, health: &Health) -> (&'static str, Option<Instant>) {
     let lately = health.last_success.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < LATELY);
     match gate.breaker {
@@ -260,7 +260,7 @@ fn state(gate: &GateState, health: &Health) -> (&'static str, Option<Instant>) {
     }
 }
 
-/// Why nothing gets through, where that is so.
+/// Returns why nothing gets through, if that is so.
 fn not_ready(label: &str, gate: &GateState, health: &Health) -> Vec<String> {
     let mut reasons = Vec::new();
     let last = health.last_error.as_ref().map(|(_, words)| format!(": {words}")).unwrap_or_default();
@@ -317,11 +317,11 @@ fn write_spool(metrics: &Metrics, spool: &Spool) {
     metrics.spool_bytes.set(gauge(usage.bytes));
     metrics.spool_max_bytes.set(gauge(usage.max_bytes));
     metrics.spool_full.inc_by((usage.waited.as_secs_f64() - metrics.spool_full.get()).max(0.0));
-    // Lanes that are empty now are left out.
+    // Lanes that are now empty are left out.
     metrics.spool_messages.clear();
     metrics.spool_oldest.clear();
     let mut held = spool.held();
-    // Those that wait longest have samples of their own.
+    // Those that have waited longest have their own samples.
     held.sort_by_key(|held| std::cmp::Reverse(held.oldest));
     for (number, held) in held.into_iter().enumerate() {
         let labels = if number < LANES {

@@ -1,4 +1,4 @@
-//! Small charts of the last minutes, as SVG without styles of its own.
+//! Small charts of the last minutes, as SVG without inline styles.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use maud::{Markup, html};
 const WIDTH: f64 = 240.0;
 const HEIGHT: f64 = 48.0;
 
-/// A chart of a series, oldest first, with its greatest value and what is said of it.
+/// Draws a chart of a series, oldest first, with its maximum, formatted by `shown`.
 pub(super) fn chart(title: &str, values: &[f64], shown: impl Fn(f64) -> String) -> Markup {
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let now = values.last().copied().unwrap_or_default();
@@ -31,7 +31,7 @@ fn points(values: &[f64], greatest: f64) -> String {
     let mut points = String::new();
     for (number, value) in values.iter().enumerate() {
         let height = if greatest > 0.0 { value / greatest } else { 0.0 };
-        // Writing to a string does not fail. A pixel stays free, so that the line is seen at its greatest.
+        // Writing to a string does not fail. A pixel stays free, so that the line is visible at its maximum.
         let _ = write!(points, "{:.1},{:.1} ", number as f64 * step, 1.0 + (HEIGHT - 2.0) * (1.0 - height));
     }
     points

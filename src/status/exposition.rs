@@ -1,12 +1,12 @@
-//! The metrics of several connectors as one text: each has a registry of its own, and `OpenMetrics` wants the samples of a metric
-//! together.
+//! Merges the metrics of several connectors into one text: each has its own registry, and `OpenMetrics` requires the samples
+//! of a metric together.
 
 use std::fmt::Write;
 
-/// What `Content-Type` says of it.
+/// Its `Content-Type`.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Puts the texts of registries together, and ends them.
+/// Merges the texts of registries, and adds the end.
 pub(super) fn merged(texts: &[String]) -> String {
     let mut metrics: Vec<Metric<'_>> = Vec::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! The lanes of a connector: what each of them holds, and what holds it up.
+//! The lanes of a connector: what each holds, and what it waits for.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,10 +19,10 @@ use crate::{
 /// How many heads of a lane are listed.
 const HEADS: usize = 100;
 
-/// Heads by stream, topic and partition. Those of a lane of several partitions stand at its topic, without one.
+/// Heads by stream, topic and partition. Those of a lane of several partitions are under its topic, without a partition.
 type HeadsOf = BTreeMap<(String, String, Option<u32>), Vec<Arc<Head>>>;
 
-/// All lanes that hold something, those that wait first, the oldest of them first.
+/// Returns all lanes that hold something: waiting ones first, the oldest of them first.
 pub(super) fn lanes(pipeline: &Pipeline, spool: Option<&Spool>) -> Vec<LaneReport> {
     let mut lanes = match spool {
         Some(spool) => of_spool(pipeline, spool),
@@ -32,7 +32,7 @@ pub(super) fn lanes(pipeline: &Pipeline, spool: Option<&Spool>) -> Vec<LaneRepor
     lanes
 }
 
-/// What is stored.
+/// The lanes of the spool.
 fn of_spool(pipeline: &Pipeline, spool: &Spool) -> Vec<LaneReport> {
     let waits = pipeline.counters.waiting_lanes();
     let held = spool.held();
@@ -67,7 +67,7 @@ fn of_spool(pipeline: &Pipeline, spool: &Spool) -> Vec<LaneReport> {
         .collect()
 }
 
-/// What is in calls of consume that have not returned.
+/// The lanes of messages in calls of consume that have not returned.
 fn of_calls(pipeline: &Pipeline) -> Vec<LaneReport> {
     let mut heads = HeadsOf::new();
     for head in pipeline.counters.heads() {
@@ -117,7 +117,7 @@ pub(super) fn report(head: &Head) -> HeadReport {
     }
 }
 
-/// What keeps the requests of all lanes of a topic.
+/// Returns what holds the requests of all lanes of a topic.
 fn kept_by(pipeline: &Pipeline, stream: &str, topic: &str) -> Option<(&'static str, Option<Instant>)> {
     let route = pipeline.routes().of(stream, topic)?;
     let GateState { held, breaker, paused_until, .. } = route.delivery.state();

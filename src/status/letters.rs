@@ -1,5 +1,5 @@
-//! The dead letters of a connector: to read, to replay and to purge. They are read from their folder when somebody
-//! asks, however many there are, so that this is done on threads that may take their time.
+//! The dead letters of a connector: to read, to replay and to purge. They are read from their folder on request, however many
+//! there are, so this happens on threads that may block.
 
 use std::{
     collections::VecDeque,
@@ -22,10 +22,10 @@ use crate::{
 
 /// How many letters are listed, the newest first.
 pub(super) const LISTED: usize = 100;
-/// How many failures of a replay are listed, and the most bytes of the reason of each.
+/// How many failures of a replay are listed, and the maximum length of each reason, in bytes.
 const FAILURES: usize = 10;
 const LONGEST_REASON: usize = 300;
-/// How long a replay waits for a batch of letters: somebody is watching, and what fails is still there.
+/// How long a replay waits for a batch of letters: somebody is watching, and letters that fail are kept.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// The dead letters of one connector.
@@ -50,26 +50,26 @@ pub(super) enum Which {
     Meant(Selection),
 }
 
-/// How the last replay goes, or went.
+/// The progress or result of the last replay.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct ReplayReport {
     pub(super) running: bool,
     pub(super) delivered: usize,
-    /// Those that are letters still.
+    /// Those that failed again and are kept.
     pub(super) failed: usize,
     pub(super) unreadable: usize,
     /// Why it ended before all were sent.
     pub(super) stopped: Option<String>,
-    /// The first of those that failed, by their position, with the reason.
+    /// The first that failed, by position, with the reason.
     pub(super) failures: Vec<(String, String)>,
 }
 
-/// Some of the letters, and how many there are.
+/// Some of the letters, with the counts.
 #[derive(Debug)]
 pub(super) struct Listed {
     /// All letters.
     pub(super) all: Summary,
-    /// How many are meant, and how many of those were never replayed.
+    /// How many are selected, and how many of those were never replayed.
     pub(super) meant: u64,
     pub(super) waiting: u64,
     /// The newest of them, newest first.
@@ -81,7 +81,7 @@ impl Letters {
         Self { connector, path, state: Arc::default() }
     }
 
-    /// The letters that are meant.
+    /// Lists the selected letters.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -109,15 +109,15 @@ impl Letters {
         Folder::open(&self.path)?.find(position)
     }
 
-    /// How the last replay goes, or went.
+    /// The progress or result of the last replay.
     pub(super) fn replayed(&self) -> Option<ReplayReport> {
         lock(&self.state).report.clone()
     }
 
-    /// Begins to send the letters that are meant and were not replayed yet.
+    /// Begins to send the selected letters that were not replayed yet.
     ///
     /// # Errors
-    /// Another replay is under way, or there is no thread to be had.
+    /// Another replay is in progress, or no thread can be created.
     pub(super) fn replay(&self, selection: Selection, pipeline: Arc<Pipeline>) -> io::Result<()> {
         let mut state = lock(&self.state);
         if state.report.as_ref().is_some_and(|report| report.running) {
@@ -128,7 +128,7 @@ impl Letters {
         let (connector, shared) = (self.connector, self.state.clone());
         let run = move || {
             let ended = replay(&folder, &selection, &pipeline, &shared);
-            // Joining this thread waits for the pipeline, too.
+            // Joining this thread must also wait for the pipeline.
             drop(pipeline);
             finished(connector, &shared, ended);
         };
@@ -143,11 +143,11 @@ impl Letters {
         Ok(())
     }
 
-    /// Removes letters of the files before number `next`, to which nothing is written any more: files all of whose letters were
-    /// replayed, all files, or the letters that are meant.
+    /// Removes letters of the files before number `next`, to which nothing is written any more: files whose letters have all
+    /// been replayed, all files, or the selected letters.
     ///
     /// # Errors
-    /// A replay is under way, or a file cannot be removed.
+    /// A replay is in progress, or a file cannot be removed.
     pub(super) fn purge(&self, which: &Which, next: u64) -> io::Result<Purged> {
         let folder = Folder::open(&self.path)?;
         let purged = match which {
@@ -168,11 +168,11 @@ impl Letters {
         Ok(purged)
     }
 
-    /// Waits for a replay that is under way. It ends once the connector is being closed.
+    /// Waits for a replay in progress. It ends once the connector is being closed.
     pub(super) fn join(&self) {
         let thread = lock(&self.state).thread.take();
         if let Some(thread) = thread {
-            // A panic in it shows in the report, which never became final.
+            // A panic in it is visible in the report, which never becomes final.
             let _ = thread.join();
         }
     }
@@ -250,7 +250,7 @@ fn in_words(selection: &Selection) -> String {
     }
 }
 
-/// A letter as it is listed: payloads may be large, and a list needs none.
+/// Removes the payload of a letter for the list: payloads may be large.
 fn without_payload(entry: Entry) -> Entry {
     let record = entry.record.map(|record| Record { payload: Box::default(), ..record });
     Entry { record, ..entry }

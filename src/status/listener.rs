@@ -1,4 +1,4 @@
-//! The listener of an address, which the connectors of a process share, and its thread.
+//! The listener of an address, with its thread, which the connectors of a process share.
 
 use std::{
     convert::Infallible,
@@ -23,13 +23,13 @@ use super::{
 };
 use crate::config::StatusConfig;
 
-/// How many connections there are at once; others wait to be accepted.
+/// The maximum number of connections; others wait to be accepted.
 const CONNECTIONS: usize = 64;
-/// How long a client may take to send the head of a request, also after the one before.
+/// How long a client may take to send the head of a request, including the wait after the one before.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The most bytes of a head.
+/// The maximum size of a head, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
-/// The wait after a connection could not be accepted, as when there are no file descriptors.
+/// The wait after a connection could not be accepted, for example for lack of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// The servers of this process.
@@ -43,13 +43,13 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Registers with the server of an address, which is started where there is none.
+    /// Registers with the server of an address, which is started if there is none.
     ///
     /// # Errors
-    /// Nobody can listen there, or another connector does with another token.
+    /// The address cannot be listened on, or another connector uses it with another token.
     pub(crate) fn new(connector: u32, config: &StatusConfig) -> Result<Self, String> {
         let mut servers = lock(&SERVERS);
-        // Port 0 is another one each time.
+        // Port 0 is a different port each time.
         let shared =
             servers.iter().find(|server| server.configured == config.address && config.address.port() != 0);
         let server = if let Some(server) = shared {
@@ -105,7 +105,7 @@ impl Drop for Registration {
             servers.retain(|server| !Arc::ptr_eq(server, &self.server));
             if let Some(Running { stop, thread }) = lock(&self.server.running).take() {
                 drop(stop);
-                // Its panics are those of requests, which are caught.
+                // Only requests can panic in it, and these panics are caught.
                 let _ = thread.join();
             }
         }
@@ -157,7 +157,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
             });
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
-            // What goes wrong with a connection is its client's affair.
+            // An error of a connection only concerns its client.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
             drop(permit);
         });

@@ -24,7 +24,7 @@ pub(super) const ICON: &str = include_str!("icon.svg");
 /// How much of the endpoint's words is shown, in bytes.
 const WORDS: usize = 500;
 
-/// The page. Only who has a token can change something.
+/// Renders the page. Only with a token can something be changed.
 pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
     let title = if report.ready { "HTTP sink" } else { "Not ready - HTTP sink" };
     let status = html! {
@@ -38,7 +38,7 @@ pub(super) fn page(report: &StatusReport, can_change: bool) -> Markup {
         }
     };
     let refresh = html! {
-        // Shown by the script, without which nothing refreshes.
+        // Shown by the script, which does the refreshing.
         label id="refresh" hidden { input type="checkbox" checked; " Refresh every 2 seconds" }
     };
     whole(title, &refresh, &status, &footer)

@@ -1,4 +1,4 @@
-//! The report of a connector: the shape of `/api/status`, and what the page is made from.
+//! The report of a connector, which is the format of `/api/status` and the basis of the page.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -13,7 +13,7 @@ use crate::telemetry::{FailedRange, Interval};
 pub(super) struct StatusReport {
     /// Whether something gets through in every connector.
     pub(super) ready: bool,
-    /// Why not, each with its connector.
+    /// The reasons if not, each with its connector.
     pub(super) reasons: Vec<String>,
     pub(super) connectors: Vec<ConnectorReport>,
 }
@@ -25,12 +25,12 @@ pub(crate) struct HostReport {
     pub(super) connector: ConnectorReport,
     pub(super) requests: u64,
     pub(super) retries: u64,
-    /// Of all bodies that were sent.
+    /// The bytes of all bodies that were sent.
     pub(super) bytes: u64,
     /// Messages that the connector holds: in calls of consume, or in the spool.
     pub(super) waiting: u64,
     pub(crate) failures: Vec<FailedRange>,
-    /// How many failed messages are not among them.
+    /// How many failed messages are not included.
     pub(super) failures_left_out: u64,
 }
 
@@ -46,8 +46,8 @@ pub(super) struct ConnectorReport {
     pub(super) dead_lettered: u64,
     pub(super) failed: u64,
     pub(super) endpoints: Vec<EndpointReport>,
-    /// Those that wait first, the oldest first: lanes of the spool that hold messages, or, without one, partitions of which calls of
-    /// consume hold some.
+    /// Waiting lanes first, the oldest first: lanes of the spool that hold messages or, without one, partitions with messages
+    /// in calls of consume.
     pub(super) lanes: Vec<LaneReport>,
     pub(super) spool: Option<SpoolReport>,
     pub(super) dead_letters: Option<DeadLetterReport>,
@@ -62,10 +62,10 @@ pub(super) struct EndpointReport {
     /// Until when it is paused or the breaker is open; RFC 3339.
     pub(super) until: Option<String>,
     pub(super) in_flight: usize,
-    /// The most requests in flight now.
+    /// The present limit of requests in flight.
     pub(super) limit: usize,
     pub(super) waiting: usize,
-    /// Of the last minute.
+    /// The rate of the last minute.
     pub(super) requests_per_second: f64,
     pub(super) failures_per_second: f64,
     pub(super) messages_per_second: f64,
@@ -74,7 +74,7 @@ pub(super) struct EndpointReport {
     pub(super) failures_in_a_row: u64,
     pub(super) failing_since: Option<String>,
     pub(super) last_error_at: Option<String>,
-    /// In the endpoint's words.
+    /// The last error, in the endpoint's words.
     pub(super) last_error: Option<String>,
     pub(super) last_success: Option<String>,
     #[serde(skip)]
@@ -101,20 +101,21 @@ pub(super) struct LaneReport {
     /// `null` without a spool.
     pub(super) bytes: Option<u64>,
     pub(super) oldest_seconds: Option<u64>,
-    /// Why its first messages wait; `null` where they are being sent.
+    /// Why its first messages wait; `null` if they are being sent.
     pub(super) waits: Option<String>,
     /// When they are sent again; RFC 3339.
     pub(super) until: Option<String>,
-    /// What has failed and is to be sent again, oldest first: one body in order, several by key or without an order.
+    /// Bodies that have failed and will be sent again, oldest first: one with a strict order, several with order by key or
+    /// none.
     pub(super) heads: Vec<HeadReport>,
     /// How many more there are.
     pub(super) heads_left_out: usize,
 }
 
-/// A body that has failed and is to be sent again.
+/// A body that has failed and will be sent again.
 #[derive(Debug, Serialize)]
 pub(super) struct HeadReport {
-    /// Its number, to give it up by.
+    /// Its number, for giving it up.
     pub(super) head: u64,
     pub(super) partition: u32,
     pub(super) first_offset: u64,
@@ -133,7 +134,7 @@ pub(super) struct HeadReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct DeadLetterReport {
-    /// `null` where they go to an endpoint.
+    /// `null` if they go to an endpoint.
     pub(super) bytes: Option<u64>,
     pub(super) max_bytes: Option<u64>,
     /// Since the connector was opened.
@@ -141,12 +142,12 @@ pub(super) struct DeadLetterReport {
     /// Whether they can be read here.
     #[serde(skip)]
     pub(super) in_folder: bool,
-    /// How the last replay that an operator asked for here goes, or went.
+    /// The progress or result of the last replay that an operator started here.
     pub(super) replay: Option<ReplayReport>,
 }
 
 impl ConnectorReport {
-    /// One that is being opened.
+    /// The report of a connector that is being opened.
     pub(super) fn opening(connector: u32) -> Self {
         Self {
             connector,
@@ -165,7 +166,7 @@ impl ConnectorReport {
 }
 
 impl HeadReport {
-    /// Its messages, for people. Of several, others may stand between the first and the last.
+    /// Describes its messages, for people. There may be other messages between its first and its last.
     pub(super) fn in_words(&self) -> String {
         let Self { messages, first_offset, last_offset, .. } = self;
         if *messages == 1 {
@@ -188,7 +189,7 @@ impl StatusReport {
     }
 }
 
-/// The time of day at a moment that is near.
+/// Returns the time of day at a nearby moment.
 pub(super) fn time_of(moment: Instant) -> SystemTime {
     let now = Instant::now();
     SystemTime::now() + moment.saturating_duration_since(now) - now.saturating_duration_since(moment)

@@ -1,4 +1,4 @@
-//! What is answered to which request.
+//! Routes requests to answers.
 
 mod letters;
 
@@ -15,14 +15,14 @@ use super::{
     server::Server,
 };
 
-/// What an operator asks of a connector.
+/// What an operator asks a connector to do.
 enum Asked {
     Act(Action),
     /// The head with this number.
     GiveUp(u64),
 }
 
-/// Answers a request. Nothing but the reading of dead letters is waited for.
+/// Answers a request. Only reading dead letters takes time.
 pub(super) async fn respond(server: &Server, request: &Request<()>) -> Answer {
     let (path, query, headers) = (request.uri().path(), request.uri().query(), request.headers());
     let answer = match (request.method(), LettersPath::of(path)) {
@@ -38,7 +38,7 @@ pub(super) async fn respond(server: &Server, request: &Request<()>) -> Answer {
 fn get(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
     let may_read = access::may_read(headers, server.token.as_ref());
     match path {
-        // Probes, which have no token, are answered without reasons, and what is the same everywhere.
+        // Probes, which have no token, are answered without reasons, and so are static files.
         "/live" => return text(StatusCode::OK, "live\n"),
         "/ready" => return ready(server, may_read.is_ok()),
         "/script.js" => return answer(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
@@ -59,7 +59,7 @@ fn get(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
             answer(StatusCode::OK, exposition::CONTENT_TYPE, exposition::merged(&texts))
         }
         "/api/status" => {
-            // Made of numbers, text and lists alone, it is always JSON.
+            // It consists of numbers, text and lists, so it can always be written as JSON.
             let json = serde_json::to_string_pretty(&report(server)).unwrap_or_default();
             answer(StatusCode::OK, JSON, json)
         }

@@ -1,4 +1,4 @@
-//! What the listener of an address and the connectors that it shows share.
+//! The state that the listener of an address shares with its connectors.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Board;
 use crate::config::Text;
 
-/// What the thread of an address and its connectors share.
+/// The state that the thread of an address shares with its connectors.
 #[derive(Debug)]
 pub(super) struct Server {
     /// As configured.
@@ -37,7 +37,7 @@ impl Server {
         resolved(self.token.as_ref()) == resolved(token)
     }
 
-    /// The connectors, `None` for one that is being opened. None is closed while this is held.
+    /// The connectors; `None` for one that is being opened. No connector is closed while this lock is held.
     pub(super) fn boards(&self) -> MutexGuard<'_, BTreeMap<u32, Option<Board>>> {
         lock(&self.boards)
     }

@@ -1,5 +1,5 @@
-//! Calls of consume that have not returned, and the time that they took, by what they wait for. A call that goes on is counted
-//! while it does.
+//! Calls of consume that have not returned, and the time spent in calls, by what they wait for. A call in progress is
+//! included.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ struct State {
     ended: BTreeMap<&'static str, Duration>,
 }
 
-/// What a call is, and waits for.
+/// A call, and what it waits for.
 #[derive(Debug)]
 pub(super) struct CallOf {
     pub(super) cause: &'static str,
@@ -33,14 +33,14 @@ pub(super) struct CallOf {
     pub(super) messages: usize,
 }
 
-/// What calls hold of one partition.
+/// The messages of one partition in calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LaneOfCalls {
     pub(crate) stream: String,
     pub(crate) topic: String,
     pub(crate) partition: u32,
     pub(crate) messages: usize,
-    /// How long the first of them goes on.
+    /// How long the oldest of them has been in progress.
     pub(crate) oldest: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Blocked {
         Call { blocked: self, number }
     }
 
-    /// Brings the metric up to date.
+    /// Updates the metric.
     pub(super) fn write(&self, metrics: &Metrics) {
         let state = self.lock();
         let mut all = state.ended.clone();
@@ -74,7 +74,7 @@ impl Blocked {
         }
     }
 
-    /// What the calls hold that have not returned, by lane.
+    /// Returns what calls in progress hold, by lane.
     pub(super) fn lanes(&self) -> Vec<LaneOfCalls> {
         let state = self.lock();
         let mut lanes: BTreeMap<(&str, &str, u32), (usize, Duration)> = BTreeMap::new();

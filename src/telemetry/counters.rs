@@ -1,4 +1,4 @@
-//! Sums over the life of one connector, and the metrics of one that is observed.
+//! Sums over the life of a connector, and its metrics if it is observed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,7 +28,7 @@ use crate::{
     spool::{LaneKey, Spool},
 };
 
-/// How many topics have metrics of their own; all others are counted as one.
+/// How many topics have their own metrics; all others are counted as one.
 const TOPICS: usize = 1000;
 /// How many ranges of failed messages are kept until a host takes them.
 const FAILURES: usize = 100_000;
@@ -63,9 +63,9 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     bytes: AtomicU64,
     holding: Holding,
-    /// `None` where nobody can read them: then they cost nothing.
+    /// `None` if nobody can read them: then they cost nothing.
     observed: Option<Box<Observed>>,
-    /// None where nobody can read them.
+    /// Empty if nobody can read them.
     heads: Arc<Heads>,
 }
 
@@ -80,11 +80,11 @@ struct Observed {
     /// Dead letters by reason.
     reasons: Mutex<BTreeMap<String, u64>>,
     failures: Mutex<Vec<FailedRange>>,
-    /// How many failed messages are not among them.
+    /// How many failed messages are not included.
     failures_left_out: AtomicU64,
 }
 
-/// Messages next to each other that failed for the same reason.
+/// Adjacent messages that failed for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FailedRange {
     pub(crate) stream: String,
@@ -93,7 +93,7 @@ pub(crate) struct FailedRange {
     pub(crate) first_offset: u64,
     pub(crate) last_offset: u64,
     pub(crate) reason: String,
-    /// In the words of the log, those of the first.
+    /// In the words of the log, for the first of them.
     pub(crate) why: String,
 }
 
@@ -106,7 +106,7 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// What came on top of these.
+    /// Returns the difference to an earlier state.
     pub(crate) fn since(self, before: &Self) -> Self {
         Self {
             delivered: self.delivered.saturating_sub(before.delivered),
@@ -124,7 +124,7 @@ impl fmt::Display for Outcomes {
 }
 
 impl Counters {
-    /// Counters that metrics are made from, too.
+    /// Creates counters that also feed metrics.
     pub(crate) fn observed() -> Self {
         Self { observed: Some(Box::default()), ..Self::default() }
     }
@@ -141,14 +141,14 @@ impl Counters {
         meter
     }
 
-    /// A request goes out, with a body of this many bytes.
+    /// Records that a request with a body of this many bytes is sent.
     pub(crate) fn request(&self, bytes: usize, retry: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
         self.retries.fetch_add(u64::from(retry), Relaxed);
     }
 
-    /// A batch of a topic is settled.
+    /// Records that a batch of a topic is settled.
     pub(crate) fn settled(&self, batch: &Batch<'_>, ended: Ended<'_>) {
         let (delivered, dead_lettered, failed) =
             (ended.delivered as u64, ended.dead_lettered as u64, ended.failed() as u64);
@@ -175,7 +175,7 @@ impl Counters {
         }
     }
 
-    /// A full spool did not take a batch.
+    /// Records that a full spool refused a batch.
     pub(crate) fn shed(&self, batch: &Batch<'_>) {
         if let Some(observed) = &self.observed {
             let topic = observed.topic(batch.stream, batch.topic);
@@ -184,14 +184,14 @@ impl Counters {
         }
     }
 
-    /// Stored batches are sent together.
+    /// Records that stored batches are sent together.
     pub(crate) fn together(&self, batches: usize) {
         if let Some(observed) = &self.observed {
             observed.metrics.merges.inc_by(batches.saturating_sub(1) as u64);
         }
     }
 
-    /// Consume waits with a batch, for `cause`, until what is returned is dropped.
+    /// Records that consume waits with a batch, for `cause`, until the returned guard is dropped.
     pub(crate) fn blocked(&self, cause: &'static str, batch: &Batch<'_>) -> Option<Call<'_>> {
         let observed = self.observed.as_ref()?;
         let topic = observed.topic(batch.stream, batch.topic);
@@ -199,12 +199,12 @@ impl Counters {
         Some(observed.blocked.begin(CallOf { cause, topic, partition, messages }))
     }
 
-    /// What is in calls of consume that have not returned, by lane.
+    /// Returns what calls of consume in progress hold, by lane.
     pub(crate) fn calls(&self) -> Vec<LaneOfCalls> {
         self.observed.as_ref().map(|observed| observed.blocked.lanes()).unwrap_or_default()
     }
 
-    /// A body has failed and is to be sent again: takes down what it waits for.
+    /// Records that a body has failed and will be sent again, and what it waits for.
     pub(crate) fn head_waits(
         &self,
         head: &mut Option<Arc<Head>>,
@@ -219,7 +219,7 @@ impl Counters {
         }
     }
 
-    /// The bodies that have failed and are to be sent again, oldest first.
+    /// The bodies that have failed and will be sent again, oldest first.
     pub(crate) fn heads(&self) -> Vec<Arc<Head>> {
         self.heads.all()
     }
@@ -234,12 +234,12 @@ impl Counters {
         self.heads.given_up()
     }
 
-    /// Consume holds this many messages, until what is returned is dropped.
+    /// Records that consume holds this many messages, until the returned guard is dropped.
     pub(crate) fn hold(&self, messages: usize) -> HeldBatch<'_> {
         self.holding.batch(messages)
     }
 
-    /// What consume has taken is kept in this spool.
+    /// Records that accepted messages are kept in this spool.
     pub(crate) fn keep(&self, spool: Weak<Spool>) {
         self.holding.keep(spool);
     }
@@ -249,21 +249,21 @@ impl Counters {
         self.holding.held()
     }
 
-    /// The first messages of a lane wait.
+    /// Records that the first messages of a lane wait.
     pub(crate) fn lane_waits(&self, lane: &LaneKey, wait: impl FnOnce() -> LaneWait) {
         if let Some(observed) = &self.observed {
             lock(&observed.lanes).insert(lane.clone(), wait());
         }
     }
 
-    /// The first messages of a lane are sent.
+    /// Records that the first messages of a lane are sent.
     pub(crate) fn lane_goes_on(&self, lane: &LaneKey) {
         if let Some(observed) = &self.observed {
             lock(&observed.lanes).remove(lane);
         }
     }
 
-    /// Why lanes wait, those that do.
+    /// Returns the waiting lanes and their reasons.
     pub(crate) fn waiting_lanes(&self) -> HashMap<LaneKey, LaneWait> {
         self.observed.as_ref().map(|observed| lock(&observed.lanes).clone()).unwrap_or_default()
     }
@@ -273,7 +273,7 @@ impl Counters {
         (self.requests.load(Relaxed), self.retries.load(Relaxed), self.bytes.load(Relaxed))
     }
 
-    /// The messages that failed since the last time, and how many more than are kept.
+    /// Takes the messages that failed since the last call, and how many more there were than are kept.
     pub(crate) fn take_failures(&self) -> (Vec<FailedRange>, u64) {
         let Some(observed) = &self.observed else { return (Vec::new(), 0) };
         let left_out = observed.failures_left_out.swap(0, Relaxed);
@@ -294,7 +294,7 @@ impl Counters {
         self.observed.as_ref().map(|observed| lock(&observed.reasons).clone()).unwrap_or_default()
     }
 
-    /// The metrics, with what is known of time that consume was blocked brought up to date.
+    /// Returns the metrics, after updating the time that consume was blocked.
     pub(crate) fn metrics(&self) -> Option<&Metrics> {
         let observed = self.observed.as_ref()?;
         observed.blocked.write(&observed.metrics);
@@ -303,7 +303,7 @@ impl Counters {
 }
 
 impl Observed {
-    /// Takes down which messages failed.
+    /// Records which messages failed.
     fn failed(&self, batch: &Batch<'_>, undelivered: &[(Vec<usize>, Failure)]) {
         for (messages, failure) in undelivered {
             let (reason, why) = (failure.reason.to_string(), failure.to_string());

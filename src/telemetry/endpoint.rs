@@ -1,4 +1,4 @@
-//! What one endpoint does: how its requests end, how long they take, and what it said last.
+//! The meter of one endpoint: how its requests end, how long they take, and its last error.
 
 use std::{
     sync::{
@@ -15,10 +15,10 @@ use super::{
     recent::{Interval, Recent},
 };
 
-/// The statuses that have counters of their own, as they do in HTTP.
+/// The statuses that have their own counters: those of HTTP.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=599;
 
-/// The meter of an endpoint; it does nothing where nobody can read it.
+/// The meter of an endpoint; it does nothing if nobody can read it.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointMeter(Option<Box<Observed>>);
 
@@ -31,19 +31,19 @@ struct Observed {
     duration: Histogram,
     body_bytes: Counter,
     recent: Mutex<Recent>,
-    /// Whether there is anything that a success ends.
+    /// Whether there are failures that a success would end.
     is_failing: AtomicBool,
     health: Mutex<Health>,
 }
 
-/// How an endpoint is.
+/// The health of an endpoint.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health {
     /// When the first of the failures in a row happened.
     pub(crate) failing_since: Option<SystemTime>,
     /// Attempts in a row without a success.
     pub(crate) failures: u64,
-    /// Those of them that may pass by themselves.
+    /// The transient ones of them.
     pub(crate) transient: u64,
     /// When an attempt failed last, and how, in the endpoint's words.
     pub(crate) last_error: Option<(SystemTime, String)>,
@@ -55,7 +55,7 @@ pub(crate) struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AttemptEnd<'a> {
     pub(crate) verdict: Verdict,
-    /// The status of the answer; `Err` for the kind of fault where there is none.
+    /// The status of the answer; `Err` with the kind of fault if there is none.
     pub(crate) status: Result<u16, &'a str>,
     pub(crate) took: Duration,
     pub(crate) messages: usize,
@@ -64,12 +64,12 @@ pub(crate) struct AttemptEnd<'a> {
     pub(crate) asked: bool,
 }
 
-/// What the end of an attempt says of the endpoint.
+/// What the end of an attempt says about the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It took what was sent.
+    /// It accepted the request.
     Success,
-    /// It did not, which may pass by itself.
+    /// It failed in a transient way.
     Transient,
     /// It refused it for good.
     Refused,
@@ -77,7 +77,7 @@ pub(crate) enum Verdict {
     Nothing,
 }
 
-/// What is read or asked for anew while the connector is at work.
+/// What is reloaded or requested while the connector is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reload {
     /// A file with a secret.
@@ -113,7 +113,7 @@ impl EndpointMeter {
         self.0.is_some()
     }
 
-    /// An attempt goes out again, after one that ended by this status or fault.
+    /// Records a retry, after an attempt that ended with this status or fault.
     pub(crate) fn retry(&self, cause: impl FnOnce() -> String) {
         if let Some(observed) = &self.0 {
             let labels = CauseLabels { endpoint: observed.label.clone(), cause: cause() };
@@ -121,7 +121,7 @@ impl EndpointMeter {
         }
     }
 
-    /// An attempt ended; `words` say how, for people.
+    /// Records that an attempt ended; `words` say how, for people.
     pub(crate) fn ended(&self, end: AttemptEnd<'_>, words: impl FnOnce() -> String) {
         let Some(observed) = &self.0 else { return };
         observed.count(end.status);
@@ -164,28 +164,28 @@ impl EndpointMeter {
         }
     }
 
-    /// An attempt was cut off by the close of the connector.
+    /// Records that the close of the connector aborted an attempt.
     pub(crate) fn cut_off(&self) {
         if let Some(observed) = &self.0 {
             observed.count(Err("cut_off"));
         }
     }
 
-    /// A body was halved, since it was too large.
+    /// Records that a body was halved because it was too large.
     pub(crate) fn split(&self) {
         if let Some(observed) = &self.0 {
             observed.metrics.splits.get_or_create(&observed.labels()).inc();
         }
     }
 
-    /// A message proved to be what its body was refused for.
+    /// Records that a message proved to be the reason why its body was refused.
     pub(crate) fn isolated(&self) {
         if let Some(observed) = &self.0 {
             observed.metrics.isolated.get_or_create(&observed.labels()).inc();
         }
     }
 
-    /// Something was read or asked for anew, or could not be.
+    /// Records that something was reloaded or requested, or that this failed.
     pub(crate) fn reloaded(&self, what: Reload, is_good: bool) {
         if let Some(observed) = &self.0 {
             let what = match what {
@@ -199,7 +199,7 @@ impl EndpointMeter {
         }
     }
 
-    /// The client certificate that is shown to it ends then.
+    /// Records when the client certificate for it expires.
     pub(crate) fn certificate_ends(&self, at: SystemTime) {
         if let Some(observed) = &self.0 {
             let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -207,12 +207,12 @@ impl EndpointMeter {
         }
     }
 
-    /// How it is.
+    /// Returns its health.
     pub(crate) fn health(&self) -> Health {
         self.0.as_ref().map(|observed| lock(&observed.health).clone()).unwrap_or_default()
     }
 
-    /// What it did in the last minutes, oldest first.
+    /// Returns its activity in the last minutes, oldest first.
     pub(crate) fn past(&self) -> Vec<Interval> {
         self.0.as_ref().map(|observed| lock(&observed.recent).past()).unwrap_or_default()
     }

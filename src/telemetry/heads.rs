@@ -1,4 +1,4 @@
-//! Bodies that have to be sent again and hold up what is behind them, so that an operator sees them and can give them up.
+//! Bodies that have to be sent again and block those behind them, so that an operator can see them and give them up.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-/// How many are tracked; any beyond are retried all the same.
+/// How many are tracked; more are retried nevertheless.
 const HEADS: usize = 10_000;
 
-/// The bodies of one connector that have failed and are to be sent again.
+/// The bodies of one connector that have failed and will be sent again.
 #[derive(Debug)]
 pub(crate) struct Heads {
     known: Mutex<BTreeMap<u64, Weak<Head>>>,
@@ -34,11 +34,11 @@ pub(crate) struct HeadOf {
     pub(crate) messages: usize,
 }
 
-/// One such body. It is known for as long as somebody holds it.
+/// One such body. It is tracked for as long as somebody holds it.
 #[derive(Debug)]
 pub(crate) struct Head {
     heads: Arc<Heads>,
-    /// No other head of the connector has it, so that an operator never gives up another one than was shown.
+    /// Unique within the connector, so that an operator never gives up a different head than the one shown.
     pub(crate) number: u64,
     pub(crate) of: HeadOf,
     /// When its first attempt failed.
@@ -64,7 +64,7 @@ impl Default for Heads {
 }
 
 impl Heads {
-    /// Takes down another one; `None` where there are too many.
+    /// Adds one; `None` if there are too many.
     pub(super) fn add(self: &Arc<Self>, of: HeadOf, wait: HeadWait) -> Option<Arc<Head>> {
         let mut known = lock(&self.known);
         if known.len() >= HEADS {
@@ -85,7 +85,7 @@ impl Heads {
 
     /// Those that wait now, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Head>> {
-        // The last reference may be one of these: it locks the same mutex when it goes, so that they leave it first.
+        // One of these may be the last reference, which locks the same mutex when it is dropped: so they are taken out first.
         let known: Vec<Weak<Head>> = lock(&self.known).values().cloned().collect();
         known.iter().filter_map(Weak::upgrade).collect()
     }
@@ -103,7 +103,7 @@ impl Heads {
 }
 
 impl Head {
-    /// It failed once more.
+    /// Records that it failed again.
     pub(crate) fn waits(&self, wait: HeadWait) {
         *lock(&self.wait) = wait;
     }
@@ -113,7 +113,7 @@ impl Head {
         lock(&self.wait).clone()
     }
 
-    /// It has its end.
+    /// Records that it has ended.
     pub(crate) fn ended(&self) {
         lock(&self.heads.known).remove(&self.number);
     }

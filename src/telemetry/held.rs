@@ -1,4 +1,4 @@
-//! What a connector holds that is not settled yet.
+//! Counts the messages that a connector holds and has not settled yet.
 
 use std::{
     fmt,
@@ -41,7 +41,7 @@ impl Holding {
         HeldBatch { holding: self, messages }
     }
 
-    /// From now on messages are held by this spool.
+    /// Records that messages are held by this spool from now on.
     pub(super) fn keep(&self, spool: Weak<Spool>) {
         // A connector opens one spool, once.
         let _ = self.spool.set(spool);
@@ -95,7 +95,7 @@ impl fmt::Display for Held {
     }
 }
 
-/// The word for so many.
+/// The singular or plural of a word.
 fn of(count: u64, word: &str) -> String {
     if count == 1 { word.to_owned() } else { format!("{word}s") }
 }

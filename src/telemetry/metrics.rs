@@ -1,7 +1,7 @@
 //! The metrics of one connector, by the names, labels and units of docs/operate.md.
 //!
-//! Label sets are bounded: nothing in them comes from a message but the names of its stream and topic, of which there are as
-//! many as the configuration subscribes to, and at most [`OTHER`] beyond a limit.
+//! Label sets are bounded: they contain nothing of a message but the names of its stream and topic, of which there are as
+//! many as the configuration subscribes to; beyond a limit they are [`OTHER`].
 
 use std::{borrow::Cow, sync::atomic::AtomicU64};
 
@@ -85,7 +85,7 @@ pub(crate) struct ReloadLabels {
 
 /// Handles to all metrics of a connector. Cloning it is cheap.
 ///
-/// Counters and the histogram are fed by delivery; gauges are set when somebody asks.
+/// Delivery feeds the counters and the histogram; gauges are set on request.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(crate) messages: Family<MessageLabels, Counter>,

@@ -1,4 +1,4 @@
-//! What the sink knows about itself: counters that delivery feeds, for the log at close, and for the status server where there is one.
+//! Counters that delivery feeds, for the log at close and for the status server, if there is one.
 
 mod blocked;
 mod counters;

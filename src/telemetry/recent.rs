@@ -1,4 +1,4 @@
-//! What an endpoint did in the last minutes, for charts: sums by intervals, in a ring.
+//! The activity of an endpoint in the last minutes, for charts: sums by interval, in a ring.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ const INTERVALS: usize = 60;
 pub(crate) struct Interval {
     /// Requests that ended.
     pub(crate) requests: u64,
-    /// Those that were not taken.
+    /// Those that failed.
     pub(crate) failures: u64,
     /// Messages that were delivered.
     pub(crate) messages: u64,
-    /// The time that all requests took together, and the longest.
+    /// The total time of all requests, and the longest.
     pub(crate) took: Duration,
     pub(crate) longest: Duration,
 }
@@ -35,7 +35,7 @@ impl Recent {
         Self { began: Instant::now(), intervals: [Interval::default(); INTERVALS], newest: 0 }
     }
 
-    /// The interval of now.
+    /// Returns the current interval.
     pub(super) fn now(&mut self) -> &mut Interval {
         self.go_on();
         let index = index(self.newest);

@@ -14,7 +14,7 @@ pub(super) const STEP: usize = 32;
 /// begin.
 #[target_feature(enable = "avx2,bmi1")]
 pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) -> usize {
-    // Blocks from `run` to `at` have nothing special in them, and are copied together.
+    // Blocks from `run` to `at` contain no special bytes, and are copied together.
     let (mut run, mut at) = (0, 0);
     while let Some(block) = text[at..].first_chunk::<STEP>() {
         let special = specials(block).trailing_zeros() as usize;
@@ -25,8 +25,8 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) -> usize {
         if run < at {
             out.extend_from_slice(&text[run..at]);
         }
-        // All of the block in one store of a known size, and the rest from what is special on taken back: cheaper than a copy
-        // whose length depends on the text.
+        // The whole block is written in one store of constant size, and the part from the special byte on is then undone:
+        // cheaper than a copy whose length depends on the text.
         let written = out.len();
         out.extend_from_slice(block);
         out.truncate(written + special);
@@ -38,7 +38,7 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) -> usize {
     at
 }
 
-/// The bytes that a JSON string cannot hold as they are, a bit for each.
+/// The bytes that a JSON string cannot contain unescaped, one bit for each.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn specials(block: &[u8; STEP]) -> u32 {

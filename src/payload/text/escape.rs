@@ -3,7 +3,7 @@
 /// Writes the escape of a character that needs one.
 #[inline]
 pub(super) fn write_escape(byte: u8, out: &mut Vec<u8>) {
-    // Always as many bytes as the longest one has: a copy of a known size.
+    // Always as many bytes as the longest escape: a copy of constant size.
     let (escape, length) = &ESCAPES[usize::from(byte & 0x7f)];
     let written = out.len();
     out.extend_from_slice(escape);

@@ -1,4 +1,4 @@
-//! What all pages have.
+//! The frame of all pages.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -8,7 +8,7 @@ pub(super) fn document(title: &str, content: Markup) -> Markup {
     whole(title, &Markup::default(), &content, &back)
 }
 
-/// A page with something beside its heading, and below all.
+/// A page with an element beside its heading, and a footer.
 pub(super) fn whole(title: &str, beside: &Markup, content: &Markup, footer: &Markup) -> Markup {
     html! {
         (DOCTYPE)

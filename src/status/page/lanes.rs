@@ -49,7 +49,7 @@ pub(super) fn lanes(connector: &ConnectorReport, can_change: bool) -> Markup {
     }
 }
 
-/// A row for each of the first `heads` heads, or one where there is none.
+/// A row for each of the first `heads` heads, or one if there is none.
 fn lane(connector: &ConnectorReport, lane: &LaneReport, heads: usize, can_change: bool) -> Markup {
     let left = lane.heads.len() - heads.min(lane.heads.len()) + lane.heads_left_out;
     html! {
@@ -62,7 +62,7 @@ fn lane(connector: &ConnectorReport, lane: &LaneReport, heads: usize, can_change
                 @if left > 0 { ", " (left) " more heads" }
             }
             td rowspan=(heads) { @if let Some(seconds) = lane.oldest_seconds { (age(seconds)) } }
-            // What holds up all of it, or the only head.
+            // The reason for the whole lane, or the only head.
             @if let Some(head) = lane.heads.first() {
                 @let words = if lane.heads.len() == 1 { lane.waits.as_ref() } else { None }.unwrap_or(&head.why);
                 (self::head(connector, lane, head, words, can_change))

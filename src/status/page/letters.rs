@@ -1,4 +1,4 @@
-//! The page of dead letters, and that of one.
+//! The page that lists dead letters, and the page of one.
 
 use iggy_connector_sdk::shown;
 use maud::{Markup, html};
@@ -11,13 +11,13 @@ use crate::{
     status::letters::{LISTED, Listed, ReplayReport},
 };
 
-/// How much is shown of the endpoint's words, in a list and alone, and of a payload or a header, in bytes.
+/// How much is shown of the endpoint's words, in a list and on its own page, and of a payload or a header, in bytes.
 const WORDS: usize = 120;
 const ANSWER: usize = 4096;
 const PAYLOAD: usize = 4096;
 const HEADER: usize = 500;
 
-/// The letters that are meant.
+/// The list of the selected letters.
 pub(in crate::status) fn letters(
     connector: u32,
     listed: &Listed,
@@ -44,7 +44,7 @@ pub(in crate::status) fn letters(
     )
 }
 
-/// One letter, whole but for what is long.
+/// One letter in full, except for long parts.
 pub(in crate::status) fn letter(connector: u32, entry: &Entry, can_change: bool) -> Markup {
     let of = format!("/connectors/{connector}/letters");
     let position = entry.position.to_string();
@@ -94,7 +94,7 @@ fn facts(record: &Record, replayed: bool) -> Markup {
     }
 }
 
-/// How many there are, by reason and topic, each to be chosen.
+/// The counts by reason and topic, each with a link that selects it.
 fn summary(of: &str, listed: &Listed) -> Markup {
     html! {
         @if listed.all.by.is_empty() { p { "There are none." } } @else {

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// `/connectors/ID/letters`, or what is below it, and the same below `/api`.
+/// `/connectors/ID/letters`, or a path below it, and the same below `/api`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LettersPath<'p> {
     is_api: bool,
@@ -77,7 +77,8 @@ pub(super) async fn get(
     }
 }
 
-/// `replay`, of what the query means, or `purge`: of that, with `all=true` of all, and without a query of what was replayed.
+/// `replay` of the letters that the query selects, or `purge` of these; with `all=true`, `purge` of all, and without a query,
+/// of files that were replayed.
 pub(super) async fn post(
     server: &Server,
     path: LettersPath<'_>,
@@ -95,7 +96,7 @@ pub(super) async fn post(
                 Ok(selection) => selection,
                 Err(why) => return text(StatusCode::BAD_REQUEST, why + "\n"),
             };
-            // While this is held no connector is closed: a replay that begins is one that its close waits for.
+            // While this lock is held no connector is closed, so close waits for a replay that begins now.
             let boards = server.boards();
             let Some(Some(board)) = boards.get(&path.connector) else { return not_found() };
             match board.replay(selection) {
@@ -128,21 +129,21 @@ fn letters(server: &Server, connector: u32) -> Option<Arc<Letters>> {
     server.boards().get(&connector)?.as_ref()?.letters()
 }
 
-/// Does what may take its time on a thread that may.
+/// Runs work that may block on a thread that may block.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn pairs(query: Option<&str>) -> impl Iterator<Item = (String, String)> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    // What a form leaves empty is not asked for.
+    // An empty field of a form is ignored.
     pairs.into_owned().filter(|(_, value)| !value.is_empty())
 }
 
-/// The letters that a query means.
+/// Returns the letters that a query selects.
 ///
 /// # Errors
-/// There is no such field: a replay of all letters must not come of a mistyped name.
+/// There is no such field: a mistyped name must not replay all letters.
 fn selection(query: Option<&str>) -> Result<Selection, String> {
     let mut selection = Selection::default();
     for (name, value) in pairs(query) {
@@ -157,7 +158,7 @@ fn selection(query: Option<&str>) -> Result<Selection, String> {
     Ok(selection)
 }
 
-/// What a query wants to be removed.
+/// Returns what a query asks to remove.
 ///
 /// # Errors
 /// As of [`selection`].
