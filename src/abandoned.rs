@@ -1,7 +1,7 @@
 //! Finds a spool that a configuration has lost while messages were in it: nobody would deliver them.
 //!
-//! A configuration without `[spool]` does not say where the spool was. This process remembers it, for a connector that is
-//! opened again; and the folder for dead letters, if there is one, over a restart.
+//! A configuration without `[spool]` does not say where the spool was. This process remembers it for a connector that is
+//! reopened, and a mark in the folder for dead letters, if there is one, survives a restart.
 
 use std::{
     collections::HashMap,
@@ -19,12 +19,12 @@ use crate::{
     spool,
 };
 
-/// Names the spool of the connector whose dead letters are in the same folder.
+/// The file that names the spool of the connector whose dead letters are in the same folder.
 const MARK: &str = "spool-of-this-connector";
 
 static SPOOLS: Mutex<Option<HashMap<u32, PathBuf>>> = Mutex::new(None);
 
-/// Notes which spool a connector has.
+/// Records which spool a connector has.
 pub(crate) fn remember(id: u32, config: &Config) {
     let Some(spool) = &config.spool else { return };
     let path = std::path::absolute(&spool.path).unwrap_or_else(|_| spool.path.clone());

@@ -1,14 +1,14 @@
-//! A batch as every later stage sees it, whichever way it came in.
+//! A batch as every later stage sees it, however it arrived.
 
 use iggy_connector_sdk::{
     BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, Payload, Schema, TopicMetadata, encode_headers,
 };
 
-/// The most bytes of the name of a stream or topic that a log shows: the limit of the server.
+/// The maximum length of the name of a stream or topic in the log, in bytes: the limit of the server.
 pub(crate) const LONGEST_NAME: usize = 255;
 
-/// The messages of one consume call, where the caller has them. Payloads and headers stay there until they
-/// are written into a body.
+/// The messages of one call of consume, borrowed from the caller. Payloads and headers stay there until they are written into
+/// a body.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// The stream they came from.
@@ -17,9 +17,9 @@ pub struct Batch<'a> {
     pub topic: &'a str,
     /// The partition that the batch is labelled with: that of its last message.
     pub partition_id: u32,
-    /// What the payloads are.
+    /// The schema of the payloads.
     pub schema: Schema,
-    /// The messages, in the order they came in.
+    /// The messages, in the order in which they arrived.
     pub messages: &'a [BorrowedMessage<'a>],
 }
 
@@ -40,7 +40,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A message that was decoded before, as the bytes that cross the ABI.
+/// A decoded message, encoded again as the bytes that cross the ABI.
 #[derive(Debug)]
 pub(crate) struct Written {
     message: ConsumedMessage,
@@ -51,12 +51,12 @@ pub(crate) struct Written {
 
 impl Written {
     /// # Errors
-    /// A JSON value that cannot be written.
+    /// A JSON value cannot be written.
     pub(crate) fn of(message: ConsumedMessage) -> Result<Self, Error> {
         let schema = match &message.payload {
             Payload::Json(_) => Schema::Json,
             Payload::Text(_) => Schema::Text,
-            // A decoded proto payload is text of unknown form: bytes, as far as a body goes.
+            // A decoded proto payload is text of unknown format, and is treated as bytes in a body.
             Payload::Raw(_) | Payload::Proto(_) => Schema::Raw,
             Payload::FlatBuffer(_) => Schema::FlatBuffer,
             Payload::Avro(_) => Schema::Avro,
@@ -66,7 +66,7 @@ impl Written {
         Ok(Self { message, headers, schema, payload })
     }
 
-    /// How a body shows the payload.
+    /// The schema by which a body shows the payload.
     pub(crate) fn schema(&self) -> Schema {
         self.schema
     }

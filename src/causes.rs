@@ -4,15 +4,15 @@ use std::{error::Error as StdError, io};
 
 use iggy_connector_sdk::shown;
 
-/// The most bytes of a chain of causes.
+/// The maximum length of a chain of causes, in bytes.
 const LONGEST: usize = 1000;
 
-/// An error and what caused it, in one line, each said once. URLs are left out: they can hold secrets.
+/// Formats an error and its causes in one line, each once. URLs are omitted: they can contain secrets.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let mut words = cause.to_string();
-        // reqwest ends its own words with the URL; what lies below says what happened.
+        // reqwest ends its message with the URL; its causes say what happened.
         if let Some(end) = words.find(" for url (") {
             words.truncate(end);
         }
@@ -23,11 +23,12 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
             line.push_str(&words);
         }
     }
-    // A certificate names itself as it likes, and a server gives its own reasons.
+    // Names in certificates and reasons of servers are text from outside.
     shown(&line, LONGEST).to_string()
 }
 
-/// An error and what caused it. What an [`io::Error`] carries is none of its causes to the standard library, but is here.
+/// Iterates over an error and its causes. For the standard library the error inside an [`io::Error`] is not a cause, but it
+/// is here.
 pub(crate) fn causes<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {

@@ -1,4 +1,4 @@
-//! Repeated events are logged once a minute.
+//! Limits the logging of a repeated event to once a minute.
 
 use std::{
     fmt,
@@ -21,12 +21,12 @@ struct Logged {
     times: u64,
 }
 
-/// How often it happened since the last line: shown as nothing for once, else as ` (12 times since the last such line)`.
+/// How often it happened since the last line: shown as nothing if once, else as ` (12 times since the last such line)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Times(u64);
 
 impl EachMinute {
-    /// It happened; `None` where it was logged less than a minute ago.
+    /// Records that it happened; `None` if it was logged less than a minute ago.
     pub(crate) fn happened(&self, now: Instant) -> Option<Times> {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *logged {

@@ -1,7 +1,8 @@
 //! The thread that all I/O of one connector happens on.
 //!
-//! In a simulated world it is the runtime that is there. The runtime's threads encode and then block in consume; requests and answers are handled here by
-//! a single-threaded executor, which for one connection does twice the work of a multi-threaded one.
+//! The runtime's threads encode and then block in consume; requests and answers are handled here by a single-threaded
+//! executor, which for one connection does twice the work of a multi-threaded one. In a simulated world, futures run on the
+//! present runtime.
 
 use std::{
     future::Future,
@@ -20,21 +21,21 @@ use tokio::{
 
 use crate::world::World;
 
-/// Less than the usual timeout of a request, and so long that it costs an idle connector nothing.
+/// Less than the usual timeout of a request, and long enough to cost an idle connector nothing.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Runs futures on its own thread until it is dropped; in a simulated world as tasks of the runtime that made it.
+/// Runs futures on its own thread until it is dropped; in a simulated world, as tasks of the runtime that created it.
 #[derive(Debug)]
 pub(crate) struct Executor {
     handle: Handle,
-    /// Ends the thread when dropped; `None` where there is no thread.
+    /// Ends the thread when dropped; `None` if there is no thread.
     running: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Executor {
     /// # Errors
-    /// The system has no thread or no poller to give.
+    /// The system cannot create a thread or a poller.
     pub(crate) fn start(name: String, world: &World) -> io::Result<Self> {
         if !world.is_real() {
             return Ok(Self { handle: Handle::current(), running: None, thread: None });
@@ -45,12 +46,12 @@ impl Executor {
         let thread = thread::Builder::new().name(name).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    // Either way of ending is the end: nothing is ever sent.
+                    // Nothing is ever sent: any result means the end.
                     _ = ended => {}
                     () = tick() => {}
                 }
             });
-            // Blocking work left behind, such as a name being looked up, must not hold a close up.
+            // Remaining blocking work, such as a name lookup, must not delay a close.
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, running: Some(running), thread: Some(thread) })
@@ -66,14 +67,14 @@ impl Executor {
 
     /// Returns when tasks that were dropped before have stopped.
     pub(crate) async fn all_stopped(&self) {
-        // There is one thread: when it comes to this, it has seen that they are aborted. An error means that it has ended.
+        // There is one thread: when it runs this, it has seen that they are aborted. An error means that it has ended.
         let _ = self.spawn(async {}).await;
     }
 }
 
-/// Keeps a timer that is due before the timeout of a request that begins. Where none is, tokio writes to an event descriptor for
-/// each such request, so that the thread would wake up for the timer; but it is this thread that makes it, and that would wake up
-/// once more for nothing.
+/// Keeps a timer that is due before the timeout of a new request. Without one, tokio writes to an event descriptor for each
+/// new request so that the thread wakes up for its timer; but this thread created the timer itself, and would wake up once
+/// more for nothing.
 async fn tick() {
     loop {
         tokio::time::sleep(TICK).await;
@@ -102,7 +103,7 @@ impl Drop for Executor {
     fn drop(&mut self) {
         drop(self.running.take());
         if let Some(thread) = self.thread.take() {
-            // It does not panic, and if it had there would be nothing left to do about it.
+            // It does not panic, and if it did, nothing could be done about it here.
             let _ = thread.join();
         }
     }

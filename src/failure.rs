@@ -22,17 +22,17 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Reason {
-    /// Its payload or headers are not what they should be; it was not sent.
+    /// Its payload or headers are invalid; it was not sent.
     Undecodable,
-    /// It has nothing for a placeholder of the request, or something that cannot stand there; it was not sent.
+    /// It lacks a field for a placeholder of the request, or has one that does not fit there; it was not sent.
     Unrenderable,
     /// Its body is over the limit even alone; it was not sent.
     TooLarge,
-    /// No route takes its topic, and the connector has no `url`.
+    /// No route matches its topic, and the connector has no `url`.
     NoRoute,
     /// The endpoint refused it for good.
     Rejected,
-    /// It was refused together with others, most of which proved bad, and was not tried alone.
+    /// It was refused together with others, most of which proved bad, and was not sent alone.
     NotProbed,
     /// No retries were left.
     RetriesExhausted,
@@ -44,14 +44,14 @@ pub(crate) enum Reason {
     GivenUp,
     /// The connector was closed while it was in flight.
     Closed,
-    /// The spool had no room for it.
+    /// The spool had no space for it.
     NotStored,
     /// The sink itself failed.
     Internal,
 }
 
 impl Failure {
-    /// That of a message that no route takes.
+    /// The failure of a message that no route matches.
     pub(crate) fn no_route() -> Self {
         let detail = "no route matches its stream and topic, and the connector has no url".to_owned();
         Self { reason: Reason::NoRoute, status: None, detail, attempts: 0 }

@@ -1,4 +1,4 @@
-//! The files under a spool and of dead letters, behind a trait so that tests can make every operation fail.
+//! The files of a spool and of dead letters, behind a trait so that tests can make every operation fail.
 
 use std::{
     fmt::Debug,
@@ -17,18 +17,18 @@ use crate::{
 /// The folder of damaged pieces.
 pub(crate) const DAMAGED: &str = "damaged";
 
-/// A folder with files in it. What goes wrong is the error of the system, here and in [`SegmentFile`].
+/// A folder with files in it. Errors are those of the system, here and in [`SegmentFile`].
 #[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
 pub trait Files: Debug + Send + Sync {
-    /// Makes a file that is not there yet.
+    /// Creates a file that does not exist yet.
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
-    /// Opens a file to read it, and to write to it where that is allowed.
+    /// Opens a file for reading, and for writing if that is allowed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
     /// The names of the files and their lengths.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// How long a file is; `None` where there is none.
+    /// The length of a file; `None` if there is none.
     fn length_of(&self, name: &str) -> io::Result<Option<u64>>;
-    /// Renames a file, replacing what has that name.
+    /// Renames a file, replacing any file with that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn delete(&self, name: &str) -> io::Result<()>;
@@ -43,15 +43,15 @@ pub trait Files: Debug + Send + Sync {
 /// An open file.
 #[expect(clippy::missing_errors_doc, reason = "it is the same for all")]
 pub trait SegmentFile: Debug + Send + Sync {
-    /// Reads as much as there is, at most what fits.
+    /// Reads as many bytes as there are, at most as many as fit.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// Writes all of it.
+    /// Writes all bytes.
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync(&self) -> io::Result<()>;
-    /// Cuts it.
+    /// Truncates it.
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// How long it is.
+    /// Its length, in bytes.
     fn length(&self) -> io::Result<u64>;
 }
 
@@ -59,11 +59,11 @@ pub trait SegmentFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Disk {
     folder: PathBuf,
-    /// The folder itself, for when no file can be opened any more; `None` where it could not be opened before, either.
+    /// The folder itself, for when no file can be opened any more; `None` if it could not be opened at the start.
     opened: Option<File>,
 }
 
-/// A folder of the file system, which is there.
+/// Opens an existing folder of the file system.
 pub(crate) fn on_disk(folder: &Path) -> Arc<dyn Files> {
     Arc::new(Disk::new(folder))
 }
@@ -99,7 +99,7 @@ impl Files for Disk {
                 Ok(metadata) if folder::is_ours(&name) && !(metadata.is_dir() && name == DAMAGED) => {
                     return Err(private::wrong(&entry.path(), &metadata));
                 }
-                // It was deleted in between.
+                // It was deleted in the meantime.
                 Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! Folders that outlive a crash of the machine, for their owner alone.
+//! Folders that survive a crash of the machine, accessible only to their owner.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -12,21 +12,21 @@ use tracing::{info, warn};
 
 use crate::private::{self, Access, OF_OTHERS};
 
-/// What a folder of ours allows, to its owner alone.
+/// The mode of our folders: access for the owner only.
 const MODE: u32 = 0o700;
-/// Set where everybody may put files, as in `/tmp`.
+/// Set on folders where everybody may create files, such as `/tmp`.
 const STICKY: u32 = 0o1000;
-/// With one of these others can put files there that are not ours.
+/// With one of these bits, others can create files there.
 const WRITE_OF_OTHERS: u32 = 0o022;
 
-/// Makes a folder and the folders above it where they are missing, and makes their names durable: what is synced in a
-/// folder is lost with it if the folder's own name is not on disk.
+/// Creates a folder and missing parent folders, and makes their names durable: files that are synced in a folder are lost
+/// with it if the folder's own name is not on disk.
 ///
-/// What is made is for its owner alone, and so is a folder that was there and holds nothing but files of ours. The folder may
-/// be a link of this user or of root, as where it was moved to a larger disk.
+/// New folders are accessible only to their owner, and so is an existing folder that contains only our files. The folder may
+/// be a link of this user or of root, for example because it was moved to a larger disk.
 ///
 /// # Errors
-/// The system cannot make or sync one of them, or the folder is a link of another user.
+/// The system cannot create or sync one of them, or the folder is a link of another user.
 pub(crate) fn create(path: &Path) -> io::Result<()> {
     let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     missing.retain(|folder| !folder.as_os_str().is_empty());
@@ -45,10 +45,10 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether [`create`] would make this folder, and files could be made in it, as far as that is known before.
+/// Checks whether [`create`] could create this folder, and files in it, as far as that can be known in advance.
 ///
 /// # Errors
-/// What stands against it, with the path.
+/// The obstacle, with its path.
 pub(crate) fn can_be_written(path: &Path) -> io::Result<()> {
     let found = path.ancestors().find(|folder| fs::symlink_metadata(or_current(folder)).is_ok());
     let found = or_current(found.unwrap_or(path));
@@ -67,7 +67,7 @@ pub(crate) fn can_be_written(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Where a path leads, from the root on, without links and `..`; what is not there yet is taken as it is written.
+/// Resolves a path to an absolute one without links and `..`; missing parts are kept as written.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
     for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
@@ -83,7 +83,7 @@ pub(crate) fn resolved(path: &Path) -> PathBuf {
     resolved
 }
 
-/// Refuses a link of somebody who could make it lead elsewhere.
+/// Refuses a link of somebody who could redirect it.
 fn check_link(path: &Path) -> io::Result<()> {
     let named = fs::symlink_metadata(path)?;
     if named.is_symlink() && ![0, private::effective_user()].contains(&named.uid()) {
@@ -96,7 +96,7 @@ fn check_link(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses what is no folder.
+/// Refuses anything but a folder.
 fn check_kind(path: &Path) -> io::Result<()> {
     let found = fs::metadata(path).map_err(|why| private::at(path, why))?;
     if !found.is_dir() {
@@ -106,10 +106,10 @@ fn check_kind(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder inside of a folder of ours, where there is none.
+/// Creates a folder inside one of ours, if there is none.
 ///
 /// # Errors
-/// Something else has its name, or the system cannot make it.
+/// Something else has its name, or the system cannot create it.
 pub(crate) fn create_inside(path: &Path) -> io::Result<()> {
     make(path)?;
     let named = fs::symlink_metadata(path)?;
@@ -127,19 +127,19 @@ pub(crate) fn create_inside(path: &Path) -> io::Result<()> {
 fn make(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(MODE).create(path) {
         Ok(()) => {}
-        // Somebody was faster.
+        // Somebody else created it first.
         Err(why) if why.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(why) => return Err(why),
     }
-    // The owner of the folder above may replace it at any time: what is changed is what was opened.
+    // The owner of the parent folder may replace it at any time: so only the opened folder is changed.
     let folder = open(path, libc::O_NOFOLLOW)?;
     if folder.metadata()?.mode() & 0o777 != MODE {
-        // The umask took from its owner, too.
+        // The umask may have removed permissions of the owner, too.
         folder.set_permissions(Permissions::from_mode(MODE))?;
     }
     let parent = fs::metadata(or_current(path.parent().unwrap_or(path)))?;
     if private::effective_user() == 0 && parent.uid() != 0 {
-        // In a service's folder, which the service could not enter otherwise.
+        // In the folder of a service, which could not enter it otherwise.
         fchown(&folder, Some(parent.uid()), Some(parent.gid()))?;
     }
     Ok(())
@@ -150,7 +150,8 @@ fn open(path: &Path, flags: i32) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | flags).open(path)
 }
 
-/// Takes away what others may do in a folder of ours. One with other files in it is somebody else's as well, and stays as it is.
+/// Removes the permissions of others from one of our folders. One that contains other files is not ours alone, and keeps its
+/// mode.
 fn tighten(path: &Path) -> io::Result<()> {
     let folder = open(path, 0)?;
     let found = folder.metadata()?;
@@ -172,7 +173,7 @@ fn tighten(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what others may do with files of ours that an earlier release made, whatever else is in the folder.
+/// Removes the permissions of others from our files that an earlier release created, whatever else is in the folder.
 fn tighten_files(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -180,7 +181,7 @@ fn tighten_files(path: &Path) -> io::Result<()> {
             continue;
         }
         match tighten_file(&entry) {
-            // Somebody else is at work there.
+            // Somebody else has deleted it.
             Err(why) if why.kind() == ErrorKind::NotFound => {}
             tightened => tightened?,
         }
@@ -209,7 +210,7 @@ fn holds_ours_alone(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a file or folder of this name is one that the spool or the dead letters make.
+/// Whether the spool or the dead letters create a file or folder of this name.
 pub(crate) fn is_ours(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     ["lock", "replay.lock", "spare", "damaged", "spool-of-this-connector"].contains(&name)

@@ -3,9 +3,9 @@
 use iggy_connector_sdk::BorrowedMessage;
 use ring::digest::{Context, SHA256};
 
-/// Where messages come from, as their keys have it.
+/// Returns the origin of messages, as used in their keys.
 pub(crate) fn origin(stream: &str, topic: &str, partition: u32) -> String {
-    // Each call of consume passes here, and the machinery of formatting costs more than the text.
+    // Each call of consume passes here, and formatting machinery costs more than the text itself.
     [stream, "\0", topic, "\0", itoa::Buffer::new().format(partition), "\0"].concat()
 }
 

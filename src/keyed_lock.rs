@@ -9,7 +9,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::deliver::Origin;
 
-/// The locks of the partitions that some call holds or waits for, by a digest of each partition: two that share one take turns.
+/// The locks of the partitions that some call holds or waits for, by a digest of each partition: two partitions with the same
+/// digest share a lock.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedLock {
     locks: Mutex<HashMap<Origin, Arc<AsyncMutex<()>>>>,
@@ -24,7 +25,7 @@ pub(crate) struct KeyedGuard<'l> {
 }
 
 impl KeyedLock {
-    /// Waits until no other batch of the same partition is under way; first come, first served.
+    /// Waits until no other batch of the same partition is being delivered; first come, first served.
     pub(crate) async fn lock(&self, partition: Origin) -> KeyedGuard<'_> {
         let lock = self.locks().entry(partition).or_default().clone();
         KeyedGuard { of: self, partition, guard: Some(lock.lock_owned().await) }
@@ -39,7 +40,7 @@ impl Drop for KeyedGuard<'_> {
     fn drop(&mut self) {
         let mut locks = self.of.locks();
         self.guard = None;
-        // Only the map itself still knows it: nobody waits.
+        // Only the map still holds a reference: nobody waits.
         if locks.get(&self.partition).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             locks.remove(&self.partition);
         }

@@ -1,4 +1,4 @@
-//! Sends the bodies of a lane: one after the other, or concurrently where there is no order.
+//! Sends the bodies of a lane: one after the other, or concurrently if there is no order.
 
 use std::{
     future::poll_fn,
@@ -25,13 +25,13 @@ use crate::{
     payload::Refusal,
 };
 
-/// What a lane is made of.
+/// An item of a lane.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are bodies")]
 pub(crate) enum Item {
-    /// A body, the attempts that were made at it before, and whether it is to be written down before it is sent.
+    /// A body, the attempts made at it so far, and whether it must be recorded before it is sent.
     Body(Body, RetryState, bool),
-    /// A message, an index into the batch, that is in no body.
+    /// A message, by its index in the batch, that is in no body.
     Refused(usize, Refusal),
 }
 
@@ -48,14 +48,15 @@ pub(crate) struct Decision {
 /// Sends the bodies of one lane.
 pub(crate) struct LaneSender {
     pub(crate) delivery: Arc<Delivery>,
-    /// `None` where there is no order, and each body stands for itself.
+    /// `None` if there is no order: then each body has its own origin.
     pub(crate) origin: Option<Origin>,
     pub(crate) deadline: Deadline,
-    /// How many bodies may be under way. With 1 they go in order: a message that failed is settled before the next is sent.
+    /// How many bodies may be in flight. With 1 they are sent in order: a message that failed is settled before the next is
+    /// sent.
     pub(crate) at_once: usize,
     /// How many of them have failed an attempt.
     pub(crate) failed_before: AtomicUsize,
-    /// How long what was delivered may wait to be settled together with what comes after it; by the end, without.
+    /// How long delivered messages may wait to be settled together with later ones; `None`: until the end.
     pub(crate) held: Option<Duration>,
     pub(crate) decided: mpsc::Sender<Decision>,
 }
@@ -64,11 +65,11 @@ pub(crate) struct LaneSender {
 #[derive(Default)]
 struct Unsettled {
     outcomes: Vec<Settled>,
-    /// Whether there is anything but deliveries among them.
+    /// Whether any of them is not a delivery.
     failed: bool,
 }
 
-/// A future in the memory of one that has ended, where there is such.
+/// Puts a future into the memory of one that has ended, if there is one.
 fn in_memory<'a, T>(
     memory: Option<ReusableBoxFuture<'a, T>>,
     future: impl Future<Output = T> + Send + 'a,
@@ -83,8 +84,8 @@ fn in_memory<'a, T>(
 }
 
 impl LaneSender {
-    /// Sends the first set and those that come after it, where some do, or until a lane in order cannot go on. Returns the last
-    /// outcomes, which are still to be settled: handing them over apart would wake the other thread twice.
+    /// Sends the first set and all later ones, or stops when an ordered lane cannot continue. Returns the last outcomes,
+    /// which must still be settled: handing them over separately would wake the other thread twice.
     pub(crate) async fn run(
         self,
         first: Vec<Item>,
@@ -93,10 +94,10 @@ impl LaneSender {
         let mut due = pin!(tokio::time::sleep(Duration::ZERO));
         let mut unsettled = Unsettled::default();
         let mut under_way = FuturesUnordered::new();
-        // A body's future is large, so the memory of one that has ended serves the next.
+        // A body's future is large, so the memory of one that has ended is reused.
         let mut spare: Vec<ReusableBoxFuture<'_, (Parts, Vec<Settled>)>> = Vec::new();
         let mut items = first.into_iter();
-        // The rest of a body that came apart, in order.
+        // The rest of a body that was split, in order.
         let mut rest: Option<Parts> = None;
         loop {
             while rest.is_some() || self.has_room(under_way.len()) {
@@ -112,12 +113,12 @@ impl LaneSender {
                     },
                 };
                 if let Some(failure) = self.delivery.refuses(&self.deadline) {
-                    // All that is left ends for the same reason, and is settled at once.
+                    // Everything that is left ends for the same reason, and is settled at once.
                     unsettled
                         .add(parts.messages().map(|part| (part, Outcome::Failed(failure.clone()))).collect());
                     continue;
                 }
-                // What failed is on disk before the next message in order is sent.
+                // A failed message is on disk before the next message in order is sent.
                 if self.is_in_order() && unsettled.failed && !self.settle(&mut unsettled).await {
                     return Vec::new();
                 }
@@ -128,11 +129,11 @@ impl LaneSender {
                     (ended, sending)
                 });
             }
-            // Room can come at any moment, and no set is taken before the one before it has gone.
+            // There may be room at any moment, and no set is taken before the one before it was sent.
             let full = !items.as_slice().is_empty() || !self.has_room(under_way.len());
             let idle = under_way.is_empty();
             let next = poll_fn(|context| match under_way.poll_next_unpin(context) {
-                // One that fails its first attempt makes room for another.
+                // A body that fails its first attempt makes room for another.
                 Poll::Pending if full && self.has_room(under_way.len()) => Poll::Ready(Some(None)),
                 polled => polled.map(|ended| ended.map(Some)),
             });
@@ -162,8 +163,8 @@ impl LaneSender {
         unsettled.outcomes
     }
 
-    /// Whether another body may go: no more than are worth having ready, beside those that failed before. These hold no slot
-    /// while they wait for a retry, and must not hold up the others.
+    /// Whether another body may be started: as many as are worth having ready, not counting those that failed before. These
+    /// hold no slot while they wait for a retry, and must not block the others.
     fn has_room(&self, under_way: usize) -> bool {
         under_way < self.at_once
             && (self.is_in_order()
@@ -186,14 +187,14 @@ impl LaneSender {
             if !outcomes.is_empty() || parts.is_empty() {
                 return (parts, outcomes);
             }
-            // It was split: the spool has to know how before the parts are sent.
+            // It was split: the spool must record how before the parts are sent.
             if self.held.is_some() {
                 self.note(&parts).await;
             }
         }
     }
 
-    /// Has it written down which messages are sent together next.
+    /// Has it recorded which messages are sent together next.
     async fn note(&self, parts: &Parts) {
         let (all_settled, noted) = oneshot::channel();
         let sending = parts.messages().collect();
@@ -201,7 +202,7 @@ impl LaneSender {
         let _ = noted.await;
     }
 
-    /// The first outcome that waits sets the time by which all are settled.
+    /// The first waiting outcome sets the time by which all are settled.
     fn hold(&self, due: std::pin::Pin<&mut Sleep>, unsettled: &Unsettled) {
         if let Some(held) = self.held.filter(|_| unsettled.outcomes.is_empty()) {
             due.reset(Instant::now() + held);
@@ -213,7 +214,7 @@ impl LaneSender {
         self.hand_over(unsettled).await.await.unwrap_or(false)
     }
 
-    /// Hands outcomes over to be settled; what is returned resolves when they are.
+    /// Hands outcomes over to be settled; the returned receiver resolves when they are.
     async fn hand_over(&self, unsettled: &mut Unsettled) -> oneshot::Receiver<bool> {
         let (all_settled, done) = oneshot::channel();
         let settled = std::mem::take(unsettled).outcomes;

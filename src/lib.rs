@@ -6,8 +6,8 @@
 //!            parts -> send (the one loop, the one wait) -> gate -> attempt -> trace -> auth -> reqwest
 //! ```
 //!
-//! Each stage takes what the stage before made and none calls back. [`sink`] is what the runtime calls, and
-//! `pipeline` shows the whole way; the modules follow in its order.
+//! Each stage takes what the stage before made, and none calls back. [`sink`] is what the runtime calls, and `pipeline` shows
+//! the whole path; the modules follow in its order.
 
 pub mod sink;
 

@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// Whether the system had no file descriptor, thread, memory map or port left. It is nobody's fault but this machine's, and may
-/// pass at any time.
+/// Whether the system had no file descriptor, thread, memory map or port left. That is a problem of this machine only, and
+/// may pass at any time.
 pub(crate) fn is_short(error: &io::Error) -> bool {
     #[cfg(unix)]
     let missing = [
@@ -13,7 +13,7 @@ pub(crate) fn is_short(error: &io::Error) -> bool {
         libc::ENOBUFS,
         // No port is left for another connection to the same address.
         libc::EADDRNOTAVAIL,
-        // So ends a thread that cannot be started.
+        // The error if a thread cannot be started.
         libc::EAGAIN,
     ];
     #[cfg(not(unix))]

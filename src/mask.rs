@@ -1,4 +1,4 @@
-//! Masks secrets in text from outside: an endpoint that echoes a request in its answer must not bring them into a log.
+//! Masks secrets in text from outside: if an endpoint echoes a request in its answer, they must not get into a log.
 
 use std::{
     borrow::Cow,
@@ -15,16 +15,16 @@ use crate::config::{AuthConfig, EndpointConfig, header::is_credential};
 
 /// What a secret is replaced by.
 pub(crate) const MASK: &str = "***";
-/// A shorter secret is masked only where it stands as a word of its own: it would be found all over.
+/// A shorter secret is masked only as a separate word: otherwise it would be found everywhere.
 const SHORT: usize = 6;
-/// A part of a path that is shorter is a name and no secret.
+/// A shorter path segment is a name and not a secret.
 const SHORT_SEGMENT: usize = 12;
-/// A shorter end of a text says nothing about the secret that it is the beginning of.
+/// A shorter beginning of a secret at the end of a text reveals nothing.
 const SHORT_BEGINNING: usize = 4;
 /// How many secrets are remembered, former ones included: an endpoint may still repeat them.
 const KNOWN: usize = 512;
 
-/// The secrets of an endpoint, in every form in which they may come back.
+/// The secrets of an endpoint, in every form in which they may be echoed.
 #[derive(Default)]
 pub(crate) struct Masks(RwLock<VecDeque<String>>);
 
@@ -35,8 +35,8 @@ impl fmt::Debug for Masks {
 }
 
 impl Masks {
-    /// Takes in the secrets of an endpoint, as they are now: values of references, those of headers that hold credentials, user,
-    /// password, path and query of the URL. A value that cannot be read is none.
+    /// Adds the current secrets of an endpoint: values of references, headers with credentials, user, password, path and
+    /// query of the URL. Values that cannot be read are skipped.
     pub(crate) fn learn_endpoint(&self, endpoint: &EndpointConfig) {
         for value in endpoint.url.secrets() {
             self.learn(&value);
@@ -81,7 +81,7 @@ impl Masks {
         }
     }
 
-    /// Takes in a value such as `Bearer 1234` or `Basic dTpw`, and what it holds.
+    /// Adds a value such as `Bearer 1234` or `Basic dTpw`, and the credentials in it.
     fn learn_credential(&self, value: &str) {
         self.learn(value);
         if let Some((scheme, credential)) = value.split_once(' ') {
@@ -94,7 +94,7 @@ impl Masks {
         }
     }
 
-    /// Takes in a secret.
+    /// Adds a secret.
     pub(crate) fn learn(&self, secret: &str) {
         let secret = secret.trim();
         if secret.is_empty() {
@@ -109,16 +109,16 @@ impl Masks {
         while known.len() > KNOWN {
             known.pop_front();
         }
-        // The longest first: a secret may hold another one.
+        // The longest first: a secret may contain another one.
         known.make_contiguous().sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// The text with secrets replaced by `***`, also one that its end cuts off.
+    /// Replaces secrets in a text by `***`, including one that its end cuts off.
     pub(crate) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.masked(text, true)
     }
 
-    /// The same of a text that is not cut off.
+    /// The same for a text that is not cut off.
     pub(crate) fn apply_to_whole<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.masked(text, false)
     }
@@ -137,7 +137,7 @@ impl Masks {
     }
 }
 
-/// A secret as it is, and as it stands in JSON, in HTML, in a URL and in a form.
+/// Returns a secret as it is, and as written in JSON, in HTML, in a URL and in a form.
 fn forms(secret: &str) -> Vec<String> {
     let json = serde_json::Value::from(secret).to_string();
     let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -178,7 +178,7 @@ fn replaced(text: &str, secret: &str) -> Option<String> {
     Some(without)
 }
 
-/// Where the end of a text begins that is the beginning of a secret: the text may have been cut there.
+/// Returns where the end of a text matches the beginning of a secret: the text may have been cut there.
 fn begun(text: &str, secret: &str) -> Option<usize> {
     let longest = secret.len().min(text.len() + 1).checked_sub(1)?;
     (SHORT_BEGINNING..=longest)
@@ -189,7 +189,7 @@ fn begun(text: &str, secret: &str) -> Option<usize> {
 }
 
 fn percent_decoded(text: &str) -> String {
-    // A plus is no space in a user or password.
+    // A plus does not mean a space in a user or password.
     let pair = format!("={}", text.replace('+', "%2B"));
     form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }

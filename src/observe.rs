@@ -1,5 +1,5 @@
-//! Two functions beside those of the ABI, for a host that shows people how a connector is doing: the Iggy runtime calls
-//! neither, and then nothing is counted for them.
+//! Two functions in addition to those of the ABI, for a host that shows people how a connector is doing: the Iggy runtime
+//! calls neither, and then nothing is counted for them.
 #![allow(unsafe_code)]
 
 use std::{
@@ -16,7 +16,7 @@ use crate::status::{Board, HostReport};
 
 /// Whether a host has asked.
 static OBSERVED: AtomicBool = AtomicBool::new(false);
-/// The connectors of a process that is observed, by id.
+/// The connectors of an observed process, by id.
 static CONNECTORS: Mutex<BTreeMap<u32, Connector>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug)]
@@ -26,10 +26,10 @@ enum Connector {
     Closed(Box<HostReport>),
 }
 
-/// Takes a report: `context` as it was given, and UTF-8 text that lives during the call.
+/// Receives a report: `context` as it was given, and UTF-8 text that is valid during the call.
 pub type Write = extern "C" fn(context: *mut c_void, text: *const u8, length: usize);
 
-/// Whether reports are asked for in this process.
+/// Whether reports were requested in this process.
 pub(crate) fn is_on() -> bool {
     OBSERVED.load(Relaxed)
 }
@@ -65,18 +65,19 @@ fn report(id: u32) -> Option<String> {
             text
         }
     };
-    // Its shape has keys of text alone, so that it can be written.
+    // All its keys are text, so it can be written.
     text.ok()
 }
 
-/// Has every connector that is opened from here on keep what [`iggy_http_sink_report`] returns.
+/// Makes every connector that is opened from now on collect what [`iggy_http_sink_report`] returns.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn iggy_http_sink_observe() {
     OBSERVED.store(true, Relaxed);
 }
 
-/// Hands the state of a connector to `write`, as JSON: that of `/api/status`, with `requests`, `retries`, `bytes`, `waiting` messages, and
-/// the `failures` since the last report. After close it is the last one. Returns 0; -1 where the connector is not known.
+/// Passes the state of a connector to `write`, as JSON: that of `/api/status`, with `requests`, `retries`, `bytes`, `waiting`
+/// messages, and the `failures` since the last report. After close it is the last state. Returns 0, or -1 if the connector is
+/// not known.
 ///
 /// # Safety
 /// `write` may be called with `context` from this thread, before this returns.

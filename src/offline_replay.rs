@@ -1,4 +1,4 @@
-//! Sends dead letters again where no connector is at work: through one that is opened for them.
+//! Sends dead letters again while no connector is running: through one that is opened for them.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -12,15 +12,15 @@ use crate::{
 };
 
 impl Folder {
-    /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest
-    /// first, and marks what is delivered: a second replay sends it no more. Blocks until all have an
-    /// outcome, or `progress`, which is called after each batch, says to stop.
+    /// Sends every `wanted` letter that was not replayed yet to the endpoint of `plugin_config`, oldest first, and marks what
+    /// is delivered: a second replay does not send it again. Blocks until all have an outcome, or until `progress`, which is
+    /// called after each batch, says to stop.
     ///
     /// A crash between the delivery of a batch and its marks makes the next replay send that batch
     /// again, with the same idempotency keys.
     ///
     /// # Errors
-    /// The sink does not open, the folder cannot be read or marked, or another replay is at work.
+    /// The sink does not open, the folder cannot be read or marked, or another replay is in progress.
     pub fn replay(
         &self,
         plugin_config: &Value,
@@ -47,14 +47,14 @@ impl Folder {
         get_runtime().block_on(sink.open()).map_err(ReplayError::Open)?;
         let pipeline = sink.pipeline().map_err(ReplayError::Open)?;
         let replay = self.send(&replaying, (pipeline, Duration::MAX), wanted, progress, failed);
-        // It logs how it went; there is nothing else that could fail.
+        // It logs its result; nothing else can fail.
         let _ = get_runtime().block_on(sink.close());
         Ok(replay?)
     }
 }
 
-/// The configuration without dead letters, since what fails again stays where it is, and without a spool,
-/// which is that of a connector at work.
+/// Returns the configuration without dead letters, since letters that fail again stay where they are, and without a spool,
+/// which belongs to a running connector.
 fn for_letters(plugin_config: &Value) -> Value {
     let mut config = plugin_config.clone();
     if let Some(keys) = config.as_object_mut() {

@@ -32,25 +32,25 @@ use crate::{
     world::World,
 };
 
-/// How long the delivery of a stored message may go unrecorded: a crash in that time sends it again. What is delivered within
-/// it is recorded together.
+/// How long the delivery of a stored message may stay unrecorded: after a crash in that time it is sent again. Deliveries
+/// within that time are recorded together.
 const UNWRITTEN: Duration = Duration::from_millis(5);
 
-/// How long a collector has to take spans.
+/// How long a collector has to accept spans.
 const SPANS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the health check may take where requests have hours.
+/// How long the health check may take if requests have hours.
 const LONGEST_HEALTH_CHECK: Duration = Duration::from_mins(5);
 
-/// The part of `close_timeout` that is kept for settling what was cut off, and the most it can be.
+/// The part of `close_timeout` that is reserved for settling aborted requests, and its maximum.
 const SETTLING: (u32, Duration) = (4, Duration::from_secs(1));
 
-/// How much of `close_timeout` requests have; what is left is for settling those that were cut off.
+/// Returns how much of `close_timeout` requests have; the rest is for settling those that were aborted.
 pub(crate) fn time_for_requests(close_timeout: Duration) -> Duration {
     close_timeout.saturating_sub((close_timeout / SETTLING.0).min(SETTLING.1))
 }
 
-/// Everything between open and close that a batch passes.
+/// Everything that a batch passes between open and close.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     id: u32,
@@ -63,7 +63,7 @@ pub(crate) struct Pipeline {
     /// Names the messages that were not delivered.
     pub(crate) tally: Arc<Tally>,
     _logging: Task<()>,
-    /// Takes spans of attempts.
+    /// Accepts spans of attempts.
     pub(crate) tracer: Option<Arc<Tracer>>,
     _exporting: Option<Task<()>>,
     executor: Executor,
@@ -71,16 +71,16 @@ pub(crate) struct Pipeline {
     pub(crate) world: World,
 }
 
-/// What is known of a batch, and not settled yet.
+/// The outcomes of a batch that are known, but not settled yet.
 #[derive(Default)]
 struct Known {
     decisions: Vec<Decision>,
     ended: Vec<EndedLane>,
 }
 
-/// A lane of which nothing is sent any more.
+/// A lane that sends nothing more.
 struct EndedLane {
-    /// The outcomes that were known last; an error where the sending stopped.
+    /// The last outcomes; an error if sending stopped.
     sent: Result<Vec<Settled>, JoinError>,
     /// The messages of a body that was not sent, since more may fill it.
     held_back: Vec<usize>,
@@ -96,10 +96,10 @@ pub(crate) struct Closing {
 }
 
 impl Pipeline {
-    /// With metrics where it `is_observed`, or has a status page.
+    /// Opens it, with metrics if it `is_observed` or has a status page.
     ///
     /// # Errors
-    /// Something that the configuration names is not there or not content.
+    /// Something that the configuration names is missing or cannot be used.
     pub(crate) async fn open(
         id: u32,
         config: Config,
@@ -156,12 +156,12 @@ impl Pipeline {
         &self.routes
     }
 
-    /// What applies to the messages of a topic; where they have no route, what the connector says.
+    /// Returns what applies to the messages of a topic; if they have no route, the connector's configuration.
     pub(crate) fn terms(&self, stream: &str, topic: &str) -> &Config {
         self.routes.of(stream, topic).map_or(&self.config, |route| &route.config)
     }
 
-    /// Returns when nothing is sent any more of what nobody waits for.
+    /// Returns when requests that nobody waits for any more have stopped.
     pub(crate) async fn all_stopped(&self) {
         self.executor.all_stopped().await;
     }
@@ -188,11 +188,11 @@ impl Pipeline {
 
     /// Returns when close begins.
     pub(crate) async fn closing(&self) {
-        // An error means that the sink is gone, which is as much.
+        // An error means that the sink is gone, which has the same effect.
         let _ = self.closing.requests.clone().wait_for(Option::is_some).await;
     }
 
-    /// Settles a batch that does not even begin its way, or what is left of it.
+    /// Settles a batch that is not delivered at all, or the rest of one.
     pub(crate) async fn give_up(
         &self,
         batch: &Batch<'_>,
@@ -222,7 +222,7 @@ impl Pipeline {
         let config = &route.config;
         let unordered = config.ordering == Ordering::None;
         let partition = Origin::of_partition(batch.stream, batch.topic, batch.partition_id);
-        // What is kept is taken from there in its order.
+        // Messages from a spool are already taken in order.
         let _guard =
             if unordered || progress.is_some() { None } else { Some(self.partitions.lock(partition).await) };
         let mut ledger = Ledger::of(batch, dead_letters, &self.tally, route.delivery.label(), progress);
@@ -253,15 +253,16 @@ impl Pipeline {
         loop {
             let mut known = Known::default();
             tokio::select! {
-                // `decided` is kept, since this would be woken where the last one is dropped as well as by the end of its lane.
+                // `decided` is kept alive: otherwise, dropping the last sender would wake this once more, in addition to the
+                // end of its lane.
                 Some(decision) = decisions.recv() => known.decisions.push(decision),
                 ended = lanes.next() => match ended {
                     Some(ended) => known.ended.push(ended),
-                    // What a lane decided is known by its end.
+                    // All decisions of a lane are known by its end.
                     None => break,
                 },
             }
-            // What else is known by now is settled with it: dead letters share one sync to disk.
+            // Everything else that is known by now is settled with it: dead letters share one sync.
             known.decisions.extend(iter::from_fn(|| decisions.try_recv().ok()));
             known.ended.extend(iter::from_fn(|| lanes.next().now_or_never().flatten()));
             self.settle(known, &mut ledger, progress).await;
@@ -279,8 +280,8 @@ impl Pipeline {
     ) -> EndedLane {
         let deadline = sender.deadline.clone();
         let mut sets = route.sets(lane, &deadline, progress);
-        // Waking the other thread costs more than a small body does: it is woken when the first one is there, and where that
-        // is the only one, not again. A processor that has been idle for long wakes slowly, so before a large one, which takes
+        // Waking the other thread costs more than a small body does: it is woken when the first one is ready, and not again
+        // if that is the only one. A processor that has been idle for long wakes slowly, so before a large body, which takes
         // long to encode, it is woken at once.
         let first = if sets.begins_large() { None } else { sets.next() };
         let sending = if sets.is_done() {
@@ -288,7 +289,7 @@ impl Pipeline {
         } else {
             let (more, queued) = mpsc::channel(1);
             let sending = self.executor.spawn(sender.run(first.unwrap_or_default(), Some(queued)));
-            // When nobody takes bodies any more, delivery is gone, and the ledger counts what it left.
+            // If nobody receives bodies any more, delivery has ended, and the ledger counts what is left.
             while !sets.is_done()
                 && let Ok(permit) = more.reserve().await
                 && let Some(set) = sets.next()
@@ -300,7 +301,7 @@ impl Pipeline {
         EndedLane { sent: sending.await, held_back: sets.into_held_back() }
     }
 
-    /// Settles what is known of a batch.
+    /// Settles the known outcomes of a batch.
     async fn settle(&self, mut known: Known, ledger: &mut Ledger<'_>, progress: Option<&dyn Progress>) {
         if let Some(progress) = progress {
             for decision in known.decisions.iter().filter(|decision| !decision.sending.is_empty()) {
@@ -325,10 +326,10 @@ impl Pipeline {
     }
 }
 
-/// What takes spans of attempts, and what sends them, where there is an endpoint for them.
+/// Creates the tracer and the exporter for spans of attempts, if there is an endpoint for them.
 ///
 /// # Errors
-/// The environment names what is none, or the client cannot be built.
+/// The environment names an invalid endpoint, or the client cannot be built.
 fn tracer(config: &Config, world: &World) -> Result<Option<(Tracer, Exporter)>, String> {
     if !world.is_real() {
         return Ok(None);
@@ -344,7 +345,7 @@ fn tracer(config: &Config, world: &World) -> Result<Option<(Tracer, Exporter)>, 
     Ok(Some(otlp::to(url, transport, world)))
 }
 
-/// Asks the endpoint of a route whether it is there, where the configuration says so.
+/// Makes the health check of a route, if it is configured.
 async fn check_health(
     id: u32,
     route: &Route,
@@ -354,7 +355,7 @@ async fn check_health(
 ) -> Result<(), Error> {
     let Some(check) = route.config.health_check else { return Ok(()) };
     let checked = route.delivery.clone();
-    // The deadline of requests can be hours where a spool keeps the messages; open must not take that long.
+    // With a spool, the deadline of requests can be hours; open must not take that long.
     let longest = if is_kept { LONGEST_HEALTH_CHECK } else { Duration::MAX };
     let deadline = Deadline::from_now(route.config.retry.max_duration.min(longest), closing.requests.clone());
     let outcome = executor

@@ -19,8 +19,7 @@ use crate::{
     config::{Config, Ordering},
 };
 
-/// Messages that go out in order, as indexes into their batch. What is in different lanes goes out
-/// side by side.
+/// Messages that are sent in order, as indexes into their batch. Different lanes are sent concurrently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lane {
     /// The whole batch, by its number of messages.
@@ -35,9 +34,9 @@ pub struct LaneItem {
     /// Its index in the batch.
     pub message: usize,
     /// Whether it begins a body, as it did before, or because the one before it in the lane is settled: so that the same
-    /// messages go out together again.
+    /// messages are sent together again.
     pub begins: bool,
-    /// Whether it is in a body that was written down before, and so may have been sent.
+    /// Whether it is in a body that was recorded before, and so may have been sent.
     pub noted: bool,
 }
 
@@ -53,10 +52,10 @@ impl Lane {
     }
 }
 
-/// The lanes of the messages of a batch that are open.
+/// Returns the lanes of the unsettled messages of a batch.
 ///
-/// A batch is of one topic, and the runtime does not say of which partition each message is, so that partitions are kept in
-/// order by one lane for all. By key there is one lane for each key where a request holds one message; where it holds many,
+/// A batch belongs to one topic, and the runtime does not tell the partition of each message, so one lane for all keeps
+/// partitions in order. With order by key, there is one lane per key if a request holds one message; if it holds several,
 /// keys share as many lanes as there can be requests in flight.
 pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, stored: Option<&dyn Stored>) -> Vec<Lane> {
     let messages = batch.messages.len();
@@ -78,7 +77,7 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, stored: Option<&dyn Stor
     let mut shards =
         if config.body.mode.batches() { config.concurrency.max().get() as u64 } else { u64::MAX };
     if before.span(|message| keys[message] % shards) {
-        // Keys were told apart in another way when it was written down: until that is settled all go as one.
+        // Keys were distinguished differently when it was recorded: until it is settled, all share one lane.
         shards = 1;
     }
     let mut lanes: Vec<Vec<usize>> = Vec::new();
@@ -95,8 +94,8 @@ pub(crate) fn lanes(batch: &Batch<'_>, config: &Config, stored: Option<&dyn Stor
     lanes.into_iter().map(lane_of_items).collect()
 }
 
-/// The items of the open messages of a lane. Those that were sent together before are together again, without others; and
-/// what follows a settled one begins a body.
+/// Returns the items of the unsettled messages of a lane. Those that were sent together before are together again, without
+/// others; and one that follows a settled message begins a body.
 fn items(
     lane: impl IntoIterator<Item = usize>,
     key: impl Fn(usize) -> u64,
@@ -134,8 +133,8 @@ fn items(
     items
 }
 
-/// A digest of a key, the same in every release: after a crash the same messages must make the same bodies, with the same
-/// idempotency keys. The standard library's hasher may change with the compiler.
+/// Returns a digest of a key that is the same in every release: after a crash the same messages must make the same bodies,
+/// with the same idempotency keys. The standard library's hasher may change with the compiler.
 pub(crate) fn hash(key: &str) -> u64 {
     XxHash3_64::oneshot(key.as_bytes())
 }

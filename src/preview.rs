@@ -1,7 +1,7 @@
-//! Requests as they would be sent, and none sent.
+//! Builds requests as they would be sent, without sending them.
 //!
-//! They are planned, encoded and signed by what does so for the endpoint; only the last step, which would send them, takes
-//! them down.
+//! They are planned, encoded and signed by the same code as for the endpoint; only the last step, which would send them,
+//! records them instead.
 
 use std::{
     fmt,
@@ -31,19 +31,19 @@ use crate::{
     world::World,
 };
 
-/// Stands for an access token, which only its endpoint has.
+/// Stands for an access token, which only the token endpoint can grant.
 const TOKEN: &str = "ACCESS_TOKEN";
 
-/// Makes the requests of a configuration.
+/// Builds the requests of a configuration.
 pub struct Preview {
     config: Config,
-    /// As many as the configuration has destinations, in their order.
+    /// One for each destination of the configuration, in their order.
     destinations: Vec<Destination>,
     buffers: Buffers,
     runtime: Runtime,
 }
 
-/// Makes the requests to one destination.
+/// Builds the requests to one destination.
 struct Destination {
     template: RequestTemplate,
     client: Pools,
@@ -57,14 +57,14 @@ impl fmt::Debug for Preview {
     }
 }
 
-/// What would become of messages.
+/// What would happen to messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Previewed {
     /// They would be sent.
     Request(Box<PreviewedRequest>),
-    /// The message, an index into its batch, would be in no request.
+    /// A message that would be in no request.
     Refused {
-        /// Its index.
+        /// Its index in the batch.
         message: usize,
         /// The reason, as a dead letter has it.
         reason: String,
@@ -86,23 +86,23 @@ pub struct PreviewedRequest {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body on the wire.
     pub body: Bytes,
-    /// The body before it was compressed, where it was.
+    /// The body before compression, if it is compressed.
     pub uncompressed: Option<Bytes>,
     /// Whether anything in it is masked.
     pub masked: bool,
 }
 
-/// What stands for secrets, and where.
+/// How secrets are masked, and where.
 struct Secrets {
     url: Masks,
     body: Masks,
 }
 
 impl Preview {
-    /// Prepares for messages. Secrets come out as `***` unless `show_secrets`.
+    /// Prepares for messages. Secrets are shown as `***` unless `show_secrets` is set.
     ///
     /// # Errors
-    /// What would keep the sink from opening, without the network.
+    /// What would keep the sink from opening, except for the network.
     pub fn new(config: Config, show_secrets: bool) -> Result<Self, String> {
         let destinations = config.destinations().map(|config| Destination::new(config, show_secrets));
         let destinations = destinations.collect::<Result<_, _>>()?;
@@ -110,10 +110,10 @@ impl Preview {
         Ok(Self { config, destinations, buffers: Buffers::default(), runtime })
     }
 
-    /// What would become of the messages of a batch, lane by lane, each tried for the first time.
+    /// Returns what would happen to the messages of a batch, lane by lane, at their first attempt.
     ///
     /// # Errors
-    /// A credential cannot be made.
+    /// A credential cannot be created.
     pub fn of(&self, batch: &Batch<'_>) -> Result<Vec<Previewed>, String> {
         let Some(config) = self.config.route(batch.stream, batch.topic) else {
             let unrouted = |message| {
@@ -158,7 +158,7 @@ impl Destination {
             let (key, why) = &problems[0];
             format!("tls.{key}: {why}")
         })?;
-        // Nothing is connected to, so that nobody has to be trusted.
+        // Nothing is connected to, so no authority has to be trusted.
         let client = Pools::new(&config.client, Target { https: false, loopback: true }, &middleware, files)?;
         let secrets = (!show_secrets).then(|| Secrets::of(config));
         Ok(Self { template, client, taken, secrets })
@@ -254,7 +254,7 @@ impl Secrets {
     }
 }
 
-/// A value without its credential; its scheme stays.
+/// Masks the credential in a value; its scheme stays.
 fn masked_credential(name: &HeaderName, value: &HeaderValue) -> Vec<u8> {
     let text = value.to_str().unwrap_or_default();
     match text.split_once(' ') {
@@ -263,7 +263,7 @@ fn masked_credential(name: &HeaderName, value: &HeaderValue) -> Vec<u8> {
     }
 }
 
-/// A value without the secrets that its text refers to.
+/// Masks the secrets that a value's text refers to.
 fn masked_references(text: Option<&Text>, value: &HeaderValue) -> Vec<u8> {
     let masks = Masks::default();
     text.into_iter().flat_map(Text::secrets).for_each(|secret| masks.learn(&secret));
@@ -285,7 +285,7 @@ impl Middleware for Take {
     }
 }
 
-/// Answers for a token endpoint, which is not asked.
+/// Answers in place of a token endpoint, which is not asked.
 #[derive(Debug)]
 struct NoTokenEndpoint;
 

@@ -1,7 +1,8 @@
-//! Files of this sink alone: made for their owner, whatever the umask, and never opened through a link or another kind of file.
+//! The sink's own files: created for their owner only, whatever the umask, and never opened through a link or as another kind
+//! of file.
 //!
-//! What is in a folder of ours holds messages. A link, a FIFO or a device there was put there by somebody else, and would take
-//! what is written to it elsewhere, or block whoever opens it.
+//! These files contain messages. A link, a FIFO or a device in our folders was put there by somebody else, and would redirect
+//! what is written, or block whoever opens it.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -10,11 +11,11 @@ use std::{
     path::Path,
 };
 
-/// What a file of ours allows, to its owner alone.
+/// The mode of our files: access for the owner only.
 const MODE: u32 = 0o600;
 /// The permissions of everybody but the owner.
 pub(crate) const OF_OTHERS: u32 = 0o077;
-/// Files may come and go while one is opened; nobody does that for long.
+/// Files may appear and disappear while one is opened, but not for long.
 const ATTEMPTS: usize = 8;
 
 /// What a file is opened for.
@@ -24,17 +25,17 @@ pub(crate) enum Access {
     Read,
     /// To read and write it.
     Write,
-    /// To read and write it, and to make it where there is none.
+    /// To read and write it, and to create it if there is none.
     Make,
     /// To read and write it; there must be none yet.
     MakeNew,
 }
 
-/// Opens a file of ours. One that is made by root in another user's folder is given to that user, who could not open it
-/// otherwise; one that others can read is theirs no longer.
+/// Opens one of our files. A file that root creates in another user's folder is given to that user, who could not open it
+/// otherwise; if others have permissions, these are removed.
 ///
 /// # Errors
-/// It is no regular file, or the system cannot open it.
+/// It is not a regular file, or the system cannot open it.
 pub(crate) fn open(path: &Path, access: Access) -> io::Result<File> {
     let made = |path| make(path).map_err(|why| explained(path, why));
     match access {
@@ -47,7 +48,7 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<File> {
                     made => return made.map_err(|why| explained(path, why)),
                 }
                 match open_existing(path, Access::Write) {
-                    // It was removed in between.
+                    // It was removed in the meantime.
                     Err(why) if why.kind() == ErrorKind::NotFound => {}
                     opened => return opened,
                 }
@@ -61,7 +62,7 @@ fn make(path: &Path) -> io::Result<File> {
     let file = options(true).create_new(true).mode(MODE).open(path)?;
     let metadata = file.metadata()?;
     if metadata.mode() & 0o777 != MODE {
-        // The umask took from its owner, too.
+        // The umask may have removed permissions of the owner, too.
         file.set_permissions(Permissions::from_mode(MODE))?;
     }
     if let Some((user, group)) = other_owner(path)? {
@@ -80,7 +81,7 @@ fn open_existing(path: &Path, access: Access) -> io::Result<File> {
     let me = effective_user();
     if writes && (metadata.uid() != me || metadata.nlink() > 1) {
         let folder = folder_of(path)?;
-        // The owner of the folder could put a file there that another user is then made to write to.
+        // The owner of the folder could link a file there to make another user write to it.
         if metadata.nlink() > 1 && folder.uid() != me {
             return Err(io::Error::other(format!(
                 "{} has a second name elsewhere (a hard link), and its folder belongs to another user: it is not written to",
@@ -98,7 +99,7 @@ fn open_existing(path: &Path, access: Access) -> io::Result<File> {
         }
     }
     if metadata.uid() == me && metadata.mode() & OF_OTHERS != 0 {
-        // Of an earlier release. A file system without permissions has none to take away.
+        // From an earlier release. A file system without permissions has none to remove.
         let _ = file.set_permissions(Permissions::from_mode(metadata.mode() & 0o7777 & !OF_OTHERS));
     }
     Ok(file)
@@ -111,10 +112,10 @@ fn options(writes: bool) -> OpenOptions {
     options
 }
 
-/// How long a file of ours is; `None` where there is none.
+/// Returns the length of one of our files; `None` if there is none.
 ///
 /// # Errors
-/// It is no regular file, or the system does not say.
+/// It is not a regular file, or the system returns an error.
 pub(crate) fn length(path: &Path) -> io::Result<Option<u64>> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.is_file() => Ok(Some(file.len())),
@@ -124,10 +125,10 @@ pub(crate) fn length(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// The whole text of a file of ours; `None` where there is none.
+/// Reads one of our files as text; `None` if there is none.
 ///
 /// # Errors
-/// It is no regular file, or it cannot be read.
+/// It is not a regular file, or it cannot be read.
 pub(crate) fn read_to_string(path: &Path) -> io::Result<Option<String>> {
     match open(path, Access::Read) {
         Ok(file) => io::read_to_string(file).map(Some),
@@ -136,10 +137,10 @@ pub(crate) fn read_to_string(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// The text of a file of somebody else, such as a secret, to which links may lead.
+/// Reads a file that is not ours, such as a secret; links are followed.
 ///
 /// # Errors
-/// It is no file, or cannot be read.
+/// It is not a file, or cannot be read.
 pub(crate) fn read_foreign(path: &Path) -> io::Result<String> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
@@ -148,7 +149,7 @@ pub(crate) fn read_foreign(path: &Path) -> io::Result<String> {
     io::read_to_string(file)
 }
 
-/// What is found under the name of a file.
+/// Creates the error about something that is not a regular file.
 pub(crate) fn wrong(path: &Path, found: &Metadata) -> io::Error {
     io::Error::other(format!(
         "{} is {}: only a file of this connector's own may stand there, so it is not opened; remove it",
@@ -157,7 +158,7 @@ pub(crate) fn wrong(path: &Path, found: &Metadata) -> io::Error {
     ))
 }
 
-/// What something is, in words.
+/// Names the kind of something, in words.
 pub(crate) fn kind(found: &Metadata) -> &'static str {
     let kind = found.file_type();
     if kind.is_symlink() {
@@ -175,7 +176,7 @@ pub(crate) fn kind(found: &Metadata) -> &'static str {
     }
 }
 
-/// An error of the system in clearer words, where something else has the name of a file.
+/// Returns a clearer error if something else has the name of a file.
 fn explained(path: &Path, why: io::Error) -> io::Error {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => wrong(path, &found),
@@ -183,7 +184,7 @@ fn explained(path: &Path, why: io::Error) -> io::Error {
     }
 }
 
-/// The same error, with the path of the file. Those of [`wrong`] have it already.
+/// Adds the path of the file to an error. Those of [`wrong`] have it already.
 pub(crate) fn at(path: &Path, why: io::Error) -> io::Error {
     if why.raw_os_error().is_some() {
         io::Error::new(why.kind(), format!("{}: {why}", path.display()))
@@ -192,7 +193,7 @@ pub(crate) fn at(path: &Path, why: io::Error) -> io::Error {
     }
 }
 
-/// The user and the group that get what root makes at this path: those of its folder.
+/// Returns the user and the group that own what root creates at this path: those of its folder.
 fn other_owner(path: &Path) -> io::Result<Option<(u32, u32)>> {
     if effective_user() != 0 {
         return Ok(None);
@@ -205,7 +206,7 @@ fn folder_of(path: &Path) -> io::Result<Metadata> {
     fs::metadata(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// The user whose rights this process has.
+/// Returns the effective user of this process.
 pub(crate) fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

@@ -10,7 +10,7 @@ use crate::{
     pipeline::Pipeline,
 };
 
-/// How many letters go in one batch at most.
+/// The maximum number of letters in one batch.
 const BATCH: usize = 100;
 
 /// What became of the letters of a replay.
@@ -22,7 +22,7 @@ pub struct Replay {
     pub failed: usize,
     /// Delivered by an earlier replay, so not sent.
     pub replayed_before: usize,
-    /// Lines that are no dead letters.
+    /// Lines that are not dead letters.
     pub unreadable: usize,
 }
 
@@ -70,10 +70,11 @@ impl Together {
 }
 
 impl Folder {
-    /// Sends every `wanted` letter that was not replayed yet through a connector at work, with its breaker, pauses, rate and order. A batch is waited for at most `longest`.
+    /// Sends every `wanted` letter that was not replayed yet through a running connector, with its breaker, pauses, rate and
+    /// order. It waits at most `longest` for a batch.
     ///
     /// # Errors
-    /// The folder cannot be read or marked, or another replay is at work.
+    /// The folder cannot be read or marked, or another replay is in progress.
     pub(crate) fn replay_through(
         &self,
         pipeline: &Pipeline,
@@ -87,7 +88,7 @@ impl Folder {
         self.send(&replaying, (pipeline, longest), wanted, progress, failed)
     }
 
-    /// Sends letters through a pipeline; a batch is waited for at most as long as stands beside it.
+    /// Sends letters through a pipeline, and waits for a batch at most as long as given with it.
     pub(crate) fn send(
         &self,
         replaying: &Replaying,
@@ -136,7 +137,7 @@ impl Folder {
             return Err(why);
         }
         if !together.letters.is_empty() && !interrupted {
-            // It was the last batch, so there is nothing left to stop.
+            // This was the last batch, so there is nothing left to stop.
             let _ = send(&mut together, &mut replay)?;
         }
         Ok(replay)
@@ -150,7 +151,7 @@ fn deliver(
 ) -> (Vec<LetterPosition>, Vec<(LetterPosition, String)>) {
     let Some((_, first)) = letters.first() else { return (Vec::new(), Vec::new()) };
     let mut failures = Vec::new();
-    // A letter that was changed by hand and cannot be put together again stays where it is.
+    // A letter that was changed by hand and cannot be decoded stays where it is.
     let mut buffers = Vec::with_capacity(letters.len());
     for (position, letter) in letters {
         match letter.header_bytes().and_then(|headers| Ok((headers, letter.payload_bytes()?))) {

@@ -1,4 +1,4 @@
-//! Where the messages of a topic go, and how they become bodies.
+//! Routes: where the messages of a topic go, and how they become bodies.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::{
     world::World,
 };
 
-/// How many bodies are handed over at once as long as they are small: at most this many bytes, and one body more.
+/// The maximum number of bodies in a set, and the size in bytes from which on no further one is added.
 const MOST_IN_SET: usize = 32;
 const LARGEST_SET: usize = 64 * 1024;
 
 /// All routes of a connector.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    /// The first that matches is taken.
+    /// The first match is used.
     in_order: Vec<Route>,
     /// One route to each endpoint.
     endpoints: Vec<Arc<Delivery>>,
@@ -30,7 +30,7 @@ pub(crate) struct Routes {
     never: watch::Sender<u64>,
 }
 
-/// What the messages of some topics have in common.
+/// The configuration and the endpoint for the messages of some topics.
 #[derive(Debug)]
 pub(crate) struct Route {
     /// The streams and topics; `None` for all.
@@ -89,13 +89,13 @@ impl Routes {
         &self.endpoints
     }
 
-    /// Changes whenever the breaker of a topic's endpoint has closed.
+    /// Changes whenever the breaker of a topic's endpoint closes.
     pub(crate) fn breaker_closed(&self, stream: &str, topic: &str) -> watch::Receiver<u64> {
         let route = self.of(stream, topic);
         route.map_or_else(|| self.never.subscribe(), |route| route.delivery.breaker_closed())
     }
 
-    /// Changes whenever an operator asks to send to a topic's endpoint again now.
+    /// Changes whenever an operator asks to retry now at a topic's endpoint.
     pub(crate) fn retries_now(&self, stream: &str, topic: &str) -> watch::Receiver<u64> {
         let route = self.of(stream, topic);
         route.map_or_else(|| self.never.subscribe(), |route| route.delivery.retries_now())
@@ -103,7 +103,7 @@ impl Routes {
 }
 
 impl Route {
-    /// Which topics it is for, behind a sentence; nothing for all of them.
+    /// Names its topics, as the end of a sentence; empty if it is for all topics.
     pub(crate) fn for_topics(&self) -> String {
         match &self.topics {
             None => String::new(),
@@ -111,14 +111,14 @@ impl Route {
         }
     }
 
-    /// How many bodies of a batch are under way at once where there is no order: more than there are slots, since those
-    /// that wait for a retry hold none, and must not hold the others up.
+    /// How many bodies of a batch are started at once if there is no order: more than there are slots, since those that wait
+    /// for a retry hold none, and must not block the others.
     pub(crate) fn at_once(&self) -> usize {
         let spare = if self.config.body.mode.batches() { 4 } else { 64 };
         (self.config.concurrency.max().get() * 2).max(spare)
     }
 
-    /// The most bytes that a body should have now.
+    /// The maximum size that a body should have now, in bytes.
     pub(crate) fn body_limit(&self) -> usize {
         self.delivery.body_limit().min(self.config.body.max_bytes)
     }
@@ -143,14 +143,14 @@ impl Route {
     }
 }
 
-/// The bodies of a lane, encoded in sets that go over to the other thread together: one large body or many small ones.
+/// The bodies of a lane, encoded in sets that are handed to the other thread together: one large body or many small ones.
 pub(crate) struct Sets<'l> {
     route: &'l Route,
     lane: Bodies<'l>,
     deadline: &'l Deadline,
     progress: Option<&'l dyn Progress>,
-    /// How many bodies the next set may have. Waking the other thread costs more than a small body does; but the first goes at
-    /// once.
+    /// How many bodies the next set may have. Waking the other thread costs more than a small body does; but the first is
+    /// handed over at once.
     most: usize,
     /// Whether nothing was encoded yet.
     is_first: bool,
@@ -165,7 +165,8 @@ impl Sets<'_> {
             return None;
         }
         if self.deadline.stops() {
-            // What is kept is encoded again, and what was refused with it, so that bodies come out the same.
+            // Messages that are held back are encoded again, together with those refused among them, so that bodies come out
+            // the same.
             self.is_done = true;
             return None;
         }
@@ -176,7 +177,7 @@ impl Sets<'_> {
         let mut bytes = 0;
         while set.len() < self.most && bytes < LARGEST_SET {
             match self.lane.next_within(self.route.delivery.body_limit()) {
-                // With nothing before it, it goes as it is: something has to.
+                // With nothing before it, it is sent as it is: otherwise nothing would be.
                 Some(Encoded::Body(body))
                     if holds_back && !self.is_first && self.lane.has_room_behind(&body) =>
                 {
@@ -190,8 +191,8 @@ impl Sets<'_> {
                         (Some(progress), Some(first)) => progress.retry(first),
                         _ => RetryState::default(),
                     };
-                    // In order only the first of them is sent for sure: those behind one that has to be sent again may
-                    // still change, and are written down by whoever sends them.
+                    // With an order, only the first of them is certain to be sent: those behind one that has to be sent again
+                    // may still change, and are recorded when they are sent.
                     let unnoted = noted.is_some() && in_order && !self.is_first;
                     set.push(Item::Body(body, retry, unnoted));
                 }
@@ -228,7 +229,7 @@ impl Sets<'_> {
         self.is_done
     }
 
-    /// The messages of a last body that is not full, where more may wait behind it.
+    /// Returns the messages of a last body that is not full, if more may wait behind it.
     pub(crate) fn into_held_back(self) -> Vec<usize> {
         self.held_back
     }

@@ -1,13 +1,13 @@
-//! Strings that name secrets instead of holding them: `${env:NAME}` and `${file:/run/secrets/x}`.
+//! Strings that refer to secrets instead of containing them: `${env:NAME}` and `${file:/run/secrets/x}`.
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
 use crate::private;
 
-/// A configured string, with its references to secrets still unresolved.
+/// A configured string with unresolved references to secrets.
 ///
-/// `Debug` and `Display` show references by their names, and `***` for all else: a password that stands in the
-/// file as it is, or beside a reference, is a secret as well.
+/// `Debug` and `Display` show references by their names, and `***` for everything else: a literal password, also beside a
+/// reference, is a secret as well.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text {
     configured: String,
@@ -23,20 +23,20 @@ enum Part {
 
 /// A part of a [`Text`].
 pub(crate) enum TextPart<'t> {
-    /// It stands there as it is.
+    /// Literal text.
     Literal(&'t str),
-    /// A reference alone.
+    /// A single reference.
     Secret(Text),
 }
 
-/// What changes when a file is rewritten: its modification time and its length.
+/// The properties of a file that change when it is rewritten: modification time and length.
 pub(crate) type FileStamp = Option<(SystemTime, u64)>;
 
 impl Text {
     /// Splits a configured string into literal parts and references.
     ///
     /// # Errors
-    /// A reference that does not end, or of a kind other than `env` and `file`.
+    /// A reference has no end, or a kind other than `env` and `file`.
     pub(crate) fn parse(configured: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = configured;
@@ -54,7 +54,7 @@ impl Text {
                 Some(("env", name)) if !name.is_empty() => Part::Env(name.to_owned()),
                 Some(("file", path)) if !path.is_empty() => Part::File(PathBuf::from(path)),
                 _ => {
-                    // Nor is this: a password may hold a "${" of its own.
+                    // Nor is this: a password may contain "${".
                     return Err(
                         "what stands in \"${…}\" is no reference: write ${env:NAME} or ${file:/path}"
                             .to_owned(),
@@ -69,7 +69,7 @@ impl Text {
         Ok(Self { configured: configured.to_owned(), parts })
     }
 
-    /// What its references name now, each alone; without those that cannot be read.
+    /// Returns the current values of its references, without those that cannot be read.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
         self.parts
             .iter()
@@ -77,7 +77,7 @@ impl Text {
             .filter_map(|part| part.resolve().ok())
     }
 
-    /// The text with every reference replaced by what it names now.
+    /// Returns the text with every reference replaced by its current value.
     ///
     /// A file's content counts without line breaks at its end.
     ///
@@ -92,7 +92,7 @@ impl Text {
         &self.configured
     }
 
-    /// What stands in the text as it is, without what secrets hold.
+    /// Iterates over the literal parts of the text, without the values of secrets.
     pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Literal(literal) => Some(literal.as_str()),
@@ -100,7 +100,7 @@ impl Text {
         })
     }
 
-    /// What stands in the text as it is, and what names secrets, in order.
+    /// Iterates over literal parts and references, in order.
     pub(crate) fn parts(&self) -> impl Iterator<Item = TextPart<'_>> {
         self.parts.iter().map(|part| match part {
             Part::Literal(literal) => TextPart::Literal(literal),
@@ -114,12 +114,12 @@ impl Text {
         })
     }
 
-    /// Whether the text names a secret, so that what it resolves to must not be shown.
+    /// Whether the text refers to a secret, so that its resolved value must not be shown.
     pub fn is_secret(&self) -> bool {
         self.parts.iter().any(|part| !matches!(part, Part::Literal(_)))
     }
 
-    /// The stamps of the files the text names, in order: when they differ, it may resolve to something else.
+    /// Iterates over the stamps of the files that the text refers to, in order: if they differ, its value may have changed.
     pub(crate) fn file_stamps(&self) -> impl Iterator<Item = FileStamp> {
         self.parts.iter().filter_map(|part| match part {
             Part::File(path) => {

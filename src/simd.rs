@@ -1,4 +1,4 @@
-//! Masks over 64 bytes at a time, by vector instructions (AVX2): a bit for each byte that is asked for.
+//! Masks over 64 bytes at a time, by vector instructions (AVX2): one bit for each matching byte.
 #![allow(unsafe_code, reason = "vector instructions must be asked for before they are used")]
 
 use std::arch::x86_64::{
@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 /// Characters, each at the index of its lower four bits.
 pub(crate) const fn by_low_half(characters: &[u8]) -> [u8; 16] {
-    // At index 0 a 0 would be a character, at all others it cannot be one.
+    // At index 0, a 0 would be a character; at all others it cannot be one.
     let mut table = [0; 16];
     table[0] = 1;
     let mut at = 0;
@@ -101,7 +101,7 @@ impl Block {
         Self(_mm256_sub_epi8(self.0, bytes), _mm256_sub_epi8(self.1, bytes))
     }
 
-    /// With the bit set that small letters have and capitals have not.
+    /// Sets the bit that distinguishes lower case from upper case letters.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(crate) fn lowercase(self) -> Self {

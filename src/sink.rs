@@ -23,9 +23,9 @@ use crate::{
     world::World,
 };
 
-/// The wait before a batch is stored again for which there was no file descriptor.
+/// The wait before a batch is stored again after there was no file descriptor.
 const STORED_AGAIN: Duration = Duration::from_millis(20);
-/// How often that is logged while it goes on.
+/// How often that is logged while it continues.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How much longer than `close_timeout` close waits for messages that are being settled.
@@ -37,7 +37,7 @@ const WRITING: Duration = Duration::from_secs(10);
 pub struct HttpSinkConfig(serde_json::Value);
 
 impl fmt::Debug for HttpSinkConfig {
-    /// It may hold credentials as they are.
+    /// It may contain literal credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HttpSinkConfig(…)")
     }
@@ -61,13 +61,13 @@ pub struct HttpSink {
     closing: watch::Sender<Option<Instant>>,
     /// `None` before open and after close.
     pipeline: Option<Arc<Pipeline>>,
-    /// Where batches are kept until the pipeline takes them, if the configuration says so.
+    /// The spool that keeps batches until the pipeline takes them, if it is configured.
     spooled: Option<Spooled>,
-    /// Where it is shown, if the configuration says so.
+    /// The status page, if it is configured.
     status: Option<Registration>,
 }
 
-/// A spool, and what delivers what is in it.
+/// A spool, and the drain that delivers what is in it.
 #[derive(Debug)]
 struct Spooled {
     spool: Arc<Spool>,
@@ -80,7 +80,7 @@ impl HttpSink {
         Self::in_world(id, config, World::real())
     }
 
-    /// A sink that is not open yet, in another world than the real one.
+    /// A sink that is not open yet, in a world other than the real one.
     pub fn in_world(id: u32, config: HttpSinkConfig, world: World) -> Self {
         Self {
             id,
@@ -94,8 +94,8 @@ impl HttpSink {
         }
     }
 
-    /// A batch is stored, to be delivered later; or, without a spool, delivered now, so that each of its messages ends delivered,
-    /// as a dead letter, or failed.
+    /// Stores a batch, to be delivered later; or, without a spool, delivers it now, so that each of its messages is
+    /// delivered, becomes a dead letter, or fails.
     async fn process(
         &self,
         topic: &TopicMetadata,
@@ -135,7 +135,7 @@ impl HttpSink {
                 return Ok(());
             }
             Some(Err(why)) => {
-                // The caller can send them again; only where there is no room they become dead letters.
+                // The caller can send them again; only if there is no space, they become dead letters.
                 let no_room = matches!(
                     why,
                     SpoolError::Full { .. }
@@ -297,7 +297,7 @@ impl Sink for HttpSink {
         if let Some(spooled) = &self.spooled {
             spooled.spool.close_begins();
         }
-        // Requests end in time; where the disk or the machine is slow, letters that are being written are still waited for.
+        // Requests end in time; if the disk or the machine is slow, close still waits for letters that are being written.
         timeout + WRITING
     }
 
@@ -315,7 +315,7 @@ impl Sink for HttpSink {
                 dead_letters.log_closed();
             }
         }
-        // It is shown until here; from here on nobody else has the spool or the pipeline.
+        // The status page ends here; from here on nobody else uses the spool or the pipeline.
         drop(self.status.take());
         if self.world.is_real() {
             observe::closed(self.id);
@@ -340,7 +340,7 @@ impl Sink for HttpSink {
     }
 }
 
-/// What shares a lane of the spool where this is kept in order.
+/// Returns what shares a lane of the spool with this order.
 fn lanes_by(ordering: &Ordering) -> LanesBy {
     match ordering {
         Ordering::Partition => LanesBy::Partition,

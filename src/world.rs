@@ -1,8 +1,9 @@
-//! What the sink takes from outside of itself: the time of day, chance, threads, the network and the disk.
+//! The seam through which the sink gets everything from outside: the time of day, randomness, threads, the network and the
+//! disk.
 //!
-//! All of it comes in through a [`World`]. In the real one requests and the spool have threads of their own. A test puts a
-//! [`Simulation`] there instead: then everything runs as tasks of the runtime that calls the sink, and with one thread,
-//! tokio's paused clock and a seed, the same seed gives the same run. The monotonic clock is tokio's in both.
+//! All of it comes in through a [`World`]. In the real one, requests and the spool have their own threads. A test uses a
+//! [`Simulation`] instead: then everything runs as tasks of the runtime that calls the sink, and with one thread, tokio's
+//! paused clock and a seed, the same seed gives the same run. The monotonic clock is tokio's in both.
 
 use std::{
     error::Error,
@@ -20,7 +21,7 @@ use reqwest::{Request, Response};
 pub use crate::files::{Files, SegmentFile};
 use crate::{files, folder};
 
-/// Where the sink lives. Cloning it is cheap.
+/// The world of a sink. Cloning it is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct World(Kind);
 
@@ -31,21 +32,21 @@ enum Kind {
     Simulated(Arc<dyn Simulation>),
 }
 
-/// A world in which somebody else decides what happens.
+/// Decides what happens in a simulated world.
 pub trait Simulation: fmt::Debug + Send + Sync {
     /// The time of day.
     fn now(&self) -> SystemTime;
 
-    /// 64 bits of chance.
+    /// Returns 64 random bits.
     fn random(&self) -> u64;
 
     /// Sends a request. The configured `timeout` is applied by the caller, which drops the future.
     fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-    /// The folder at a path, made where there is none.
+    /// Returns the folder at a path, and creates it if there is none.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>>;
 
     /// How long it takes until dead letters that were written are on disk.
@@ -58,11 +59,11 @@ pub trait Simulation: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Is notified of a record that takes this many bytes of that memory, beside others with as many as `beside`.
+    /// Is notified of a record that takes this many bytes of that memory, in addition to others with `beside` bytes.
     fn record_read(&self, _bytes: usize, _beside: usize) {}
 }
 
-/// What comes back for a request.
+/// The reply to a request.
 #[derive(Debug)]
 pub struct Reply {
     /// The answer, or why there is none.
@@ -74,7 +75,7 @@ pub struct Reply {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkFault {
-    /// What kind of fault it is: that decides what is done about it.
+    /// The kind of fault, which decides what is done about it.
     pub kind: NetworkFaultKind,
     /// What happened, for people.
     pub detail: String,
@@ -83,9 +84,9 @@ pub struct NetworkFault {
 /// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkFaultKind {
-    /// No connection came about.
+    /// No connection could be established.
     Connect,
-    /// No trust came about.
+    /// No trust could be established.
     Tls,
     /// The endpoint closed or reset the connection.
     Closed,
@@ -108,7 +109,7 @@ impl fmt::Display for NetworkFault {
 impl Error for NetworkFault {}
 
 impl World {
-    /// The world as it is.
+    /// The real world.
     pub fn real() -> Self {
         Self::default()
     }
@@ -118,7 +119,7 @@ impl World {
         Self(Kind::Simulated(Arc::new(simulation)))
     }
 
-    /// What decides instead of the real world.
+    /// Returns the simulation, if there is one.
     pub(crate) fn simulation(&self) -> Option<&Arc<dyn Simulation>> {
         match &self.0 {
             Kind::Real => None,
@@ -135,22 +136,22 @@ impl World {
         self.simulation().map_or_else(SystemTime::now, |simulation| simulation.now())
     }
 
-    /// 64 bits of chance.
+    /// Returns 64 random bits.
     pub(crate) fn random(&self) -> u64 {
         match &self.0 {
             Kind::Real => {
                 let random = ring::rand::generate(&ring::rand::SystemRandom::new());
-                // A system without chance, which there is not, makes everybody wait the longest.
+                // If the system had no randomness, which does not happen, all waits would be the longest.
                 random.map_or(u64::MAX, |bytes| u64::from_ne_bytes(bytes.expose()))
             }
             Kind::Simulated(simulation) => simulation.random(),
         }
     }
 
-    /// The folder at a path, made where there is none.
+    /// Returns the folder at a path, and creates it if there is none.
     ///
     /// # Errors
-    /// The system cannot make it.
+    /// The system cannot create it.
     pub(crate) fn folder(&self, path: &Path) -> io::Result<Arc<dyn Files>> {
         match &self.0 {
             Kind::Real => {
