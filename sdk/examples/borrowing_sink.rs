@@ -1,4 +1,4 @@
-//! A sink that takes batches where they lie and says how long close may wait for them.
+//! A sink that processes batches in place and says how long close may wait for them.
 //!
 //! As with `original_style_sink`, a control socket holds its calls.
 
@@ -53,7 +53,7 @@ impl BorrowingSink {
         BufReader::new(stream).read_line(&mut answer).await.map_err(connection)?;
         match answer.trim() {
             "ok" => Ok(()),
-            // As a panic, but nothing about it is written to stderr.
+            // Like a panic, but nothing is written to stderr.
             "panic" => resume_unwind(Box::new(format!("as told, in {call}"))),
             other => Err(Error::CannotStoreData(other.to_owned())),
         }

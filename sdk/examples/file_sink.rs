@@ -1,4 +1,4 @@
-//! A sink that appends the payload of each message to a file, one a line.
+//! A sink that appends the payload of each message to a file, one per line.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -48,7 +48,7 @@ impl Sink for FileSink {
             lines.extend(message.payload.try_into_vec()?);
             lines.push(b'\n');
         }
-        // Batches of several topics come at the same time.
+        // Batches of several topics arrive concurrently.
         let file = self.file.as_ref().ok_or(Error::InvalidState)?;
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         let written = file.write_all(&lines).and_then(|()| file.sync_data());

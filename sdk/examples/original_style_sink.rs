@@ -1,4 +1,4 @@
-//! A sink as it is written for the original SDK: it uses nothing that this one adds.
+//! A sink as written for the original SDK: it uses nothing that this one adds.
 //!
 //! It asks a control socket what to do with each call, so that a test can look inside and hold it there.
 
@@ -19,7 +19,7 @@ use tracing::info;
 
 sink_connector!(ControlledSink);
 
-// Imported by the macro, where it is asked for.
+// Imported by the macro, if the feature is on.
 #[cfg(feature = "dashmap")]
 const _: fn() -> DashMap<u32, u32> = DashMap::new;
 
@@ -58,7 +58,7 @@ impl ControlledSink {
 
     fn panic_if(&self, told: Option<bool>, message: &str) {
         if told == Some(true) {
-            // As a panic, but nothing about it is written to stderr.
+            // Like a panic, but nothing is written to stderr.
             resume_unwind(Box::new(format!("{message}, of {}", self.id)));
         }
     }

@@ -1,9 +1,9 @@
-//! Between the two JSON trees that sinks meet.
+//! Converts between the two JSON trees that sinks use.
 
 use serde_json::{Number, Value};
 use simd_json::{OwnedValue, StaticNode};
 
-/// The same tree for `serde_json`, copied; NaN and the infinities become `null`, which JSON has no other word for.
+/// Copies a tree for `serde_json`; NaN and infinities become `null`, since JSON cannot represent them.
 pub fn owned_value_to_serde_json(value: &OwnedValue) -> Value {
     match value {
         OwnedValue::Static(StaticNode::Null) => Value::Null,

@@ -1,10 +1,10 @@
-//! What a sink can fail with.
+//! The errors of a sink.
 
 use crate::Schema;
 
 /// The error of a [`Sink`](crate::Sink) and of the conversions in this crate.
 ///
-/// It crosses no ABI: the container logs its text and returns 1 to the runtime.
+/// It does not cross the ABI: the container logs its text and returns 1 to the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Error {
     /// The configuration as a whole cannot be used.
@@ -13,16 +13,16 @@ pub enum Error {
     /// One configuration value cannot be used; the text names it.
     #[error("Invalid config value: {0}")]
     InvalidConfigValue(String),
-    /// A message does not have the shape the sink needs.
+    /// A message does not have the form that the sink needs.
     #[error("Invalid record")]
     InvalidRecord,
-    /// A part of a message does not have the shape the sink needs; the text names it.
+    /// A part of a message does not have the form that the sink needs; the text names it.
     #[error("Invalid record value: {0}")]
     InvalidRecordValue(String),
     /// A transform cannot be used.
     #[error("Invalid transformer")]
     InvalidTransformer,
-    /// A request failed in a way that may pass: the transport, a timeout, a busy server.
+    /// A request failed in a transient way: the transport, a timeout, a busy server.
     #[error("HTTP request failed: {0}")]
     HttpRequestFailed(String),
     /// A request was refused for good; the same request again would be refused again.
@@ -31,7 +31,7 @@ pub enum Error {
     /// The sink could not start.
     #[error("Init error: {0}")]
     InitError(String),
-    /// The payload is of another kind than the sink takes.
+    /// The payload is of a kind that the sink does not accept.
     #[error("Invalid payload type")]
     InvalidPayloadType,
     /// The payload is labelled JSON and is not, or a value cannot be written as JSON.
@@ -67,13 +67,13 @@ pub enum Error {
     /// The other end cannot be reached.
     #[error("Connection error: {0}")]
     Connection(String),
-    /// The other end did not take the data.
+    /// The other end did not accept the data.
     #[error("Cannot store data: {0}")]
     CannotStoreData(String),
     /// The schema of the messages cannot be mapped to that of the destination.
     #[error("Schema mismatch: {0}")]
     SchemaMismatch(String),
-    /// Writing failed on the way; parts may have been written.
+    /// Writing failed; parts may have been written.
     #[error("Write failure: {0}")]
     WriteFailure(String),
     /// A transaction could not be prepared.

@@ -1,4 +1,4 @@
-//! Where the futures of a sink run, and how its panics end.
+//! Runs the futures of a sink, and catches its panics.
 
 use std::any::Any;
 use std::fmt;
@@ -7,14 +7,13 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// The executor of this plugin, shared by all its sinks: multi-threaded, started when first asked for, never
-/// stopped.
+/// The executor of this plugin, shared by all its sinks: multi-threaded, started at the first call, never stopped.
 ///
-/// The connectors runtime drives a plugin from threads of its own executor, but of another copy of it: a plugin
-/// can neither see nor use that one.
+/// The connectors runtime calls a plugin from threads of its own executor, but that belongs to another copy of tokio: a
+/// plugin can neither see nor use it.
 ///
 /// # Panics
-/// If the system gives no threads or no event queue.
+/// If the system cannot create threads or an event queue.
 pub fn get_runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -22,15 +21,15 @@ pub fn get_runtime() -> &'static Runtime {
             .enable_all()
             .thread_name("iggy-sink")
             .build()
-            // Without its executor a sink can do nothing; the container turns the panic into a refused call.
+            // A sink can do nothing without its executor; the container turns the panic into a refused call.
             .expect("the executor of the plugin starts")
     })
 }
 
-/// Runs `future` to its end on this thread.
+/// Runs `future` to completion on this thread.
 ///
-/// A thread that is already inside an executor of this copy of tokio (a host that links the plugin, or a sink that
-/// loads another) cannot block on a second one; there it runs on a thread of its own.
+/// A thread that is already inside an executor of this copy of tokio (a host that links the plugin, or a sink that loads
+/// another) cannot block on a second one; then the future runs on a separate thread.
 pub(crate) fn drive<F>(future: F) -> F::Output
 where
     F: Future + Send,
@@ -54,13 +53,13 @@ impl fmt::Display for Panic {
     }
 }
 
-/// Runs code of a sink; a panic ends here.
+/// Runs code of a sink, and catches its panics.
 pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Panic> {
-    // What a panic leaves half done is the sink's own state, which it must guard itself, as in any program that
+    // A panic can only leave the sink's own state inconsistent, which the sink must guard itself, as in any program that
     // joins threads.
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
         let message = text(payload.as_ref());
-        // A payload can be any value, one whose Drop panics included.
+        // A payload can be any value, including one whose Drop panics.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(again);
         }

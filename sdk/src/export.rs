@@ -1,10 +1,10 @@
-//! The one line that makes a crate a plugin.
+//! The macro that makes a crate a plugin.
 
 /// Makes a crate a sink plugin: exports the four functions of the ABI for one type.
 ///
-/// The type has to be a [`Sink`](crate::Sink), and `Type::new(id: u32, config: C) -> Type` has to exist for some `C`
-/// that deserialises from the JSON of `[plugin_config]` (`null` if there is none). The version that the plugin
-/// reports is that of the crate the macro is used in; that crate is to be a `cdylib`, built with `panic = "unwind"`.
+/// The type must be a [`Sink`](crate::Sink), and `Type::new(id: u32, config: C) -> Type` must exist for some `C` that
+/// deserializes from the JSON of `[plugin_config]` (`null` if there is none). The version that the plugin reports is that of
+/// the crate that uses the macro; this crate must be a `cdylib`, built with `panic = "unwind"`.
 ///
 /// Nothing is exported from a test build of the crate.
 #[macro_export]
@@ -62,7 +62,7 @@ macro_rules! sink_connector {
     };
 }
 
-/// What the macro of the runtime's SDK brings into scope beside the plugin, and sinks name without an import.
+/// What the macro of the runtime's SDK also brings into scope, so that sinks can name it without an import.
 #[cfg(feature = "dashmap")]
 #[doc(hidden)]
 #[macro_export]

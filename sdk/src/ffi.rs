@@ -1,8 +1,8 @@
-//! The C ABI: what the functions that [`sink_connector!`](crate::sink_connector) exports do.
+//! The C ABI: the implementation of the functions that [`sink_connector!`](crate::sink_connector) exports.
 //!
-//! A panic must not cross `extern "C"`: it would abort the runtime with all its connectors. Every call of the
-//! sink's code is caught, its message logged, and -1 returned. With `panic = "abort"` nothing can be caught, so
-//! plugins are to be built without it.
+//! A panic must not cross `extern "C"`: it would abort the runtime with all its connectors. Every panic in the sink's code is
+//! caught, its message logged, and -1 returned. With `panic = "abort"` nothing can be caught, so plugins must be built
+//! without it.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -19,16 +19,16 @@ use crate::instance::Instance;
 use crate::shown::{LONGEST_NAME, shown};
 use crate::{BorrowedMessages, LogCallback, MessagesMetadata, Sink, TopicMetadata};
 
-/// The call was done.
+/// The call succeeded.
 const DONE: i32 = 0;
-/// The sink gave an error.
+/// The sink returned an error.
 const FAILED: i32 = 1;
-/// The call cannot be done: bad bytes, wrong id, or a panic.
+/// The call was refused: bad bytes, wrong id, or a panic.
 const REFUSED: i32 = -1;
 
 /// The open sinks of one plugin, by id.
 ///
-/// Only [`sink_connector!`](crate::sink_connector) makes one.
+/// Only [`sink_connector!`](crate::sink_connector) creates one.
 #[derive(Debug)]
 pub struct Registry<T> {
     /// `None` while the id is being opened.
@@ -95,12 +95,12 @@ impl<T: Sink> Registry<T> {
     pub fn close(&self, id: u32) -> i32 {
         answer(id, "close", || {
             let instance = match self.lock().entry(id) {
-                // Taken out first: from here on a consume of this id is refused, and the id is free.
+                // Removed first: from here on a consume of this id is refused, and the id is free.
                 Entry::Occupied(entry) if entry.get().is_some() => Some(entry.remove()),
                 _ => None,
             };
             let closed = instance.flatten().ok_or_else(Refusal::not_open)?.close();
-            // A panic is in the log already.
+            // A panic was logged already.
             Ok(if closed.is_ok() { DONE } else { REFUSED })
         })
     }
@@ -121,7 +121,7 @@ impl<T: Sink> Registry<T> {
             reservation.fill(Instance::new(id, sink));
             return Ok(DONE);
         }
-        // Before the reservation ends: what the sink holds (a lock, a port) is free when its id is.
+        // Before the reservation ends, so that what the sink holds (a lock, a port) is free when its id is.
         let dropped = catch(|| drop(sink));
         if let Err(error) = opened.map_err(Refusal::panic)? {
             error!("Sink connector with ID: {id}: open failed: {error}");
@@ -131,7 +131,7 @@ impl<T: Sink> Registry<T> {
 
     fn consume_with(&self, id: u32, topic: &[u8], metadata: &[u8], messages: &[u8]) -> Result<i32, Refusal> {
         let instance = self.lock().get(&id).cloned().flatten();
-        // Refused also if close began between the two lines.
+        // This also refuses if close began between the two lines.
         let running =
             instance.as_ref().and_then(|instance| instance.enter()).ok_or_else(Refusal::not_open)?;
         let topic: TopicMetadata = decode("topic metadata", topic)?;
@@ -164,12 +164,12 @@ impl<T: Sink> Registry<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Option<Arc<Instance<T>>>>> {
-        // No code of a sink runs under the lock, so a poisoned one still holds a whole map.
+        // No code of a sink runs under the lock, so the map is intact even if the lock is poisoned.
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An id that is being opened; free again when dropped unfilled, by a panic as well.
+/// An id that is being opened; it is free again when this is dropped unfilled, also by a panic.
 struct Reservation<'a, T: Sink> {
     registry: &'a Registry<T>,
     id: u32,
@@ -213,13 +213,13 @@ impl Refusal {
         Self(panic.to_string())
     }
 
-    /// With the batch that it is about.
+    /// Adds the batch that it is about.
     fn at(self, origin: fmt::Arguments<'_>) -> Self {
         Self(format!("{} ({origin})", self.0))
     }
 }
 
-/// Turns the outcome of a call into its code; nothing unwinds out of here.
+/// Turns the result of a call into its code; nothing unwinds out of here.
 fn answer(id: u32, call: &str, body: impl FnOnce() -> Result<i32, Refusal>) -> i32 {
     let outcome = catch(body).unwrap_or_else(|panic| Err(Refusal::panic(panic)));
     catch(|| {
@@ -248,7 +248,7 @@ unsafe fn bytes<'a>(pointer: *const u8, length: usize) -> Result<&'a [u8], Refus
     if pointer.is_null() || isize::try_from(length).is_err() {
         return Err(Refusal(format!("there are no {length} bytes at {pointer:?}")));
     }
-    // SAFETY: not null, no longer than an object can be, and the caller vouches for the rest.
+    // SAFETY: not null, not longer than an object can be, and the caller guarantees the rest.
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
 

@@ -13,7 +13,7 @@ use crate::header_text::Text;
 /// The longest header field, in bytes.
 const MAX_LENGTH: usize = 255;
 
-/// The key of a header: text mostly, but any kind can be one.
+/// The key of a header: mostly text, but any kind is allowed.
 pub type HeaderKey = HeaderField<KeyMarker>;
 
 /// The value of a header.
@@ -31,9 +31,9 @@ pub struct ValueMarker;
 ///
 /// Ordered by kind, then by bytes. In serde it is `kind` and `value`, the bytes in standard base64.
 ///
-/// A field that is built here has 1 to 255 bytes and the length its kind asks for. One that is deserialised can have
-/// any: a message is not lost over a header that its producer got wrong. Then the typed accessors give an error and
-/// [`to_string_value`](Self::to_string_value) says `<malformed int32>`.
+/// A field that is created here has 1 to 255 bytes and the length that its kind requires. One that is deserialized can have
+/// any length: a message is not lost because of a wrong header. Then the typed accessors return an error and
+/// [`to_string_value`](Self::to_string_value) returns `<malformed int32>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HeaderField<M> {
     kind: HeaderKind,
@@ -44,7 +44,7 @@ pub struct HeaderField<M> {
 }
 
 impl<M> HeaderField<M> {
-    /// A field of any kind from its bytes.
+    /// Creates a field of any kind from its bytes.
     ///
     /// # Errors
     /// [`HeaderError::Length`] unless there are 1 to 255 bytes, [`HeaderError::Malformed`] if the kind has a fixed
@@ -107,9 +107,8 @@ impl<M> HeaderField<M> {
         }
     }
 
-    /// The field as text, whatever its kind and bytes: numbers in decimal, text as it is (what is not UTF-8
-    /// replaced), raw bytes as a Rust byte string (`b"\0\xff"`), `<malformed int32>` for bytes that are not of
-    /// their kind.
+    /// Returns the field as text, whatever its kind and bytes: numbers in decimal, text unchanged (invalid UTF-8 replaced),
+    /// raw bytes as a Rust byte string (`b"\0\xff"`), `<malformed int32>` for bytes that do not match their kind.
     pub fn to_string_value(&self) -> String {
         Text { kind: self.kind, bytes: &self.value }.to_string()
     }

@@ -1,19 +1,18 @@
-//! The kinds of header fields, and what is wrong with one.
+//! The kinds of header fields, and their errors.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
 /// What the bytes of a header field mean; numbers are little-endian.
 ///
-/// Shown, parsed and named in serde's text formats in lower case (`raw`, `int32`); on the wire it is the index,
-/// 0 to 14.
+/// Displayed, parsed and named in serde's text formats in lower case (`raw`, `int32`); on the wire it is the index, 0 to 14.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, EnumString,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "lowercase", parse_err_ty = HeaderError, parse_err_fn = unknown_kind)]
 pub enum HeaderKind {
-    /// Bytes without a meaning of their own, 1 to 255.
+    /// Uninterpreted bytes, 1 to 255.
     Raw,
     /// UTF-8 text of 1 to 255 bytes.
     String,
@@ -46,7 +45,7 @@ pub enum HeaderKind {
 }
 
 impl HeaderKind {
-    /// The length of a field of this kind, in bytes, if all have the same.
+    /// The length of a field of this kind, in bytes, if it is fixed.
     pub(crate) fn fixed_length(self) -> Option<usize> {
         match self {
             Self::Raw | Self::String => None,
@@ -65,15 +64,15 @@ pub enum HeaderError {
     /// It is too long or empty; holds the length found, in bytes.
     #[error("a header field has 1 to 255 bytes, not {0}")]
     Length(usize),
-    /// It is of another kind than was asked for.
+    /// It is of a different kind than requested.
     #[error("the header field is of kind {found}, not {expected}")]
     Kind {
-        /// The kind asked for.
+        /// The requested kind.
         expected: HeaderKind,
         /// The kind it has.
         found: HeaderKind,
     },
-    /// Its bytes are not what its kind says.
+    /// Its bytes do not match its kind.
     #[error("the bytes of the header field are not of kind {0}")]
     Malformed(HeaderKind),
     /// There is no kind of this name.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::HeaderKind;
 
-/// A field as text, whatever its kind and bytes: numbers in decimal, text as it is (what is not UTF-8 replaced), raw
-/// bytes as a Rust byte string, `<malformed int32>` for bytes that are not of their kind.
+/// A field as text, whatever its kind and bytes: numbers in decimal, text unchanged (invalid UTF-8 replaced), raw bytes as a
+/// Rust byte string, `<malformed int32>` for bytes that do not match their kind.
 pub(crate) struct Text<'b> {
     pub(crate) kind: HeaderKind,
     pub(crate) bytes: &'b [u8],

@@ -17,7 +17,7 @@ pub fn encode_headers(headers: &BTreeMap<HeaderKey, HeaderValue>) -> Vec<u8> {
     if headers.is_empty() {
         return Vec::new();
     }
-    // A map of known length, and the buffer grows.
+    // The map has a known length, and the buffer grows.
     postcard::to_stdvec(headers).expect("headers always encode")
 }
 
@@ -32,7 +32,7 @@ pub fn decode_headers(bytes: &[u8]) -> Result<Option<BTreeMap<HeaderKey, HeaderV
     postcard::from_bytes(bytes).map(Some).map_err(unreadable)
 }
 
-/// The headers of a message, read one by one where they lie; in the order they are stored in.
+/// The headers of a message, read in place one by one, in the order they are stored in.
 #[derive(Debug, Clone)]
 pub struct BorrowedHeaders<'a> {
     left: usize,
@@ -40,7 +40,7 @@ pub struct BorrowedHeaders<'a> {
 }
 
 impl<'a> BorrowedHeaders<'a> {
-    /// The headers in these bytes; none in none.
+    /// Reads the headers in these bytes; empty bytes mean no headers.
     ///
     /// # Errors
     /// [`Error::InvalidRecordValue`] if the bytes do not even say how many headers there are.
@@ -77,7 +77,7 @@ impl<'a> Iterator for BorrowedHeaders<'a> {
     }
 }
 
-/// A header field as it lies on the wire: its kind, and its bytes as base64.
+/// A header field in its wire form: its kind, and its bytes as base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct BorrowedField<'a> {
     kind: HeaderKind,
@@ -91,7 +91,7 @@ impl BorrowedField<'_> {
         self.kind
     }
 
-    /// Appends its bytes to `buffer`; shown, the field reads as that of the decoded one,
+    /// Appends its bytes to `buffer`. The returned value is displayed like the decoded field by
     /// [`to_string_value`](crate::HeaderField::to_string_value).
     ///
     /// # Errors

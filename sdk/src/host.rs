@@ -1,4 +1,4 @@
-//! The other side of the ABI: loads a plugin and calls it, as the connectors runtime does.
+//! The host side of the ABI: loads a plugin and calls it, as the connectors runtime does.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char};
@@ -18,7 +18,7 @@ type Consume = unsafe extern "C" fn(u32, *const u8, usize, *const u8, usize, *co
 type Close = unsafe extern "C" fn(u32) -> i32;
 type Version = unsafe extern "C" fn() -> *const c_char;
 
-/// What the runtime takes for the extension of a plugin; any other is part of the name.
+/// The endings that the runtime treats as the extension of a plugin; any other is part of the name.
 const EXTENSIONS: [&str; 3] = ["so", "dylib", "dll"];
 
 /// Why a library cannot be used as a plugin.
@@ -50,8 +50,8 @@ pub enum HostError {
 
 /// A loaded plugin; clones share it.
 ///
-/// The library is never unloaded, as in the runtime: threads of the plugin's executor may run its code for as long
-/// as the process lives, and a later load of the same file finds the same plugin with its open ids.
+/// The library is never unloaded, as in the runtime: threads of the plugin's executor may run its code for as long as the
+/// process lives, and loading the same file again returns the same plugin with its open ids.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     functions: Arc<Functions>,
@@ -69,13 +69,13 @@ struct Functions {
 }
 
 impl Plugin {
-    /// Loads the library at `path`. If there is no such file and it does not end in `.so`, `.dylib` or `.dll`, the platform's
-    /// one of them is appended, as the runtime does. It is searched for there only, not in the system's folders.
+    /// Loads the library at `path`. If there is no such file and the path does not end in `.so`, `.dylib` or `.dll`, the
+    /// platform's extension is appended, as the runtime does. Only that path is tried, not the system's folders.
     ///
-    /// A file that is cut off, or made for another processor, is refused before the system sees it, which would end the process
-    /// by a signal.
+    /// A file that is truncated or made for another processor is refused first: loading it could end the process with a
+    /// signal.
     ///
-    /// Runs the library's initialisers: load only what is trusted like this program itself.
+    /// This runs the library's initialisers: only load libraries that you trust like this program itself.
     ///
     /// # Errors
     /// [`HostError`], which names the file and, if one is missing, the function.
@@ -83,7 +83,7 @@ impl Plugin {
         let path = Self::check(path)?;
         // SAFETY: initialisers of a library run here; the caller promised to trust it.
         let library = match unsafe { Library::new(&path) } {
-            // Also where it lacks a function: what its initialisers started runs on.
+            // Even if it lacks a function: what its initialisers started continues to run.
             Ok(library) => ManuallyDrop::new(library),
             Err(why) => {
                 // What the system says, such as the version of glibc that is missing, is its source.
@@ -106,11 +106,11 @@ impl Plugin {
         Ok(Self { functions: Arc::new(functions) })
     }
 
-    /// Whether a file can be a plugin, as far as that is known without loading it: it is there, and, where it is a library of
-    /// Linux, it is whole and made for this processor. Returns its path with the extension.
+    /// Checks whether a file can be a plugin, without loading it: it exists and, if it is a Linux library, it is complete and
+    /// made for this processor. Returns its path with the extension.
     ///
     /// # Errors
-    /// As of [`load`](Self::load), but of its symbols.
+    /// Those of [`load`](Self::load), except for missing functions.
     pub fn check(path: &Path) -> Result<PathBuf, HostError> {
         let path = with_extension(path);
         // A bare name would be looked for in the system's folders.
@@ -129,7 +129,7 @@ impl Plugin {
         &self.functions.path
     }
 
-    /// A function that the library exports beside those of the ABI; `None` where it does not.
+    /// Returns a function that the library exports in addition to those of the ABI; `None` if it does not.
     ///
     /// # Safety
     /// `F` must be the type of a pointer to the function of this name.
@@ -159,7 +159,7 @@ impl Plugin {
         unsafe { self.open_raw(id, config_json.as_ptr(), config_json.len(), log) }
     }
 
-    /// Hands over a batch: 0; 1 if the sink's consume failed; -1 for an id that is not open.
+    /// Passes a batch to the sink: 0; 1 if the sink's consume failed; -1 for an id that is not open.
     pub fn consume(
         &self,
         id: u32,
@@ -170,7 +170,7 @@ impl Plugin {
         self.consume_encoded(id, &encode(topic), &encode(metadata), &encode_batch(metadata.schema, messages))
     }
 
-    /// Hands over a batch in its wire form: as [`consume`](Self::consume), and -1 for bytes that do not decode.
+    /// Passes a batch in its wire form: like [`consume`](Self::consume), and -1 for bytes that do not decode.
     pub fn consume_encoded(&self, id: u32, topic: &[u8], metadata: &[u8], messages: &[u8]) -> i32 {
         // SAFETY: each pointer and length are of one slice.
         unsafe {
@@ -216,7 +216,7 @@ impl Plugin {
     }
 }
 
-/// The file that a path names: with the platform's extension, where it has none and there is no such file.
+/// Returns the file that a path names: with the platform's extension if it has none and there is no such file.
 pub fn with_extension(path: &Path) -> PathBuf {
     if path.is_file() || EXTENSIONS.iter().any(|extension| path.extension() == Some(OsStr::new(extension))) {
         return path.to_owned();
@@ -247,7 +247,7 @@ pub fn encode_batch(schema: Schema, messages: &[BorrowedMessage<'_>]) -> Vec<u8>
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // The types of the ABI have no shape that postcard cannot write, and the buffer grows.
+    // postcard can write all types of the ABI, and the buffer grows.
     postcard::to_stdvec(value).expect("the types of the ABI encode")
 }
 

@@ -1,4 +1,4 @@
-//! One open sink: who is inside it, and how it ends.
+//! One open sink: the calls inside it, and how it is closed.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tracing::error;
 use crate::Sink;
 use crate::executor::{Panic, catch, drive, get_runtime};
 
-/// How long close waits if the sink panics instead of saying it.
+/// How long close waits if the sink panics instead of returning a time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// A sink between its open and its close.
@@ -22,7 +22,7 @@ pub(crate) struct Instance<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Shared with each running consume; when none runs this is the only one, so close can have the sink whole.
+    /// Shared with each running consume; if none is running this is the only reference, so close can take the sink out.
     sink: Option<Arc<T>>,
     running: usize,
     phase: Phase,
@@ -30,9 +30,9 @@ struct State<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Takes batches.
+    /// Accepts batches.
     Open,
-    /// Takes no batch; close waits for those inside.
+    /// Accepts no batch; close waits for those inside.
     Closing,
     /// Close has given up waiting; the last consume to leave ends the sink.
     Abandoned,
@@ -55,7 +55,7 @@ impl<T: Sink> Instance<T> {
         Some(Running { instance: self, sink: Some(sink) })
     }
 
-    /// Ends the sink, or leaves that to the last running consume if the sink's wait is over before.
+    /// Closes the sink, or leaves that to the last running consume if the sink's wait ends before.
     pub(crate) fn close(&self) -> Result<(), Panic> {
         let sink = {
             let mut state = self.lock();
@@ -111,12 +111,12 @@ impl<T: Sink> Instance<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code of a sink runs under the lock, so a poisoned one still holds a whole state.
+        // No code of a sink runs under the lock, so the state is intact even if the lock is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A running consume. Dropped when it ends, by a panic as well.
+/// A running consume. Dropped when it ends, also by a panic.
 #[derive(Debug)]
 pub(crate) struct Running<'a, T: Sink> {
     instance: &'a Instance<T>,
@@ -142,7 +142,7 @@ impl<T: Sink> Drop for Running<'_, T> {
         if state.phase == Phase::Abandoned {
             let sink = state.sink.take();
             drop(state);
-            // Its panics are logged there; this consume has its own outcome.
+            // Its panics are logged there; this consume has its own result.
             let _ = self.instance.finish(sink);
         } else {
             self.instance.idle.notify_all();

@@ -1,4 +1,4 @@
-//! What a sink plugin of the Apache Iggy connectors runtime is made of.
+//! For writing sink plugins of the Apache Iggy connectors runtime.
 //!
 //! A plugin is a shared library. The runtime opens it once per connector with the JSON of `[plugin_config]`, then
 //! calls it with batches of messages until it closes it, all over a C ABI. This crate owns that ABI: a plugin
@@ -49,16 +49,17 @@
 //! # fn main() {}
 //! ```
 //!
-//! The way in: `ffi` takes a call and decodes it over the runtime's buffer ([`message`]), `instance` keeps count of
-//! who is inside a sink, `executor` drives the [`sink`]'s futures and catches its panics; the [`log`] goes back
-//! through the runtime's callback.
+//! The path of a call: `ffi` receives it and decodes it over the runtime's buffer ([`message`]), `instance` counts the calls
+//! inside a sink, `executor` drives the [`sink`]'s futures and catches its panics; the [`log`] goes back through the
+//! runtime's callback.
 //!
 //! # Features
-//! - `retry`: the module `retry`, what sinks that speak HTTP need to try again.
-//! - `iggy_common`: [`HeaderKey`], [`HeaderValue`] and [`HeaderKind`] are those of the crate `iggy_common`, for a sink that hands them
-//!   to code of Iggy. They have the methods of this crate's own, and errors of their own.
-//! - `dashmap`: [`sink_connector!`] imports `DashMap`, as that of the runtime's SDK does; a sink can name it without an import of its own.
-//! - `host`: the module `host`, the other side, which loads plugins and calls them.
+//! - `retry`: the module `retry`, with retries for HTTP sinks.
+//! - `iggy_common`: [`HeaderKey`], [`HeaderValue`] and [`HeaderKind`] are those of the crate `iggy_common`, for a sink that
+//!   passes them to code of Iggy. They have the same methods as this crate's types, but their own errors.
+//! - `dashmap`: [`sink_connector!`] imports `DashMap`, as the macro of the runtime's SDK does, so that a sink can name it
+//!   without importing it.
+//! - `host`: the module `host`, which loads plugins and calls them.
 
 pub mod convert;
 mod error;
@@ -109,6 +110,6 @@ pub use offsets::OffsetRanges;
 pub use payload::Payload;
 pub use schema::Schema;
 pub use shown::{Shown, shown, shown_json, shown_lines};
-/// The version of which [`Payload::Json`] holds a value.
+/// The version whose value [`Payload::Json`] contains.
 pub use simd_json;
 pub use sink::Sink;

@@ -1,4 +1,4 @@
-//! Whether a file can be a library of this machine, found out before the system maps it.
+//! Checks whether a file can be a library for this machine, before the system maps it.
 
 use std::{
     fs::File,
@@ -26,7 +26,7 @@ const LOAD: u32 = 1;
 /// Checks a 64-bit ELF file; any other is left to the system.
 ///
 /// # Errors
-/// It is cut off, or made for another processor. The message says so.
+/// It is truncated, or made for another processor. The message says so.
 pub(crate) fn check(path: &Path) -> Result<(), String> {
     check_elf(path).map_err(|why| format!("it cannot be read: {why}"))?
 }

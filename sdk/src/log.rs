@@ -11,20 +11,19 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::shown::shown_lines;
 
-/// How the runtime takes one log event: level (0 TRACE, 1 DEBUG, 2 INFO, 3 WARN, 4 ERROR), target, message; both
-/// texts are UTF-8, never null, and valid during the call only.
+/// The runtime's function for one log event: level (0 TRACE, 1 DEBUG, 2 INFO, 3 WARN, 4 ERROR), target, message; both texts
+/// are UTF-8, never null, and valid only during the call.
 pub type LogCallback =
     extern "C" fn(level: u8, target: *const u8, target_len: usize, message: *const u8, message_len: usize);
 
-/// The callback of the latest open. The subscriber can be set once in a process; the runtime may pass another
-/// callback later, so the layer must not hold on to the first.
+/// The callback of the latest open. The subscriber can only be set once in a process; the runtime may pass another callback
+/// later, so the layer must not keep the first.
 static LATEST: RwLock<Option<LogCallback>> = RwLock::new(None);
 static INSTALLED: Once = Once::new();
 
-/// Hands every event to the runtime as one line of text.
+/// Passes every event to the runtime as one line of text.
 ///
-/// The runtime keeps nothing but the message, so the fields follow it as ` key=value`. A value with white space is
-/// quoted.
+/// The runtime only keeps the message, so the fields are appended to it as ` key=value`. A value with white space is quoted.
 #[derive(Debug, Clone, Copy)]
 pub struct CallbackLayer {
     /// `None`: the callback of the latest open.
@@ -47,7 +46,7 @@ impl<S: Subscriber> Layer<S> for CallbackLayer {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        // What other crates log may hold the words of a server or the names of a certificate as they came.
+        // Lines of other crates may contain the words of a server or the names of a certificate.
         let line = line.finish();
         let text = shown_lines(&line);
         let target = event.metadata().target();
@@ -64,7 +63,7 @@ impl<S: Subscriber> Layer<S> for CallbackLayer {
 
 /// Sends the log events of this library to `callback` from now on.
 ///
-/// The filter is that of `RUST_LOG` at the first call, INFO without one.
+/// The filter is that of `RUST_LOG` at the first call, or INFO without it.
 pub(crate) fn install(callback: LogCallback) {
     *LATEST.write().unwrap_or_else(PoisonError::into_inner) = Some(callback);
     INSTALLED.call_once(|| {
@@ -74,12 +73,12 @@ pub(crate) fn install(callback: LogCallback) {
             .and_then(|directives| EnvFilter::try_new(directives).ok())
             .unwrap_or_else(|| EnvFilter::new("info"));
         let layers = Registry::default().with(CallbackLayer { callback: None }).with(EventsOnly).with(filter);
-        // Fails if the program this crate is linked into has a subscriber: then its log is the one to use.
+        // Fails if the program that this crate is linked into has a subscriber: then that is the one to use.
         let _ = layers.try_init();
     });
 }
 
-/// Turns spans off: the callback takes events alone, so each would be made for nobody. Code that asks whether a level is on, as
+/// Turns spans off: the callback only accepts events, so nobody would see them. Code that asks whether a level is on, as
 /// `tracing::enabled!` does, asks with neither a span nor an event.
 struct EventsOnly;
 

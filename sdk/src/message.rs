@@ -24,29 +24,29 @@ pub struct MessagesMetadata {
     pub partition_id: u32,
     /// The newest offset of that partition when the batch was polled.
     pub current_offset: u64,
-    /// How to read the payloads.
+    /// The schema of the payloads.
     pub schema: Schema,
 }
 
-/// A message as it lies in the runtime's buffer: nothing copied, nothing decoded.
+/// A message in the runtime's buffer, neither copied nor decoded.
 ///
 /// Timestamps are microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BorrowedMessage<'a> {
-    /// The identifier its producer gave it, or the server.
+    /// The identifier that its producer or the server gave it.
     pub id: u128,
     /// Its offset in its partition.
     pub offset: u64,
-    /// The checksum the server keeps of it.
+    /// The checksum that the server computed.
     pub checksum: u64,
-    /// When the server took it.
+    /// When the server stored it.
     pub timestamp: u64,
-    /// When its producer made it.
+    /// When its producer created it.
     pub origin_timestamp: u64,
     /// Encoded headers, for [`decode_headers`](Self::decode_headers); empty for none.
     #[serde(borrow, with = "serde_bytes")]
     pub headers: &'a [u8],
-    /// The payload as it came.
+    /// The payload as received.
     #[serde(borrow, with = "serde_bytes")]
     pub payload: &'a [u8],
 }
@@ -60,7 +60,7 @@ impl BorrowedMessage<'_> {
         decode_headers(self.headers)
     }
 
-    /// The message, copied and decoded.
+    /// Copies and decodes the message.
     ///
     /// # Errors
     /// That of [`decode_headers`](Self::decode_headers) or of [`Schema::try_into_payload`].
@@ -82,7 +82,7 @@ impl BorrowedMessage<'_> {
 pub struct BorrowedMessages<'a> {
     /// How the payloads were encoded by the runtime.
     pub schema: Schema,
-    /// The messages in the order they were polled; can be none.
+    /// The messages in the order they were polled; may be empty.
     #[serde(borrow)]
     pub messages: Vec<BorrowedMessage<'a>>,
 }
@@ -92,27 +92,27 @@ pub struct BorrowedMessages<'a> {
 pub struct RawMessages {
     /// How the payloads were encoded by the runtime.
     pub schema: Schema,
-    /// The messages in the order they were polled; can be none.
+    /// The messages in the order they were polled; may be empty.
     pub messages: Vec<RawMessage>,
 }
 
 /// A [`BorrowedMessage`] that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawMessage {
-    /// The identifier its producer gave it, or the server.
+    /// The identifier that its producer or the server gave it.
     pub id: u128,
     /// Its offset in its partition.
     pub offset: u64,
-    /// The checksum the server keeps of it.
+    /// The checksum that the server computed.
     pub checksum: u64,
-    /// When the server took it, in microseconds since the Unix epoch.
+    /// When the server stored it, in microseconds since the Unix epoch.
     pub timestamp: u64,
-    /// When its producer made it, in microseconds since the Unix epoch.
+    /// When its producer created it, in microseconds since the Unix epoch.
     pub origin_timestamp: u64,
     /// Encoded headers; empty for none.
     #[serde(with = "serde_bytes")]
     pub headers: Vec<u8>,
-    /// The payload as it came.
+    /// The payload as received.
     #[serde(with = "serde_bytes")]
     pub payload: Vec<u8>,
 }
@@ -132,21 +132,21 @@ impl RawMessage {
     }
 }
 
-/// A message as [`Sink::consume`](crate::Sink::consume) takes it: owned, headers and payload decoded.
+/// A message for [`Sink::consume`](crate::Sink::consume): owned, with headers and payload decoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsumedMessage {
-    /// The identifier its producer gave it, or the server.
+    /// The identifier that its producer or the server gave it.
     pub id: u128,
     /// Its offset in its partition.
     pub offset: u64,
-    /// The checksum the server keeps of it.
+    /// The checksum that the server computed.
     pub checksum: u64,
-    /// When the server took it, in microseconds since the Unix epoch.
+    /// When the server stored it, in microseconds since the Unix epoch.
     pub timestamp: u64,
-    /// When its producer made it, in microseconds since the Unix epoch.
+    /// When its producer created it, in microseconds since the Unix epoch.
     pub origin_timestamp: u64,
     /// Its headers, if it has any.
     pub headers: Option<BTreeMap<HeaderKey, HeaderValue>>,
-    /// Its payload, read as the batch's schema says.
+    /// Its payload, decoded by the batch's schema.
     pub payload: Payload,
 }

@@ -1,8 +1,8 @@
-//! Offsets in a line of the log.
+//! Offsets in a log line.
 
 use std::fmt;
 
-/// Shows offsets as ranges, in the order they came in: `3-5, 9`. All of them, so that a search for a message finds it.
+/// Displays offsets as ranges, in the order they were given: `3-5, 9`. All of them, so that searching for a message finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetRanges(Vec<(u64, u64)>);
 
@@ -21,7 +21,7 @@ impl OffsetRanges {
 }
 
 impl OffsetRanges {
-    /// Puts others behind these.
+    /// Appends others to these.
     pub fn append(&mut self, others: Self) {
         for (first, end) in others.0 {
             match self.0.last_mut() {

@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Schema};
 
-/// A payload, read as its [`Schema`] says.
+/// A payload, decoded by its [`Schema`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Payload {
     /// A JSON tree.
     Json(simd_json::OwnedValue),
-    /// Bytes as they came.
+    /// Bytes as received.
     Raw(Vec<u8>),
     /// UTF-8 text.
     Text(String),
     /// Protocol Buffers in a text form.
     Proto(String),
-    /// A `FlatBuffers` buffer, unread.
+    /// A `FlatBuffers` buffer, not decoded.
     FlatBuffer(Vec<u8>),
-    /// An Avro datum, unread.
+    /// An Avro datum, not decoded.
     Avro(Vec<u8>),
 }
 
 impl Payload {
-    /// The payload as bytes: JSON is written compact, all else is handed over as it is.
+    /// Converts the payload to bytes: JSON is written in compact form, everything else is returned unchanged.
     ///
     /// # Errors
     /// [`Error::InvalidJsonPayload`] if the tree cannot be written.
@@ -38,7 +38,7 @@ impl Payload {
         }
     }
 
-    /// As [`try_into_vec`](Self::try_into_vec), leaving the payload in place: all but JSON is copied.
+    /// Like [`try_into_vec`](Self::try_into_vec), without consuming the payload: everything but JSON is copied.
     ///
     /// # Errors
     /// [`Error::InvalidJsonPayload`] if the tree cannot be written.
@@ -52,13 +52,13 @@ impl Payload {
 }
 
 impl Schema {
-    /// Reads `bytes` as this schema says.
+    /// Decodes `bytes` by this schema.
     ///
-    /// `Proto` gives [`Payload::Json`] with `type_url` and `value` (standard base64) when the bytes read as a
-    /// `google.protobuf.Any`, else [`Payload::Raw`]; `FlatBuffer` and `Avro` are passed on unread.
+    /// `Proto` gives [`Payload::Json`] with `type_url` and `value` (standard base64) if the bytes are a
+    /// `google.protobuf.Any`, else [`Payload::Raw`]; `FlatBuffer` and `Avro` are passed on without decoding.
     ///
     /// # Errors
-    /// [`Error::InvalidJsonPayload`] and [`Error::InvalidTextPayload`]; the other schemas take any bytes.
+    /// [`Error::InvalidJsonPayload`] and [`Error::InvalidTextPayload`]; the other schemas accept any bytes.
     pub fn try_into_payload(self, mut bytes: Vec<u8>) -> Result<Payload, Error> {
         match self {
             Self::Json => simd_json::to_owned_value(&mut bytes)

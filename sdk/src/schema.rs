@@ -1,15 +1,15 @@
-//! How the payloads of a batch are to be read.
+//! How the payloads of a batch are decoded.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr};
 
-/// The label of a batch's payloads, as the stream's `schema` key in the connector file says.
+/// The label of a batch's payloads, from the stream's `schema` key in the connector file.
 ///
-/// The label is a promise of the author of the connector file, not of the bytes: with avro, proto and flatbuffer the
-/// runtime can pass JSON under that label.
+/// The label is a promise of the author of the connector file, which the bytes may not keep: with avro, proto and flatbuffer
+/// the runtime can pass JSON under that label.
 ///
-/// Shown and parsed as `json`, `raw`, `text`, `proto`, `flatbuffer`, `avro`. In serde's text formats the fifth is
-/// written `flat_buffer`, as the runtime writes it, and read in both spellings. On the wire it is the index, 0 to 5.
+/// Displayed and parsed as `json`, `raw`, `text`, `proto`, `flatbuffer`, `avro`. In serde's text formats the fifth is written
+/// `flat_buffer`, as the runtime writes it, and both spellings are read. On the wire it is the index, 0 to 5.
 #[derive(
     Debug,
     Default,
@@ -30,7 +30,7 @@ pub enum Schema {
     /// JSON, parsed and written again by the runtime.
     #[default]
     Json,
-    /// Bytes without a meaning of their own.
+    /// Uninterpreted bytes.
     Raw,
     /// UTF-8 text.
     Text,

@@ -1,25 +1,25 @@
-//! Text from outside, as a log, a table or a terminal may show it.
+//! Makes text from outside safe for a log, a table or a terminal.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write},
 };
 
-/// The most bytes of the name of a stream or topic that are shown: a server lets no longer one be.
+/// The maximum length of the name of a stream or topic, in bytes: a server allows no longer one.
 pub(crate) const LONGEST_NAME: usize = 255;
 
 /// Text from outside on one line, at most a given number of its bytes.
 ///
-/// Control characters (C0, DEL and C1, escape sequences among them), line separators, and characters that have no
-/// width or change the direction of what stands around them (Unicode Standard Annex 9) are shown as `\n` or `\u{202e}`: they must
-/// not write lines of their own, move the cursor or make a name look like another.
+/// Control characters (C0, DEL and C1, and so escape sequences), line separators, and characters that have no width or change
+/// the direction of the text around them (Unicode Standard Annex 9) are shown as `\n` or `\u{202e}`: they must not forge
+/// lines, move the cursor or make a name look like another.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'t> {
     text: &'t str,
     limit: usize,
 }
 
-/// Shows at most `limit` bytes of a text, and `…` where there is more.
+/// Shows at most `limit` bytes of a text, and `…` if there is more.
 pub fn shown(text: &str, limit: usize) -> Shown<'_> {
     Shown { text, limit }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The same for a text of several lines, which stay lines.
+/// The same for a text of several lines, keeping the line breaks.
 pub fn shown_lines(text: &str) -> Cow<'_, str> {
     let is_hidden = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
     if !text.contains(is_hidden) {
@@ -55,9 +55,9 @@ pub fn shown_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The text of a JSON value with the same characters as `\u202e`: the value is the same.
+/// Escapes the same characters in the text of a JSON value, as `\u202e`, which does not change the value.
 pub fn shown_json(json: &str) -> Cow<'_, str> {
-    // White space between values is not in strings, where JSON itself escapes it.
+    // These occur only between values: in strings, JSON itself escapes them.
     let is_hidden = |c: char| is_hidden(c) && !matches!(c, '\n' | '\r' | '\t');
     if !json.contains(is_hidden) {
         return Cow::Borrowed(json);
@@ -75,8 +75,8 @@ pub fn shown_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character would not be seen as what it is: a control character, one that changes the direction of text, or one
-/// that is invisible (`Default_Ignorable_Code_Point` of Unicode Standard Annex 44, without the selectors of emoji).
+/// Whether a character is not visible as what it is: a control character, one that changes the direction of text, or one that
+/// is invisible (`Default_Ignorable_Code_Point` of Unicode Standard Annex 44, without the selectors of emoji).
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,

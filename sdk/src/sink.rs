@@ -1,4 +1,4 @@
-//! What a sink implements.
+//! The trait that a sink implements.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tracing::error;
 use crate::shown::{LONGEST_NAME, shown};
 use crate::{BorrowedMessage, ConsumedMessage, Error, MessagesMetadata, OffsetRanges, TopicMetadata};
 
-/// Takes batches of messages somewhere.
+/// Delivers batches of messages somewhere.
 ///
 /// One value serves one connector, from [`open`](Self::open) to [`close`](Self::close). Batches of different topics
 /// arrive concurrently. All its futures run on [`get_runtime`](crate::get_runtime).
@@ -20,7 +20,7 @@ pub trait Sink: Send + Sync {
     /// With any error the connector does not start and the sink is dropped, without [`close`](Self::close).
     async fn open(&mut self) -> Result<(), Error>;
 
-    /// Takes one batch, decoded; it can be empty.
+    /// Delivers one decoded batch, which can be empty.
     ///
     /// # Errors
     /// Any error is logged (see [`names_failures`](Self::names_failures)) and reported to the runtime, which does not send the
@@ -32,11 +32,11 @@ pub trait Sink: Send + Sync {
         messages: Vec<ConsumedMessage>,
     ) -> Result<(), Error>;
 
-    /// Takes one batch over the runtime's own buffer, which is what the container calls.
+    /// Delivers one batch over the runtime's own buffer. This is what the container calls.
     ///
-    /// Unless overridden, decodes the messages and passes them to [`consume`](Self::consume). Those that do not
-    /// decode are left out, and logged at ERROR in one line with their offsets. They are no error of the batch: a host that
-    /// sends a failed batch again would send the others with them, for ever. A sink that keeps such messages overrides this.
+    /// Unless overridden, it decodes the messages and passes them to [`consume`](Self::consume). Those that do not decode are
+    /// left out, and logged at ERROR in one line with their offsets. They do not make the batch fail: a host that sends a
+    /// failed batch again would send the others with them forever. A sink that keeps such messages overrides this.
     ///
     /// # Errors
     /// As [`consume`](Self::consume).
@@ -74,24 +74,24 @@ pub trait Sink: Send + Sync {
         self.consume(topic, metadata, decoded).await
     }
 
-    /// Whether the sink names in its log every message that it fails. Then the container logs an error of consume at DEBUG: a
-    /// second line of each would say the same.
+    /// Whether the sink names every message that fails in its log. Then the container logs an error of consume only at DEBUG,
+    /// since a second line would say the same.
     fn names_failures(&self) -> bool {
         false
     }
 
-    /// Called once when close begins, while batches may still be under way: from here on the sink should bring them
-    /// to an end. Must not block.
+    /// Called once when close begins, while batches may still be in progress: from here on the sink should finish them. Must
+    /// not block.
     ///
-    /// Returns how long close waits for them. When that is over, close returns without them, and the last of them
-    /// runs [`close`](Self::close) when it ends.
+    /// Returns how long close waits for them. After that, close returns without them, and the last of them runs
+    /// [`close`](Self::close) when it ends.
     fn begin_close(&self) -> Duration {
         Duration::from_secs(5)
     }
 
-    /// Ends the sink. Called once, when no batch is under way any more; then the sink is dropped.
+    /// Closes the sink. Called once, when no batch is in progress any more; then the sink is dropped.
     ///
     /// # Errors
-    /// Any error is logged; the connector is closed all the same.
+    /// Any error is logged; the connector is closed nevertheless.
     async fn close(&mut self) -> Result<(), Error>;
 }

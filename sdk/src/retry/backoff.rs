@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-/// What a duration is that cannot be read.
+/// The value of a duration that cannot be parsed.
 const FALLBACK: Duration = Duration::from_secs(1);
 
-/// A duration such as `"500ms"`, `"1m 30s"`, or the default where there is none.
+/// Parses a duration such as `"500ms"`, `"1m 30s"`, or the default if there is none.
 ///
-/// One that cannot be read is one second, with a WARN line that names it. A sink that refuses a wrong configuration,
-/// as is better, reads it with the crate `humantime` itself.
+/// One that cannot be parsed becomes one second, with a WARN line that names it. It is better to refuse a wrong
+/// configuration: for that, parse it with the crate `humantime`.
 pub fn parse_duration(value: Option<&str>, default_value: &str) -> Duration {
     humantime::parse_duration(value.unwrap_or(default_value)).unwrap_or_else(|error| {
         warn!(
@@ -22,17 +22,17 @@ pub fn parse_duration(value: Option<&str>, default_value: &str) -> Duration {
     })
 }
 
-/// The wait before a retry: `base` for attempt 0, twice as long for each further one, at most `max_delay`.
+/// Returns the wait before a retry: `base` for attempt 0, twice as long for each further one, at most `max_delay`.
 pub fn exponential_backoff(base: Duration, attempt: u32, max_delay: Duration) -> Duration {
     base.saturating_mul(2_u32.saturating_pow(attempt)).min(max_delay)
 }
 
-/// Any duration from 80 to 120 percent of `base`, so that clients that failed together do not come back together.
+/// Returns a random duration from 80 to 120 percent of `base`, so that clients that failed together do not return together.
 pub fn jitter(base: Duration) -> Duration {
     let fifth = base / 5;
-    // Each of these has keys of its own, which are random.
+    // Each of these has its own random keys.
     let random = RandomState::new().build_hasher().finish();
-    // A share of u64::MAX, to 32 bits: the finest that a duration can be multiplied by.
+    // A fraction with 32 bits: a finer one makes no difference to a duration.
     let share = (random >> 32) as f64 / f64::from(u32::MAX);
     base.saturating_sub(fifth).saturating_add((fifth * 2).mul_f64(share))
 }

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 /// Opens after `threshold` failures in a row, and lets calls through again after a pause.
 ///
-/// Ask [`is_open`](Self::is_open) before an operation, and report its end. After the pause the breaker is half open: operations go
-/// through, the first failure opens it again at once, and a success closes it.
+/// Check [`is_open`](Self::is_open) before an operation, and report its result. After the pause the breaker is half open:
+/// operations are allowed, the first failure opens it again at once, and a success closes it.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     threshold: u32,
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl CircuitBreaker {
-    /// A closed breaker that opens at `threshold` failures in a row, for `cool_down`.
+    /// Creates a closed breaker that opens at `threshold` failures in a row, for `cool_down`.
     pub fn new(threshold: u32, cool_down: Duration) -> Self {
         Self { threshold, cool_down, state: Mutex::default() }
     }
@@ -34,7 +34,7 @@ impl CircuitBreaker {
         *self.state() = State::default();
     }
 
-    /// Counts a failure: an operation that failed with all its retries. Refusals of bad data are none.
+    /// Counts a failure: an operation that failed with all its retries. A refusal of bad data is not a failure.
     #[allow(clippy::unused_async)] // sinks await it
     pub async fn record_failure(&self) {
         let mut state = self.state();
@@ -50,7 +50,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether operations are to be left out now.
+    /// Whether operations should be skipped now.
     #[allow(clippy::unused_async)] // sinks await it
     pub async fn is_open(&self) -> bool {
         let mut state = self.state();

@@ -1,4 +1,4 @@
-//! A client that tries requests again.
+//! A client that retries requests.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use tracing::warn;
 
 use super::{Causes, excerpt, exponential_backoff, jitter};
 
-/// The most that a server's `Retry-After` is followed: it must not stop a sink for a day.
+/// The longest `Retry-After` that is obeyed: a server must not stop a sink for a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Whether a request with this answer may get another one: 429 and all 5xx.
+/// Whether a request with this answer should be retried: 429 and all 5xx.
 pub fn is_transient_status(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
-/// A `Retry-After` in whole seconds; `None` for a date or anything else.
+/// Parses a `Retry-After` in whole seconds; `None` for a date or anything else.
 pub fn parse_retry_after(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Sends a request again while its answer is [transient](is_transient_status) or there is none.
+/// Retries a request while its answer is [transient](is_transient_status) or missing.
 ///
-/// Between attempts it waits as [`exponential_backoff`] says, with [`jitter`]; after a 429 with a `Retry-After` in seconds that long,
-/// up to five minutes. Any other answer, and the last one, is handed on as it is. A request whose body is a stream cannot be sent
-/// again, so its first end is its last.
+/// Between attempts it waits for [`exponential_backoff`] with [`jitter`] or, after a 429 with a `Retry-After` in seconds, for
+/// that time, up to five minutes. Any other answer, and the last one, is returned unchanged. A request whose body is a stream
+/// cannot be sent again, so it gets one attempt.
 #[derive(Debug, Clone)]
 pub struct HttpRetryMiddleware {
     max_retries: u32,
@@ -36,7 +36,7 @@ pub struct HttpRetryMiddleware {
 }
 
 impl HttpRetryMiddleware {
-    /// `max_retries` counts attempts, the first one included; `log_prefix` names the connector in WARN lines.
+    /// `max_retries` counts attempts, including the first one; `log_prefix` names the connector in WARN lines.
     pub fn new(
         max_retries: u32,
         retry_delay: Duration,
@@ -73,7 +73,7 @@ impl Middleware for HttpRetryMiddleware {
                     let delay = asked_for(&answer).unwrap_or_else(|| self.backoff(attempt));
                     (delay, format!("{}: {}", answer.status(), excerpt(answer).await))
                 }
-                // A url can hold a secret.
+                // A url can contain a secret.
                 Err(error) => (self.backoff(attempt), Causes(&error.without_url()).to_string()),
             };
             warn!(
@@ -95,7 +95,7 @@ fn asked_for(answer: &Response) -> Option<Duration> {
     Some(asked.min(LONGEST_RETRY_AFTER))
 }
 
-/// A client with [`HttpRetryMiddleware`], which takes the other arguments.
+/// Builds a client with [`HttpRetryMiddleware`], which gets the other arguments.
 pub fn build_retry_client(
     client: reqwest::Client,
     max_retries: u32,

@@ -1,4 +1,4 @@
-//! Whether the other end is there, asked when a sink opens.
+//! Checks whether the endpoint is reachable, when a sink opens.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tracing::{info, warn};
 use super::{Causes, excerpt, exponential_backoff, jitter};
 use crate::Error;
 
-/// How long [`check_connectivity_with_retry`] goes on. Apart from the retries of a request, so that an open can wait longer for a server
-/// that starts than a batch does.
+/// How long [`check_connectivity_with_retry`] continues. It is independent of the retries of requests, so that open can wait
+/// longer for a starting server than a batch does.
 #[derive(Debug, Clone)]
 pub struct ConnectivityConfig {
-    /// The number of attempts, the first one included; at least one is made.
+    /// The number of attempts, including the first one; at least one is made.
     pub max_open_retries: u32,
-    /// The longest wait between two.
+    /// The longest wait between two attempts.
     pub open_retry_max_delay: Duration,
     /// The wait that [`exponential_backoff`] begins with.
     pub retry_delay: Duration,
 }
 
-/// Asks `url` once with a GET.
+/// Sends one GET to `url`.
 ///
 /// # Errors
 /// [`Error::Connection`] unless the answer is a 2xx; its text begins with `connector_label`.
 pub async fn check_connectivity(client: &Client, url: Url, connector_label: &str) -> Result<(), Error> {
-    // A url can hold a secret.
+    // A url can contain a secret.
     let answer = client.get(url).send().await.map_err(|error| {
         Error::Connection(format!("{connector_label} health check failed: {}", Causes(&error.without_url())))
     })?;
@@ -37,7 +37,7 @@ pub async fn check_connectivity(client: &Client, url: Url, connector_label: &str
     Err(Error::Connection(format!("{connector_label} health check returned status {status}: {excerpt}")))
 }
 
-/// Asks until a [`check_connectivity`] goes well, with growing waits.
+/// Repeats [`check_connectivity`] until it succeeds, with growing waits.
 ///
 /// # Errors
 /// That of the last attempt.

@@ -1,4 +1,4 @@
-//! What sinks that speak HTTP need to try again: waits, a circuit breaker, a retrying client, a probe at open.
+//! Retries for HTTP sinks: waits, a circuit breaker, a retrying client, a check at open.
 //!
 //! The names and signatures are those that sinks of the connectors runtime already use. Needs the feature `retry`.
 
@@ -15,23 +15,23 @@ pub use connectivity::{ConnectivityConfig, check_connectivity, check_connectivit
 use std::error::Error;
 use std::fmt::{self, Write};
 
-/// The most bytes of an answer that a log line or an error shows.
+/// The maximum of an answer that a log line or an error shows, in bytes.
 const EXCERPT: usize = 1024;
 
-/// The beginning of an answer's body, for a log line. Reads no further, so it is soon there, whatever the server sends.
+/// Reads the beginning of an answer's body, for a log line, and no more, so it returns soon, whatever the server sends.
 async fn excerpt(mut answer: reqwest::Response) -> String {
     let mut bytes = Vec::new();
     while bytes.len() <= EXCERPT {
         match answer.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            // What came before the connection broke says more than that it broke.
+            // What was received before the connection broke says more than that it broke.
             Ok(None) | Err(_) => break,
         }
     }
     crate::shown(&String::from_utf8_lossy(&bytes), EXCERPT).to_string()
 }
 
-/// An error with its causes: that of a client says at its top only that a request failed.
+/// An error with its causes: the top error of a client only says that a request failed.
 struct Causes<'e>(&'e (dyn Error + 'static));
 
 impl fmt::Display for Causes<'_> {
