@@ -33,23 +33,23 @@ sdk:
 
 # With a real server and runtime: IGGY_SERVER and IGGY_CONNECTORS name the executables (docs/iggy.md)
 iggy *args:
-    cargo test --locked -p iggy-http-sink --test 'iggy_*' -- --nocapture {{ args }}
+    cargo test --locked -p iggy-http-sink --test suite iggy:: -- --nocapture {{ args }}
 
 # The same with 200,000 messages and ten kills, of hosts and of runtimes with a spool
 iggy-full:
-    IGGY_MESSAGES=200000 IGGY_KILLS=10 cargo test --locked -p iggy-http-sink --test iggy_crash --test iggy_spool -- --nocapture --test-threads 1
+    IGGY_MESSAGES=200000 IGGY_KILLS=10 cargo test --locked -p iggy-http-sink --test suite -- iggy::crash iggy::spool --nocapture --test-threads 1
 
 # A hundred kills in each mode while a spool is filled and emptied
 kills:
-    IGGY_HTTP_SINK_KILLS=100 cargo test --release --locked -p iggy_connector_http_sink --test crash -- --nocapture --test-threads 1
+    IGGY_HTTP_SINK_KILLS=100 cargo test --release --locked -p iggy_connector_http_sink --test suite crash:: -- --nocapture --test-threads 1
 
 # Two hundred ends of a run by signals, each followed by the command that it names
 interruptions:
-    IGGY_HTTP_SINK_INTERRUPTIONS=200 cargo test --locked -p iggy-http-sink --test run_lines however_often -- --nocapture
+    IGGY_HTTP_SINK_INTERRUPTIONS=200 cargo test --locked -p iggy-http-sink --test suite however_often -- --nocapture
 
 # A minute without an endpoint, and a topic beside one that is stuck
 outage:
-    cargo test --release --locked -p iggy_connector_http_sink --test outage -- --ignored --nocapture --test-threads 1
+    cargo test --release --locked -p iggy_connector_http_sink --test suite outage:: -- --ignored --nocapture --test-threads 1
 
 # An archive and a Debian package of the plugin and the tool
 dist folder="dist":

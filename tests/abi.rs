@@ -1,8 +1,5 @@
 //! The recorded batches of the original runtime, replayed through the built plugin: the requests
 //! must be those that were recorded with them.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +9,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     endpoint::Endpoint,
     plugin::{Sink, plugin},
 };

@@ -1,7 +1,4 @@
 //! How many requests are on their way at once, and what waits for what.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::config,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures, plugin},
@@ -151,23 +148,15 @@ fn keys_go_side_by_side_and_each_alone() {
 
 #[test]
 fn single_messages_side_by_side_hide_the_latency_of_the_endpoint() {
-    let endpoint = Endpoint::start(answering_after(LATENCY));
+    // So slow that a machine with other tests to run can have all in flight within one answer.
+    let endpoint = Endpoint::start(answering_after(20 * LATENCY));
     let more = json!({ "concurrency": 64, "ordering": "none" });
     let sink = Sink::open(&config(&endpoint.url(), more));
-    assert_eq!(sink.consume(&Batch::numbered(200)), 0);
-    // One after the other there are less than 100 a second. Other tests run beside this one, so that not
-    // each time says something.
-    let mut rates = Vec::new();
-    while rates.len() < 8 && rates.last().is_none_or(|&rate| rate < 2000.0) {
-        let began = Instant::now();
-        assert_eq!(sink.consume(&Batch::numbered(3000)), 0);
-        rates.push(3000.0 / began.elapsed().as_secs_f64());
-    }
-    println!("messages/s: {rates:.0?}");
-    assert_eq!(endpoint.requests().len(), 200 + 3000 * rates.len());
+    assert_eq!(sink.consume(&Batch::numbered(640)), 0);
+    assert_eq!(endpoint.requests().len(), 640);
     // A request whose connection is still being made takes one that became free meanwhile, and its own goes to the pool.
     assert!(endpoint.connections() < 2 * 64, "{} connections", endpoint.connections());
-    assert!(rates.last().is_some_and(|&rate| rate >= 2000.0), "{rates:?}");
+    assert!((48..=64).contains(&endpoint.max_in_flight()), "{}", endpoint.max_in_flight());
 }
 
 #[test]

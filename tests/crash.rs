@@ -1,8 +1,4 @@
 //! A spool behind a plugin whose process is killed at any moment.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,12 +13,12 @@ use iggy_connector_http_sink::{
 };
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint},
     random::Random,
     weather::{Arrival, Message, Weather},
-    worker::{Job, Worker, wait_until, work_if_asked},
+    worker::{Job, Worker, wait_until},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -34,16 +30,6 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 
 /// About how many messages are answered in the time after which success is written down.
 const WRITTEN_TOGETHER: u64 = 10;
-
-/// The process that is killed. Nobody asks for it when all tests are run.
-#[test]
-fn the_worker_works_when_asked() {
-    work_if_asked();
-}
-
-fn start(job: &Job) -> Worker {
-    Worker::start("the_worker_works_when_asked", job)
-}
 
 /// Some are refused for what is in them, never so many in a body that it is not looked at message by message.
 fn is_poison(message: &Message) -> bool {
@@ -78,7 +64,7 @@ impl Default for Stream {
 
 fn kill_while_streaming(name: &str, in_flight: u64, more: Value, stream: &Stream) {
     let unordered = more.get("ordering").is_some();
-    let kills = std::env::var("IGGY_HTTP_SINK_KILLS").map_or(15, |kills| kills.parse().unwrap());
+    let kills = std::env::var("IGGY_HTTP_SINK_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let clock = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let seed = std::env::var("IGGY_HTTP_SINK_SEED").map_or(clock, |seed| seed.parse().unwrap());
     println!("{name}: IGGY_HTTP_SINK_SEED={seed}");
@@ -99,7 +85,7 @@ fn kill_while_streaming(name: &str, in_flight: u64, more: Value, stream: &Stream
     let mut accepted = job.topics.clone();
     for _ in 0..kills {
         job.seed = random.between(0, u64::MAX - 1);
-        let worker = start(&job);
+        let worker = Worker::start(&job);
         // From before its sink is open to when it has much under way.
         thread::sleep(Duration::from_millis(random.between(10, 500)));
         let next = worker.kill();
@@ -115,7 +101,7 @@ fn kill_while_streaming(name: &str, in_flight: u64, more: Value, stream: &Stream
     weather.clear_up();
     let left = status(folder.path()).messages;
     job.end = 0;
-    let worker = start(&job);
+    let worker = Worker::start(&job);
     worker.expect("open", Duration::from_secs(10));
     worker.expect("streamed", Duration::from_secs(10));
     wait_until(Duration::from_mins(2), || status(folder.path()).messages == 0);
@@ -336,11 +322,11 @@ fn what_was_answered_is_settled_while_the_rest_of_its_batch_waits() {
             keys: 0,
             seed: 0,
         };
-        let worker = start(&job);
+        let worker = Worker::start(&job);
         endpoint.wait_for_requests(4, Duration::from_secs(10));
         wait_until(Duration::from_secs(10), || status(folder.path()).messages == 2);
         assert_eq!(worker.kill()["a"], 5);
-        let worker = start(&Job { end: 0, ..job });
+        let worker = Worker::start(&Job { end: 0, ..job });
         endpoint.wait_for_requests(5, Duration::from_secs(10));
         drop(worker);
         let requests = endpoint.requests();

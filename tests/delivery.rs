@@ -1,14 +1,11 @@
 //! What the sink does when the endpoint misbehaves: through the built plugin, against a scripted endpoint.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::config,
     endpoint::{Answer, Endpoint, Request, refused_url},
     plugin::{Batch, Sink, failures, logged},
@@ -366,7 +363,7 @@ fn close_gives_messages_on_their_way_their_time_and_then_settles_them() {
     });
     endpoint.wait_for_requests(1, Duration::from_secs(10));
     let began = Instant::now();
-    assert_eq!(support::plugin::plugin().close(id), 0);
+    assert_eq!(crate::support::plugin::plugin().close(id), 0);
     // A part of the time is kept for settling what is cut off.
     assert!(began.elapsed() >= Duration::from_millis(140), "{:?}", began.elapsed());
     let (_sink, code) = consuming.join().unwrap();
@@ -382,6 +379,6 @@ fn close_ends_a_wait_for_a_retry_that_it_leaves_no_time_for() {
     let id = sink.id;
     let consuming = std::thread::spawn(move || (sink.consume(&Batch::numbered(1)), sink));
     endpoint.wait_for_requests(1, Duration::from_secs(10));
-    assert_eq!(support::plugin::plugin().close(id), 0);
+    assert_eq!(crate::support::plugin::plugin().close(id), 0);
     assert_eq!(consuming.join().unwrap().0, 1);
 }

@@ -1,5 +1,4 @@
 //! The documents say what the code does: every key, with its true default.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 

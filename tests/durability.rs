@@ -1,7 +1,4 @@
 //! With a spool: what consume took is delivered, whatever happens in between.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{
@@ -15,7 +12,7 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use support::{
+use crate::support::{
     endpoint::{Answer, Endpoint, refused_url},
     plugin::{Sink, logged},
     spooled::{config, held, letters, numbered, numbers, taken, wait_until},

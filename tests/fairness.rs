@@ -1,7 +1,4 @@
 //! One message that the endpoint refuses delays its own lane alone: with the shipped breaker, through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{
@@ -15,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink},
@@ -73,7 +70,7 @@ fn waits(refuses: fn() -> Answer, spool: bool, more: &Value) -> Vec<Duration> {
                 began.elapsed()
             })
             .collect();
-        support::plugin::plugin().close(sink.id);
+        crate::support::plugin::plugin().close(sink.id);
         stuck.join().unwrap();
         waits
     });
@@ -139,7 +136,7 @@ fn under_way_beside(refused: u64, spool: bool) -> usize {
             assert!(began.elapsed() < SOON, "{} of {taken} arrived", seen.lock().unwrap().len());
             thread::sleep(Duration::from_millis(5));
         }
-        support::plugin::plugin().close(sink.id);
+        crate::support::plugin::plugin().close(sink.id);
     });
     let mut seen = seen.lock().unwrap().split_off(taken / 2);
     seen.sort_unstable();

@@ -1,8 +1,4 @@
 //! The files of spool and dead letters: their owner's alone, and nothing else in their place.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     env, fs,
@@ -21,7 +17,8 @@ use std::{
 use iggy_connector_http_sink::{dead_letter::Folder, spool};
 use serde_json::json;
 
-use support::{
+use crate::support::{
+    again::again_after,
     endpoint::Endpoint,
     plugin::{Batch, Sink, logged},
     spooled::{config, wait_until},
@@ -89,9 +86,7 @@ fn what_is_made_is_for_its_owner_alone_whatever_the_umask() {
         let folder = tempfile::tempdir().unwrap();
         // Folders on the way are missing, too.
         let below = folder.path().join("made/on/the/way");
-        let status = Command::new("sh")
-            .args(["-c", &format!("umask {umask} && exec \"$0\" --exact child")])
-            .arg(env::current_exe().unwrap())
+        let status = again_after(&format!("umask {umask}"), module_path!(), "child")
             .env(CHILD, &below)
             .output()
             .unwrap();

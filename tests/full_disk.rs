@@ -1,8 +1,4 @@
 //! A disk without space under the spool.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     fs::File,
@@ -22,7 +18,7 @@ use iggy_connector_sdk::Schema;
 use serde_json::json;
 use tempfile::TempDir;
 
-use support::{
+use crate::support::{
     endpoint::{Answer, Endpoint, Exchange},
     plugin::{Batch, Sink},
 };

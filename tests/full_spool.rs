@@ -1,7 +1,4 @@
 //! A spool that is full, or would be.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{
@@ -17,7 +14,7 @@ use iggy_connector_sdk::Schema;
 use serde_json::json;
 use tempfile::TempDir;
 
-use support::{
+use crate::support::{
     endpoint::{Answer, Endpoint, refused_url},
     plugin::{Batch, Sink},
     spooled::{SOON, config, held, letters, taken, wait_until},
@@ -134,7 +131,7 @@ fn a_close_ends_the_wait_for_room_and_nothing_is_acknowledged_that_is_not_stored
         let consuming =
             scope.spawn(|| (0..12).take_while(|number| sink.consume(&large(*number)) == 0).count());
         wait_until("a full spool", || spool::status(&folder.path().join("spool")).unwrap().bytes > 3 << 20);
-        assert_eq!(support::plugin::plugin().close(id), 0);
+        assert_eq!(crate::support::plugin::plugin().close(id), 0);
         let taken = consuming.join().unwrap();
         assert!(taken < 12);
         assert_eq!(held(folder.path()), taken as u64);

@@ -1,7 +1,4 @@
 //! What requests look like in each mode, through the built plugin.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +11,7 @@ use iggy_connector_sdk::{
 };
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink},
 };
@@ -281,9 +278,9 @@ fn secrets_in_a_url_are_sent_and_not_logged() {
     assert_eq!(sink.consume(&Batch::numbered(1).from_stream("secret-url")), 1);
     assert_eq!(endpoint.requests()[0].path, "/in/t0p-s3cret?key=quer1ed");
     assert_eq!(sink.close(), 0);
-    assert!(!support::plugin::logged(&format!("POST to {} in", endpoint.origin())).is_empty());
+    assert!(!crate::support::plugin::logged(&format!("POST to {} in", endpoint.origin())).is_empty());
     for secret in ["t0p-s3cret", "quer1ed", "passw0rd"] {
-        assert_eq!(support::plugin::logged(secret), Vec::<String>::new());
+        assert_eq!(crate::support::plugin::logged(secret), Vec::<String>::new());
     }
 }
 
@@ -308,7 +305,7 @@ fn a_secret_in_a_file_is_read_again_when_the_file_changes() {
     }
     std::fs::remove_file(file.path()).unwrap();
     let removed = Instant::now();
-    while support::plugin::logged(&file.path().display().to_string()).is_empty() {
+    while crate::support::plugin::logged(&file.path().display().to_string()).is_empty() {
         assert_eq!(sent_with(), "Bearer the second", "the last good secret stays in use");
         assert!(removed.elapsed() < Duration::from_secs(10), "nobody is told that the file is gone");
         std::thread::sleep(Duration::from_millis(20));
@@ -332,7 +329,7 @@ fn a_bad_configuration_does_not_open_and_every_problem_of_it_is_told() {
         "surely_unknown": 1,
     });
     assert_eq!(Sink::try_open(&wrong).unwrap_err(), 1);
-    let told = support::plugin::logged("surely_unknown").concat();
+    let told = crate::support::plugin::logged("surely_unknown").concat();
     assert!(told.contains("ERROR") && told.contains("11 problems"), "{told}");
     for key in wrong.as_object().unwrap().keys() {
         assert!(told.contains(&format!("plugin_config.{key}")), "{key}: {told}");
@@ -352,7 +349,7 @@ fn an_endpoint_that_answers_later_holds_no_other_connector_up() {
         slow.wait_for_requests(1, std::time::Duration::from_secs(10));
         assert_eq!(free.consume(&Batch::numbered(10)), 0);
         assert!(!waiting.is_finished());
-        support::plugin::plugin().close(stuck.id);
+        crate::support::plugin::plugin().close(stuck.id);
         assert_eq!(waiting.join().unwrap(), 1);
     });
 }

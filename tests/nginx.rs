@@ -1,9 +1,5 @@
 //! Behind a real nginx that closes connections after a few requests and is reloaded all the time: nothing is lost, nothing
 //! doubled, and nothing waits. Through the built plugin, with the shipped breaker and retries.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{
@@ -16,7 +12,7 @@ use std::{
 
 use serde_json::json;
 
-use support::{
+use crate::support::{
     nginx::{Nginx, Protocol},
     plugin::{Batch, Sink, failures, logged},
 };

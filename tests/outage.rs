@@ -1,8 +1,4 @@
 //! A spool before an endpoint that is away, as a whole or for one of the topics.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     sync::{
@@ -16,21 +12,15 @@ use std::{
 use iggy_connector_http_sink::spool;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint},
     plugin::Sink,
     weather::Port,
-    worker::{Job, Worker, batch, wait_until, work_if_asked},
+    worker::{Job, Worker, batch, wait_until},
 };
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
-
-/// The process whose memory is looked at. Nobody asks for it when all tests are run.
-#[test]
-fn the_worker_works_when_asked() {
-    work_if_asked();
-}
 
 /// The resident memory of a process, in bytes.
 fn memory(process: u32) -> u64 {
@@ -65,7 +55,7 @@ fn outage(rate: u64, lasts: Duration, size: u64) {
         keys: 0,
         seed: 0,
     };
-    let worker = Worker::start("the_worker_works_when_asked", &job);
+    let worker = Worker::start(&job);
     worker.expect("open", Duration::from_secs(10));
     let (id, began) = (worker.id(), Instant::now());
     let before = memory(id);

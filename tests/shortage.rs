@@ -1,8 +1,4 @@
 //! A process that runs out of file descriptors: through the built plugin, in processes with a low limit.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{
     collections::BTreeSet,
@@ -12,22 +8,15 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Exchange},
-    worker::{Job, Worker, work_if_asked},
+    worker::{Job, Worker},
 };
 
-const WORKER: &str = "the_worker_works_when_asked";
 const MESSAGES: u64 = 1_000;
 /// Longer than anything here takes.
 const SOON: Duration = Duration::from_secs(60);
-
-/// The process that is short of descriptors. Nobody asks for it when all tests are run.
-#[test]
-fn the_worker_works_when_asked() {
-    work_if_asked();
-}
 
 /// The shipped defaults, with 64 requests in flight.
 fn job(url: &str, batch: u64, more: Value) -> Job {
@@ -48,7 +37,7 @@ fn job(url: &str, batch: u64, more: Value) -> Job {
 
 /// Streams all messages with this many descriptors; returns how long that took, and the log.
 fn stream(descriptors: u32, job: &Job) -> (Duration, Vec<String>) {
-    let worker = Worker::start_with_descriptors(descriptors, WORKER, job);
+    let worker = Worker::start_with_descriptors(descriptors, job);
     worker.expect("open", SOON);
     let began = Instant::now();
     worker.expect("streamed", SOON);
@@ -153,10 +142,10 @@ fn a_spool_loses_nothing() {
     let endpoint = Endpoint::start(|_| Answer::status(200).after(Duration::from_millis(1)));
     let config = json!({ "spool": { "path": folder.path().join("spool"), "max_bytes": "1 MiB" } });
     let job = Job { filling: 4_000, ..job(&endpoint.url(), 10, config) };
-    let worker = Worker::start_with_descriptors(40, WORKER, &job);
+    let worker = Worker::start_with_descriptors(40, &job);
     worker.expect("open", SOON);
     worker.expect("streamed", SOON);
-    support::worker::wait_until(SOON, || delivered(&endpoint).len() as u64 == MESSAGES);
+    crate::support::worker::wait_until(SOON, || delivered(&endpoint).len() as u64 == MESSAGES);
     let log = worker.close(SOON);
     assert!(!log.iter().any(|line| line.starts_with("ERROR")), "{log:#?}");
 }

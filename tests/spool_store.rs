@@ -1,11 +1,10 @@
 //! The spool on a real disk, in a process that is killed.
-#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
@@ -14,6 +13,8 @@ use iggy_connector_http_sink::spool::{
 };
 use iggy_connector_sdk::{BorrowedMessage, MessagesMetadata, Schema, TopicMetadata};
 use tokio::runtime::Builder;
+
+use crate::support::again::again;
 
 const KILLS: u64 = 12;
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -106,8 +107,7 @@ fn a_process_that_is_killed_leaves_what_it_accepted() {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut accepted: BTreeMap<String, u64> = BTreeMap::new();
     for kill in 0..KILLS {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "streams_until_it_is_killed", "--ignored", "--nocapture"]);
+        let mut command = again(module_path!(), "streams_until_it_is_killed");
         command.env(FOLDER, folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
         for topic in TOPICS {
             // What was being stored comes again.

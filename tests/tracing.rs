@@ -1,14 +1,11 @@
 //! Attempts as spans, and what the endpoint is told of them.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::json;
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, logged},
@@ -95,7 +92,7 @@ fn requests_for_several_messages_begin_traces_of_their_own() {
 #[test]
 fn a_collector_that_is_away_or_hangs_holds_up_nothing() {
     let hanging = Endpoint::start(|_| Answer::stall());
-    let away = support::endpoint::refused_url();
+    let away = crate::support::endpoint::refused_url();
     for (collector, reason) in [(hanging.origin(), None), (away, Some("connect"))] {
         let endpoint = Endpoint::answering(200);
         let keys = json!({ "tracing": { "otlp_endpoint": collector } });

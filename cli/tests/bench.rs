@@ -1,10 +1,5 @@
 //! `bench`: what it counts, beside another build, and what it says of one that is not there.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use crate::support::{Endpoint, Finished, connector, plugin, program, start};
 use serde_json::Value;
 

@@ -1,10 +1,5 @@
 //! `check --connect`: each step of the way is told, and the first that fails with its reason and what to do.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(dead_code, reason = "not all that tests share is used here")]
-
-mod support;
-
 use std::{net::TcpListener, path::Path, sync::Arc, thread};
 
 use rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer};

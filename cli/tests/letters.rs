@@ -1,10 +1,5 @@
 //! `dead-letters` as an operator calls it: what is wrong is told, and nothing is lost by accident.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{Endpoint, Finished, connector, plugin, program, start};
+use crate::support::{Endpoint, Finished, connector, plugin, program, start};
 
 /// Messages 0 to 2, of which 1 was refused and is a letter, and an endpoint that takes it once it is told to.
 struct Letters {

@@ -1,11 +1,5 @@
 //! What a user is told when the plugin or the server is not what it should be.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![cfg(target_os = "linux")]
-
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     fs::{self, File},
     net::TcpListener,
@@ -13,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use support::{Endpoint, Finished, connector, plugin, program, start};
+use crate::support::{Endpoint, Finished, connector, plugin, program, start};
 
 /// Runs a plugin with no input.
 fn load(folder: &Path, plugin: &Path) -> Finished {

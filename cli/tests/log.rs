@@ -1,12 +1,8 @@
 //! The log on stderr: its forms and its levels.
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)] // each test program uses a part of it
-mod support;
 
 use serde_json::Value;
 
-use support::{Endpoint, Finished, connector, plugin, program, start};
+use crate::support::{Endpoint, Finished, connector, plugin, program, start};
 
 /// Runs over two lines, the second of which is no JSON, with these options behind the command.
 fn run(options: &[&str]) -> Finished {

@@ -1,9 +1,4 @@
 //! A folder of a service's user that root works in, and one that the program may not write to.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
 
 use std::{
     fs,
@@ -14,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use support::{Endpoint, Finished, connector, program, start};
+use crate::support::{Endpoint, Finished, connector, program, start};
 
 /// The user and the group of the service.
 const USER: u32 = 4711;

@@ -1,11 +1,5 @@
 //! What `packaging/dist` makes, unpacked and installed elsewhere.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![cfg(target_os = "linux")]
-
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use support::plugin;
+use crate::support::plugin;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_iggy-http-sink");
 

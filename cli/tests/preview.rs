@@ -1,15 +1,5 @@
 //! `preview` and `init`: what they show of each preset, and that the lines for a shell make the requests of the plugin.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[allow(dead_code, missing_docs, unreachable_pub)]
-#[path = "../../tests/support"]
-mod recording {
-    pub mod endpoint;
-}
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     fmt::Write as _,
     fs,
@@ -17,12 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::shared::endpoint::{Answer, Endpoint, Request};
 use flate2::read::MultiGzDecoder;
 use iggy_connector_http_sink::config::Preset;
-use recording::endpoint::{Answer, Endpoint, Request};
 use serde_json::{Value, json};
 
-use support::{Finished, connector, plugin, program, start};
+use crate::support::{Finished, connector, plugin, program, start};
 
 /// What the files of `init` refer to.
 const SECRETS: [(&str, &str); 8] = [

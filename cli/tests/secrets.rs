@@ -1,10 +1,4 @@
 //! What the program shows: no secret, and nothing from outside that a terminal would act on.
-#![allow(clippy::unwrap_used)]
-
-#[path = "../../tests/support/config_keys.rs"]
-mod config_keys;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
 
 use std::{
     fs,
@@ -18,8 +12,8 @@ use std::{
 use iggy_connector_http_sink::{config::Config, spool};
 use serde_json::{Value, json};
 
-use config_keys::{CANARY, ConfigKey, VARIABLE, hits, values};
-use support::{Finished, plugin, program, start};
+use crate::shared::config_keys::{CANARY, ConfigKey, VARIABLE, all, hits, values};
+use crate::support::{Finished, plugin, program, start};
 
 /// A connector file with this `[plugin_config]`.
 fn connector(path: &Path, plugin_config: &Value) {
@@ -65,7 +59,7 @@ fn run(arguments: &[&str]) -> Finished {
 
 #[test]
 fn check_shows_no_secret_in_any_place() {
-    let keys = config_keys::all();
+    let keys = all();
     let work: Vec<(&ConfigKey, Value)> = keys
         .iter()
         .flat_map(|key| values(key, "http://127.0.0.1:9/in").into_iter().map(move |value| (key, value)))

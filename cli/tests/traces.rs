@@ -1,17 +1,7 @@
 //! Spans of attempts, where the environment says who takes them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[allow(dead_code, missing_docs, unreachable_pub)]
-#[path = "../../tests/support"]
-mod recording {
-    pub mod endpoint;
-}
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
-use recording::endpoint::Endpoint;
-use support::{Finished, connector, plugin, program, start};
+use crate::shared::endpoint::Endpoint;
+use crate::support::{Finished, connector, plugin, program, start};
 
 /// Runs over one line, with these variables.
 fn run(endpoint: &Endpoint, variables: &[(&str, &str)]) -> Finished {

@@ -2,12 +2,10 @@
 
 use serde_json::json;
 
-use super::{
-    authenticated,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
-    },
+use super::authenticated;
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink},
 };
 
 #[test]

@@ -3,7 +3,7 @@
 use iggy_connector_http_sink::config::Config;
 use serde_json::{Value, json};
 
-use super::support::{config::with, plugin::Sink};
+use crate::support::{config::with, plugin::Sink};
 
 const URL: &str = "https://example.com/in";
 

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 use super::{
     SOON, authenticated,
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint, refused_url},
-        plugin::{Batch, Sink, failures, logged},
-        spooled,
-    },
     token_endpoint::{self, World, auth, form, refusal, token},
     wait_until,
+};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint, refused_url},
+    plugin::{Batch, Sink, failures, logged},
+    spooled,
 };
 
 /// The shipped defaults.

@@ -5,12 +5,10 @@ use std::{fs, path::Path};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::{
-    authenticated,
-    support::{
-        endpoint::{Answer, Endpoint, Request},
-        plugin::{Batch, Sink},
-    },
+use super::authenticated;
+use crate::support::{
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink},
 };
 
 fn reference(file: &Path) -> String {

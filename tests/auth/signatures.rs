@@ -1,17 +1,16 @@
 //! Signatures: checked with what the receiver knows, and made anew for each attempt.
 
-use std::{process::Command, time::SystemTime};
+use std::time::SystemTime;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::{
-    authenticated, sent_with,
-    support::{
-        endpoint::{Answer, Endpoint, Request},
-        plugin::{Batch, Sink},
-    },
+use super::{authenticated, sent_with};
+use crate::support::{
+    again::again,
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink},
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -150,8 +149,7 @@ fn aws_requests_are_signed_for_the_moment_of_each_attempt() {
 #[test]
 fn aws_credentials_come_from_the_environment_where_the_configuration_has_none() {
     // Another process, since this one has an environment for all tests.
-    let test = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "signatures::with_aws_credentials_in_the_environment"])
+    let test = again(module_path!(), "with_aws_credentials_in_the_environment")
         .envs([
             ("AWS_ACCESS_KEY_ID", "FROMENV"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::support::endpoint::{Answer, Endpoint, Request};
+use crate::support::endpoint::{Answer, Endpoint, Request};
 
 /// A token endpoint that gives the tokens `token-1`, `token-2` and so on, and an endpoint that takes the one with the number
 /// `accepted` and, unless it is `strict`, all later ones.

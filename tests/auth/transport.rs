@@ -6,17 +6,13 @@ use std::fs;
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
-use super::{
-    authenticated,
-    support::{
-        config::{config, with},
-        endpoint::{Answer, Endpoint, Request},
-        plugin::{Batch, Sink, failures, logged},
-        proxy::{Kind, PASSWORD, Proxy, USER},
-        tls::{Authority, ClientAuth, TlsFront, server},
-    },
-    token_endpoint::World,
-    wait_until,
+use super::{authenticated, token_endpoint::World, wait_until};
+use crate::support::{
+    config::{config, with},
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink, failures, logged},
+    proxy::{Kind, PASSWORD, Proxy, USER},
+    tls::{Authority, ClientAuth, TlsFront, server},
 };
 
 /// Requests that an endpoint leads from one path to another.

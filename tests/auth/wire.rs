@@ -3,14 +3,11 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 
-use super::{
-    SOON, authenticated, sent_with,
-    support::{
-        config::config,
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, failures, logged},
-    },
-    token_endpoint,
+use super::{SOON, authenticated, sent_with, token_endpoint};
+use crate::support::{
+    config::config,
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, failures, logged},
 };
 
 fn basic(credentials: &str) -> String {

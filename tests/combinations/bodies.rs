@@ -10,12 +10,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::Sink,
-    },
-    wait_until,
+use super::wait_until;
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::Sink,
 };
 
 #[test]

@@ -8,12 +8,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    letters,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, plugin},
-    },
+use super::letters;
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, plugin},
 };
 
 #[test]

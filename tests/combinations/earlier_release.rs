@@ -4,13 +4,10 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{
-    messages,
-    support::{
-        endpoint::Endpoint,
-        plugin::{Sink, logged},
-    },
-    taken, wait_until,
+use super::{messages, taken, wait_until};
+use crate::support::{
+    endpoint::Endpoint,
+    plugin::{Sink, logged},
 };
 
 /// Topic, partition and number of what was taken.

@@ -11,13 +11,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    letters, messages, offset_of,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
-    },
-    taken, wait_until,
+use super::{letters, messages, offset_of, taken, wait_until};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink},
 };
 
 #[test]

@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    messages,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::Sink,
-    },
-    taken, wait_until,
+use super::{messages, taken, wait_until};
+use crate::support::{
+    again::again,
+    endpoint::{Answer, Endpoint},
+    plugin::Sink,
 };
 
 /// The value of `k` and `n` in each line or element of a body.
@@ -100,13 +98,9 @@ fn resident() -> u64 {
 #[test]
 fn a_backlog_of_320_mb_takes_no_more_than_the_budget_of_memory() {
     const ALONE: &str = "IGGY_HTTP_SINK_TEST_MEMORY";
-    const NAME: &str = "parked::a_backlog_of_320_mb_takes_no_more_than_the_budget_of_memory";
+    const NAME: &str = "a_backlog_of_320_mb_takes_no_more_than_the_budget_of_memory";
     if std::env::var_os(ALONE).is_none() {
-        let program = std::env::current_exe().unwrap();
-        let alone = std::process::Command::new(program)
-            .args([NAME, "--exact", "--nocapture"])
-            .env(ALONE, "1")
-            .output();
+        let alone = again(module_path!(), NAME).env(ALONE, "1").output();
         let alone = alone.unwrap();
         assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
         return;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{accepted, assert_problem, header, problems, with};
+use super::{accepted, assert_problem, header, problems, with};
 
 #[test]
 fn wrong_names_and_values_of_headers_are_told_with_their_place() {

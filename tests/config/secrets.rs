@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{accepted, assert_problem, header, problems, with};
+use super::{accepted, assert_problem, header, problems, with};
 
 #[test]
 fn a_password_in_a_wrong_url_is_not_repeated() {

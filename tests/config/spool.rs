@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use iggy_connector_http_sink::config::WhenFull;
 use serde_json::json;
 
-use crate::{accepted, problems};
+use super::{accepted, problems};
 
 #[test]
 fn a_spool_has_defaults_of_its_own_and_waits_longer() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{accepted, assert_problem, problems, with};
+use super::{accepted, assert_problem, problems, with};
 
 #[test]
 fn a_missing_url_is_told() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use iggy_connector_http_sink::config::BatchMode;
 use serde_json::json;
 
-use crate::{accepted, assert_problem, problems, with};
+use super::{accepted, assert_problem, problems, with};
 
 #[test]
 fn a_limit_of_zero_is_no_limit() {

@@ -42,7 +42,7 @@ fn what_a_close_cuts_off_still_reaches_the_other_endpoint() {
     let id = sink.id;
     let consuming = std::thread::spawn(move || (sink.consume(&Batch::numbered(2)), sink));
     endpoint.wait_for_requests(1, Duration::from_secs(10));
-    assert_eq!(support::plugin::plugin().close(id), 0);
+    assert_eq!(crate::support::plugin::plugin().close(id), 0);
     assert_eq!(consuming.join().unwrap().0, 0);
     let letters: Vec<Record> = letters
         .requests()

@@ -11,12 +11,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    MODES, Run, eventually, holds, numbers, padded, poisoned,
-    support::{
-        endpoint::{Answer, Endpoint},
-        random::dice,
-    },
+use super::{MODES, Run, eventually, holds, numbers, padded, poisoned};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    random::dice,
 };
 
 #[test]

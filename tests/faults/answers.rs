@@ -2,12 +2,10 @@
 
 use serde_json::json;
 
-use super::{
-    MODES, Run, config, numbers, plain,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, failures},
-    },
+use super::{MODES, Run, config, numbers, plain};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, failures},
 };
 
 #[test]

@@ -4,13 +4,11 @@ use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{
-    MODES, Run, breaker_opened, failing_first, plain,
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint},
-        plugin::logged,
-    },
+use super::{MODES, Run, breaker_opened, failing_first, plain};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint},
+    plugin::logged,
 };
 
 /// How often the breaker before this endpoint closed again.

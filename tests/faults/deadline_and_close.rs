@@ -7,12 +7,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    MODES, PATIENCE, Run, breaker_opened, config, eventually, plain,
-    support::{
-        endpoint::{Answer, Endpoint, refused_url},
-        plugin::{Batch, Sink, failures, plugin},
-    },
+use super::{MODES, PATIENCE, Run, breaker_opened, config, eventually, plain};
+use crate::support::{
+    endpoint::{Answer, Endpoint, refused_url},
+    plugin::{Batch, Sink, failures, plugin},
 };
 
 #[test]

@@ -2,10 +2,8 @@
 
 use serde_json::json;
 
-use super::{
-    BODIES_OF_MANY, MODES, Run, holds, padded, poisoned,
-    support::endpoint::{Answer, Endpoint, Request},
-};
+use super::{BODIES_OF_MANY, MODES, Run, holds, padded, poisoned};
+use crate::support::endpoint::{Answer, Endpoint, Request};
 
 /// Refuses with this status what holds a marked message.
 fn refusing_poison(status: u16) -> impl Fn(&Request) -> Answer {

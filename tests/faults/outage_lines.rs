@@ -2,12 +2,10 @@
 
 use serde_json::json;
 
-use super::{
-    Run, eventually, plain,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{logged, plugin},
-    },
+use super::{Run, eventually, plain};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{logged, plugin},
 };
 
 /// What was logged of the endpoint after the line of open.

@@ -7,10 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
-    MODES, Run, plain,
-    support::endpoint::{Answer, Endpoint, Exchange},
-};
+use super::{MODES, Run, plain};
+use crate::support::endpoint::{Answer, Endpoint, Exchange};
 
 #[test]
 fn a_held_status_is_waited_out_without_spending_retries() {

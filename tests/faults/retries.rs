@@ -7,12 +7,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    BODIES_OF_MANY, MODES, Run, config, failing_first, plain,
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
-    },
+use super::{BODIES_OF_MANY, MODES, Run, config, failing_first, plain};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink},
 };
 
 #[test]

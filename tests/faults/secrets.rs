@@ -4,10 +4,8 @@ use std::{fs, time::Duration};
 
 use serde_json::json;
 
-use super::{
-    MODES, Run, plain,
-    support::endpoint::{Answer, Endpoint},
-};
+use super::{MODES, Run, plain};
+use crate::support::endpoint::{Answer, Endpoint};
 
 /// How long the tests wait for a file to be looked at again: it is looked at once a second.
 const LOOKED_AT: Duration = Duration::from_millis(1500);

@@ -2,10 +2,8 @@
 
 use serde_json::json;
 
-use super::{
-    BODIES_OF_MANY, MODES, Run, padded,
-    support::endpoint::{Answer, Endpoint, Request},
-};
+use super::{BODIES_OF_MANY, MODES, Run, padded};
+use crate::support::endpoint::{Answer, Endpoint, Request};
 
 /// Takes bodies of at most this many bytes.
 fn at_most(limit: usize) -> impl Fn(&Request) -> Answer {

@@ -4,13 +4,11 @@ use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use serde_json::json;
 
-use super::{
-    BODIES_OF_MANY, MODES, Run, numbers, padded, plain,
-    support::{
-        endpoint::{Answer, Door, Endpoint},
-        plugin::failures,
-        random::dice,
-    },
+use super::{BODIES_OF_MANY, MODES, Run, numbers, padded, plain};
+use crate::support::{
+    endpoint::{Answer, Door, Endpoint},
+    plugin::failures,
+    random::dice,
 };
 
 #[test]
@@ -165,7 +163,7 @@ fn connections_that_are_accepted_and_never_read_are_given_up() {
         |connection| if connection < 2 { Door::Stall } else { Door::Open },
         |_| Answer::status(200),
     );
-    let mut run = Run::new("deaf", "nd_json", endpoint, json!({ "timeout": "300ms", "max_retries": 2 }));
+    let mut run = Run::new("deaf", "nd_json", endpoint, json!({ "timeout": "2s", "max_retries": 2 }));
     // More than the buffers of the system hold, so that the body itself stalls.
     assert_eq!(run.send(10, |n| padded(n, 1_000_000)), 0);
     assert_eq!(run.delivered().exchanges.len(), 1);

@@ -121,7 +121,7 @@ impl Script {
         }
         if script.ordering == "partition" {
             let mut exchanges = endpoint.exchanges();
-            exchanges.retain(support::endpoint::Exchange::is_success);
+            exchanges.retain(crate::support::endpoint::Exchange::is_success);
             let order: Vec<u64> = exchanges
                 .iter()
                 .flat_map(|exchange| messages(&exchange.request.body))
@@ -139,7 +139,7 @@ fn whatever_the_endpoint_answers_lanes_are_in_order_and_each_message_has_one_out
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while let seed @ ..150 = seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                while let seed @ ..75 = seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
                     Script::random(seed).check(seed);
                 }
             });

@@ -5,25 +5,17 @@ use std::{path::Path, thread, time::Duration};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use crate::{
-    program::{Program, python},
-    support::{
-        plugin::{Batch, Sink, failures},
-        random::Random,
-        spooled::held,
-        worker::{Job, Worker, wait_until, work_if_asked},
-    },
+use super::program::{Program, python};
+use crate::support::{
+    plugin::{Batch, Sink, failures},
+    random::Random,
+    spooled::held,
+    worker::{Job, Worker, wait_until},
 };
 
 const ROWS: u64 = 100_000;
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 const KILLS: u64 = 10;
-
-/// The process that is killed. Nobody asks for it when all tests are run.
-#[test]
-fn the_worker_works_when_asked() {
-    work_if_asked();
-}
 
 /// A server with an empty table that keeps deduplication tokens.
 fn start(folder: &Path, more: &[&str]) -> Option<Program> {
@@ -85,7 +77,7 @@ fn each_row_is_there_once_though_the_process_is_killed_ten_times_and_answers_are
     };
     for _ in 0..KILLS {
         job.seed = random.between(0, u64::MAX - 1);
-        let worker = Worker::start("clickhouse::the_worker_works_when_asked", &job);
+        let worker = Worker::start(&job);
         thread::sleep(Duration::from_millis(random.between(50, 500)));
         for (topic, next) in worker.kill() {
             job.topics.insert(topic, next);
@@ -93,7 +85,7 @@ fn each_row_is_there_once_though_the_process_is_killed_ten_times_and_answers_are
     }
     let before = count(&clickhouse, "count()");
     assert!(before > 0, "the kills were in the midst of it");
-    let worker = Worker::start("clickhouse::the_worker_works_when_asked", &job);
+    let worker = Worker::start(&job);
     worker.expect("open", Duration::from_secs(20));
     worker.expect("streamed", Duration::from_mins(1));
     wait_until(Duration::from_mins(1), || held(folder.path()) == 0);

@@ -4,13 +4,11 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    program::{lines_of, python},
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint, Request},
-        plugin::{Batch, Sink},
-    },
+use super::program::{lines_of, python};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink},
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use crate::{
-    program::Program,
-    support::{
-        nginx::{Nginx, Protocol},
-        plugin::{Batch, Sink},
-    },
+use super::program::Program;
+use crate::support::{
+    nginx::{Nginx, Protocol},
+    plugin::{Batch, Sink},
 };
 
 #[test]

@@ -5,10 +5,8 @@ use std::{fs, process::Command};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use crate::{
-    program::Program,
-    support::plugin::{Batch, Sink, failures},
-};
+use super::program::Program;
+use crate::support::plugin::{Batch, Sink, failures};
 
 const MESSAGES: u64 = 1000;
 

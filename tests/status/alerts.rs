@@ -18,15 +18,15 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     client::{TOKEN, ask, post},
     prometheus::{Prometheus, free_address, is_there},
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
-        spooled::wait_until,
-    },
+};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink},
+    spooled::wait_until,
 };
 
 /// Far beyond what each half takes: the longest time in the rules is half an hour, fifteen seconds here.

@@ -12,13 +12,11 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::json;
 
-use crate::{
-    client::{TOKEN, address, open},
-    support::{
-        endpoint::{Answer, Endpoint, Request},
-        plugin::{Batch, Sink},
-        spooled::wait_until,
-    },
+use super::client::{TOKEN, address, open};
+use crate::support::{
+    endpoint::{Answer, Endpoint, Request},
+    plugin::{Batch, Sink},
+    spooled::wait_until,
 };
 
 /// Of the messages, what the endpoint does not take.

@@ -12,14 +12,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    client::{TOKEN, address, ask, open, post, report},
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, failures, logged},
-        spooled::{self, SOON, letters, taken, wait_until},
-    },
+use super::client::{TOKEN, address, ask, open, post, report};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, failures, logged},
+    spooled::{self, SOON, letters, taken, wait_until},
 };
 
 /// An endpoint that never takes a message with one of these numbers.

@@ -11,14 +11,12 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use crate::{
-    client::{Answer as Answered, TOKEN, address, ask, get, open, post, report, shown},
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, logged},
-        spooled::{taken, wait_until},
-    },
+use super::client::{Answer as Answered, TOKEN, address, ask, get, open, post, report, shown};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, logged},
+    spooled::{taken, wait_until},
 };
 
 /// An endpoint that takes nothing until it is mended.

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    client::{TOKEN, address, ask, open, post, report, shown},
-    support::{
-        config::with,
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, logged},
-        spooled::{SOON, taken, wait_until},
-    },
+use super::client::{TOKEN, address, ask, open, post, report, shown};
+use crate::support::{
+    config::with,
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, logged},
+    spooled::{SOON, taken, wait_until},
 };
 
 #[test]
@@ -42,7 +40,7 @@ fn without_a_token_nothing_can_be_changed() {
     let sink = Sink::open(&shown(&endpoint.url(), json!({})));
     let address = address(&sink);
     assert_eq!(ask(address, "POST", &format!("/connectors/{}/pause", sink.id), &[]).status, 403);
-    assert!(!crate::client::get(address, "/").body.contains("<button"));
+    assert!(!super::client::get(address, "/").body.contains("<button"));
 }
 
 #[test]

@@ -10,13 +10,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    client::{address, shown},
-    support::{
-        endpoint::Endpoint,
-        plugin::{Batch, Sink},
-        spooled::wait_until,
-    },
+use super::client::{address, shown};
+use crate::support::{
+    endpoint::Endpoint,
+    plugin::{Batch, Sink},
+    spooled::wait_until,
 };
 
 /// Whether a program is there; a line says so where it is not.

@@ -4,13 +4,11 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{
-    client::{address, metric, shown},
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink},
-        spooled::{SOON, letters, taken, wait_until},
-    },
+use super::client::{address, metric, shown};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink},
+    spooled::{SOON, letters, taken, wait_until},
 };
 
 fn reloads(sink: &Sink, endpoint: &Endpoint, what: &str, result: &str) -> f64 {

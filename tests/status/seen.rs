@@ -3,13 +3,11 @@
 use iggy_connector_sdk::Schema;
 use serde_json::json;
 
-use crate::{
-    client::{address, get, metric, shown, status},
-    support::{
-        endpoint::{Answer, Endpoint, refused_url},
-        plugin::{Batch, Sink},
-        spooled::{self, wait_until},
-    },
+use super::client::{address, get, metric, shown, status};
+use crate::support::{
+    endpoint::{Answer, Endpoint, refused_url},
+    plugin::{Batch, Sink},
+    spooled::{self, wait_until},
 };
 
 #[test]
@@ -175,7 +173,7 @@ fn secrets_are_shown_nowhere() {
     assert_ne!(sink.consume(&Batch::of(Schema::Raw, ["x"]).from_stream("secret status")), 0);
     for path in ["/", "/metrics", "/api/status", "/ready"] {
         let answer =
-            crate::client::ask(address, "GET", path, &[("authorization", "Bearer t0ken-t0ken-t0ken")]);
+            super::client::ask(address, "GET", path, &[("authorization", "Bearer t0ken-t0ken-t0ken")]);
         assert_eq!(answer.status, 200, "{answer:?}");
         for secret in ["hunter2", "T0SECRET", "s3cr3t", "t0ken"] {
             assert!(!answer.body.contains(secret), "{secret} at {path}: {}", answer.body);

@@ -8,12 +8,10 @@ use std::{
 use iggy_connector_http_sink::{dead_letter::Folder, replay::Replay};
 use serde_json::{Value, json};
 
-use crate::{
-    client::{address, ask, get, shown, status},
-    support::{
-        endpoint::{Answer, Endpoint},
-        plugin::{Batch, Sink, logged},
-    },
+use super::client::{address, ask, get, shown, status};
+use crate::support::{
+    endpoint::{Answer, Endpoint},
+    plugin::{Batch, Sink, logged},
 };
 
 /// A port that is free, as far as can be told.

@@ -1,6 +1,7 @@
 //! What tests share. Not every test uses all of it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod again;
 pub mod config;
 pub mod config_keys;
 pub mod endpoint;

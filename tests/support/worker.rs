@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, BufRead, BufReader, Write},
-    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -16,11 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    again::{again, again_after},
     plugin::{Batch, Sink, logged},
     random::Random,
 };
 
 const JOB: &str = "IGGY_HTTP_SINK_TEST_JOB";
+/// The test that does it.
+const WORK: &str = "works";
 
 /// What a worker does once its sink is open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,8 +66,10 @@ fn key_header(offset: u64, keys: u64) -> Vec<u8> {
     encode_headers(&BTreeMap::from([(name, HeaderValue::from(key))]))
 }
 
-/// Does the job and ends this process, if it was started as a worker; otherwise returns at once.
-pub fn work_if_asked() {
+/// Does the job and ends this process, if a [`Worker`] started it.
+#[test]
+#[ignore = "run by tests, in a process of its own"]
+fn works() {
     let Some(job) = env::var_os(JOB) else { return };
     let job: Job = serde_json::from_slice(job.as_encoded_bytes()).expect("a job");
     // A parent that goes away, however it does, closes this.
@@ -145,29 +149,22 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts this program once more, to run the test of that name, which calls [`work_if_asked`].
-    ///
     /// # Panics
     /// The system has no process to give.
-    pub fn start(test: &str, job: &Job) -> Self {
-        let program: PathBuf = env::current_exe().expect("a test knows where it lies");
-        Self::run(Command::new(program), test, job)
+    pub fn start(job: &Job) -> Self {
+        Self::run(again(module_path!(), WORK), job)
     }
 
     /// The same with at most this many file descriptors.
     ///
     /// # Panics
     /// The system has no process to give.
-    pub fn start_with_descriptors(descriptors: u32, test: &str, job: &Job) -> Self {
-        let program: PathBuf = env::current_exe().expect("a test knows where it lies");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(program);
-        Self::run(shell, test, job)
+    pub fn start_with_descriptors(descriptors: u32, job: &Job) -> Self {
+        Self::run(again_after(&format!("ulimit -n {descriptors}"), module_path!(), WORK), job)
     }
 
-    fn run(mut command: Command, test: &str, job: &Job) -> Self {
+    fn run(mut command: Command, job: &Job) -> Self {
         let mut child = command
-            .args(["--exact", test, "--nocapture", "--include-ignored"])
             .env(JOB, serde_json::to_string(job).expect("a job is JSON"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::support::{
+    again::again,
     config::config,
     endpoint::{Answer, Endpoint},
     plugin::{Batch, Sink, failures},
@@ -235,11 +236,8 @@ fn is_on_its_own(test: &str, environment: &[(&str, &str)]) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again
-        .args(["--exact", &format!("connections::{test}"), "--nocapture"])
-        .env(MARK, "1")
-        .envs(environment.iter().copied());
+    let mut again = again(module_path!(), test);
+    again.env(MARK, "1").envs(environment.iter().copied());
     let output = again.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "no such test: {test}");

@@ -134,7 +134,12 @@ fn refused_streams_cost_no_retry_and_no_wait() {
     // A retry would wait for as long as the test may take.
     let sink =
         Sink::open(&server.config(json!({ "max_retries": 0, "retry_delay": "5m", "max_retry_delay": "5m" })));
-    assert_eq!(sink.consume(&Batch::numbered(20).from_stream("refused")), 0, "{:?}", failures("refused"));
+    assert_eq!(
+        sink.consume(&Batch::numbered(20).from_stream("refused-streams")),
+        0,
+        "{:?}",
+        failures("refused-streams")
+    );
     assert_eq!(server.streams.load(SeqCst), 30);
     assert_eq!(logged(&format!("{} keeps failing", server.address)), [""; 0]);
 }

@@ -1,12 +1,13 @@
 //! `[proxy]` and the proxies of the environment: real ones that ask for a password, and what they get to see. Through the built
 //! plugin.
 
-use std::{fs, process::Command, thread};
+use std::{fs, thread};
 
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
 use crate::support::{
+    again::again,
     config::{config, with},
     endpoint::{Answer, Endpoint},
     plugin::{Batch, Sink, failures, logged},
@@ -185,12 +186,7 @@ fn the_environment_names_a_proxy_that_loopback_does_not_take() {
     const PROXY: &str = "IGGY_HTTP_SINK_TEST_PROXY";
     let Ok(port) = std::env::var(PROXY) else {
         let proxy = Endpoint::answering(200);
-        let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args([
-            "--exact",
-            "proxy::the_environment_names_a_proxy_that_loopback_does_not_take",
-            "--nocapture",
-        ]);
+        let mut again = again(module_path!(), "the_environment_names_a_proxy_that_loopback_does_not_take");
         for name in ["ALL_PROXY", "all_proxy", "http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
             again.env_remove(name);
         }

@@ -4,10 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{
-    GOOD, check, folder,
-    support::{plugin, program, start},
-};
+use super::{GOOD, check, folder};
+use crate::support::{plugin, program, start};
 
 /// Where the problems of a file are, in `folder`.
 fn problems(text: &str, folder: &tempfile::TempDir, options: &[&str]) -> Vec<(u64, String, String)> {

@@ -4,10 +4,8 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{
-    GOOD,
-    support::{program, start},
-};
+use super::GOOD;
+use crate::support::{program, start};
 
 /// The part of a JSON Schema that `schema` uses: what is wrong with a value.
 fn invalid(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {

@@ -10,10 +10,9 @@ use std::{
 
 use serde_json::Value;
 
+use super::{TOO_LONG, folder, json, numbers, run};
 use crate::{
-    TOO_LONG, folder, json, numbers,
-    recording::endpoint::{Answer, Endpoint},
-    run,
+    shared::endpoint::{Answer, Endpoint},
     support::start,
 };
 

@@ -2,7 +2,8 @@
 
 use std::{fs, io::Write as _, process::Stdio};
 
-use crate::{folder, json, numbers, recording::endpoint::Endpoint, run, support::start};
+use super::{folder, json, numbers, run};
+use crate::{shared::endpoint::Endpoint, support::start};
 use flate2::{Compression, write::GzEncoder};
 
 /// The keys of the requests, by their bodies.

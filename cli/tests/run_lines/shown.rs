@@ -10,9 +10,9 @@ use std::{
     thread,
 };
 
+use super::{TOO_LONG, folder, numbers};
 use crate::{
-    TOO_LONG, folder, numbers,
-    recording::endpoint::{Answer, Endpoint},
+    shared::endpoint::{Answer, Endpoint},
     support::plugin,
 };
 

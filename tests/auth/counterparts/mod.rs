@@ -12,13 +12,11 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::{
-    authenticated,
-    support::{
-        config::with,
-        endpoint::{Endpoint, Request},
-        plugin::{Batch, Sink, failures},
-    },
+use super::authenticated;
+use crate::support::{
+    config::with,
+    endpoint::{Endpoint, Request},
+    plugin::{Batch, Sink, failures},
 };
 
 /// What a script exits with where its library is not installed.

@@ -1,5 +1,4 @@
 //! How requests prove who sends them, seen from the other end.
-#![allow(clippy::unwrap_used)]
 
 mod counterparts;
 mod dead_letters;
@@ -7,8 +6,6 @@ mod mistakes;
 mod oauth2;
 mod rotation;
 mod signatures;
-#[path = "../support/mod.rs"]
-mod support;
 mod token_endpoint;
 mod transport;
 mod wire;
@@ -20,7 +17,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::{Endpoint, Request},
     plugin::{Batch, Sink},

@@ -1,5 +1,4 @@
 //! Configurations as users write them: defaults, overrides, and every mistake told with its remedy.
-#![allow(clippy::unwrap_used)]
 
 mod headers;
 mod secrets;

@@ -1,10 +1,6 @@
 //! Order per partition and per key, under delays and faults.
-#![allow(clippy::unwrap_used)]
 
 mod script;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
@@ -15,7 +11,7 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink, failures},
@@ -30,7 +26,7 @@ fn config(url: &str, more: Value) -> Value {
         "timeout": "10s",
         "circuit_breaker": { "failure_threshold": 10, "cool_down": "2ms" },
     });
-    support::config::config(url, with(stubborn, more))
+    crate::support::config::config(url, with(stubborn, more))
 }
 
 /// The messages in a body of any mode: their lane, and their place in it.
@@ -84,7 +80,7 @@ fn unsteady(seed: u64) -> impl Fn(&Request) -> Answer {
 /// What was taken of each lane, in the order in which the endpoint took it.
 fn taken(endpoint: &Endpoint) -> BTreeMap<u64, Vec<u64>> {
     let mut exchanges = endpoint.exchanges();
-    exchanges.retain(support::endpoint::Exchange::is_success);
+    exchanges.retain(crate::support::endpoint::Exchange::is_success);
     exchanges.sort_by_key(|exchange| exchange.answered);
     let mut lanes: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (key, n) in exchanges.iter().flat_map(|exchange| messages(&exchange.request.body)) {
@@ -184,7 +180,7 @@ fn batches_of_one_partition_from_many_threads_do_not_mix() {
         }
     });
     let mut exchanges = endpoint.exchanges();
-    exchanges.retain(support::endpoint::Exchange::is_success);
+    exchanges.retain(crate::support::endpoint::Exchange::is_success);
     let calls: Vec<(u64, u64)> =
         exchanges.iter().flat_map(|exchange| messages(&exchange.request.body)).collect();
     for batch in calls.chunks(10) {

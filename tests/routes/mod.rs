@@ -1,10 +1,6 @@
 //! `[[routes]]`: topics that go to endpoints of their own, or in requests of their own.
-#![allow(clippy::unwrap_used)]
 
 mod mistakes;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     ops::ControlFlow,
     path::Path,
@@ -25,7 +21,7 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::{MessagesMetadata, RawMessage, Schema};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::{config, with},
     endpoint::{Answer, Endpoint, Exchange, Request},
     plugin::{Batch, Sink, failures, logged, plugin},

@@ -2,15 +2,13 @@
 //!
 //! `IGGY_SERVER` and `IGGY_CONNECTORS` name the executables; where one that a test needs is missing, the test says so
 //! and passes. `WIREMOCK_JAR` names the receiver to use instead of the scripted endpoint where there is a choice.
-#![allow(dead_code, missing_docs, unreachable_pub)] // not every test file needs all of it
+#![allow(missing_docs, unreachable_pub)]
 
 pub mod admin;
 pub mod flow;
 pub mod receiver;
 pub mod runtime;
 pub mod server;
-#[path = "../../../tests/support/mod.rs"]
-pub mod shared;
 
 use std::{
     fmt::Write as _,

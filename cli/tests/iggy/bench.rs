@@ -1,15 +1,9 @@
 //! `bench --iggy`: all ways from a real server to the endpoint are measured to the last message.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use serde_json::Value;
 
 use crate::{
-    iggy_support::executable,
+    iggy::support::executable,
     support::{Finished, plugin, program, start},
 };
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{server::Server, shared::endpoint::Request};
+use super::server::Server;
+use crate::shared::endpoint::Request;
 
 pub const PARTITIONS: u32 = 4;
 

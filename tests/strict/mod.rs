@@ -1,21 +1,17 @@
 //! Presets against endpoints that refuse whatever their public API reference refuses: every message is taken once, or is a dead
 //! letter with the endpoint's own words. Through the built plugin, with the shipped defaults.
-#![allow(clippy::unwrap_used)]
 
 mod bulk;
 mod datadog;
 mod loki;
 mod splunk_hec;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{collections::BTreeMap, fmt::Display, path::Path};
 
 use iggy_connector_http_sink::dead_letter::{Folder, Record};
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
     plugin::{Batch, Sink},

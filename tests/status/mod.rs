@@ -1,5 +1,4 @@
 //! `[status]`, as an operator sees it, with the shipped defaults.
-#![allow(clippy::unwrap_used)]
 #![allow(clippy::float_cmp)] // what is compared are counts
 
 mod alerts;
@@ -12,5 +11,3 @@ mod prometheus;
 mod reloads;
 mod seen;
 mod sharing;
-#[path = "../support/mod.rs"]
-mod support;

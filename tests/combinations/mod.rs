@@ -1,5 +1,4 @@
 //! What the parts do together, with the shipped defaults but for the keys that each test names, through the built plugin.
-#![allow(clippy::unwrap_used)]
 
 mod bodies;
 mod close;
@@ -7,9 +6,6 @@ mod earlier_release;
 mod order;
 mod outages;
 mod parked;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     fs, thread,
     time::{Duration, Instant},
@@ -18,7 +14,7 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::Value;
 
-use support::{
+use crate::support::{
     endpoint::{Endpoint, Request},
     plugin::Batch,
 };

@@ -1,16 +1,10 @@
 //! The cases that Iggy's own HTTP sink is tested with, from a real server: through the real runtime, and through the
 //! host.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use serde_json::Value;
 
 use crate::{
-    iggy_support::{
+    iggy::support::{
         Connector,
         admin::Admin,
         receiver::{Received, Receiver},

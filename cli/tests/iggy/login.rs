@@ -1,17 +1,11 @@
 //! The ways to a real server other than user and password in the clear: TLS, a token.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::fs;
 
 use tempfile::TempDir;
 
 use crate::{
-    iggy_support::{Connector, receiver::Receiver, server::Server},
+    iggy::support::{Connector, receiver::Receiver, server::Server},
     support::{Finished, Running, plugin, program, start},
 };
 

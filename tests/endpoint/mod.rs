@@ -1,10 +1,6 @@
 //! The scripted endpoint that other tests lean on, seen from plain sockets.
-#![allow(clippy::unwrap_used)]
 
 mod faults;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -12,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::endpoint::{Answer, Door, Endpoint, refused_url};
+use crate::support::endpoint::{Answer, Door, Endpoint, refused_url};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

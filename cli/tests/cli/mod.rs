@@ -1,11 +1,7 @@
 //! The program as a user calls it, with the plugin that was built beside it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod interrupts;
 mod kept;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::{
     fs,

@@ -1,16 +1,12 @@
 //! Messages that cannot be delivered: kept durably with the reason, and replayed once.
-#![allow(clippy::unwrap_used)]
 
 mod elsewhere;
 mod replay;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -25,7 +21,8 @@ use iggy_connector_http_sink::{
 use iggy_connector_sdk::{HeaderKey, HeaderValue, Schema, encode_headers};
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
+    again::again,
     config::with,
     endpoint::{Answer, Endpoint, Request, refused_url},
     plugin::{Batch, Sink, logged},
@@ -35,7 +32,7 @@ const MODES: [&str; 4] = ["individual", "nd_json", "json_array", "raw"];
 
 /// A configuration that keeps dead letters in this folder.
 fn config(url: &str, folder: &Path, more: Value) -> Value {
-    support::config::config(url, with(json!({ "dead_letter": { "path": folder } }), more))
+    crate::support::config::config(url, with(json!({ "dead_letter": { "path": folder } }), more))
 }
 
 fn records(folder: &Path) -> Vec<Record> {
@@ -304,12 +301,8 @@ fn dead_letters_survive_kill_9_right_after_consume_returned() {
     }
     for _ in 0..3 {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            again(module_path!(), name).env(FOLDER, folder.path()).stdout(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok)

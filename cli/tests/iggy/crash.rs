@@ -1,12 +1,6 @@
 //! Hosts that are killed in the middle of their work: every message arrives, each partition in order, and what comes
 //! twice comes with the same key.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
@@ -19,14 +13,14 @@ use std::{
 };
 
 use crate::{
-    iggy_support::{
+    iggy::support::{
         Connector,
         flow::{PARTITIONS, fill, message_count, messages},
         runtime::Runtime,
         server::Server,
-        shared::endpoint::{Answer, Endpoint},
         wait_for,
     },
+    shared::endpoint::{Answer, Endpoint},
     support::{Running, plugin, program, start},
 };
 

@@ -1,5 +1,4 @@
 //! Endpoints at their worst, counted at both ends: each message is taken once, or named as failed.
-#![allow(clippy::unwrap_used)]
 
 mod all_at_once;
 mod answers;
@@ -10,8 +9,6 @@ mod outage_lines;
 mod pauses;
 mod retries;
 mod secrets;
-#[path = "../support/mod.rs"]
-mod support;
 mod too_large;
 mod transport;
 
@@ -24,7 +21,7 @@ use std::{
 use iggy_connector_sdk::Schema;
 use serde_json::{Value, json};
 
-use support::{
+use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Exchange, Request},
     plugin::{Batch, Failures, Sink, failures, logged, plugin},
@@ -39,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A configuration of this mode.
 fn config(url: &str, mode: &str, keys: Value) -> Value {
-    support::config::config(url, with(json!({ "batch_mode": mode }), keys))
+    crate::support::config::config(url, with(json!({ "batch_mode": mode }), keys))
 }
 
 /// The numbers of the messages in a body of any mode.

@@ -1,19 +1,8 @@
 //! `run --input`: what becomes of each line, however a run ends.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![cfg(unix)]
-
 mod ended;
 mod inputs;
 mod shown;
-#[allow(dead_code, missing_docs, unreachable_pub)]
-#[path = "../../../tests/support"]
-mod recording {
-    pub mod endpoint;
-}
-#[expect(dead_code, reason = "not every test file needs all of it")]
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::{
     fs,
@@ -22,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use recording::endpoint::{Answer, Endpoint};
+use crate::shared::endpoint::{Answer, Endpoint};
 use serde_json::{Value, json};
 
-use support::{Finished, connector, plugin, program, start};
+use crate::support::{Finished, connector, plugin, program, start};
 
 /// Far beyond what anything here takes.
 const TOO_LONG: Duration = Duration::from_secs(60);

@@ -1,22 +1,10 @@
 //! The plugin in the real connectors runtime: its API, a wrong configuration, a stop while the endpoint hangs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use crate::{
-    iggy_support::{
-        Connector, http, json,
-        receiver::Receiver,
-        runtime::Runtime,
-        server::Server,
-        shared::endpoint::{Answer, Endpoint},
-        wait_for,
-    },
+    iggy::support::{Connector, http, json, receiver::Receiver, runtime::Runtime, server::Server, wait_for},
+    shared::endpoint::{Answer, Endpoint},
     support::plugin,
 };
 

@@ -1,13 +1,8 @@
 //! `check` on wrong files: each mistake is told once, with its place, and none that is not there.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod cases;
 mod machine;
 mod schema;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::{
     env::consts::DLL_SUFFIX,
@@ -19,8 +14,8 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::{Finished, program, start};
 use cases::CASES;
-use support::{Finished, program, start};
 
 /// A file without mistakes, with keys of every kind. A folder has to hold the plugin that it names: [`folder`] does.
 const GOOD: &str = r#"type = "sink"

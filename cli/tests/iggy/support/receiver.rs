@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{free_port, http, json, shared::endpoint::Endpoint, wait_for};
+use super::{free_port, http, json, wait_for};
+use crate::shared::endpoint::Endpoint;
 
 /// Says yes to every request, and remembers it.
 #[derive(Debug)]

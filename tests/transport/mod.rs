@@ -1,5 +1,4 @@
 //! How requests get there: connections, their protocol, whom they trust and which way they take. Through the built plugin.
-#![allow(clippy::unwrap_used)]
 
 mod connections;
 mod health_check;
@@ -8,6 +7,4 @@ mod http2;
 mod nginx_tls;
 #[cfg(unix)]
 mod proxy;
-#[path = "../support/mod.rs"]
-mod support;
 mod tls;

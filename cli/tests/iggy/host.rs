@@ -1,11 +1,5 @@
 //! The host on a real server: when it stops, when the server does, when there is nothing yet, and what it sends again.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     path::Path,
     sync::{
@@ -19,13 +13,8 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    iggy_support::{
-        Connector,
-        receiver::Receiver,
-        server::Server,
-        shared::endpoint::{Answer, Endpoint},
-        wait_for,
-    },
+    iggy::support::{Connector, receiver::Receiver, server::Server, wait_for},
+    shared::endpoint::{Answer, Endpoint},
     support::{Finished, Running, plugin, program, start},
 };
 

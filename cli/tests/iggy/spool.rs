@@ -1,11 +1,5 @@
 //! The real runtime with the plugin and its spool: what consume had accepted outlives every kill.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod iggy_support;
-#[expect(dead_code, reason = "not every test file needs all of it")]
-mod support;
-
 use std::{
     collections::{BTreeSet, HashMap},
     path::Path,
@@ -20,15 +14,15 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    iggy_support::{
+    iggy::support::{
         Connector,
         admin::Admin,
         flow::{PARTITIONS, fill, message_count, messages},
         runtime::Runtime,
         server::Server,
-        shared::endpoint::{Answer, Endpoint},
         wait_for,
     },
+    shared::endpoint::{Answer, Endpoint},
     support::{plugin, program, start},
 };
 
