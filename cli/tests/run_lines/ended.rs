@@ -46,14 +46,12 @@ fn end_at_random(command: &mut Command, chance: &mut Chance) -> (Option<i32>, St
     let errors = std::thread::spawn(move || std::io::read_to_string(errors).unwrap());
     // The result of a run whose stdout nobody reads is on stderr.
     let output = child.stdout.take().filter(|_| chance.below(4) > 0);
-    let signal = |name: &str| {
-        let kill = Command::new("kill")
-            .args(["-s", name])
-            .arg(child.id().to_string())
-            .stderr(Stdio::null())
-            .status();
-        kill.unwrap();
+    let output = output.map(|output| std::thread::spawn(move || std::io::read_to_string(output).unwrap()));
+    let id = child.id();
+    let signal_to = |name: &str, whom: String| {
+        Command::new("kill").args(["-s", name, "--", &whom]).stderr(Stdio::null()).status().unwrap();
     };
+    let signal = |name: &str| signal_to(name, id.to_string());
     sleep(Duration::from_millis(chance.below(400)));
     match chance.below(5) {
         0 => signal("INT"),
@@ -66,8 +64,10 @@ fn end_at_random(command: &mut Command, chance: &mut Chance) -> (Option<i32>, St
             signal("TERM");
         }
     }
-    let said = output.map(|output| std::io::read_to_string(output).unwrap());
     let code = child.wait().unwrap().code();
+    // GNU timeout leaves its command behind, in the group that it leads, if the signal comes right after it has started that.
+    signal_to("TERM", format!("-{id}"));
+    let said = output.map(|output| output.join().unwrap());
     let errors = errors.join().unwrap();
     let on_stderr = || errors.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default().to_owned();
     let said = said.unwrap_or_else(on_stderr);
