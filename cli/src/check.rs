@@ -1,5 +1,5 @@
-//! `check`: every mistake in a connector file at once, each with its place; and whether the endpoint and the server can be
-//! reached.
+//! `check`: reports every mistake in a connector file at once, each with its location, and tries whether the endpoint and the
+//! server can be reached.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Runs the command; whether the file is valid.
+/// Runs the command. Returns whether the file is valid.
 ///
 /// # Errors
 /// Stdout is closed, or something cannot be reached.
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(valid)
 }
 
-/// Tries each step to the endpoint and to the server, a line each, up to the first that fails.
+/// Tries each step to the endpoint and the server, with a line for each, up to the first that fails.
 fn connect(arguments: &Arguments, file: &ConnectorFile) -> Result<(), Failure> {
     for warning in &file.warnings {
         report::note(&format!("warning: {}", warning.in_file(&arguments.config)));
@@ -139,7 +139,7 @@ fn server(arguments: &Arguments) -> Result<Option<Server>, Failure> {
         .transpose()
 }
 
-/// The steps so far; told as they are taken, or all at the end as JSON.
+/// The steps so far; printed one by one, or all at the end as JSON.
 struct Steps {
     json: bool,
     taken: Vec<Value>,

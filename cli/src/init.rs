@@ -1,4 +1,4 @@
-//! `init`: a connector file to begin with, made from the documented one or from what a preset declares.
+//! `init`: writes a connector file to start from, made from the documented one or from the declarations of a preset.
 
 use std::{
     fmt::Write as _,
@@ -15,7 +15,7 @@ use crate::terminal::report::{self, Failure};
 /// Every key with its default and what it does.
 pub(crate) const DOCUMENTED: &str = include_str!("../../config.toml");
 
-/// The most bytes of a line of a comment.
+/// The maximum length of a comment line, in bytes.
 const LINE: usize = 120;
 
 /// Write a connector file to start from
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// The file is there already, or cannot be written.
+/// The file exists already, or cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     // The arguments were checked against the names.
     let preset = arguments.preset.as_deref().and_then(|name| name.parse::<Preset>().ok());
@@ -77,7 +77,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     })
 }
 
-/// The file of a preset: what the user gives, and in comments what the preset stands for.
+/// The starter file of a preset: the keys that the user gives and, in comments, those that the preset stands for.
 fn starter(preset: Preset) -> String {
     let starter = preset.starter();
     let mut text = format!(
@@ -118,7 +118,7 @@ fn between(from: &str, to: &str) -> &'static str {
     &part[..part.find(to).unwrap_or(part.len())]
 }
 
-/// A text in lines.
+/// Wraps a text into lines.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

@@ -1,9 +1,9 @@
 //! `iggy-http-sink`: hosts the HTTP sink without the Iggy connectors runtime, and checks its connector files.
 //!
 //! Each command is a module: [`demo`], [`run`] with its input from [`iggy`] or from lines, [`check`], [`preview`], [`init`],
-//! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They share the way
-//! to the plugin ([`host`]), the [`connector_file`] with the place of each key and the overrides of the environment, and the
-//! [`terminal`]: results, log and signals.
+//! [`dead_letters`], [`spool`], [`mod@schema`], [`mod@bench`], and what other programs know of this one ([`shell`]). They
+//! share the access to the plugin ([`host`]), the [`connector_file`] with the location of each key and the environment
+//! overrides, and the [`terminal`]: results, log and signals.
 
 mod bench;
 mod check;
@@ -64,7 +64,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Before Iggy's client would take another: one provider of cryptography in the process. It fails only where there is one.
+    // One cryptographic provider in the process, before Iggy's client would choose another. This only fails if there is one
+    // already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Arguments { command, log } = Arguments::parse();
     log.apply();

@@ -1,5 +1,4 @@
-//! `schema`: the JSON Schema of a connector file, and the reference of its keys, both from the declarations that the
-//! reader makes.
+//! `schema`: the JSON Schema of a connector file, and the reference of its keys, both from the declarations of the reader.
 
 use clap::Args;
 use iggy_connector_http_sink::config::Config;

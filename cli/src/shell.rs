@@ -1,4 +1,4 @@
-//! `completions` and `man`: what a shell and `man` know of this program.
+//! `completions` and `man`: shell completions and the manual page.
 
 use std::{fs, io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! `spool`: shows what waits to be delivered, whether a connector is running or not.
+//! `spool`: shows what is waiting to be delivered, whether or not a connector is running.
 
 use std::{
     path::PathBuf,
@@ -31,7 +31,7 @@ enum Action {
     Status,
 }
 
-/// Runs the command; whether all that is stored can be read.
+/// Runs the command. Returns whether everything that is stored can be read.
 ///
 /// # Errors
 /// There is no spool, or it cannot be read.
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
             path.display()
         ));
     }
-    // An end that is cut off is what a crash leaves, or a write that goes on right now.
+    // A truncated end is caused by a crash, or by a write in progress.
     Ok(status.damages.iter().all(|damage| damage.tail))
 }
 

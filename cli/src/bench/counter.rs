@@ -1,4 +1,4 @@
-//! An endpoint on a free loopback port that takes everything, keeps nothing, and counts.
+//! An endpoint on a free loopback port that accepts everything, keeps nothing, and counts.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 struct Counts {
     requests: AtomicU64,
     bytes: AtomicU64,
-    /// What stands once in each message, where those are counted: searching for it takes time.
+    /// Text that occurs once in each message, if messages are counted: searching for it takes time.
     mark: Option<&'static [u8]>,
     messages: AtomicU64,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Each request is answered once it is whole and `latency` is over.
+    /// Starts it; each request is answered once it is complete and `latency` is over.
     ///
     /// # Errors
     /// No port is free, or no thread is to be had.
@@ -44,7 +44,7 @@ impl Counter {
         Self::serve(Counts::default(), latency)
     }
 
-    /// The same, with the messages counted too, in each of which `mark` stands once.
+    /// The same, also counting messages, each of which contains `mark` once.
     ///
     /// # Errors
     /// No port is free, or no thread is to be had.
@@ -78,14 +78,14 @@ impl Counter {
 
 async fn serve(listener: TcpListener, counts: Arc<Counts>, latency: Duration) {
     loop {
-        // A connection that is gone before it is accepted is no reason to stop.
+        // A connection that is closed before it is accepted is no reason to stop.
         let Ok((stream, _)) = listener.accept().await else { continue };
-        // Without it small answers only come later.
+        // Without it, small answers only arrive later.
         let _ = stream.set_nodelay(true);
         let counts = Arc::clone(&counts);
         let service = service_fn(move |request| count(request, Arc::clone(&counts), latency));
         tokio::spawn(async move {
-            // What a broken connection did not carry whole is not counted.
+            // Incomplete requests of a broken connection are not counted.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -120,10 +120,10 @@ async fn count(
     Ok(answer)
 }
 
-/// How often something stands in what comes in pieces.
+/// Counts how often a mark occurs in data that arrives in pieces.
 struct Marks {
     finder: Finder<'static>,
-    /// The end of what came so far, too short to hold a mark.
+    /// The end of the data so far, too short to contain a mark.
     end: Vec<u8>,
     count: u64,
 }

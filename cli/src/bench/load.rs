@@ -1,4 +1,4 @@
-//! Messages to measure with: orders of one size, each another, the same in every run.
+//! Messages for measurements: distinct orders of one size, the same in every run.
 
 use std::{
     io::Write,
@@ -9,9 +9,9 @@ use std::{
 
 use iggy_connector_sdk::{BorrowedMessage, Schema, host::encode_batch};
 
-/// What stands once in each payload, and nowhere else in it.
+/// Text that occurs exactly once in each payload.
 pub(crate) const MARK: &[u8] = b"\"order_id\":";
-/// What a payload takes at least.
+/// The minimum size of a payload.
 pub(crate) const LEAST_SIZE: usize = 64;
 
 const NAMES: [&str; 6] =
@@ -21,10 +21,10 @@ const TITLES: [&str; 5] =
     ["Tent for 3", "Mug \\\"Nº 5\\\"", "Häkelnadel-Set", "Ski wax −10 °C", "Desk lamp, 40 W"];
 const WORDS: &[u8] =
     b"please leave the parcel with the neighbours if nobody opens and ring twice before you go ";
-/// Any moment will do, but it is the same in each run: 1 March 2026.
+/// An arbitrary time, the same in each run: 1 March 2026.
 const MOMENT: u64 = 1_772_323_200_000_000;
 
-/// A thread that makes the batches, one when asked and none ahead: it does not run while something is measured.
+/// A thread that makes each batch on request and none ahead: it does not run while something is measured.
 #[derive(Debug)]
 pub(crate) struct Load {
     ask: SyncSender<Vec<u8>>,
@@ -33,7 +33,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Batches of messages from number 0 on, `batch` a batch and `messages` in all.
+    /// Starts batches of messages from number 0 on, `batch` messages each and `messages` in all.
     pub(crate) fn start(schema: Schema, messages: u64, batch: u64, size: usize) -> Self {
         let (ask, asked) = sync_channel::<Vec<u8>>(0);
         let (give, batches) = sync_channel(0);
@@ -93,7 +93,7 @@ pub(crate) fn payload(number: u64, size: usize, out: &mut Vec<u8>) {
         state = random(state);
         state % below
     };
-    // Each part is whole or not there, and there is always room for the note, which fills what is left.
+    // Each part is complete or missing, and there is always room for the note, which fills the rest.
     let mut part = Vec::with_capacity(160);
     let add = |out: &mut Vec<u8>, part: &mut Vec<u8>| {
         let fits = out.len() + part.len() + br#","note":""}"#.len() <= end;
@@ -129,7 +129,7 @@ pub(crate) fn payload(number: u64, size: usize, out: &mut Vec<u8>) {
     let mut items = 0;
     loop {
         let title = TITLES[below(&mut pick, TITLES.len())];
-        // Two bytes in reserve for the bracket.
+        // Two bytes are reserved for the bracket.
         form(
             &mut part,
             format_args!(
@@ -162,7 +162,7 @@ fn below(pick: &mut impl FnMut(u64) -> u64, length: usize) -> usize {
     usize::try_from(pick(length as u64)).unwrap_or_default()
 }
 
-/// `SplitMix64`: another number for each, without a pattern to see.
+/// `SplitMix64`: a different number for each, without a visible pattern.
 fn random(state: u64) -> u64 {
     let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

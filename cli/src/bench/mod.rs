@@ -1,4 +1,4 @@
-//! `bench`: how fast a plugin is and what it costs, alone or side by side with another build.
+//! `bench`: measures how fast a plugin is and what it costs, alone or compared with another build.
 
 mod counter;
 pub(crate) mod iggy;
@@ -30,7 +30,7 @@ use crate::{
 };
 
 const BATCH: u64 = 1000;
-/// The plugin's own default where a connector file does not say.
+/// The plugin's default if a connector file does not set it.
 const CONFIG_MODE: &str = "individual";
 const MOST_MESSAGES: u64 = u32::MAX as u64;
 const MOST_BATCH: u64 = 1_000_000;
@@ -90,7 +90,7 @@ fn concurrency(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Runs the command; whether every batch was settled well.
+/// Runs the command. Returns whether every batch was settled well.
 ///
 /// # Errors
 /// It cannot run at all.
@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     let bench = Bench { url: arguments.url.clone(), latency: arguments.latency.unwrap_or_default() };
     for (side, job) in &mut sides {
-        // What cannot be measured is reported before anything is, and both files are in memory by then.
+        // A plugin that cannot be measured is reported first, and both files are in memory by then.
         side.version = bench.measure(&Job { messages: 0, ..job.clone() })?.measured.version;
     }
     for pair in 1..=arguments.pairs {
@@ -149,7 +149,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(failed == 0)
 }
 
-/// The value of `batch_mode` that every HTTP sink of Iggy knows: some call it `ndjson` alone.
+/// The value of `batch_mode` that every HTTP sink of Iggy knows: some only know `ndjson`.
 fn key(mode: Mode) -> &'static str {
     match mode {
         Mode::NdJson => "ndjson",
@@ -157,7 +157,7 @@ fn key(mode: Mode) -> &'static str {
     }
 }
 
-/// What both sides are asked to do; the plugin is the one of this build.
+/// The job for both sides; the plugin is the one of this build.
 fn job(arguments: &Arguments) -> Result<Job, Failure> {
     let plugin = host::built()?;
     let (mut keys, schema, batch) = match &arguments.config {
@@ -191,13 +191,13 @@ fn job(arguments: &Arguments) -> Result<Job, Failure> {
     })
 }
 
-/// `[plugin_config]` without what must not be touched by a measurement, the schema, and messages a batch.
+/// Returns `[plugin_config]` without the parts that a measurement must not touch, the schema, and the messages per batch.
 fn from_file(path: &Path) -> Result<(Map<String, Value>, Schema, u64), Failure> {
     let file = connector_file::load(path)?;
     let mut keys = keys(file.plugin_config);
-    // The address may be that of a connector that runs.
+    // The address may be in use by a running connector.
     keys.retain(|key, _| key != "status" && !key.starts_with("status_"));
-    // So may the endpoints of routes be, and what is measured goes to one that counts.
+    // Routes may lead to real endpoints, and a measurement sends to one that counts.
     keys.shift_remove("routes");
     let count = keys.len();
     keys.retain(|key, _| key != "dead_letter" && !key.starts_with("dead_letter_"));
@@ -212,7 +212,7 @@ fn from_file(path: &Path) -> Result<(Map<String, Value>, Schema, u64), Failure> 
     Ok((keys, schema, stream.map_or(BATCH, |stream| stream.batch_length.get() as u64)))
 }
 
-/// What a connector file says, of how long to wait where there is nothing to read.
+/// Returns the `poll_interval` of a connector file.
 fn poll_interval(path: &Path) -> Result<Option<Duration>, Failure> {
     Ok(connector_file::load(path)?.streams.first().map(|stream| stream.poll_interval))
 }
@@ -228,7 +228,7 @@ fn mode(keys: &Map<String, Value>) -> &str {
     keys.get("batch_mode").and_then(Value::as_str).unwrap_or(CONFIG_MODE)
 }
 
-/// What the figures hold for.
+/// The setting of the measurement.
 fn setting(arguments: &Arguments, job: &Job) -> Value {
     let key = |name: &str, default: Value| job.config.get(name).cloned().unwrap_or(default);
     json!({
@@ -265,18 +265,18 @@ impl Bench {
     }
 }
 
-/// Has a process of its own do the job.
+/// Lets a separate process do the job.
 fn ask(job: &Job) -> Result<Measured, Failure> {
     let plugin = job.plugin.display();
     let broken = |why: &dyn std::fmt::Display| Failure::Other(format!("measuring {plugin}: {why}"));
     let mut command = Command::new(host::executable()?);
     if std::env::var_os("RUST_LOG").is_none() {
-        // What it says of a normal start and end, each time, is not what this is about.
+        // Its lines about each normal start and end are not of interest here.
         command.env("RUST_LOG", "warn");
     }
     command.arg("bench-worker").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|why| broken(&why))?;
-    // Open until it has ended: that is how it knows that somebody waits for it.
+    // Kept open until it has ended: that is how it knows that somebody waits for it.
     let mut stdin = child.stdin.take();
     let mut text = String::new();
     let sent = stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{}", json!(job)));

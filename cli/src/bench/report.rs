@@ -1,4 +1,4 @@
-//! What `bench` found, as a table and as JSON.
+//! The result of `bench`, as a table and as JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::terminal::report::{self, grouped};
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) measured: Measured,
-    /// What the endpoint counted, if it is this program's.
+    /// The endpoint's count, if it is this program's.
     pub(crate) requests: Option<u64>,
     pub(crate) body_bytes: Option<u64>,
 }
@@ -115,7 +115,7 @@ fn latency(run: &Run, percentile: fn(Latency) -> f64) -> Option<f64> {
     run.measured.latency.map(percentile)
 }
 
-/// What several runs say of one figure.
+/// The values of one figure in several runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -124,7 +124,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of what every run reports; none if one does not.
+    /// Creates it from the values of all runs; `None` if one has none.
     pub(crate) fn of(values: Vec<Option<f64>>) -> Option<Self> {
         let mut values = values.into_iter().collect::<Option<Vec<f64>>>()?;
         values.sort_unstable_by(f64::total_cmp);
@@ -138,7 +138,7 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
-    /// The median, and from where to where.
+    /// Returns the median, and the range.
     pub(crate) fn cells(spread: Option<Self>, decimals: usize) -> [String; 2] {
         let Some(Self { median, min, max }) = spread else { return ["-".to_owned(), "-".to_owned()] };
         [number(median, decimals), format!("{}…{}", number(min, decimals), number(max, decimals))]
@@ -149,7 +149,7 @@ impl Spread {
     }
 }
 
-/// With its thousands in groups.
+/// Formats a number with grouped thousands.
 fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, rest) =
@@ -164,7 +164,7 @@ impl Report {
         sides.flat_map(|side| &side.runs).map(|run| run.measured.failed_batches).sum()
     }
 
-    /// This divided by the other, pair by pair.
+    /// Divides this by the other, pair by pair.
     fn ratios(&self, figure: &Figure) -> Vec<Option<f64>> {
         let other = self.other.iter().flat_map(|side| &side.runs);
         let ratio = |(this, other): (&Run, &Run)| {

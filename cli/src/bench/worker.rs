@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub(crate) size: usize,
 }
 
-/// What came of it: one line on stdout.
+/// The result: one line on stdout.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
@@ -50,10 +50,10 @@ pub(crate) struct Measured {
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
     pub(crate) payload_bytes: u64,
-    /// Spent in consume.
+    /// The time spent in consume.
     pub(crate) seconds: f64,
     pub(crate) close_seconds: f64,
-    /// Of the calls of consume; none without a call.
+    /// The latency of the calls of consume; none without a call.
     pub(crate) latency: Option<Latency>,
     /// Of this process from the first consume to the end of close, without making the batches.
     pub(crate) cpu_seconds: Option<f64>,
@@ -82,7 +82,7 @@ impl Latency {
     }
 }
 
-/// Reads the job, does it and says what came of it.
+/// Reads the job, does it and prints the result.
 ///
 /// # Errors
 /// There is no job on stdin, or nobody to answer to.
@@ -92,7 +92,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
     let job =
         job.map_err(|why| Failure::Usage(format!("`bench` starts this, with a job on stdin: {why}")))?;
     thread::spawn(|| {
-        // Stdin ends with the command that asked; nobody wants to know any more.
+        // Stdin ends with the command that asked: then nobody needs the result any more.
         let _ = io::stdin().lock().read(&mut [0]);
         process::exit(1);
     });
@@ -144,21 +144,21 @@ fn measure(job: &Job) -> Result<Measured, Failure> {
     })
 }
 
-/// User and system time of a process or thread, where `/proc` has it.
+/// User and system time of a process or thread, if `/proc` has it.
 pub(crate) fn cpu_seconds(process: &Path) -> Option<f64> {
     let text = fs::read_to_string(process.join("stat")).ok()?;
     Some(ticks(&text)? as f64 / TICKS_PER_SECOND)
 }
 
 fn ticks(stat: &str) -> Option<u64> {
-    // The name, in parentheses, may hold anything; the two times are the 12th and 13th word after it.
+    // The name, in parentheses, may contain anything; the two times are the 12th and 13th word after it.
     let (_, words) = stat.rsplit_once(')')?;
     let mut times = words.split_whitespace().skip(11);
     let mut next = || times.next()?.parse::<u64>().ok();
     Some(next()? + next()?)
 }
 
-/// The most memory that this process had, where `/proc` has it.
+/// The peak memory of this process, if `/proc` has it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

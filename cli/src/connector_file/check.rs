@@ -1,4 +1,4 @@
-//! What is wrong with a connector file, and where in it.
+//! Finds the mistakes of a connector file, with their locations.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::{
 pub(super) struct Check {
     pub(super) lines: Lines,
     pub(super) overrides: Overrides,
-    /// The keys whose values are no secrets.
+    /// The keys whose values are not secrets.
     public: HashSet<String>,
     pub(super) findings: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
@@ -82,7 +82,7 @@ impl Check {
         String::new()
     }
 
-    /// A key that the runtime requires, but that has no bearing here.
+    /// Checks a key that the runtime requires, but that is not used here.
     pub(super) fn typed<T>(
         &mut self,
         table: &Map<String, Value>,
@@ -113,7 +113,7 @@ impl Check {
     }
 }
 
-/// The keys of the sink whose values can be shown, by their paths; with `[]` behind it, one whose items can.
+/// The keys of the sink whose values may be shown, by their paths; a trailing `[]` means that its items may.
 fn public(plugin_config: Option<&Value>) -> HashSet<String> {
     let Some(Value::Object(table)) = plugin_config else { return HashSet::new() };
     let keys = Config::declared(table).into_iter().filter(|key| !key.can_be_secret);

@@ -1,4 +1,4 @@
-//! The overrides of a connector file by variables of the environment, as the connectors runtime applies them.
+//! Applies the overrides of a connector file by environment variables, like the connectors runtime.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(crate) fn apply(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Overrides {
     let key = key.to_uppercase();
-    // Names that a shell can set hold no hyphen.
+    // Names that a shell can set contain no hyphen.
     let prefixes = [&key, &key.replace(|c: char| !c.is_ascii_alphanumeric(), "_")]
         .map(|key| format!("IGGY_CONNECTORS_SINK_{key}_"));
     let mut found: Vec<(String, String, String)> = variables
@@ -53,7 +53,7 @@ pub(crate) fn apply(
             Some((rest, name, value))
         })
         .collect();
-    // The order of the environment is no order; indexes of streams must come ascending.
+    // The environment is unordered; indexes of streams must be ascending.
     found.sort();
 
     let mut overrides = Overrides::default();
@@ -65,7 +65,7 @@ pub(crate) fn apply(
     overrides
 }
 
-/// Sets the key that the rest of a variable's name stands for. Returns its path; `None` if there is none.
+/// Sets the key for the rest of a variable's name. Returns its path; `None` if there is none.
 fn set(file: &mut Map<String, Value>, rest: &str, value: &str) -> Option<String> {
     if let Some(key) = rest.strip_prefix("plugin_config_") {
         let table = file.entry("plugin_config").or_insert_with(|| Map::new().into());
@@ -98,8 +98,8 @@ fn set(file: &mut Map<String, Value>, rest: &str, value: &str) -> Option<String>
     Some(key.to_owned())
 }
 
-/// What stands for a key of the plugin. Unlike in the runtime, text that could be a number stays as it is written, and what
-/// can only be text is nothing else: a secret such as `0123456` must arrive digit by digit.
+/// Returns the value for a key of the plugin. Unlike in the runtime, text that could be a number stays as written, and a key
+/// that only takes text gets text: a secret such as `0123456` must arrive digit by digit.
 fn plugin_value(key: &str, text: &str) -> Value {
     let key = key.strip_prefix("dead_letter_").unwrap_or(key);
     if key == "url" || key.starts_with("headers_") || key.starts_with("auth_") {
@@ -111,8 +111,8 @@ fn plugin_value(key: &str, text: &str) -> Value {
     }
 }
 
-/// What the text of a variable stands for: `true`, `false`, a number, a list in brackets, or itself.
-/// JSON objects stay text.
+/// Infers the value of a variable's text: `true`, `false`, a number, a list in brackets, or the text itself. JSON objects
+/// stay text.
 fn infer(text: &str) -> Value {
     match text {
         "true" => return Value::Bool(true),
@@ -140,7 +140,7 @@ fn infer(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-/// A name, where inference made something else of it.
+/// Returns a name as text, if inference made something else of it.
 fn text(value: &Value) -> Value {
     match value {
         Value::Number(_) | Value::Bool(_) => Value::String(value.to_string()),

@@ -1,4 +1,4 @@
-//! A finding as a compiler shows one: the line, with a mark under what is meant.
+//! Shows a finding like a compiler: the line, with a mark under the relevant part.
 
 use std::{io::IsTerminal, path::Path};
 
@@ -7,10 +7,10 @@ use iggy_connector_sdk::{shown, shown_lines};
 
 use super::location::{Finding, Location};
 
-/// The most bytes of a line that are shown.
+/// The maximum of a line that is shown, in bytes.
 const LONGEST_LINE: usize = 2000;
 
-/// How bad it is.
+/// The severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Problem,
@@ -29,7 +29,7 @@ pub(crate) fn of_all(findings: &[Finding], file: &Path, kind: Kind) -> String {
     all.join("\n\n")
 }
 
-/// One of them; in colours where stdout is a terminal, so that what comes from outside is made fit for one here.
+/// Formats one finding; in colours if stdout is a terminal, so text from outside is made safe here.
 pub(crate) fn of(finding: &Finding, file: &Path, kind: Kind) -> String {
     let colours =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());

@@ -1,4 +1,4 @@
-//! A TOML file as JSON, and where in the file each key stands.
+//! Reads a TOML file as JSON, with the location of each key.
 
 use std::{collections::HashMap, fmt, ops::Range, path::Path};
 
@@ -10,32 +10,32 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Where a mistake is to be mended.
+/// Where a mistake has to be corrected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Location {
-    /// Somewhere in the file: what is missing has no line.
+    /// The file as a whole: something that is missing has no line.
     File,
     /// This line of the file, counted from 1.
     Line(usize),
-    /// This variable of the environment.
+    /// This environment variable.
     Environment(String),
 }
 
-/// Something to mend, or to know.
+/// A mistake or a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Where.
     pub(crate) location: Location,
     /// The dotted path of the key; empty for the file as a whole.
     pub(crate) path: String,
-    /// What stands there, what is allowed, and what to do.
+    /// The given value, what is allowed, and what to do.
     pub(crate) message: String,
-    /// What is to be shown of the line, where it has one and may be shown.
+    /// The part of the line to show, if it has one that may be shown.
     pub(crate) excerpt: Option<Excerpt>,
 }
 
-/// A line of the file without what may be a secret, and what is meant of it.
+/// A line of the file without possible secrets, with the marked part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     /// Counted from 1, in characters.
@@ -76,13 +76,13 @@ pub(crate) fn lines(findings: &[Finding], file: &Path) -> String {
     findings.iter().map(|finding| finding.in_file(file).to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Where a key and its value stand in the file, in bytes.
+/// The positions of a key and its value in the file, in bytes.
 #[derive(Debug, Clone)]
 struct Spans {
     line: usize,
     key: Range<usize>,
     value: Range<usize>,
-    /// It holds no others.
+    /// Whether it contains no other keys.
     is_leaf: bool,
 }
 
@@ -93,7 +93,7 @@ pub(crate) enum Part {
     Value,
 }
 
-/// Where each key stands, by its dotted path; items of lists are `streams[0]`.
+/// The position of each key, by its dotted path; items of lists are `streams[0]`.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     text: String,
@@ -101,10 +101,10 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The path of a key or, where it does not stand in the file, of the table that it belongs into; and whether it is the
-    /// key itself.
+    /// Returns the position of a key or, if it is not in the file, of the table that it belongs to; and whether it is the key
+    /// itself.
     fn find(&self, path: &str) -> Option<(&Spans, bool)> {
-        // What can be no key is shown only in part.
+        // A name that cannot be a key is only shown in part.
         let alike = self.keys.iter().filter(|(key, _)| path.ends_with('…') && shown_name(key) == path);
         if let Some(spans) = alike.map(|(_, spans)| spans).min_by_key(|spans| spans.line) {
             return Some((spans, false));
@@ -130,7 +130,7 @@ impl Lines {
         }
     }
 
-    /// The line of a key or, where it does not stand in the file, of the table that it belongs into.
+    /// Returns the line of a key or, if it is not in the file, of the table that it belongs to.
     pub(crate) fn of(&self, path: &str) -> Option<usize> {
         self.find(path).map(|(spans, _)| spans.line)
     }
@@ -140,11 +140,11 @@ impl Lines {
         self.keys.get(path).map(|spans| spans.line)
     }
 
-    /// The line of a key with a mark under the key or its value; of what is not there, under its table. Values that are
-    /// not `public`, by their paths, are left out.
+    /// Returns the line of a key with a mark under the key or its value or, if it is not there, under its table. Values whose
+    /// paths are not `public` are left out.
     pub(crate) fn excerpt(&self, path: &str, part: Part, public: impl Fn(&str) -> bool) -> Option<Excerpt> {
         if path.ends_with('…') {
-            // A part of the key may be a secret that came there by mistake.
+            // A part of the key may be a secret that was put there by mistake.
             return None;
         }
         let (spans, is_it) = self.find(path)?;
@@ -152,7 +152,7 @@ impl Lines {
         let start = self.text[..target.start].rfind('\n').map_or(0, |at| at + 1);
         let end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let on_line = |span: &Range<usize>| span.start < end && span.end > start;
-        // What stands behind the last of them is a comment, or closes a list.
+        // The text after the last of them is a comment, or closes a list.
         let leaves = self.keys.values().filter(|spans| spans.is_leaf).map(|spans| &spans.value);
         let all = self.keys.values().map(|spans| &spans.key).chain(leaves);
         let last = all.chain([target]).filter(|span| on_line(span)).map(|span| span.end.min(end)).max()?;
@@ -186,7 +186,7 @@ impl Lines {
 /// Stands for what may be a secret.
 const HIDDEN: &str = "…";
 
-/// A line that is put together piece by piece.
+/// A line that is built piece by piece.
 struct Shown {
     text: String,
     marked: Option<Range<usize>>,
@@ -211,7 +211,7 @@ impl Shown {
     }
 }
 
-/// The line of a mistake in the syntax. What stands behind its first `=` may be a secret.
+/// Returns the line of a syntax error. The text after its first `=` may be a secret.
 fn of_syntax(text: &str, at: usize) -> Excerpt {
     let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
@@ -240,7 +240,7 @@ pub(crate) fn read(text: &str) -> Result<(Map<String, Value>, Lines), Vec<Findin
     let mut repeated = 0;
     for error in errors {
         if let Some(at) = error.span().map(|span| span.start).filter(|_| error.message() == "duplicate key") {
-            // All keys of a table that is there twice are, too: that is one mistake.
+            // All keys of a repeated table are repeated, too: that is one mistake.
             if at < repeated {
                 continue;
             }
@@ -250,7 +250,7 @@ pub(crate) fn read(text: &str) -> Result<(Map<String, Value>, Lines), Vec<Findin
             }
         }
         let location = error.span().map_or(Location::File, |span| Location::Line(reader.line(span.start)));
-        // Advice on several lines would tear the list of findings.
+        // Advice on several lines would break the list of findings.
         let message = format!("the TOML cannot be read: {}", error.message().replace('\n', "; "));
         let excerpt = error.span().map(|span| of_syntax(text, span.start));
         reader.findings.push(Finding { location, path: String::new(), message, excerpt });
@@ -292,7 +292,7 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(yes) => Value::Bool(*yes),
-            // Dates have no form of their own in JSON.
+            // JSON has no dates.
             DeValue::Datetime(time) => Value::String(time.to_string()),
             DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(number) => Value::from(number),

@@ -1,4 +1,4 @@
-//! The connector file of the Iggy connectors runtime: read, overridden by the environment, checked whole.
+//! The connector file of the Iggy connectors runtime: read, overridden by the environment, and fully checked.
 
 mod check;
 mod environment;
@@ -40,7 +40,7 @@ const KEYS: [&str; 11] = [
 /// A connector file without mistakes.
 #[derive(Debug)]
 pub(crate) struct ConnectorFile {
-    /// Where it lies.
+    /// Its path.
     pub(crate) path: PathBuf,
     pub(crate) key: String,
     pub(crate) enabled: bool,
@@ -48,7 +48,7 @@ pub(crate) struct ConnectorFile {
     pub(crate) plugin: PathBuf,
     /// At least one.
     pub(crate) streams: Vec<StreamConfig>,
-    /// `[plugin_config]` with its overrides, as the runtime hands it to the plugin.
+    /// `[plugin_config]` with its overrides, as the runtime passes it to the plugin.
     pub(crate) plugin_config: Value,
     /// What is allowed, but may be a mistake.
     pub(crate) warnings: Vec<Finding>,
@@ -68,7 +68,7 @@ impl ConnectorFile {
         Self::parse(path, &read(path)?, variables, Extent::File)
     }
 
-    /// The same; and the plugin and the folders that the file names must be there on this machine, and of use.
+    /// The same; in addition, the plugin and the folders that the file names must exist on this machine and be usable.
     ///
     /// # Errors
     /// Everything that is wrong with it, or missing.
@@ -114,9 +114,9 @@ impl ConnectorFile {
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// What stands in the file.
+    /// The content of the file.
     File,
-    /// Also what it names on this machine.
+    /// Also the plugin and the folders on this machine.
     Machine,
 }
 
@@ -127,7 +127,7 @@ fn read(path: &Path) -> Result<String, Vec<Finding>> {
     })
 }
 
-/// The connector file; its warnings are logged.
+/// Loads a connector file; its warnings are logged.
 ///
 /// # Errors
 /// It has mistakes; the message lists them.
@@ -153,7 +153,7 @@ pub(crate) fn load(path: &Path) -> Result<ConnectorFile, Failure> {
     Ok(file)
 }
 
-/// The variables of the environment that are text.
+/// The environment variables that are valid text.
 pub(crate) fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -211,7 +211,7 @@ impl Check {
         }
     }
 
-    /// What of this machine would keep the connector from starting.
+    /// Checks what on this machine would keep the connector from starting.
     fn machine(&mut self, file: &ConnectorFile) {
         let usable = |path: PathBuf| Plugin::check(&path).map_err(|why| Failure::Start(why.to_string()));
         if !file.plugin.as_os_str().is_empty()
@@ -226,7 +226,7 @@ impl Check {
         }
     }
 
-    /// The key that a warning of the sink begins with, where it stands in the file.
+    /// Returns the key that a warning of the sink begins with, as spelled in the file.
     fn key_of(&self, warning: &str) -> String {
         let word = warning.split([' ', ',']).next().unwrap_or_default();
         let word = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);

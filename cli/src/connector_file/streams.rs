@@ -1,4 +1,4 @@
-//! The `[[streams]]` of a connector file: what is read from Iggy, and how.
+//! The `[[streams]]` of a connector file: what to read from Iggy, and how.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -10,15 +10,15 @@ use super::check::Check;
 
 const STREAM_KEYS: [&str; 6] =
     ["stream", "topics", "schema", "batch_length", "poll_interval", "consumer_group"];
-/// What the runtime decodes Avro with.
+/// The keys that the runtime decodes Avro with.
 const AVRO_KEYS: [&str; 2] = ["avro_schema_json", "avro_schema_path"];
 const SCHEMAS: [&str; 6] = ["json", "raw", "text", "proto", "flatbuffer", "avro"];
 
-/// What the runtime takes where `batch_length` is not given.
+/// The runtime's default of `batch_length`.
 const BATCH_LENGTH: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
-/// What it takes where `poll_interval` is not given.
+/// Its default of `poll_interval`.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Of a consumer group, in bytes: Iggy takes no longer one.
+/// The maximum length of a consumer group's name in Iggy, in bytes.
 const LONGEST_NAME: usize = 255;
 
 /// One entry of `[[streams]]`.
@@ -28,7 +28,7 @@ pub(crate) struct StreamConfig {
     /// At least one.
     pub(crate) topics: Vec<String>,
     pub(crate) schema: Schema,
-    /// The most messages of one batch.
+    /// The maximum number of messages in one batch.
     pub(crate) batch_length: NonZeroUsize,
     /// How long to wait when there was nothing to read.
     pub(crate) poll_interval: Duration,

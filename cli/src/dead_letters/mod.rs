@@ -1,5 +1,4 @@
-//! `dead-letters`: what could not be delivered, to read ([`show`]), to replay ([`replay`]) and to remove
-//! ([`purge`]).
+//! `dead-letters`: reads ([`show`]), replays ([`replay`]) and removes ([`purge`]) messages that could not be delivered.
 
 mod purge;
 mod replay;

@@ -1,4 +1,4 @@
-//! Clears letters away.
+//! Removes letters.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::terminal::report::{self, Failure, grouped};
 
-/// What is asked for.
+/// The options of a purge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How {
     pub(super) all: bool,
@@ -33,7 +33,7 @@ pub(super) fn purge(
     report("removed", purged, waiting, as_json).map(|()| true)
 }
 
-/// Asks for confirmation, which a program gives by `--yes`.
+/// Asks for confirmation, which a program gives with `--yes`.
 fn agreed(waiting: usize) -> Result<bool, Failure> {
     let lost = format!(
         "{} letter{} never replayed, and would be lost for good",

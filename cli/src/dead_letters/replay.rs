@@ -29,7 +29,7 @@ use crate::{
 /// How many failures are kept for JSON, and how many are shown one by one.
 const KEPT: usize = 1000;
 const SHOWN: usize = 20;
-/// The most bytes of a reason.
+/// The maximum length of a reason, in bytes.
 const LONGEST_REASON: usize = 300;
 
 pub(super) fn replay(
@@ -40,7 +40,7 @@ pub(super) fn replay(
     at: impl Fn(io::Error) -> Failure,
 ) -> Result<bool, Failure> {
     let connector = connector_file::load(config)?;
-    // What is not there is reported before anything is sent.
+    // Missing letters are reported before anything is sent.
     count(folder, selection, at)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);

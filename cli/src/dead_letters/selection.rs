@@ -1,4 +1,4 @@
-//! Which letters are meant.
+//! Selects letters.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     positions: Vec<LetterPosition>,
 }
 
-/// A time as it stands in a letter, which sorts as text.
+/// Converts a time to the format of letters, which sorts as text.
 fn since(text: &str) -> Result<String, String> {
     let time = humantime::parse_rfc3339_weak(text)
         .ok()
@@ -37,14 +37,14 @@ fn since(text: &str) -> Result<String, String> {
 }
 
 impl Arguments {
-    /// The letters that are meant.
+    /// The selection of letters.
     pub(super) fn meant(&self) -> Selection {
         let Self { reason, stream, topic, since, positions } = self.clone();
         Selection { reason, stream, topic, since, positions }
     }
 }
 
-/// Counts what was found, so that an empty selection is reported.
+/// Counts the letters found, so that an empty selection is reported.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) all: u64,
@@ -54,7 +54,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether an entry is meant.
+    /// Whether an entry is selected.
     pub(super) fn takes(&mut self, selection: &Selection, entry: &Entry) -> bool {
         self.all += 1;
         if selection.positions.contains(&entry.position) {
@@ -72,7 +72,7 @@ impl Seen {
         format!("{} dead letter{plural}, {} of them replayed", grouped(self.taken), grouped(self.replayed))
     }
 
-    /// Reports what was selected and is not there.
+    /// Reports selected letters that do not exist.
     ///
     /// # Errors
     /// There is no letter at a position.
@@ -91,7 +91,7 @@ impl Seen {
     }
 }
 
-/// There is none at this position.
+/// The error for a position without a letter.
 pub(super) fn no_letter(position: LetterPosition) -> Failure {
     Failure::Usage(format!("there is no dead letter at {position}: `list` shows the positions"))
 }

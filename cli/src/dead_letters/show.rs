@@ -1,4 +1,4 @@
-//! Letters as people and programs read them.
+//! Shows letters to people and programs.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! An endpoint on a free loopback port that takes everything and keeps the bodies.
+//! An endpoint on a free loopback port that accepts everything and keeps the bodies.
 
 use std::{
     convert::Infallible,
@@ -30,7 +30,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// # Errors
-    /// No port is free, or no thread is to be had.
+    /// No port is free, or no thread can be created.
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_io().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -57,7 +57,7 @@ impl Endpoint {
 
 async fn serve(listener: TcpListener, arrived: Arc<Mutex<Arrived>>) {
     loop {
-        // A connection that is gone before it is accepted is no reason to stop.
+        // A connection that is closed before it is accepted is no reason to stop.
         let Ok((stream, _)) = listener.accept().await else { continue };
         let arrived = Arc::clone(&arrived);
         let service = service_fn(move |request| record(request, Arc::clone(&arrived)));

@@ -1,4 +1,4 @@
-//! `demo`: the plugin on real input, against an endpoint of its own.
+//! `demo`: runs the plugin on real input, against a local endpoint.
 
 mod endpoint;
 mod verify;
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     plugin: Option<PathBuf>,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 struct Outcome {
     messages: u64,
@@ -120,7 +120,7 @@ fn stream(path: &std::path::Path, sent: Sent<'_>, mode: Mode) -> Result<Outcome,
     Ok(Outcome { messages: sent.messages, requests, bytes, failed_batches, time, verdict, plugin: identity })
 }
 
-/// Hands one batch to the plugin, all of one partition.
+/// Passes one batch of one partition to the plugin.
 fn consume(
     plugin: &OpenPlugin,
     topic: &TopicMetadata,

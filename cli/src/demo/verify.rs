@@ -1,4 +1,4 @@
-//! Whether everything that was sent arrived: each message once, its payload byte for byte.
+//! Checks whether everything that was sent arrived: each message once, its payload byte for byte.
 
 use std::{collections::HashMap, fmt};
 
@@ -10,7 +10,7 @@ use crate::mode::Mode;
 /// How many faults are named.
 const NAMED: usize = 5;
 
-/// What was sent: the payloads in a circle, in batches that go to the partitions round robin.
+/// What was sent: the payloads cyclically, in batches that go to the partitions round robin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent<'a> {
     pub(crate) payloads: &'a [&'a [u8]],
@@ -49,7 +49,7 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// What a payload is called in a message for people.
+/// Names a payload for people.
 fn order(payload: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Order {
@@ -87,7 +87,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// What is wrong with what arrived; nothing, if all counts are zero.
+/// What is wrong with the messages that arrived; nothing, if all counts are zero.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// Never arrived.
@@ -105,7 +105,7 @@ impl Verdict {
         self.missing.count + self.duplicated.count + self.unknown.count == 0
     }
 
-    /// Of what arrived; a body that nobody sent is a changed one, as far as is known.
+    /// Whether everything that arrived was intact; a body that nobody sent counts as changed.
     pub(crate) fn byte_for_byte(&self) -> bool {
         self.changed.count + self.unknown.count == 0
     }
@@ -124,7 +124,7 @@ struct Metadata {
     iggy_offset: u64,
 }
 
-/// Checks bodies as they come; keeps a byte for each message, not the bodies.
+/// Checks bodies as they arrive; keeps one byte per message, not the bodies.
 #[derive(Debug)]
 pub(crate) struct Verifier<'a> {
     sent: Sent<'a>,

@@ -1,4 +1,4 @@
-//! The one connector of this process: where its plugin lies, how it is opened, its log on stderr.
+//! The one connector of this process: finds its plugin, opens it, and forwards its log to stderr.
 #![allow(unsafe_code)]
 
 mod observed;
@@ -39,7 +39,7 @@ const ID: u32 = 1;
 pub(crate) struct OpenPlugin {
     plugin: Plugin,
     closer: Closer,
-    /// `None` where it reports nothing, or nobody asked.
+    /// `None` if it reports nothing, or was not asked to.
     observed: Option<Arc<Observed>>,
 }
 
@@ -98,17 +98,18 @@ impl OpenPlugin {
         }
     }
 
-    /// How the connector is doing, or did, once it is closed. `None` where its plugin does not report.
+    /// Returns the state of the connector, or its last state once it is closed. `None` if its plugin does not report.
     pub(crate) fn state(&self) -> Option<State> {
         self.observed.as_ref()?.state(ID)
     }
 
-    /// The messages that failed since the last call. `None` where the plugin does not report.
+    /// Takes the messages that failed since the last call. `None` if the plugin does not report.
     pub(crate) fn take_failures(&self) -> Option<Failures> {
         Some(self.observed.as_ref()?.take_failures(ID))
     }
 
-    /// 0 when every message of the batch is settled well; -1 where nothing was taken, because it is closed.
+    /// Passes a batch to the plugin. Returns 0 if every message was settled well; -1 if nothing was accepted because it is
+    /// closed.
     pub(crate) fn consume(
         &self,
         topic: &TopicMetadata,
@@ -128,7 +129,7 @@ impl OpenPlugin {
         self.closer.asked.load(Ordering::SeqCst)
     }
 
-    /// What closes it before it is dropped.
+    /// Returns a handle that closes it before it is dropped.
     pub(crate) fn closer(&self) -> Closer {
         self.closer.clone()
     }
@@ -152,8 +153,8 @@ impl Drop for OpenPlugin {
     }
 }
 
-/// Where the plugin lies when nobody says: beside the executable, or where cargo builds it. Where it lies in
-/// several places it is the newest: `cargo run` leaves an older one beside the executable as it is.
+/// Finds the plugin if none is named: beside the executable, or where cargo builds it. If there are several, the newest is
+/// used: `cargo run` leaves an older one beside the executable.
 ///
 /// # Errors
 /// It is in none of these places; the message names them.
@@ -164,7 +165,7 @@ pub(crate) fn built() -> Result<PathBuf, Failure> {
     first(places)
 }
 
-/// The plugin that a connector file names: relative to the current folder, then to the file, then by its name beside
+/// Finds the plugin that a connector file names: relative to the current folder, then to the file, then by its name beside
 /// the executable.
 ///
 /// # Errors
@@ -186,14 +187,14 @@ pub(crate) fn named(path: &Path, file: &Path) -> Result<PathBuf, Failure> {
 /// This program.
 ///
 /// # Errors
-/// The system does not say where it lies.
+/// The system does not report its path.
 pub(crate) fn executable() -> Result<PathBuf, Failure> {
     env::current_exe()
         .map_err(|why| Failure::Other(format!("the path of this executable is not known: {why}")))
 }
 
-/// `name` beside the executable; where cargo built that, in `deps/` beside it or beside its folder; and where it lies in a
-/// `bin/`, in `lib/iggy-http-sink/` beside that, as packages have it.
+/// Returns the places for `name` near the executable: beside it; if cargo built it, in `deps/` beside it or beside its
+/// folder; and if it is in a `bin/`, in `lib/iggy-http-sink/` beside that, where packages put it.
 fn near_executable(executable: &Path, name: &str) -> Vec<PathBuf> {
     let folder = executable.parent().unwrap_or(Path::new("."));
     let mut folders = vec![folder.to_owned()];
@@ -243,7 +244,7 @@ unsafe fn text<'a>(start: *const u8, len: usize) -> Cow<'a, str> {
 /// The current time in microseconds since the Unix epoch.
 ///
 /// # Errors
-/// The clock stands before 1970.
+/// The clock is before 1970.
 pub(crate) fn now_micros() -> Result<u64, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other);
     since

@@ -1,5 +1,5 @@
-//! What the plugin reports of itself beyond the ABI: how many messages ended in which way, which failed and why, and whether
-//! anything gets through.
+//! What the plugin reports about itself beyond the ABI: how many messages ended in which way, which failed and why, and
+//! whether anything gets through.
 #![allow(unsafe_code)]
 
 use std::{
@@ -33,7 +33,7 @@ pub(crate) struct State {
     /// What the connector holds that is not settled yet.
     #[serde(default)]
     pub(crate) waiting: u64,
-    /// `None` where it has none.
+    /// `None` if it has none.
     pub(crate) spool: Option<Spool>,
     pub(crate) endpoints: Vec<Endpoint>,
     #[serde(default)]
@@ -77,7 +77,7 @@ pub(crate) struct Failures {
 }
 
 impl Observed {
-    /// Has the plugin count for a host; before its connector is opened. `None` where it is no plugin of this kind.
+    /// Makes the plugin count for a host, before its connector is opened. `None` if it is not a plugin of this kind.
     pub(crate) fn of(plugin: &Plugin) -> Option<Self> {
         // SAFETY: this is the type that the HTTP sink declares for this function.
         let observe: Observe = unsafe { plugin.function("iggy_http_sink_observe") }?;
@@ -87,7 +87,7 @@ impl Observed {
         Some(Self { report, failures: Mutex::default() })
     }
 
-    /// The state of now, or at the end of a connector that is closed; `None` before it was opened.
+    /// Returns the present state, or the last state of a closed connector; `None` before it was opened.
     pub(crate) fn state(&self, id: u32) -> Option<State> {
         let mut text = String::new();
         // SAFETY: the function calls `keep` with this context before it returns, from this thread.

@@ -1,4 +1,4 @@
-//! Shows while a run goes on how it goes: what is delivered, what waits, and why. (What does not get through is in the log of the
+//! Shows the progress of a run: what is delivered, what waits, and why. (What does not get through is in the log of the
 //! plugin, too.)
 
 use std::{
@@ -13,10 +13,10 @@ use crate::terminal::report::{Progress, grouped};
 
 /// How often the connector is asked.
 const ASKED: Duration = Duration::from_secs(1);
-/// The most bytes of an error.
+/// The maximum length of an error, in bytes.
 const LONGEST_ERROR: usize = 300;
 
-/// Shows it until it is ended.
+/// Shows the progress until it is ended.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     over: Mutex<bool>,
@@ -24,7 +24,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Shows it on the progress display, if there is one.
+    /// Shows the progress on the progress display, if there is one.
     pub(crate) fn show(&self, plugin: &OpenPlugin, progress: &Progress) {
         while progress.is_shown() && !self.waits(ASKED) {
             let Some(state) = plugin.state() else { return };
@@ -38,7 +38,7 @@ impl Watch {
         self.ended.notify_all();
     }
 
-    /// Waits; whether it is over.
+    /// Waits. Returns whether it is over.
     fn waits(&self, time: Duration) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         let (over, _) =
@@ -47,7 +47,7 @@ impl Watch {
     }
 }
 
-/// What became of messages, and how many wait.
+/// The counts of messages by outcome, and how many wait.
 fn counts(state: &State) -> String {
     let counts =
         [(state.delivered, "delivered"), (state.dead_lettered, "dead-lettered"), (state.failed, "failed")];
@@ -62,7 +62,7 @@ fn counts(state: &State) -> String {
     parts.join(", ")
 }
 
-/// What keeps those that wait; the reason first, as a terminal may have little room.
+/// Why messages wait; the reason comes first, since a terminal may have little room.
 fn trouble(state: &State) -> Option<String> {
     let failing = state.endpoints.iter().find(|endpoint| endpoint.failing_since.is_some())?;
     Some(format!(

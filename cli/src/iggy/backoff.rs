@@ -36,7 +36,7 @@ impl Backoff {
     /// Records a failure; returns how long to pause before the next attempt.
     pub(super) fn failed(&mut self, why: &str) -> Duration {
         let now = Instant::now();
-        // The words may be those of a server.
+        // The text may come from a server.
         let why = shown(why, 500);
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
@@ -57,7 +57,7 @@ impl Backoff {
         pause
     }
 
-    /// It works: sums up what was before.
+    /// Records a success: sums up the failures before it.
     pub(super) fn worked(&mut self) {
         self.next = SHORTEST;
         if let Some(since) = self.trouble.take() {
@@ -76,7 +76,7 @@ fn whole_seconds(time: Duration) -> impl std::fmt::Display {
     humantime::format_duration(Duration::from_secs(time.as_secs()))
 }
 
-/// Sleeps, but not once `over` is true. Whether it slept to the end.
+/// Sleeps until the time is over or `over` is true. Returns whether it slept to the end.
 pub(super) async fn pause(time: Duration, over: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = tokio::time::sleep(time) => true,
@@ -84,7 +84,7 @@ pub(super) async fn pause(time: Duration, over: &mut watch::Receiver<bool>) -> b
     }
 }
 
-/// Returns once `over` is true, or nobody is left who could say so.
+/// Returns once `over` is true, or its sender is gone.
 pub(super) async fn asked(over: &mut watch::Receiver<bool>) {
     let _ = over.wait_for(|over| *over).await;
 }

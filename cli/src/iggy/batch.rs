@@ -1,4 +1,4 @@
-//! Messages of one partition as the plugin takes them.
+//! Messages of one partition in the plugin's form.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use iggy_connector_sdk::{
 
 use crate::host::OpenPlugin;
 
-/// What one poll brought, or several: at least one message, all of one partition, in order.
+/// The messages of one or several polls: at least one, all of one partition, in order.
 #[derive(Debug)]
 pub(super) struct Batch {
     partition: u32,
     /// The last offset in the partition.
     current_offset: u64,
     messages: Vec<IggyMessage>,
-    /// Of each message, in the plugin's form.
+    /// The headers of each message, in the plugin's form.
     headers: Vec<Vec<u8>>,
     pub(super) first: u64,
     pub(super) last: u64,
@@ -25,11 +25,11 @@ pub(super) struct Batch {
     pub(super) goes_on: bool,
 }
 
-/// What a message takes in a body beside its payload, about.
+/// The approximate size of a message in a body without its payload.
 const FRAME: usize = 64;
 
 impl Batch {
-    /// What came when `most` messages were asked for; `None` where nothing did.
+    /// Creates a batch from a poll for `most` messages; `None` if there were none.
     pub(super) fn new(partition: u32, polled: PolledMessages, most: usize) -> Option<Self> {
         let (first, last) = (polled.messages.first()?.header.offset, polled.messages.last()?.header.offset);
         let headers = polled.messages.iter().map(headers).collect();
@@ -42,12 +42,12 @@ impl Batch {
         self.messages.len()
     }
 
-    /// About how many bytes they are in a body.
+    /// Their approximate size in a body, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.messages.iter().map(|message| message.payload.len() + FRAME).sum()
     }
 
-    /// Adds what was polled behind it.
+    /// Appends messages that were polled after it.
     pub(super) fn append(&mut self, behind: Self) {
         self.messages.extend(behind.messages);
         self.headers.extend(behind.headers);
@@ -55,7 +55,7 @@ impl Batch {
         self.goes_on = behind.goes_on;
     }
 
-    /// Hands them to the plugin, as they are; what consume returned.
+    /// Passes them to the plugin unchanged. Returns what consume returned.
     pub(super) fn consume(&self, plugin: &OpenPlugin, topic: &TopicMetadata, schema: Schema) -> i32 {
         let messages: Vec<BorrowedMessage<'_>> = self
             .messages
@@ -77,8 +77,8 @@ impl Batch {
     }
 }
 
-/// The headers of a message in the plugin's form. Those that cannot be read are left out, as in the runtime: the
-/// message itself is whole.
+/// Returns the headers of a message in the plugin's form. Headers that cannot be read are left out, as in the runtime: the
+/// message itself is intact.
 fn headers(message: &IggyMessage) -> Vec<u8> {
     let Ok(Some(found)) = message.user_headers_map() else { return Vec::new() };
     let headers: BTreeMap<HeaderKey, HeaderValue> = found

@@ -1,4 +1,4 @@
-//! Follows one topic: a member of its consumer group for as long as it takes, over lost connections and restarts.
+//! Follows one topic as a member of its consumer group, across lost connections and restarts.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,11 +27,11 @@ use super::{
 
 /// How often the server is asked which partitions are ours.
 const ASKING: Duration = Duration::from_secs(1);
-/// Between two attempts to get into the group.
+/// The longest pause between two attempts to join the group.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often it is asked, too, whether all members of the group are there; and at first at every time, for that is when
-/// a server may have restarted.
+/// How often it is also asked whether all members of the group are connected; at first every time, since the server may just
+/// have restarted.
 const ASKING_FOR_GHOSTS: u32 = 30;
 const AT_FIRST: u32 = 10;
 /// How often in a row some must be missing: a member that joins or leaves is missing for a moment.
@@ -45,13 +45,13 @@ struct Running {
     handle: JoinHandle<()>,
 }
 
-/// Why a connection is not used any further.
+/// Why a connection is no longer used.
 enum Next {
     Again,
     Done,
 }
 
-/// What it takes to follow a topic.
+/// The state of following a topic.
 #[derive(Debug)]
 struct Follower {
     topic: Arc<Topic>,
@@ -62,7 +62,7 @@ struct Follower {
     ended: mpsc::UnboundedReceiver<(u64, u32, End)>,
     /// Partitions that were read to their end.
     finished: BTreeSet<u32>,
-    /// The ends that the partitions had at the start, where they matter.
+    /// The ends that the partitions had at the start, if there is an end to reach.
     ends: Option<HashMap<u32, u64>>,
     /// What was logged last.
     logged: Option<Vec<u32>>,
@@ -74,7 +74,7 @@ struct Follower {
 /// Reads a topic until it is asked to stop or, where there is one, to the end.
 ///
 /// # Errors
-/// There is no use in going on.
+/// It is useless to continue.
 pub(super) async fn follow(topic: Arc<Topic>) -> Result<(), Failure> {
     let (sender, ended) = mpsc::unbounded_channel();
     let mut follower = Follower {
@@ -95,7 +95,7 @@ pub(super) async fn follow(topic: Arc<Topic>) -> Result<(), Failure> {
     outcome
 }
 
-/// Returns at this time; never, where there is none.
+/// Returns at this time; never if there is none.
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -126,7 +126,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Joins the group, however long it takes. `None` when it is asked to stop.
+    /// Joins the group, however long it takes. `None` if it is asked to stop.
     async fn join(&mut self, backoff: &mut Backoff) -> Result<Option<Session>, Failure> {
         let shared = Arc::clone(&self.topic.shared);
         loop {
@@ -158,7 +158,7 @@ impl Follower {
         }
     }
 
-    /// Has workers read what belongs to this member, until the connection is lost.
+    /// Lets workers read the partitions of this member, until the connection is lost.
     async fn use_session(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<Next, Failure> {
         (self.asked, self.missing) = (0, 0);
         let mut stop = self.stop.clone();
@@ -178,7 +178,7 @@ impl Follower {
                 },
                 Some((number, partition, end)) = self.ended.recv() => {
                     let worker = self.workers.get(&partition).filter(|worker| worker.number == number);
-                    // What a worker says of a connection that was given up before is outdated.
+                    // A worker's report about an earlier connection is outdated.
                     let current = worker.is_some_and(|worker| !*worker.over.borrow());
                     if worker.is_some() {
                         self.workers.remove(&partition);
@@ -201,7 +201,7 @@ impl Follower {
         }
     }
 
-    /// Starts and retires workers as the server has the partitions. Whether there is an end, and it is reached.
+    /// Starts and retires workers by the server's assignment. Returns whether there is an end and it is reached.
     async fn take_up(&mut self, session: &Arc<Session>, backoff: &mut Backoff) -> Result<bool, Trouble> {
         if self.topic.shared.once && self.ends.is_none() {
             self.ends = Some(session.ends().await?);
@@ -230,7 +230,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Makes the group anew where members are in it that nobody stands behind: they keep their partitions to themselves.
+    /// Recreates the group if it has members without a connection, which block their partitions.
     async fn drive_ghosts_out(&mut self, session: &Session) -> Result<(), Trouble> {
         self.asked = self.asked.wrapping_add(1);
         if self.asked > AT_FIRST && self.missing == 0 && !self.asked.is_multiple_of(ASKING_FOR_GHOSTS) {
@@ -267,7 +267,7 @@ impl Follower {
         self.logged = Some(ours.to_vec());
     }
 
-    /// Has these partitions read no further than what is being delivered.
+    /// Stops reading these partitions after the batches that are being delivered.
     fn retire(&self, which: impl Fn(u32) -> bool) {
         for (partition, worker) in &self.workers {
             if which(*partition) {
@@ -290,24 +290,24 @@ impl Follower {
             over: receiver,
         };
         let sender = self.sender.clone();
-        // What is still being delivered from an earlier connection goes first.
+        // Batches from an earlier connection that are still being delivered go first.
         let before = self.workers.remove(&partition);
         let handle = tokio::spawn(async move {
             if let Some(before) = before {
                 let _ = before.handle.await;
             }
             let end = worker.run().await;
-            // Where nobody listens, everything is over.
+            // If nobody listens, everything is over.
             let _ = sender.send((number, partition, end));
         });
         self.workers.insert(partition, Running { number, over, handle });
     }
 
-    /// Waits for what is being delivered.
+    /// Waits for the batches that are being delivered.
     async fn wait_for_workers(&mut self) {
         self.retire(|_| true);
         for (_, worker) in self.workers.drain() {
-            // One that panicked has said so.
+            // A panic was logged.
             let _ = worker.handle.await;
         }
     }

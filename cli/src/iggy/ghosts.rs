@@ -1,8 +1,8 @@
-//! Members of a group that nobody stands behind.
+//! Removes members of a group that have no connection.
 //!
-//! A server of this time keeps the members that a group had when it went down, but not their connections: after a restart
-//! they hold partitions that nobody reads, for ever, and no request removes them. So the group is made anew. Its offsets
-//! are kept under the name of a plain consumer, from where each worker takes that of its partition.
+//! A server of this version keeps the members that a group had when it shut down, but not their connections: after a restart
+//! they hold partitions that nobody reads, forever, and no request removes them. So the group is recreated. Its offsets are
+//! kept under the name of a plain consumer, from which each worker takes that of its partition.
 
 use iggy::prelude::{
     ClusterClient, Consumer, ConsumerGroupClient, ConsumerOffsetClient, Identifier, IggyError, StreamClient,
@@ -12,8 +12,8 @@ use iggy::prelude::{
 use super::session::{Session, Trouble};
 
 impl Session {
-    /// How many members of the group have no connection. None where that is unknown: without the permission to see
-    /// clients, or with several servers, of which each sees its own only.
+    /// Returns how many members of the group have no connection. Zero if that is unknown: without permission to see clients,
+    /// or with several servers, of which each only sees its own.
     pub(super) async fn ghosts(&self) -> Result<u32, Trouble> {
         match self.count_ghosts().await {
             Err(Trouble::Server(IggyError::Unauthorized | IggyError::FeatureUnavailable)) => Ok(0),
@@ -34,7 +34,7 @@ impl Session {
             if client.consumer_groups_count == 0 {
                 continue;
             }
-            // It has left since.
+            // It has left in the meantime.
             let Some(client) = self.client.get_client(client.client_id).await? else { continue };
             let here = client.consumer_groups.iter().any(|member| {
                 (member.stream_id, member.topic_id, member.group_id) == (stream.id, topic.id, group.id)
@@ -44,7 +44,7 @@ impl Session {
         Ok(group.members_count.saturating_sub(connected))
     }
 
-    /// Deletes the group with everyone in it, after its offsets are kept; live members join a new one.
+    /// Deletes the group with all members, after saving its offsets; live members join a new one.
     pub(super) async fn drive_out(&self) -> Result<(), Trouble> {
         let keeper = self.keeper()?;
         let topic = self.client.get_topic(&self.stream, &self.topic).await?.ok_or(Trouble::NoTopic)?;
@@ -61,7 +61,7 @@ impl Session {
         Ok(())
     }
 
-    /// Has a group that was made anew go on at the offset that was kept for it.
+    /// Makes a recreated group continue at the offset that was saved for it.
     pub(super) async fn restore(&self, partition: u32) -> Result<Option<u64>, Trouble> {
         if let Some(stored) = self.stored(partition).await? {
             return Ok(Some(stored));
@@ -74,7 +74,7 @@ impl Session {
         Ok(Some(kept.stored_offset))
     }
 
-    /// Forgets what was kept: somebody who deletes the group later wants to begin at the start.
+    /// Forgets the saved offset: somebody who deletes the group later wants to begin at the start.
     pub(super) async fn forget_kept(&self, partition: u32) {
         if let Ok(keeper) = self.keeper() {
             // Mostly there is nothing.

@@ -1,10 +1,10 @@
 //! Input from an Iggy server, at least once: an offset is stored only when consume returned 0.
 //!
-//! Each [`topic`] has a [`follower`], which reads it over a [`session`] of its own as a member of its consumer group; each
-//! [`partition`] that the server gives to this member is read by a worker of its own, so that partitions go side by side
-//! and each of them in order. [`server`] says where and as whom, [`backoff`] waits out what is away, [`ghosts`] are driven
-//! out, [`batch`] brings messages into the plugin's form, [`replay`] begins elsewhere than after the stored offset, and
-//! [`outcome`] counts.
+//! Each [`topic`] has a [`follower`], which reads it over its own [`session`] as a member of its consumer group; each
+//! [`partition`] that the server assigns to this member is read by a separate worker, so that partitions are read
+//! concurrently and each of them in order. [`server`] has the address and the credentials, [`backoff`] the waits, [`ghosts`]
+//! removes dead members, [`batch`] converts messages to the plugin's form, [`replay`] starts elsewhere than after the stored
+//! offset, and [`outcome`] counts.
 
 mod backoff;
 mod batch;
@@ -42,14 +42,14 @@ use self::{
     topic::{BodyRoom, Shared, Topic},
 };
 
-/// Threads that consume may block at one time: one for each partition.
+/// The maximum number of threads that consume may block at the same time: one per partition.
 const MOST_THREADS: usize = 16_384;
 
 /// Reads what the connector file names until a signal comes or, with `once` or `replay`, to the end that is there at
 /// the start.
 ///
 /// # Errors
-/// It cannot begin at all.
+/// It cannot start at all.
 pub(crate) fn run(
     file: &ConnectorFile,
     server: Server,
@@ -69,7 +69,7 @@ pub(crate) fn run(
     let (asked, last) = (Arc::clone(&sender), closer.clone());
     let stop_all = move || {
         asked.send_replace(true);
-        // What is in flight ends within close_timeout, even where the endpoint is away for longer.
+        // Requests in flight end within close_timeout, even if the endpoint is down for longer.
         let _ = closer.close();
     };
     interrupt::at_first(stop_all, || ())
@@ -111,7 +111,7 @@ pub(crate) fn run(
 /// Connects to the server and signs in, as a run does.
 ///
 /// # Errors
-/// What did not work, and what to do.
+/// What failed, and what to do.
 pub(crate) fn reach(server: &Server) -> Result<String, Obstacle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
@@ -149,7 +149,7 @@ fn topics(file: &ConnectorFile, shared: &Arc<Shared>) -> Vec<Topic> {
         .collect()
 }
 
-/// Reads them side by side; what made one of them give up stops the others. Whether one could not even begin.
+/// Reads all topics concurrently; if one gives up, the others stop. Also returns whether one could not even start.
 async fn read_all(topics: Vec<Topic>, stop: &watch::Sender<bool>) -> (Vec<String>, bool) {
     let mut following = JoinSet::new();
     for topic in topics {

@@ -1,4 +1,4 @@
-//! What reading from Iggy came to, for people and for programs.
+//! The result of reading from Iggy, for people and for programs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,7 +24,7 @@ struct Partition {
     failed_batches: u64,
     first: Option<u64>,
     stored: Option<u64>,
-    /// The range that consume last refused and has not taken since.
+    /// The range that consume refused last and has not accepted since.
     failing: Option<(u64, u64)>,
 }
 
@@ -33,9 +33,9 @@ struct Partition {
 pub(crate) struct Outcome {
     partitions: BTreeMap<PartitionName, Partition>,
     pub(crate) time: Duration,
-    /// What it needs could not be reached.
+    /// Whether something that it needs could not be reached.
     pub(crate) unreachable: bool,
-    /// A signal ended it.
+    /// Whether a signal ended it.
     pub(crate) stopped: bool,
     pub(crate) errors: Vec<String>,
 }
@@ -46,7 +46,7 @@ impl Outcome {
         self.partitions.entry(name).or_default()
     }
 
-    /// Consume settled these offsets. How many messages that makes in all partitions.
+    /// Records that consume settled these offsets. Returns the number of settled messages in all partitions.
     pub(super) fn settled(&mut self, names: &Names, partition: u32, first: u64, messages: u64) -> u64 {
         let entry = self.partition(names, partition);
         entry.messages += messages;
@@ -56,12 +56,12 @@ impl Outcome {
         self.messages()
     }
 
-    /// The server knows that everything up to `offset` is settled.
+    /// Records that the server has stored `offset`: everything up to it is settled.
     pub(super) fn stored(&mut self, names: &Names, partition: u32, offset: u64) {
         self.partition(names, partition).stored = Some(offset);
     }
 
-    /// Consume did not settle these offsets.
+    /// Records that consume did not settle these offsets.
     pub(super) fn failed(&mut self, names: &Names, partition: u32, first: u64, last: u64) {
         let entry = self.partition(names, partition);
         entry.failed_batches += 1;
@@ -76,7 +76,7 @@ impl Outcome {
         self.partitions.values().map(count).sum()
     }
 
-    /// Whether nothing stands still for want of somebody to act.
+    /// Whether nothing is stuck until somebody acts.
     pub(crate) fn good(&self) -> bool {
         self.errors.is_empty() && self.partitions.values().all(|partition| partition.failing.is_none())
     }

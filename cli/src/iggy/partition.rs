@@ -1,4 +1,4 @@
-//! One partition: read, settled, stored, batch after batch.
+//! Reads one partition: polls, settles and stores the offset, batch after batch.
 
 use std::{
     sync::Arc,
@@ -17,21 +17,22 @@ use super::{
     topic::Topic,
 };
 
-/// Between two attempts at a batch that consume did not settle. The sink has tried for long before it says so.
+/// The longest pause between two attempts at a batch that consume did not settle. The sink has retried for long before it
+/// reports that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// With an end to reach: how often nothing must come before it counts as reached, where messages were removed.
+/// If there is an end: after how many empty polls it counts as reached, if messages were removed.
 const EMPTY_POLLS: u32 = 3;
-/// How long the offset is kept beside a group that was made anew, should that happen once more.
+/// How long the offset is kept separately after the group was recreated, in case that happens again.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// Why a partition is not read any further.
 #[derive(Debug)]
 pub(super) enum End {
-    /// It was asked for: somebody else takes over, or the host stops.
+    /// It was asked to end: another member takes over, or the host stops.
     Asked,
-    /// It is read to the end that it was to be read to.
+    /// It was read to the requested end.
     Finished,
-    /// There is such an end, but a batch before it did not settle.
+    /// There is such an end, but a batch before it was not settled.
     Failed,
     /// The connection, or the membership in the group, is lost.
     Trouble(Trouble),
@@ -39,23 +40,23 @@ pub(super) enum End {
     Broken(String),
 }
 
-/// What an offset may take to be stored, and when it is over.
+/// How long storing an offset may take, also at the end.
 const STORING: Duration = Duration::from_secs(10);
 const STORING_LAST: Duration = Duration::from_secs(2);
 
 /// How far a partition is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// As far as there ever will be messages.
+    /// Without an end.
     Never,
     /// Up to this offset.
     Offset(u64),
-    /// It had no messages to be read.
+    /// It had no messages to read.
     Nothing,
 }
 
 impl Limit {
-    /// Whether a partition with messages up to `last` is read to its end.
+    /// Whether a partition has been read to its end, given the last offset that was read.
     fn is_reached(self, last: Option<u64>) -> bool {
         match self {
             Self::Never => false,
@@ -81,9 +82,9 @@ impl Worker {
         self.read().await.err().unwrap_or(End::Asked)
     }
 
-    /// Never returns `Ok` but when asked to end.
+    /// Only returns `Ok` if it was asked to end.
     async fn read(&self) -> Result<(), End> {
-        // Where to read from: after what is stored, unless nothing is and there is another place to begin at.
+        // The start: after the stored offset, or else at a given place, if any.
         let mut from = PollingStrategy::next();
         let restore = self.unless_over(self.session.restore(self.partition)).await;
         let stored = restore.ok_or(End::Asked)?.map_err(End::Trouble)?;
@@ -99,7 +100,7 @@ impl Worker {
                 self.unless_over(self.session.forget_kept(self.partition)).await;
             }
             let mut batch = match ahead.take() {
-                // Also when it is over: the server hands a partition over once all that was read of it is settled.
+                // Also when it is over: the server reassigns a partition only when everything read from it is settled.
                 Some(mut batch) if !*self.topic.shared.stop.borrow() => {
                     // More may have come since it was read.
                     batch.goes_on = true;
@@ -133,7 +134,8 @@ impl Worker {
         }
     }
 
-    /// What the server answers; `None` once no more is to be read: a server that does not answer holds nobody up.
+    /// Returns what the server answers; `None` once nothing more should be read: a server that does not answer must not block
+    /// that.
     async fn unless_over<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let mut over = self.over.clone();
         tokio::select! {
@@ -142,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// Ends where everything up to the end is stored already.
+    /// Ends if everything up to the end is stored already.
     fn finished_by(&self, stored: Option<u64>) -> Result<(), End> {
         if self.limit.is_reached(stored) { Err(End::Finished) } else { Ok(()) }
     }
@@ -152,7 +154,7 @@ impl Worker {
         self.session.poll(self.partition, from, count).await
     }
 
-    /// The batch after this one, read while this one is delivered; only where there certainly is one.
+    /// Reads the next batch while this one is being delivered, if there certainly is one.
     async fn look_ahead(&self, batch: &Batch) -> Option<Batch> {
         if !batch.goes_on {
             return None;
@@ -162,8 +164,8 @@ impl Worker {
         Some(following)
     }
 
-    /// Appends what waits behind a batch while one request has room for it: however few messages a poll brings, they go
-    /// out together.
+    /// Appends the messages that wait behind a batch while one request has room for them: however few messages a poll
+    /// returns, they are sent together.
     async fn fill(&self, batch: &mut Batch) {
         let Some(room) = self.topic.shared.body else { return };
         while batch.goes_on && batch.len() < room.messages && batch.bytes() < room.bytes {
@@ -174,12 +176,12 @@ impl Worker {
         }
     }
 
-    /// What comes behind a batch, unless the partition is to be read no further.
+    /// Polls the messages after a batch, unless nothing more should be read.
     async fn poll_behind(&self, batch: &Batch) -> Option<Batch> {
         if self.limit.is_reached(Some(batch.last)) || *self.over.borrow() {
             return None;
         }
-        // Where it fails, the next poll fails too.
+        // If this fails, the next poll fails too.
         let polled = self.unless_over(self.poll(&PollingStrategy::offset(batch.last + 1))).await?.ok()?;
         self.batch(polled).filter(|following| following.first > batch.last)
     }
@@ -188,7 +190,7 @@ impl Worker {
         Batch::new(self.partition, polled, self.topic.config.batch_length.get())
     }
 
-    /// Hands the batch over until it is settled.
+    /// Passes the batch to the plugin until it is settled.
     async fn settle(&self, batch: &Arc<Batch>) -> Result<(), End> {
         let shared = &self.topic.shared;
         let names = &self.topic.names;
@@ -198,7 +200,7 @@ impl Worker {
             let code = self.consume(batch).await?;
             match code {
                 0 => break,
-                // It was not taken any more, or not settled within close_timeout.
+                // It was no longer accepted, or not settled within close_timeout.
                 _ if shared.plugin.is_closed() => return Err(End::Asked),
                 1 => {}
                 code => {
@@ -224,7 +226,7 @@ impl Worker {
         Ok(())
     }
 
-    /// What consume returns. It blocks, so it has a thread of its own.
+    /// Returns what consume returns. It blocks, so it has its own thread.
     async fn consume(&self, batch: &Arc<Batch>) -> Result<i32, End> {
         let (topic, batch) = (Arc::clone(&self.topic), Arc::clone(batch));
         spawn_blocking(move || batch.consume(&topic.shared.plugin, &topic.metadata, topic.config.schema))

@@ -1,4 +1,4 @@
-//! Where a range that is to be sent again begins.
+//! Where a replay begins.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use iggy::prelude::PollingStrategy;
 
-/// An offset, the same in each partition, or the time from which on messages came to the server.
+/// An offset, the same in each partition, or a time: messages that the server stored from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplayFrom {
     Offset(u64),
@@ -35,7 +35,7 @@ impl FromStr for ReplayFrom {
     }
 }
 
-/// As it stands in the name of the group.
+/// As used in the name of the group.
 impl fmt::Display for ReplayFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,8 +54,8 @@ impl ReplayFrom {
         }
     }
 
-    /// The group that replays for `group`: one for each start, so that the offsets of `group` stay as they
-    /// are, and a replay that was ended before its time goes on where it was.
+    /// Returns the group that replays for `group`: one per start, so that the offsets of `group` stay as they are, and an
+    /// interrupted replay continues where it was.
     pub(super) fn group(self, group: &str) -> String {
         format!("{group}-replay-{self}")
     }

@@ -1,4 +1,4 @@
-//! Which Iggy server to read from, and who we are there: what the connectors runtime takes for both.
+//! The Iggy server to read from, and the credentials: from the same sources as in the connectors runtime.
 
 use std::{collections::HashMap, fmt, fs, path::Path, sync::Arc};
 
@@ -15,18 +15,18 @@ use crate::{
 
 /// The variable that names the main configuration of the runtime.
 const CONFIG_VARIABLE: &str = "IGGY_CONNECTORS_CONFIG_PATH";
-/// Before the name of a key of `[iggy]`, in upper case.
+/// The prefix of a key of `[iggy]` in upper case.
 const PREFIX: &str = "IGGY_CONNECTORS_IGGY_";
-/// Where a server listens when nobody says otherwise.
+/// The default address of a server.
 const ADDRESS: &str = "localhost:8090";
 const PORT: u16 = 8090;
-/// The keys of `[iggy]`, those of `[iggy.tls]` among them.
+/// The keys of `[iggy]`, including those of `[iggy.tls]`.
 const KEYS: [&str; 7] =
     ["address", "username", "password", "token", "tls.enabled", "tls.ca_file", "tls.domain"];
-/// A token that begins so is the path of the file that holds it.
+/// A token with this prefix is the path of the file that contains it.
 const FILE: &str = "file:";
 
-/// A server, and what signs us in.
+/// A server, and the credentials for it.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: String,
@@ -36,7 +36,7 @@ pub(crate) struct Server {
 
 #[derive(Debug, Clone)]
 struct Tls {
-    /// Of the server's authority; without one, the public authorities are trusted.
+    /// The certificates of the server's authority; without them, the public authorities are trusted.
     ca_file: Option<String>,
     /// The name in the server's certificate; empty for the host of the address.
     domain: String,
@@ -44,7 +44,7 @@ struct Tls {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Credentials are nobody's business.
+        // Credentials are not shown.
         f.debug_struct("Server")
             .field("address", &self.address)
             .field("tls", &self.tls)
@@ -53,8 +53,8 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// From the runtime's main configuration `file` (or the one that its variable names), overridden by `variables`,
-    /// and those by `address`.
+    /// Reads it from the runtime's main configuration `file` (or the one that its variable names), overridden by `variables`,
+    /// and these by `address`.
     ///
     /// # Errors
     /// The file cannot be read, or a value in it cannot be used.
@@ -98,8 +98,8 @@ impl Server {
         })
     }
 
-    /// What the client is made with. It does not reconnect by itself: whoever loses a connection has to take up its
-    /// place in the consumer group again, and does both.
+    /// Returns the configuration of the client. It does not reconnect by itself: after a lost connection the group must be
+    /// rejoined as well, and the follower does both.
     pub(super) fn client_config(&self) -> Arc<TcpClientConfig> {
         let tls = self.tls.as_ref();
         Arc::new(TcpClientConfig {
@@ -158,7 +158,7 @@ fn read(path: &Path) -> Result<HashMap<&'static str, String>, Failure> {
     if findings.is_empty() { Ok(keys) } else { Err(failure(findings)) }
 }
 
-/// All values of a table that are no tables, with their dotted paths.
+/// Returns all values of a table that are not tables, with their dotted paths.
 fn leaves<'v>(path: &str, table: &'v Map<String, Value>) -> Vec<(String, &'v Value)> {
     let location = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     table
@@ -170,7 +170,7 @@ fn leaves<'v>(path: &str, table: &'v Map<String, Value>) -> Vec<(String, &'v Val
         .collect()
 }
 
-/// A token itself, or what the file holds that it names.
+/// Returns a token itself, or the content of the file that it names.
 fn token_of(token: &str) -> Result<String, Failure> {
     let Some(path) = token.strip_prefix(FILE) else { return Ok(token.to_owned()) };
     let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
@@ -191,7 +191,7 @@ fn with_port(address: &str) -> Result<String, Failure> {
         let message = format!("{address} is a URL: write the address as HOST:PORT, such as {ADDRESS}");
         return Err(Failure::Usage(message));
     }
-    // Colons also stand within the brackets of an IPv6 address.
+    // Colons also occur within the brackets of an IPv6 address.
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     Ok(if has_port { address.to_owned() } else { format!("{address}:{PORT}") })
 }

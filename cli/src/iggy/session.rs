@@ -18,11 +18,11 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::server::Server;
 
-/// For connecting, signing in and whatever the server does about it.
+/// The timeout for connecting and signing in.
 const CONNECTING: Duration = Duration::from_secs(15);
-/// The most bytes of a name that are shown: a server lets no longer one be.
+/// The maximum length of a name, in bytes: a server allows no longer one.
 pub(super) const LONGEST_NAME: usize = 255;
-/// Leaving is a courtesy: the server notices a member that is gone.
+/// The timeout for leaving, which is a courtesy: the server notices a missing member.
 const LEAVING: Duration = Duration::from_secs(2);
 
 /// The names that a topic and a group have on the server.
@@ -35,18 +35,18 @@ pub(super) struct Names {
 
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A server takes any characters in a name.
+        // A server accepts any characters in a name.
         let [stream, topic] = [&self.stream, &self.topic].map(|name| shown(name, LONGEST_NAME));
         write!(f, "stream {stream}, topic {topic}")
     }
 }
 
-/// Why something did not work. Nothing of it is for ever, but see [`Trouble::is_hopeless`].
+/// Why something failed. None of it is permanent, but see [`Trouble::is_hopeless`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("there is no such stream or topic")]
     NoTopic,
-    /// What the system says of the connection, such as that it was refused.
+    /// The system's error about the connection, such as that it was refused.
     #[error("{0}")]
     NoConnection(String),
     #[error("the server did not answer in time")]
@@ -55,7 +55,7 @@ pub(super) enum Trouble {
     NotAMember,
     #[error("the group was made anew")]
     MadeAnew,
-    /// Somebody else reads the partition now.
+    /// Another member reads the partition now.
     #[error("the partition belongs to another member of the group")]
     NotOurs,
     #[error("{0}")]
@@ -79,7 +79,7 @@ impl From<IggyError> for Trouble {
 }
 
 impl Trouble {
-    /// Whether it is a mistake of the user, where it is the first answer of the server.
+    /// Whether it is a mistake of the user, if it is the server's first answer.
     pub(super) fn is_hopeless(&self) -> bool {
         matches!(
             self,
@@ -128,13 +128,13 @@ pub(super) async fn sign_in(server: &Server) -> Result<TcpClient, Trouble> {
 }
 
 impl Session {
-    /// Connects, makes the group where there is none, and joins it.
+    /// Connects, creates the group if there is none, and joins it.
     ///
     /// # Errors
-    /// What did not work; the connection is gone then.
+    /// What failed; the connection is closed then.
     pub(super) async fn open(server: &Server, names: &Names) -> Result<Self, Trouble> {
         let client = sign_in(server).await?;
-        // Digits are taken for an id, as the runtime does.
+        // Digits are interpreted as an id, as in the runtime.
         let (stream, topic) = (Identifier::try_from(&*names.stream)?, Identifier::try_from(&*names.topic)?);
         let group = Identifier::named(&names.group)?;
         if client.get_topic(&stream, &topic).await?.is_none() {
@@ -142,7 +142,7 @@ impl Session {
         }
         if client.get_consumer_group(&stream, &topic, &group).await?.is_none() {
             match client.create_consumer_group(&stream, &topic, &names.group).await {
-                // Another host was quicker.
+                // Another host created it first.
                 Ok(_) | Err(IggyError::ConsumerGroupNameAlreadyExists(..)) => {}
                 Err(why) => return Err(why.into()),
             }
@@ -151,7 +151,7 @@ impl Session {
         Ok(Self { consumer: Consumer::group(group.clone()), client, stream, topic, group })
     }
 
-    /// The partitions that this member is to read now. Asking also shows the server that the member lives.
+    /// Returns the partitions that this member should read now. The request also shows the server that the member is alive.
     pub(super) async fn partitions(&self) -> Result<Vec<u32>, Trouble> {
         let wire = |id: &Identifier| match id.get_u32_value() {
             Ok(number) => Ok(iggy_binary_protocol::WireIdentifier::numeric(number)),
@@ -179,7 +179,7 @@ impl Session {
         Ok(filled.map(|partition| (partition.id, partition.current_offset)).collect())
     }
 
-    /// Messages of one partition. No offset is stored by asking for them.
+    /// Polls messages of one partition, without storing an offset.
     pub(super) async fn poll(
         &self,
         partition: u32,
@@ -228,7 +228,7 @@ impl Session {
             }
             Client::shutdown(&self.client).await
         };
-        // Where it does not work, the end of the connection does.
+        // If this fails, closing the connection has the same effect.
         let _ = timeout(LEAVING, leave).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What is read of a topic, and what all topics share.
+//! The state of one topic, and the state that all topics share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 
@@ -13,10 +13,10 @@ use crate::{
     terminal::report::Progress,
 };
 
-/// The most bytes that are polled for one body, where it has no limit.
+/// The maximum that is polled for one body without a limit, in bytes.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 
-/// What is read, and how.
+/// A topic to read, and how.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) shared: Arc<Shared>,
@@ -25,19 +25,19 @@ pub(super) struct Topic {
     pub(super) metadata: TopicMetadata,
 }
 
-/// What all topics share.
+/// The state that all topics share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) server: Server,
     pub(super) plugin: OpenPlugin,
-    /// There is an end to reach: that which each partition had at the start.
+    /// Whether to stop at the end that each partition had at the start.
     pub(super) once: bool,
     pub(super) replay: Option<ReplayFrom>,
-    /// What one request holds, where requests hold several messages and nothing else lets bodies fill.
+    /// The room of one request, if requests hold several messages and nothing else fills bodies.
     pub(super) body: Option<BodyRoom>,
     /// Whether any group was ever joined.
     pub(super) joined: AtomicBool,
-    /// When the first of them must be there.
+    /// When the first connection must have succeeded.
     pub(super) connect_deadline: Option<Instant>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) outcome: Mutex<Outcome>,
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// What one request has room for.
+/// The room of one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyRoom {
     pub(super) messages: usize,
@@ -59,13 +59,13 @@ pub(super) struct BodyRoom {
 }
 
 impl BodyRoom {
-    /// That of a connector, if its plugin is the HTTP sink. Behind a spool bodies fill by themselves.
+    /// Returns the room for a connector, if its plugin is the HTTP sink. With a spool, bodies fill by themselves.
     pub(super) fn of(file: &ConnectorFile) -> Option<Self> {
         let config = Config::from_json(&file.plugin_config).ok()?;
         if config.spool.is_some() {
             return None;
         }
-        // Of several routes the one with the most room: what is too much for another one's bodies is split.
+        // The largest of several routes: what is too much for the bodies of another route is split.
         let bodies = config.destinations().map(|of| &of.body).filter(|body| body.mode.batches());
         let room = |body: &BodyConfig| Self {
             messages: body.max_messages.map_or(usize::MAX, Into::into),

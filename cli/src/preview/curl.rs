@@ -1,4 +1,4 @@
-//! A request as a command for a POSIX shell: curl sends the same method, URL and headers, and the body byte for byte.
+//! Formats a request as a command for a POSIX shell: curl sends the same method, URL and headers, and the body byte for byte.
 
 use std::fmt::Write as _;
 
@@ -12,15 +12,15 @@ use iggy_connector_sdk::shown_lines;
 use super::show::{self, Numbers};
 use crate::terminal::report::Failure;
 
-/// The longest body, in bytes, that stands in an argument: Linux lets one be 128 KiB long.
+/// The longest body in an argument, in bytes: Linux allows an argument of 128 KiB.
 const LONGEST_ARGUMENT: usize = 64 * 1024;
 /// The length of a line of base64.
 const LINE: usize = 76;
 
-/// What stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "***";
 
-/// How connections are made, as options of curl.
+/// The settings of connections, as options of curl.
 #[derive(Debug)]
 pub(super) struct Options {
     connection: String,
@@ -75,7 +75,7 @@ impl Options {
     }
 }
 
-/// A command that sends a request, with what is in it as a comment; or why a message is in none, as a comment.
+/// Returns a command that sends a request, with its content as a comment; or, as a comment, why a message is in none.
 pub(super) fn command(previewed: &Previewed, numbers: Numbers<'_>, options: &Options, end: &str) -> String {
     let request = match previewed {
         Previewed::Request(request) => request,
@@ -92,7 +92,7 @@ pub(super) fn command(previewed: &Previewed, numbers: Numbers<'_>, options: &Opt
     command.push_str(&head(request, options));
     match as_argument {
         Some(_) if bare => {}
-        // The one option for data in which neither an @ nor a line break means anything.
+        // The only option for data in which neither an @ nor a line break has a special meaning.
         Some(text) => {
             let _ = write!(command, " --data-raw {}", quoted(text));
         }
@@ -109,32 +109,32 @@ pub(super) fn command(previewed: &Previewed, numbers: Numbers<'_>, options: &Opt
     command
 }
 
-/// The command without its body.
+/// Returns the command without its body.
 fn head(request: &PreviewedRequest, options: &Options) -> String {
-    // The URL is as it is to be: neither brackets nor dots in it are for curl to read.
+    // The URL is final: curl must not interpret brackets or dots in it.
     let mut head = format!("curl -sS --globoff --path-as-is{} -X {}", options.connection, request.method);
     if request.method == "HEAD" {
-        // curl waits for the body that the head of the answer speaks of.
+        // curl waits for the body that the head of the answer announces.
         let _ = write!(head, " --max-time {}", options.timeout);
     }
     let _ = write!(head, " {}", quoted(&request.url));
     for (name, value) in &request.headers {
         let value = String::from_utf8_lossy(value);
-        // With a colon and nothing behind it curl would leave the header out.
+        // With a colon and nothing after it, curl would omit the header.
         let header = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
         let _ = write!(head, " -H {}", quoted(&header));
     }
-    // Before a long body curl would ask whether it may send it.
+    // Otherwise curl asks before it sends a long body.
     head.push_str(" -H 'Expect:'");
     head
 }
 
-/// Whether a text comes out of a terminal as it is.
+/// Whether a terminal shows a text unchanged.
 fn is_plain(text: &str) -> bool {
     shown_lines(text) == text
 }
 
-/// A word of a POSIX shell.
+/// Quotes a word for a POSIX shell.
 fn quoted(text: &str) -> String {
     if is_plain(text) {
         return format!("'{}'", text.replace('\'', r"'\''"));

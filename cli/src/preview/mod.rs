@@ -1,5 +1,5 @@
-//! `preview`: the requests that messages become, and none sent, for people ([`show`]), for programs, or as lines for a
-//! shell ([`curl`]).
+//! `preview`: prints the requests that messages become, without sending them: for people ([`show`]), for programs, or as
+//! lines for a shell ([`curl`]).
 
 mod curl;
 mod show;
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Where the messages come from.
+    /// Returns the stream and topic of the messages.
     fn topic(&self, file: &ConnectorFile) -> Result<TopicMetadata, Failure> {
         let first = file.streams.first();
         let stream = self.stream.clone().or_else(|| Some(first?.stream.clone()));
@@ -79,7 +79,7 @@ impl Arguments {
     }
 }
 
-/// What was previewed.
+/// The counts of what was previewed.
 #[derive(Debug, Default)]
 struct Counts {
     messages: u64,
@@ -88,7 +88,7 @@ struct Counts {
     masked: bool,
 }
 
-/// Runs the command; whether every message is in a request.
+/// Runs the command. Returns whether every message is in a request.
 ///
 /// # Errors
 /// It cannot run at all.
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let schema = run::line_schema(&file, arguments.format)?;
     let config = Config::from_json(&file.plugin_config).map_err(|why| Failure::Usage(why.to_string()))?;
     let topic = arguments.topic(&file)?;
-    // Where there is no route, there is no request either.
+    // If there is no route, there is no request either.
     let route = config.route(&topic.stream, &topic.topic).unwrap_or(&config);
     let curl = arguments.curl.then(|| curl::Options::of(route, arguments.show_secrets)).transpose()?;
     if config.spool.is_some() && route.body.mode.batches() {
@@ -136,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(counts.refused == 0)
 }
 
-/// Reads the messages in batches, and hands on what becomes of each, with the offsets of its batch.
+/// Reads the messages in batches, and passes on the result of each, with the offsets of its batch.
 fn each(
     arguments: &Arguments,
     file: &ConnectorFile,

@@ -1,4 +1,4 @@
-//! A request as people and programs read it.
+//! Formats a request for people and programs.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::terminal::report::grouped;
 
-/// The most bytes of a reason.
+/// The maximum length of a reason, in bytes.
 const LONGEST_REASON: usize = 500;
 
-/// Where the messages of a batch, and a request, stand.
+/// The offsets of a batch, and the number of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers<'a> {
-    /// Those of the batch.
+    /// The offsets of the batch.
     pub(super) offsets: &'a [u64],
     /// The number of the request, from 1 on.
     pub(super) request: u64,
@@ -27,7 +27,7 @@ impl Numbers<'_> {
     }
 }
 
-/// A request with its headers and its body, or why a message is in none.
+/// Formats a request with its headers and its body, or why a message is in none.
 pub(super) fn text(previewed: &Previewed, numbers: Numbers<'_>, end: &str) -> String {
     let request = match previewed {
         Previewed::Request(request) => request,
@@ -52,7 +52,7 @@ pub(super) fn text(previewed: &Previewed, numbers: Numbers<'_>, end: &str) -> St
     text
 }
 
-/// What a request holds, as a comment.
+/// Describes the content of a request, as a comment.
 pub(super) fn headline(request: &PreviewedRequest, numbers: Numbers<'_>) -> String {
     let offsets: Vec<u64> = request.messages.iter().map(|&message| numbers.offset(message)).collect();
     let messages = match &*offsets {
@@ -67,7 +67,7 @@ pub(super) fn headline(request: &PreviewedRequest, numbers: Numbers<'_>) -> Stri
     format!("# request {}: {messages}, {bytes}", numbers.request)
 }
 
-/// Why a message is in no request, as a comment.
+/// Says why a message is in no request, as a comment.
 pub(super) fn refusal(refused: &Previewed, numbers: Numbers<'_>, end: &str) -> String {
     let Previewed::Refused { message, reason, detail } = refused else { return String::new() };
     let offset = numbers.offset(*message);

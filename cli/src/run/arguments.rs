@@ -1,4 +1,4 @@
-//! What is asked of a run.
+//! The arguments of `run`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -79,7 +79,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Which lines of the input are meant.
+    /// The selected lines of the input.
     pub(super) fn selection(&self) -> Selection {
         match (&self.lines, self.start_line) {
             (Some(lines), _) => lines.clone(),
@@ -97,7 +97,7 @@ impl Arguments {
     }
 }
 
-/// What a line is.
+/// What a line contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A JSON value

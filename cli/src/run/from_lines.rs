@@ -37,10 +37,10 @@ use super::{
     stop::Stop,
 };
 
-/// Sends all lines of `source`; whether everything was settled well.
+/// Sends all lines of `source`. Returns whether everything was settled well.
 ///
 /// # Errors
-/// It cannot begin at all.
+/// It cannot start at all.
 pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile) -> Result<bool, Failure> {
     let schema = line_schema(&file, arguments.format)?;
     if let Some(stream) = file.streams.first_mut() {
@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments, source: &Path, mut file: ConnectorFile)
     Ok(outcome.good())
 }
 
-/// How the plugin is to read the payloads.
+/// The schema for the payloads.
 pub(crate) fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Result<Schema, Failure> {
     let configured = file.streams.first().map_or(Schema::Json, |stream| stream.schema);
     match (format, configured) {
@@ -94,9 +94,9 @@ pub(crate) fn line_schema(file: &ConnectorFile, format: Option<Format>) -> Resul
 pub(crate) struct Opened {
     pub(crate) input: Input,
     pub(crate) id: InputId,
-    /// In bytes, where it has a size.
+    /// In bytes, if it has a size.
     size: Option<u64>,
-    /// The id is of this run alone.
+    /// Whether the id belongs to this run only.
     of_run: bool,
 }
 
@@ -105,7 +105,7 @@ pub(crate) struct Opened {
 /// # Errors
 /// It cannot be opened.
 pub(crate) fn open_input(source: &Path, schema: Schema, name: Option<&str>) -> Result<Opened, Failure> {
-    // Of bytes none is to be lost.
+    // No byte must be lost.
     let raw = schema == Schema::Raw;
     let as_it_is = |input: Input| if raw { input.with_carriage_returns() } else { input };
     if source == Path::new("-") {
@@ -119,7 +119,7 @@ pub(crate) fn open_input(source: &Path, schema: Schema, name: Option<&str>) -> R
     if about.is_dir() {
         return Err(Failure::Usage(format!("{} is a folder: name a file", source.display())));
     }
-    // A FIFO is another input each time.
+    // A FIFO is a new input each time.
     let of_run = !about.is_file();
     let id = match name {
         Some(name) => InputId::named(name),
@@ -197,13 +197,13 @@ impl Run<'_> {
     /// What is left to do.
     fn finish(&self, outcome: &mut Outcome, input: &Input) {
         outcome.rest = self.selection.since(input.lines_read() + 1).filter(|_| {
-            // Behind the end of the input there are no lines, but behind a limit.
+            // There are no lines after the end of the input, but there are after a limit.
             !input.is_complete() || self.arguments.limit.is_some_and(|limit| limit <= outcome.messages)
         });
         let left = outcome.left();
         outcome.complete = input.is_complete() && outcome.all_settled();
         let more = self.arguments.limit.map(|limit| limit.saturating_sub(outcome.settled()));
-        // Where the limit was reached, the next run may be as long as this one.
+        // If the limit was reached, the next run may be as long as this one.
         let more = more.map(|more| if more == 0 { self.arguments.limit.unwrap_or(more) } else { more });
         outcome.resume = left.map(|left| self.resume.command(&left, more));
     }
@@ -260,8 +260,8 @@ impl Run<'_> {
         if input == Path::new("-") { "stdin".to_owned() } else { input.display().to_string() }
     }
 
-    /// Waits until what the plugin has stored is delivered, or an interrupt closes the connector: the rest is delivered by the
-    /// next run.
+    /// Waits until everything in the plugin's spool is delivered, or an interrupt closes the connector: the next run delivers
+    /// the rest.
     fn wait_for_delivery(&self, plugin: &OpenPlugin) -> Result<(), Failure> {
         let Ok(Config { spool: Some(SpoolConfig { path, .. }), .. }) =
             Config::from_json(&self.file.plugin_config)
@@ -282,13 +282,13 @@ impl Run<'_> {
                 );
                 logged = true;
             }
-            // A check takes longer the more there is.
+            // A check takes longer with a larger spool.
             thread::sleep((began.elapsed() * 10).max(Duration::from_millis(20)));
         }
         Ok(())
     }
 
-    /// Hands the current batch of the input to the plugin.
+    /// Passes the current batch of the input to the plugin.
     fn consume(
         &self,
         plugin: &OpenPlugin,
@@ -313,7 +313,7 @@ enum Ended {
     Broken(io::Error),
 }
 
-/// The messages in the lines of the current batch. The offset of a message is the number of its line, from 0 on.
+/// Returns the messages in the lines of the current batch. The offset of a message is its line number, counted from 0.
 ///
 /// # Errors
 /// The clock cannot be used.
@@ -340,7 +340,7 @@ fn is_no_lines(why: &io::Error) -> bool {
     why.get_ref().and_then(|inner| inner.downcast_ref::<NoLines>()).is_some()
 }
 
-/// Whether the first value of the input goes over several of its lines, none of which is a value; what to do then.
+/// Returns what to do if the first value of the input spans several lines, none of which is a value by itself.
 fn over_lines(input: &Input) -> Option<&'static str> {
     let is_value = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line);
     let mut lines = input.lines();

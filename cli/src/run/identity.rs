@@ -1,4 +1,4 @@
-//! Who a message from a line is: from which input, at which line, with which payload. Idempotency keys follow from it.
+//! The identity of a message from a line: its input, line and payload. Idempotency keys are derived from it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -15,33 +15,33 @@ pub(crate) struct InputId {
 }
 
 impl InputId {
-    /// The input that its user calls so.
+    /// The input with a name given by the user.
     pub(crate) fn named(name: &str) -> Self {
         Self { name: name.to_owned(), seed: hash(0, name.as_bytes()) }
     }
 
-    /// That of a file: the same while lines are appended to it, or it is renamed; another one for another file under the same
-    /// name.
+    /// The identity of a file: it stays the same if lines are appended or the file is renamed; another file with the same
+    /// name has another one.
     pub(crate) fn of_file(path: &Path, about: &Metadata) -> Self {
         let created = about.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let created = created.map_or(0, |time| time.as_nanos());
         Self::named(&format!("file:{}:{created:x}", file_id(path, about)))
     }
 
-    /// That of an input which comes once, such as a pipe.
+    /// The identity of an input that can only be read once, such as a pipe.
     pub(crate) fn of_run() -> Self {
-        // Each has keys of its own, which are random.
+        // Each has its own random keys.
         let random = || RandomState::new().build_hasher().finish();
         Self::named(&format!("{:016x}{:016x}", random(), random()))
     }
 
-    /// What `--input-id` takes for it.
+    /// Its value for `--input-id`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The same for the same payload at the same offset of the same input, so that an endpoint recognises what is sent once
-    /// more; another one for any other.
+    /// Returns an id that is the same for the same payload at the same offset of the same input, so that an endpoint
+    /// recognizes repetitions, and differs for any other.
     pub(crate) fn message_id(&self, offset: u64, payload: &[u8]) -> u128 {
         u128::from(hash(self.seed, payload)) << 64 | u128::from(offset)
     }
@@ -59,11 +59,11 @@ fn file_id(path: &Path, _about: &Metadata) -> String {
 }
 
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    // Odd and without a pattern in its bits: the fraction of the golden ratio.
+    // Odd and without a pattern in its bits: the fractional part of the golden ratio.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| {
         let product = u128::from(hash ^ word) * u128::from(SPREAD);
-        // Both halves, so that every bit of the word has a say in every bit of the hash.
+        // Both halves, so that every bit of the word affects every bit of the hash.
         #[expect(clippy::cast_possible_truncation)]
         let folded = (product >> 64) as u64 ^ product as u64;
         folded.wrapping_add(SPREAD)

@@ -1,7 +1,7 @@
-//! Lines of a file or of stdin, in batches, without a copy of its own for each line.
+//! Lines of a file or of stdin, in batches, without a copy of each line.
 //!
-//! A thread reads blocks; [`Input`] joins them in one buffer that the lines of a batch point into. Memory is that of
-//! one batch and of a few blocks, however long the input is.
+//! A thread reads blocks; [`Input`] joins them in one buffer that the lines of a batch point into. It takes the memory of one
+//! batch and a few blocks, however long the input is.
 
 use std::{
     io::{self, Read},
@@ -22,7 +22,7 @@ use super::selection::{Cursor, Selection};
 const BLOCK: usize = 256 << 10;
 /// Blocks read ahead.
 const AHEAD: usize = 4;
-/// A batch that is not full is not held back longer than this for want of input.
+/// How long a batch that is not full waits for more input.
 const LINGER: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -42,16 +42,16 @@ pub(crate) struct Stopper {
 }
 
 impl Stopper {
-    /// The batch that is out is the last one.
+    /// Makes the present batch the last one.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, SeqCst);
-        // Where the queue is full, nobody waits at it.
+        // If the queue is full, nobody is waiting for it.
         let _ = self.events.try_send(Event::Wake);
     }
 }
 
-/// Lines in batches, those that are meant. A line ends with LF or CRLF, which do not belong to it; empty ones are left out
-/// and counted.
+/// The selected lines, in batches. A line ends with LF or CRLF, which do not belong to it; empty lines are skipped and
+/// counted.
 #[derive(Debug)]
 pub(crate) struct Input {
     events: Receiver<Event>,
@@ -59,19 +59,19 @@ pub(crate) struct Input {
     /// A carriage return before the end of a line belongs to the line.
     carriage_returns: bool,
     buffer: Vec<u8>,
-    /// Where the current batch begins in the buffer, and how many bytes it takes.
+    /// Where the current batch begins in the buffer, and its size in bytes.
     base: usize,
     taken: usize,
     lines: Vec<Range<usize>>,
     /// The number of each of them, from 1 on.
     numbers: Vec<u64>,
-    /// Which lines are meant.
+    /// The selected lines.
     selection: Cursor,
-    /// How many more lines may be handed out.
+    /// How many more lines may be returned.
     left: u64,
-    /// Nothing more comes.
+    /// Whether the input has ended.
     ended: bool,
-    /// Of all batches so far.
+    /// The lines of all batches so far.
     lines_read: u64,
     empty_lines: u64,
     bytes: u64,
@@ -117,12 +117,12 @@ impl Input {
         }
     }
 
-    /// Lets only LF end a line: for bytes, of which none is to be lost.
+    /// Lets only LF end a line: for bytes, of which none must be lost.
     pub(crate) fn with_carriage_returns(self) -> Self {
         Self { carriage_returns: true, ..self }
     }
 
-    /// Hands out these lines alone, and no more than `limit` of them.
+    /// Returns only these lines, and at most `limit` of them.
     pub(crate) fn with_selection(self, selection: &Selection, limit: Option<u64>) -> Self {
         Self { selection: selection.cursor(), left: limit.unwrap_or(u64::MAX), ..self }
     }
@@ -131,7 +131,7 @@ impl Input {
         self.stopper.clone()
     }
 
-    /// Goes on to the next batch of at most this many lines. False at the end, or once it is stopped.
+    /// Advances to the next batch of at most this many lines. Returns false at the end, or once it is stopped.
     ///
     /// # Errors
     /// The input cannot be read any further.
@@ -143,7 +143,7 @@ impl Input {
         let before = (self.lines_read, self.empty_lines, self.bytes);
         let filled = self.fill(most);
         if !matches!(filled, Ok(true)) {
-            // What was not handed out counts as not read.
+            // Lines that were not returned count as not read.
             self.lines.clear();
             self.numbers.clear();
             if !self.is_complete() {
@@ -154,7 +154,7 @@ impl Input {
         filled.map(|_| !self.lines.is_empty())
     }
 
-    /// Takes lines until there are `most`, or no more at the moment. False once it is stopped.
+    /// Collects lines until there are `most`, or no more at the moment. Returns false once it is stopped.
     fn fill(&mut self, most: usize) -> io::Result<bool> {
         // Both count from `base`, which moves when the buffer is filled up.
         let (mut line_start, mut scanned) = (0, 0);
@@ -163,7 +163,7 @@ impl Input {
                 return Ok(false);
             }
             if self.lines.is_empty() {
-                // What is left out need not be kept.
+                // Skipped lines need not be kept.
                 scanned -= line_start;
                 self.base += std::mem::take(&mut line_start);
             }
@@ -175,7 +175,7 @@ impl Input {
                 break;
             }
             if self.ended {
-                // The last line has no end of its own.
+                // The last line may have no end.
                 scanned = line_start;
             } else if !self.wait()? {
                 break;
@@ -185,7 +185,7 @@ impl Input {
         Ok(true)
     }
 
-    /// Takes the lines of the buffer from `line_start` on that are whole, of which `scanned` has no end of one before.
+    /// Collects the complete lines of the buffer from `line_start` on; there is no line end before `scanned`.
     fn scan(&mut self, most: usize, line_start: &mut usize, scanned: &mut usize) {
         let rest = &self.buffer[self.base..];
         while self.lines.len() < most && *scanned < rest.len() && !self.selection.ends_at(self.lines_read) {
@@ -215,7 +215,7 @@ impl Input {
         }
     }
 
-    /// Waits for input: for ever, unless there is something to hand out. False when it waited in vain.
+    /// Waits for input: without limit, unless there is something to return. Returns false if it waited in vain.
     fn wait(&mut self) -> io::Result<bool> {
         let event = if self.lines.is_empty() {
             self.events.recv().unwrap_or(Event::End)
@@ -248,17 +248,17 @@ impl Input {
         &self.numbers
     }
 
-    /// Whether all of it was handed out that is meant.
+    /// Whether all selected lines were returned.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_over() || self.ended && self.base + self.taken == self.buffer.len()
     }
 
-    /// Whether no line is meant any more.
+    /// Whether no selected line is left.
     fn is_over(&self) -> bool {
         self.left == 0 || self.selection.ends_at(self.lines_read)
     }
 
-    /// Lines up to the end of the current batch, empty and left out ones too.
+    /// The number of lines up to the end of the current batch, including empty and skipped ones.
     pub(crate) fn lines_read(&self) -> u64 {
         self.lines_read
     }

@@ -1,5 +1,4 @@
-//! `run`: a user's connector file and endpoint, with input from an Iggy server ([`iggy`]), or from a file or stdin
-//! ([`from_lines`]).
+//! `run`: runs a connector file with input from an Iggy server ([`iggy`]), or from a file or stdin ([`from_lines`]).
 
 mod arguments;
 mod from_lines;

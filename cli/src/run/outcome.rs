@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! The result of a run, for people and for programs.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,10 +17,10 @@ const CLOSED: i32 = -1;
 /// How many ranges are kept, and how many of them a table shows.
 const KEPT: usize = 10_000;
 const SHOWN: usize = 10;
-/// The most bytes of a reason.
+/// The maximum length of a reason, in bytes.
 const LONGEST_REASON: usize = 300;
 
-/// The reasons of messages that a close took the time from: nobody refused them.
+/// The reasons of messages that a close interrupted: nobody refused them.
 const OF_CLOSE: [&str; 4] = ["closed", "deadline_exceeded", "circuit_open", "internal"];
 
 /// Lines in a row that failed for one reason.
@@ -32,31 +32,31 @@ pub(crate) struct Failed {
     pub(crate) why: String,
 }
 
-/// A batch, and what is known of how it ended.
+/// A batch, and what is known about its result.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     /// The numbers of its lines.
     pub(crate) lines: &'a [u64],
     /// What consume returned.
     pub(crate) code: i32,
-    /// `None` where the plugin does not report.
+    /// `None` if the plugin does not report.
     pub(crate) failures: Option<Failures>,
-    /// The connector was being closed.
+    /// Whether the connector was being closed.
     pub(crate) closing: bool,
 }
 
 /// The count of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Handed to the plugin.
+    /// The number of messages passed to the plugin.
     pub(crate) messages: u64,
     pub(crate) empty_lines: u64,
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
-    /// As the plugin counts; `None` where it does not report.
+    /// The plugin's counts; `None` if it does not report.
     pub(crate) state: Option<State>,
     pub(crate) failed_lines: Vec<Failed>,
-    /// How many failed lines are not among them.
+    /// How many failed lines are not included.
     pub(super) left_out: u64,
     /// Lines that were in flight when the connector was closed, or whose batch failed as a whole.
     pub(super) unsettled: BTreeSet<u64>,
@@ -65,16 +65,16 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// What was not read.
     pub(crate) rest: Option<Selection>,
-    /// The command that goes on, where something is left to do.
+    /// The command that continues, if something is left to do.
     pub(crate) resume: Option<String>,
-    /// Nothing was left out but for `--limit`.
+    /// Whether nothing was left out, except because of `--limit`.
     pub(crate) complete: bool,
     pub(crate) input_id: String,
     pub(crate) errors: Vec<String>,
 }
 
 impl Outcome {
-    /// Takes down a batch. False where nothing of it came through, so that there is no use in going on.
+    /// Adds a batch. Returns false if nothing of it got through, so that it is useless to continue.
     pub(crate) fn add(&mut self, batch: Batch<'_>) -> bool {
         let count = batch.lines.len() as u64;
         if batch.closing && batch.code == CLOSED {
@@ -89,7 +89,7 @@ impl Outcome {
         self.failed_batches += 1;
         let known = batch.failures.filter(|failures| failures.left_out == 0);
         let Some(failures) = known.filter(|failures| !failures.ranges.is_empty()) else {
-            // Which messages failed is not known, so that all are said to.
+            // It is not known which messages failed, so all count as failed.
             self.unsettled.extend(batch.lines);
             let (first, last) = (batch.lines.first(), batch.lines.last());
             if let (Some(&first_line), Some(&last_line), false) = (first, last, batch.closing) {
@@ -120,7 +120,7 @@ impl Outcome {
         true
     }
 
-    /// Takes down failures of messages that were stored before.
+    /// Adds failures of messages that were stored before.
     pub(crate) fn add_failures(&mut self, failures: Failures) {
         self.left_out += failures.left_out;
         for range in failures.ranges {
@@ -147,17 +147,17 @@ impl Outcome {
         }
     }
 
-    /// Forgets that the batch which failed as a whole is to be sent again: the run continues behind it.
+    /// Does not send a batch again that failed as a whole: the run continues after it.
     pub(crate) fn goes_on(&mut self) {
         self.unsettled.clear();
     }
 
-    /// The lines to go on with.
+    /// The lines to continue with.
     pub(crate) fn left(&self) -> Option<Selection> {
         Selection::of(self.unsettled.iter().copied(), self.rest.clone())
     }
 
-    /// Whether no line is to be sent again.
+    /// Whether no line has to be sent again.
     pub(crate) fn all_settled(&self) -> bool {
         self.unsettled.is_empty()
     }
@@ -167,7 +167,7 @@ impl Outcome {
         self.messages.saturating_sub(self.unsettled.len() as u64)
     }
 
-    /// The failed lines that the next run does not send anyway.
+    /// The failed lines that the next run does not send already.
     pub(crate) fn to_repeat(&self) -> Option<Selection> {
         let lines: BTreeSet<u64> = self
             .failed_lines
@@ -183,7 +183,7 @@ impl Outcome {
         self.state.as_ref().map_or(listed, |state| state.failed.saturating_sub(self.cut_off))
     }
 
-    /// What came through: all that the plugin says is delivered, or took.
+    /// How many messages got through: those that the plugin reports as delivered, or accepted.
     fn through(&self) -> u64 {
         self.state.as_ref().map_or(self.messages - self.failed().min(self.messages), |state| state.delivered)
     }

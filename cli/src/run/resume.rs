@@ -1,17 +1,17 @@
-//! The command that goes on where a run has ended.
+//! The command that continues where a run has ended.
 
 use std::ffi::OsString;
 
 use super::selection::Selection;
 
-/// Options that say which lines are meant, each with a value.
+/// Options that select lines, each with a value.
 const REPLACED: [&str; 4] = ["--start-line", "--lines", "--limit", "--input-id"];
 
-/// This program's own arguments, with other lines.
+/// This program's arguments, with other lines.
 #[derive(Debug, Clone)]
 pub(super) struct Resume {
     arguments: Vec<String>,
-    /// Given where the input does not say by itself who it is.
+    /// Given if the input has no identity of its own.
     input_id: Option<String>,
 }
 
@@ -21,7 +21,7 @@ impl Resume {
         Self { arguments: kept(std::env::args_os()), input_id: input_id.map(str::to_owned) }
     }
 
-    /// The command for these lines; with `limit`, no more messages than that.
+    /// Returns the command for these lines; with `limit`, for at most that many messages.
     pub(super) fn command(&self, lines: &Selection, limit: Option<u64>) -> String {
         let mut words = self.arguments.clone();
         if let Some(id) = &self.input_id {
@@ -37,7 +37,7 @@ impl Resume {
     }
 }
 
-/// All arguments but those that are replaced.
+/// Returns all arguments except those that are replaced.
 fn kept(arguments: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut kept = Vec::new();
     let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
@@ -54,7 +54,7 @@ fn kept(arguments: impl IntoIterator<Item = OsString>) -> Vec<String> {
     kept
 }
 
-/// A word as a POSIX shell reads it.
+/// Quotes a word for a POSIX shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

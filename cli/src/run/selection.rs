@@ -1,4 +1,4 @@
-//! Which lines of an input are meant.
+//! Selects lines of an input.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -33,7 +33,8 @@ impl Selection {
         (!rest.is_empty()).then_some(Self(rest))
     }
 
-    /// These lines, in ascending order, and then those of `rest`, which are behind them; `None` where there are none.
+    /// Creates a selection of these lines, in ascending order, and of `rest`, which is after them; `None` if it would be
+    /// empty.
     pub(crate) fn of(lines: impl IntoIterator<Item = u64>, rest: Option<Self>) -> Option<Self> {
         let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
         let lines = lines.into_iter().map(|line| line..=line);
@@ -48,13 +49,13 @@ impl Selection {
         (!ranges.is_empty()).then_some(Self(ranges))
     }
 
-    /// Whether a line is selected; lines are asked for in ascending order.
+    /// Returns a cursor that tells whether a line is selected, for ascending lines.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { ranges: self.0.clone(), next: 0 }
     }
 }
 
-/// Goes along with a reader of lines.
+/// Follows a reader of lines.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     ranges: Vec<RangeInclusive<u64>>,
@@ -62,7 +63,7 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// Whether this line is meant. Lines must come in ascending order.
+    /// Whether this line is selected. Lines must be passed in ascending order.
     pub(crate) fn takes(&mut self, line: u64) -> bool {
         while self.ranges.get(self.next).is_some_and(|range| *range.end() < line) {
             self.next += 1;

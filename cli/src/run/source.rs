@@ -1,10 +1,10 @@
-//! The bytes of an input as its lines: unpacked, and without a byte order mark.
+//! Reads the bytes of an input: decompressed, and without a byte order mark.
 
 use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 
-/// What a file begins with, and what that makes it.
+/// The first bytes of files, and the kind they indicate.
 const STARTS: [(&[u8], Kind); 8] = [
     (b"\x1f\x8b", Kind::Gzip),
     (b"\x28\xb5\x2f\xfd", Kind::Zstd),
@@ -22,11 +22,11 @@ enum Kind {
     Zstd,
     /// A byte order mark of UTF-8.
     Mark,
-    /// Nothing that lines can be read from.
+    /// Something that has no lines.
     Foreign(&'static str),
 }
 
-/// The input is no lines at all.
+/// The input does not consist of lines.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {0}")]
 pub(crate) struct NoLines(pub(crate) &'static str);
@@ -35,12 +35,12 @@ pub(crate) struct NoLines(pub(crate) &'static str);
 pub(crate) struct Source {
     state: Option<Box<dyn Read + Send>>,
     begun: bool,
-    /// Bytes are taken as they come, but for gzip and zstd.
+    /// Whether bytes are passed unchanged, except for gzip and zstd.
     bytes: bool,
 }
 
 impl Source {
-    /// With `bytes`, what is no text is taken as well.
+    /// Creates it; with `bytes`, input that is not text is accepted as well.
     pub(crate) fn new(source: impl Read + Send + 'static, bytes: bool) -> Self {
         Self { state: Some(Box::new(source)), begun: false, bytes }
     }
@@ -72,13 +72,13 @@ impl Read for Source {
                 self.state = Some(self.begin(source)?);
             }
         }
-        // Without a state its begin has failed, which ends it.
+        // Without a state its start has failed, which ends it.
         self.state.as_mut().map_or(Ok(0), |source| source.read(target))
     }
 }
 
-/// What a source begins with, and the source with nothing taken from it. It reads no more than it takes to detect the kind, since
-/// more may be long in coming.
+/// Detects the kind of a source, and returns it with nothing consumed. It reads only as much as it needs for that, since more
+/// may take long to arrive.
 fn peek(mut source: Box<dyn Read + Send>) -> io::Result<(Option<Kind>, Box<dyn Read + Send>)> {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -1,4 +1,4 @@
-//! What a signal does to a run.
+//! Handles a signal during a run.
 
 use std::{
     process,
@@ -11,7 +11,7 @@ use std::{
 use super::{lines::Stopper, outcome::Outcome, resume::Resume, selection::Selection};
 use crate::{host::Closer, terminal::report};
 
-/// What a signal ends.
+/// The parts of a run that a signal ends.
 pub(super) struct Stop {
     resume: Resume,
     selection: Selection,
@@ -28,23 +28,23 @@ impl Stop {
         Self { resume, selection, first, parts: Mutex::default(), json }
     }
 
-    /// The connector is open.
+    /// Records that the connector is open.
     pub(super) fn goes(&self, stopper: Stopper, closer: Closer) {
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopper, closer));
     }
 
-    /// Everything before this line is settled.
+    /// Records that everything before this line is settled.
     pub(super) fn begins(&self, line: u64) {
         self.first.store(line, Relaxed);
     }
 
-    /// Lets the batch in flight be the last one.
+    /// Makes the batch in flight the last one.
     pub(super) fn stop(&self) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stopper, closer)) = parts {
             stopper.stop();
-            // The batch in flight ends within close_timeout, even where the endpoint is away for longer. How it
-            // went is in the report.
+            // The batch in flight ends within close_timeout, even if the endpoint is down for longer. Its result is in the
+            // report.
             let _ = closer.close();
         } else {
             // Nothing was sent, and there is nothing to wait for.
@@ -57,7 +57,7 @@ impl Stop {
         }
     }
 
-    /// Says what is known when there is no time for more.
+    /// Prints what is known when there is no time for more.
     pub(super) fn last_words(&self) {
         let first = self.first.load(Relaxed);
         if let Some(left) = self.selection.since(first) {

@@ -16,14 +16,14 @@ const APART: Duration = Duration::from_secs(1);
 /// Calls `stop` at the first signal; at the second calls `last_words` and ends the process.
 ///
 /// # Errors
-/// The system takes no handler.
+/// The system does not accept a handler.
 pub(crate) fn at_first(
     stop: impl FnOnce() + Send + 'static,
     last_words: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
-        // A handler is bound to the runtime that it is made in.
+        // A handler is bound to the runtime that it is created in.
         let _inside = runtime.enter();
         Signals::new()?
     };
@@ -54,7 +54,7 @@ struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    /// Takes each signal that was not to be ignored when this program began, as `nohup` wants it of SIGHUP.
+    /// Handles each signal that was not ignored when this program started, as `nohup` sets SIGHUP.
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -76,8 +76,8 @@ impl Signals {
     }
 }
 
-/// The signals that a process ignores, a bit each from that of number 1 on, by its `/proc/PID/status`; none where
-/// there is no such file.
+/// The signals that a process ignores according to its `/proc/PID/status`, one bit each, from number 1 on; none if there is
+/// no such file.
 #[cfg(unix)]
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

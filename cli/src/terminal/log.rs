@@ -1,4 +1,4 @@
-//! The log on stderr: which lines it has, and in which form.
+//! The log on stderr: its level and format.
 #![allow(unsafe_code)] // for setting a variable of the environment
 
 use std::{env, sync::OnceLock, time::SystemTime};
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::terminal::stderr;
 
 const FILTER: &str = "RUST_LOG";
-/// What the lines of this program itself are said to come from.
+/// The target of this program's own lines.
 const TARGET: &str = "iggy_http_sink";
 
 /// How the log is written.
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     verbose: u8,
 }
 
-/// A form of the log.
+/// A format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Form {
     /// `TIME LEVEL target: message`
@@ -38,7 +38,7 @@ enum Form {
     Json,
 }
 
-/// How much a line matters.
+/// The level of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Trace,
@@ -46,7 +46,7 @@ pub(crate) enum Level {
     Info,
     Warn,
     Error,
-    /// Of no line.
+    /// Above every line.
     Off,
 }
 
@@ -60,7 +60,7 @@ struct Log {
 static LOG: OnceLock<Log> = OnceLock::new();
 
 impl Options {
-    /// Has the log written so from now on. Called once, before there is a second thread.
+    /// Applies the options to the log. Called once, before there is a second thread.
     pub(crate) fn apply(self) {
         let asked = match self.verbose {
             _ if self.quiet => Some(Level::Warn),
@@ -69,7 +69,7 @@ impl Options {
             _ => Some(Level::Trace),
         };
         if let Some(level) = asked {
-            // The plugin reads it when it is opened. What its libraries say at these levels, `RUST_LOG` alone can ask for.
+            // The plugin reads it when it is opened. Only `RUST_LOG` can enable these levels for its libraries.
             let filter =
                 format!("{},iggy_connector_http_sink={}", level.max(Level::Info).name(), level.name());
             // SAFETY: there is no other thread yet that could read the environment.
@@ -84,7 +84,7 @@ impl Options {
 impl Level {
     const ALL: [Self; 6] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Off];
 
-    /// That of a number of the ABI.
+    /// The level for a number of the ABI.
     pub(crate) fn of(number: u8) -> Self {
         Self::ALL[..5].get(usize::from(number)).copied().unwrap_or(Self::Error)
     }
@@ -100,7 +100,7 @@ impl Level {
         }
     }
 
-    /// The level that `RUST_LOG` names for everything; what it says of single modules is for the plugin.
+    /// The level that `RUST_LOG` sets for everything; its filters for single modules are for the plugin.
     fn named_in(filter: Option<&str>) -> Self {
         let mut words = filter.into_iter().flat_map(|filter| filter.split(','));
         let level =
@@ -109,7 +109,7 @@ impl Level {
     }
 }
 
-/// Whether there is to be no display of progress.
+/// Whether no progress should be displayed.
 pub(crate) fn is_quiet() -> bool {
     current().quiet
 }
@@ -127,7 +127,7 @@ pub(crate) fn from(level: Level, target: &str, message: &str) {
     }
 }
 
-/// A message of a command to its caller, whatever the level of the log: as it is or, in JSON, as a line of the log.
+/// Formats a message of a command to its caller, whatever the level of the log: unchanged or, in JSON, as a line of the log.
 pub(crate) fn message(level: Level, message: &str) -> String {
     let log = current();
     match log.form {

@@ -1,4 +1,4 @@
-//! What people see and do at a terminal: results and progress, the log, signals.
+//! The terminal: results and progress, the log, signals.
 
 pub(crate) mod interrupt;
 pub(crate) mod log;

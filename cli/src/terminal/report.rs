@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: progress, tables, log lines, complaints.
+//! Output for people at a terminal: progress, tables, notes, errors.
 
 use std::{
     io::{ErrorKind, IsTerminal, Write},
@@ -15,10 +15,10 @@ use crate::terminal::{
     stderr,
 };
 
-/// The most bytes in a cell of a table.
+/// The maximum length of a table cell, in bytes.
 const LONGEST_CELL: usize = 1000;
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// It was called in a way that cannot work.
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     /// A step to the endpoint or the server failed, and was reported.
     #[error("what the configuration names cannot be reached")]
     Unreachable,
-    /// Something that the work needs cannot be reached or started.
+    /// Something that the command needs cannot be reached or started.
     #[error("{0}")]
     Start(String),
     /// Anything else.
@@ -40,7 +40,7 @@ pub(crate) enum Failure {
 
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// A progress bar on stderr for as long as it lives; without a terminal it shows nothing.
+/// A progress bar on stderr until it is dropped; without a terminal it shows nothing.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -55,7 +55,7 @@ pub(crate) enum Unit {
 }
 
 impl Progress {
-    /// Towards `total`; without one, only counting.
+    /// Starts a bar towards `total`, or one that only counts.
     pub(crate) fn start(total: Option<u64>, unit: Unit) -> Self {
         let bar = if std::io::stderr().is_terminal() && !log::is_quiet() {
             ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
@@ -76,9 +76,9 @@ impl Progress {
         progress
     }
 
-    /// Has this below the line with the count.
+    /// Puts this below the line with the count.
     fn lay_out(&self, below: &str) {
-        // That a template can be read a test shows.
+        // A test shows that the template is valid.
         if let Ok(style) = ProgressStyle::with_template(&format!("{}{below}", self.template)) {
             self.bar.set_style(style);
         }
@@ -93,7 +93,7 @@ impl Progress {
         !self.bar.is_hidden()
     }
 
-    /// Shows this behind the count, and what the trouble is, if any, in a line of its own, of which is cut what does not fit.
+    /// Shows this text after the count, and the trouble, if any, in a separate line, cut to the width.
     pub(crate) fn show(&self, text: &str, trouble: Option<String>) {
         self.lay_out(if trouble.is_some() { "\n{wide_msg}" } else { "" });
         self.bar.set_prefix(format!("; {text}"));
@@ -113,7 +113,7 @@ pub(crate) fn note(text: &str) {
     stderr::write_line(&log::message(Level::Info, text));
 }
 
-/// Writes to stderr why the command could not do its work.
+/// Writes to stderr why the command failed.
 pub(crate) fn complain(text: &str) {
     stderr::write_line(&log::message(Level::Error, text));
 }
@@ -126,7 +126,7 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
     write_out(&shown_lines(text))
 }
 
-/// Writes to stdout what holds colours; what came into it from outside a terminal can show.
+/// Writes text with colours to stdout; parts from outside must be safe for a terminal already.
 ///
 /// # Errors
 /// Stdout cannot be written.
@@ -134,7 +134,7 @@ pub(crate) fn say_styled(text: &str) -> Result<(), Failure> {
     write_out(text)
 }
 
-/// Writes JSON to stdout. What a terminal would not show is escaped in it, which makes it no other value.
+/// Writes JSON to stdout. Characters that a terminal must not show are escaped, which does not change the value.
 ///
 /// # Errors
 /// Stdout cannot be written.
@@ -142,12 +142,12 @@ pub(crate) fn say_json(json: &str) -> Result<(), Failure> {
     write_out(&shown_json(json))
 }
 
-/// Whether nobody reads stdout any more, as behind `head`: there is no use in going on for it alone.
+/// Whether nobody reads stdout any more, as with `head`: then it is useless to continue only for its sake.
 pub(crate) fn stdout_is_closed() -> bool {
     STDOUT_CLOSED.load(Relaxed)
 }
 
-/// Writes a result that took work to stdout or, where nobody reads that, to stderr.
+/// Writes the result of work to stdout or, if nobody reads that, to stderr.
 ///
 /// # Errors
 /// Stdout cannot be written.
@@ -163,7 +163,7 @@ pub(crate) fn result(text: &str, is_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A closed stdout is no error: the reader has seen enough.
+/// A closed stdout is not an error: the reader has seen enough.
 fn write_out(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(why) if why.kind() == ErrorKind::BrokenPipe => {
@@ -211,7 +211,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Messages a second: `1,234,567 messages/s`.
+/// Formats a rate: `1,234,567 messages/s`.
 pub(crate) fn messages_per_second(rate: f64) -> String {
     // Whole messages are enough.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -219,7 +219,7 @@ pub(crate) fn messages_per_second(rate: f64) -> String {
     format!("{} messages/s", grouped(rate))
 }
 
-/// How many a second; none in no time.
+/// Returns a count per second; zero for no time.
 pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 /// The bar on the terminal, if there is one: lines for stderr go above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Keeps the bar that lines go above, or none.
+/// Sets the bar that lines go above, or none.
 pub(crate) fn set_bar(bar: Option<ProgressBar>) {
     *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
 }

@@ -1,7 +1,7 @@
-//! `bench --iggy`: from a topic of a real server to the endpoint, with `run` and with the connectors runtime.
+//! `bench --iggy`: measures from a topic of a real server to the endpoint, with `run` and with the connectors runtime.
 //!
-//! The [`stage`] is the server with its topic and the folders; each run begins with a process and a consumer group of its
-//! own, and ends with the last message at the endpoint. The [`report`](mod@report) shows the result.
+//! The [`stage`] is the server with its topic and the folders; each run starts with a new process and consumer group, and
+//! ends with the last message at the endpoint. The [`report`](mod@report) shows the result.
 
 mod report;
 mod stage;
@@ -30,14 +30,14 @@ use crate::{
     terminal::report::{Failure, messages_per_second, note, rate},
 };
 
-/// Where a file does not say: it is for topics that are read to their end.
+/// The default: for topics that are read to their end.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the count is polled.
 const POLL: Duration = Duration::from_millis(1);
-/// The longest silence of anything that works.
+/// The longest time without progress before it counts as stalled.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// What `bench` takes for a real server.
+/// The options of `bench` for a real server.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Read from a topic with 4 partitions of a real Iggy server: compares `run` with the connectors runtime on the same
@@ -104,7 +104,7 @@ pub(crate) fn run(
     Ok(Report { ways, setting: setting(&job, poll_interval) })
 }
 
-/// What the figures hold for.
+/// The setting of the measurement.
 fn setting(job: &Job, poll_interval: Duration) -> Value {
     json!({
         "mode": job.config.get("batch_mode").cloned().unwrap_or_else(|| "individual".into()),
@@ -127,7 +127,7 @@ fn executable(named: Option<&PathBuf>, option: &str, variable: &str) -> Result<P
     there.ok_or_else(|| Failure::Other(format!("there is no executable at {}", path.display())))
 }
 
-/// One way, from nothing to the last message.
+/// Measures one way, from the start to the last message.
 fn measure(stage: &mut Stage, way: &Way, job: &Job, poll_interval: Duration) -> Result<Run, Failure> {
     let counter = Counter::of_messages(load::MARK)
         .map_err(|why| Failure::Other(format!("starting an endpoint: {why}")))?;

@@ -1,4 +1,4 @@
-//! What was found, as a table and as JSON.
+//! The result, as a table and as JSON.
 
 use std::path::PathBuf;
 
@@ -31,11 +31,11 @@ pub(super) struct Run {
     pub(super) first_seconds: f64,
     pub(super) requests: u64,
     pub(super) body_bytes: u64,
-    /// Of the process, with its start.
+    /// The CPU time of the process, including its start.
     pub(super) cpu_seconds: Option<f64>,
 }
 
-/// The ways, each measured as often.
+/// The ways, each measured equally often.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(super) ways: Vec<Way>,
@@ -81,7 +81,7 @@ fn spread(way: &Way, figure: &Figure) -> Option<Spread> {
 }
 
 impl Report {
-    /// What the others are compared with: the last, a runtime.
+    /// The way that the others are compared with: the last one, a runtime.
     fn base(&self) -> Option<(&Way, &[Way])> {
         self.ways.split_last()
     }

@@ -28,17 +28,17 @@ use crate::{
 pub(super) const PARTITIONS: u32 = 4;
 const STREAM: &str = "bench";
 const TOPIC: &str = "orders";
-/// Messages of one request to the server.
+/// The number of messages in one request to the server.
 const CHUNK: u64 = 1000;
-/// For the server to be there.
+/// The timeout for the server to start.
 const STARTING: Duration = Duration::from_secs(60);
-/// How much of a log is shown of what does not work.
+/// How much of a log is shown if something fails.
 const SHOWN: usize = 2000;
 
 /// A server, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Stage {
-    // Before the folder that it works in.
+    // Dropped before the folder that it works in.
     _server: Process,
     address: String,
     folder: TempDir,
@@ -51,7 +51,7 @@ pub(super) struct Stage {
 pub(super) struct Process(Child);
 
 impl Process {
-    /// With its output in this file.
+    /// Starts a process with its output in this file.
     pub(super) fn start(command: &mut Command, log: PathBuf) -> Result<Self, Failure> {
         let start = || {
             let log = File::create(log)?;
@@ -81,7 +81,8 @@ fn failed(what: &str, why: &dyn std::fmt::Display) -> Failure {
     Failure::Other(format!("{what}: {why}"))
 }
 
-/// Without the variables that are meant for this program or for others: those of Iggy change what is measured.
+/// Creates a command without the variables that are meant for this program or others: those of Iggy would change what is
+/// measured.
 fn command(executable: &Path, folder: &Path) -> Command {
     let mut command = Command::new(executable);
     for (name, _) in std::env::vars_os() {
@@ -120,7 +121,7 @@ impl Stage {
         Ok(Self { _server: server, address, folder, runs: 0 })
     }
 
-    /// Makes the topic and its messages, as evenly as can be in all partitions.
+    /// Creates the topic and its messages, evenly distributed over all partitions.
     pub(super) fn fill(&self, job: &Job) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|why| failed("no threads", &why))?;
@@ -184,7 +185,7 @@ impl Stage {
                 "schema": "json",
                 "batch_length": batch_length,
                 "poll_interval": humantime::format_duration(poll_interval).to_string(),
-                // Nobody has read anything of it.
+                // A group that has not read anything.
                 "consumer_group": format!("bench-{}", self.runs),
             }],
             "plugin_config": config,
@@ -219,12 +220,12 @@ impl Stage {
         Ok(command)
     }
 
-    /// The file for what the process of this run says.
+    /// The log file of this run's process.
     pub(super) fn log(&self) -> PathBuf {
         self.folder.path().join(format!("{}.log", self.runs))
     }
 
-    /// What went wrong, with the end of what the process said.
+    /// The error, with the end of the process's output.
     pub(super) fn complaint(&self, what: &str) -> Failure {
         let log = fs::read(self.log()).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(SHOWN)..]);
