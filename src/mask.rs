@@ -11,10 +11,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::Url;
 use url::form_urlencoded;
 
-use crate::config::{AuthConfig, EndpointConfig, header::is_credential};
+use crate::{
+    config::{AuthConfig, EndpointConfig, header::is_credential},
+    secret::MASK,
+};
 
-/// What a secret is replaced by.
-pub(crate) const MASK: &str = "***";
 /// A shorter secret is masked only as a separate word: otherwise it would be found everywhere.
 const SHORT: usize = 6;
 /// A shorter path segment is a name and not a secret.

@@ -26,8 +26,9 @@ use crate::{
     deliver::{Pools, RequestTemplate, Target, USER_AGENT as NAME},
     encode::{Bodies, Body, Buffers, Encoded},
     failure::Failure,
-    mask::{MASK, Masks},
+    mask::Masks,
     plan,
+    secret::MASK,
     world::World,
 };
 

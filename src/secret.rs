@@ -4,6 +4,9 @@ use std::{fmt, path::PathBuf, time::SystemTime};
 
 use crate::private;
 
+/// Replaces a secret wherever text is shown.
+pub(crate) const MASK: &str = "***";
+
 /// A configured string with unresolved references to secrets.
 ///
 /// `Debug` and `Display` show references by their names, and `***` for everything else: a literal password, also beside a
@@ -156,7 +159,7 @@ impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
             Part::Literal(text) if text.is_empty() => Ok(()),
-            Part::Literal(_) => f.write_str("***"),
+            Part::Literal(_) => f.write_str(MASK),
             Part::Env(name) => write!(f, "${{env:{name}}}"),
             Part::File(path) => write!(f, "${{file:{}}}", path.display()),
         })

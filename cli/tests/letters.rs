@@ -66,6 +66,19 @@ fn json(finished: &Finished) -> Value {
 }
 
 #[test]
+fn a_replay_whose_connector_does_not_open_ends_with_3_as_the_help_says() {
+    let letters = letters();
+    let file = letters.folder.path().join("connector.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let failing = "[plugin_config]\nhealth_check_enabled = true\nsuccess_status_codes = [299]\n";
+    fs::write(&file, text.replacen("[plugin_config]\n", failing, 1)).unwrap();
+    let replayed = letters.replay(&[]);
+    assert!(replayed.code == Some(3) && replayed.stderr.contains("health check failed"), "{replayed:?}");
+    let help = letters.act(&["--help"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("3 if `replay` cannot open the connector"), "{help}");
+}
+
+#[test]
 fn a_list_has_a_header_and_a_summary_counts() {
     let letters = letters();
     let listed = letters.act(&["list"]);

@@ -3,8 +3,7 @@
 use reqwest::{Response, header::HeaderValue};
 use url::form_urlencoded;
 
-/// What a credential is replaced by.
-const MASK: &str = "***";
+use crate::secret::MASK;
 
 /// The shortest beginning of a credential that is masked if the end of a text cuts it off.
 const SHORTEST_BEGINNING: usize = 4;

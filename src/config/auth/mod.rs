@@ -14,6 +14,7 @@ use reqwest::{
 use strum::{Display, EnumString, VariantNames};
 
 use super::Text;
+use crate::secret::MASK;
 pub(super) use check::{Destination, check};
 pub(crate) use credentials::{basic_header, bearer_header, sensitive, take_userinfo, webhook_keys};
 pub(super) use read::read;
@@ -210,7 +211,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
