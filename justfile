@@ -1,4 +1,4 @@
-# The steps of .ci/run one by one, and what else is typed often.
+# The steps of .ci/run one by one, and other frequent commands.
 
 _list:
     @just --list
@@ -20,14 +20,14 @@ deny:
     cargo deny check bans
     cargo deny --workspace check licenses sources
 
-# Known faults of dependencies; fetches the database of them
+# Known vulnerabilities of dependencies; fetches their database
 advisories:
     cargo deny --workspace check advisories
 
 test:
     cargo test --workspace --locked
 
-# What of the SDK no other crate here switches on
+# The features of the SDK that no other crate here enables
 sdk:
     cargo test --locked -p iggy_connector_sdk --all-features
 
@@ -59,14 +59,14 @@ dist folder="dist":
 configuration:
     cargo run -q --locked -p iggy-http-sink -- schema --markdown > docs/configuration.md
 
-# The plugin on real input, against an endpoint of its own
+# The plugin on real input, against a local endpoint
 demo *args:
     cargo run --release --locked -- demo {{ args }}
 
-# Instructions of encoding, held to benches/instructions.toml; `just instructions update` writes it
+# Instruction counts of encoding, compared with benches/instructions.toml; `just instructions update` writes it
 instructions how="instructions":
     cargo bench -p iggy_connector_http_sink --bench encode --locked -- {{ how }}
 
-# So many seeds of the simulation (docs/simulation.md), from the first on
+# This many seeds of the simulation (docs/simulation.md), from the first on
 simulate seeds="1000":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST=0 cargo test --profile simulate --locked -p iggy_connector_http_sink --test simulation nothing_goes_wrong -- --nocapture
