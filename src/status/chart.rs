@@ -12,7 +12,7 @@ const HEIGHT: f64 = 48.0;
 pub(super) fn chart(title: &str, values: &[f64], shown: impl Fn(f64) -> String) -> Markup {
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let now = values.last().copied().unwrap_or_default();
-    let words = format!("{title}: now {}, at most {} in the last minutes", shown(now), shown(greatest));
+    let words = format!("{title}: now {}, peak {} in the last minutes", shown(now), shown(greatest));
     html! {
         figure class="chart" {
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(words) {
@@ -21,7 +21,7 @@ pub(super) fn chart(title: &str, values: &[f64], shown: impl Fn(f64) -> String) 
                     polyline class="series" points=(points(values, greatest)) {}
                 }
             }
-            figcaption { (title) ": " strong { (shown(now)) } ", at most " (shown(greatest)) }
+            figcaption { (title) ": " strong { (shown(now)) } ", peak " (shown(greatest)) }
         }
     }
 }
@@ -46,6 +46,6 @@ mod tests {
         assert_eq!(points(&[0.0, 5.0, 10.0], 10.0), "0.0,47.0 120.0,24.0 240.0,1.0 ");
         assert_eq!(points(&[0.0, 0.0], 0.0), "0.0,47.0 240.0,47.0 ");
         let chart = chart("<b>", &[1.0], |value| format!("{value}")).into_string();
-        assert!(chart.contains("&lt;b&gt;: now 1, at most 1") && !chart.contains("<b>"), "{chart}");
+        assert!(chart.contains("&lt;b&gt;: now 1, peak 1") && !chart.contains("<b>"), "{chart}");
     }
 }

@@ -97,7 +97,7 @@ fn endpoint(endpoint: &EndpointReport) -> Markup {
     html! {
         h3 { (shown(&endpoint.endpoint, WORDS)) " " span class={ "state " (endpoint.state) } { (in_words(endpoint)) } }
         dl class="facts" {
-            dt { "In flight" } dd { (endpoint.in_flight) " of " (endpoint.limit) ", " (endpoint.waiting) " wait" }
+            dt { "In flight" } dd { (endpoint.in_flight) " of " (endpoint.limit) ", " (endpoint.waiting) " waiting" }
             @if let Some(since) = &endpoint.failing_since {
                 dt { "Failing since" } dd { time { (since) } ", " (endpoint.failures_in_a_row) " in a row" }
             }
@@ -110,7 +110,7 @@ fn endpoint(endpoint: &EndpointReport) -> Markup {
         div class="charts" {
             (chart("Messages delivered", &rates, per_second))
             (chart("Failed requests", &failures, per_second))
-            (chart("Latency, mean", &latencies, |value| format!("{value:.1} ms")))
+            (chart("Mean latency", &latencies, |value| format!("{value:.1} ms")))
         }
     }
 }
@@ -140,7 +140,7 @@ fn actions(connector: &ConnectorReport) -> Markup {
         connector.endpoints.iter().any(|endpoint| endpoint.state == "paused" && endpoint.until.is_none());
     html! {
         div class="actions" {
-            (action("retry", "Retry now", "End all waits, and send what waits again now?"))
+            (action("retry", "Retry now", "End all waits and send what is waiting now?"))
             @if is_paused {
                 (action("resume", "Resume", "Resume delivery?"))
             } @else {
@@ -154,8 +154,8 @@ fn spool(spool: &SpoolReport) -> Markup {
     html! {
         h3 { "Spool" }
         p {
-            (spool.messages) " messages wait, " (ByteSize(spool.bytes)) " of " (ByteSize(spool.max_bytes)) " are taken"
-            @if spool.waited_for_room_seconds > 0 { ", batches waited " (spool.waited_for_room_seconds) " s for room" }
+            (spool.messages) " messages waiting, " (ByteSize(spool.bytes)) " of " (ByteSize(spool.max_bytes)) " used"
+            @if spool.waited_for_room_seconds > 0 { ", batches waited " (spool.waited_for_room_seconds) " s for space" }
             "."
         }
     }
@@ -166,9 +166,9 @@ fn dead_letters(letters: &DeadLetterReport, connector: u32) -> Markup {
         h3 { "Dead letters" }
         @if let Some(bytes) = letters.bytes {
             p {
-                (ByteSize(bytes)) @if let Some(max) = letters.max_bytes { " of " (ByteSize(max)) } " are taken. "
+                (ByteSize(bytes)) @if let Some(max) = letters.max_bytes { " of " (ByteSize(max)) } " used. "
                 @if letters.in_folder {
-                    a id=(format!("letters-{connector}")) href=(format!("/connectors/{connector}/letters")) { "Look into them" }
+                    a id=(format!("letters-{connector}")) href=(format!("/connectors/{connector}/letters")) { "View them" }
                 }
             }
         }

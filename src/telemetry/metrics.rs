@@ -146,133 +146,125 @@ impl MetricsRegistry {
 
 impl Metrics {
     fn register_messages(&self, to: &mut Registry) {
-        to.register("messages", "Messages that have their outcome", self.messages.clone());
+        to.register(
+            "messages",
+            "Messages that were delivered, became dead letters, or failed",
+            self.messages.clone(),
+        );
         to.register(
             "dead_letters",
             "Messages that became dead letters, by reason",
             self.dead_letters.clone(),
         );
-        to.register("consume_calls", "Calls of consume that have not returned", self.consume_calls.clone());
+        to.register("consume_calls", "Calls to consume that have not returned", self.consume_calls.clone());
         to.register_with_unit(
             "consume_blocked",
-            "Time that calls of consume took, those that have not returned included, by what they wait for",
+            "Time spent in consume, including calls that have not returned, by what they wait for",
             Unit::Seconds,
             self.consume_blocked.clone(),
         );
-        to.register("ready", "Whether /ready answers 200: 1 if something gets through", self.ready.clone());
+        to.register("ready", "1 if /ready answers 200, 0 if not", self.ready.clone());
     }
 
     fn register_requests(&self, to: &mut Registry) {
         to.register(
             "requests",
-            "Requests that ended, by status of the answer or kind of fault",
+            "Finished attempts, by the status of the answer or the kind of fault",
             self.requests.clone(),
         );
         to.register_with_unit(
             "request_body",
-            "Bytes of bodies that were sent",
+            "Size of the request bodies sent",
             Unit::Bytes,
             self.request_bytes.clone(),
         );
-        to.register(
-            "retries",
-            "Requests that were sent again, by status or fault of the attempt before",
-            self.retries.clone(),
-        );
+        to.register("retries", "Retries, by the status or fault of the attempt before", self.retries.clone());
         to.register_with_unit(
             "request_duration",
-            "Time from the begin of an attempt to the end of its answer",
+            "Time from the start of an attempt to the end of its answer",
             Unit::Seconds,
             self.request_duration.clone(),
         );
         to.register("requests_in_flight", "Requests without an answer yet", self.in_flight.clone());
         to.register(
             "requests_waiting",
-            "Requests that wait for a slot, the breaker, a pause or the rate limit",
+            "Requests waiting for a slot, the circuit breaker, a pause or the rate limit",
             self.waiting.clone(),
         );
-        to.register(
-            "splits",
-            "Bodies that were halved because the endpoint answered 413",
-            self.splits.clone(),
-        );
+        to.register("splits", "Bodies split in half because the endpoint answered 413", self.splits.clone());
         to.register(
             "isolated_messages",
-            "Messages that were found to be what the endpoint refused a body for",
+            "Messages found to be the reason why the endpoint refused a body",
             self.isolated.clone(),
         );
     }
 
     fn register_endpoints(&self, to: &mut Registry) {
-        to.register("breaker_state", "1 for the state that the circuit breaker is in", self.breaker.clone());
+        to.register("breaker_state", "1 for the current state of the circuit breaker", self.breaker.clone());
         to.register("pauses", "Answers that asked for a pause with Retry-After", self.pauses.clone());
         to.register_with_unit(
             "paused",
-            "Time until the pause that the endpoint asked for is over; infinite where an operator paused it",
+            "Rest of the current pause; infinite for a pause by an operator",
             Unit::Seconds,
             self.paused.clone(),
         );
         to.register_with_unit(
             "failing",
-            "Time since the first of the failures in a row; 0 if the last attempt succeeded",
+            "Time since the first of the current run of failures; 0 after a success",
             Unit::Seconds,
             self.failing.clone(),
         );
         to.register_with_unit(
             "last_success_timestamp",
-            "When a request succeeded last, since the Unix epoch; missing before the first",
+            "Time of the last successful request, since the Unix epoch; missing before the first",
             Unit::Seconds,
             self.last_success.clone(),
         );
         to.register(
             "reloads",
-            "Tokens that were asked for, and files of secrets or of [tls] and [proxy] that changed, by how that ended",
+            "Renewals of tokens, secrets and the files of [tls] and [proxy], by result",
             self.reloads.clone(),
         );
         to.register_with_unit(
             "certificate_expiry_timestamp",
-            "When the client certificate of [tls] ends, since the Unix epoch; missing without one",
+            "Time when the client certificate of [tls] expires, since the Unix epoch; missing without one",
             Unit::Seconds,
             self.certificate.clone(),
         );
     }
 
     fn register_stores(&self, to: &mut Registry) {
-        to.register_with_unit("spool", "Bytes of the spool on disk", Unit::Bytes, self.spool_bytes.clone());
+        to.register_with_unit("spool", "Size of the spool on disk", Unit::Bytes, self.spool_bytes.clone());
         to.register_with_unit(
             "spool_max",
-            "What the spool takes on disk at most; 0 without a spool",
+            "Maximum size of the spool on disk; 0 without a spool",
             Unit::Bytes,
             self.spool_max_bytes.clone(),
         );
-        to.register("spool_messages", "Messages that wait in the spool", self.spool_messages.clone());
+        to.register("spool_messages", "Messages waiting in the spool", self.spool_messages.clone());
         to.register_with_unit(
             "spool_oldest_age",
-            "Time since the oldest message that waits was accepted",
+            "Time since the oldest waiting message was accepted",
             Unit::Seconds,
             self.spool_oldest.clone(),
         );
         to.register_with_unit(
             "spool_full",
-            "Time that batches waited for room in the spool",
+            "Time that batches waited for space in the spool",
             Unit::Seconds,
             self.spool_full.clone(),
         );
-        to.register("shed_messages", "Messages that a full spool did not take", self.shed.clone());
-        to.register(
-            "merges",
-            "Stored batches that were sent together with the one before them",
-            self.merges.clone(),
-        );
+        to.register("shed_messages", "Messages refused by a full spool", self.shed.clone());
+        to.register("merges", "Stored batches sent together with the one before them", self.merges.clone());
         to.register_with_unit(
             "dead_letter",
-            "Bytes of the dead letters on disk",
+            "Size of the dead letters on disk",
             Unit::Bytes,
             self.dead_letter_bytes.clone(),
         );
         to.register_with_unit(
             "dead_letter_max",
-            "What the dead letters take on disk at most; 0 without a limit or a folder",
+            "Maximum size of the dead letters on disk; 0 without a limit or a folder",
             Unit::Bytes,
             self.dead_letter_max_bytes.clone(),
         );

@@ -93,8 +93,8 @@ async function headIsGivenUp(page) {
 async function deadLetterIsReplayed(page) {
   await control("refused");
   await says(page, "rejected");
-  await page.getByRole("link", { name: "Look into them" }).click();
-  await says(page, "letters are meant");
+  await page.getByRole("link", { name: "View them" }).click();
+  await says(page, "letters match");
   await accessible(page, "the dead letters");
   await page.getByRole("link", { name: /^rejected$/ }).click();
   await page.locator("td a", { hasText: /^\d+:\d+$/ }).first().click();
@@ -104,7 +104,7 @@ async function deadLetterIsReplayed(page) {
   assert.equal(await page.locator("main img, main b, main script").count(), 0, "what comes from outside is text");
   await control("back");
   assert.equal(await agrees(page, page.getByRole("button", { name: "Replay" }).click(), true), "Send this letter again?");
-  for (let tries = 0; !(await page.locator("main", { hasText: "The last replay is over: 1 delivered" }).count()); tries++) {
+  for (let tries = 0; !(await page.locator("main", { hasText: "The last replay ended: 1 delivered" }).count()); tries++) {
     assert.ok(tries < 100, await page.locator("main").innerText());
     await page.waitForTimeout(100);
     await page.reload();

@@ -126,7 +126,7 @@ fn without_dead_letters_it_is_named_as_failed() {
         let code = beside(&sink, &Batch::numbered(3).from_stream(&stream), || {
             let head = head_at(&sink, 1);
             let page = ask(address(&sink), "GET", "/", &[("authorization", &format!("Bearer {TOKEN}"))]).body;
-            assert!(page.contains("it is lost, and named in the log."), "{page}");
+            assert!(page.contains("it is lost, and the log names it."), "{page}");
             assert_eq!(give_up(&sink, head), 200);
             wait_until("the others", || taken(&endpoint) == [0, 2]);
         });

@@ -78,7 +78,7 @@ fn letters_are_listed_by_reason_and_topic_and_one_is_shown_as_text() {
     assert_eq!(whole["payload"], json!(hostile));
     let page = look(&sink, &format!("/connectors/{}/letters?topic=a%26b", sink.id)).body;
     assert!(
-        page.contains("120 letters are meant") && page.contains("no &lt;b&gt;such&lt;/b&gt; order"),
+        page.contains("120 letters match") && page.contains("no &lt;b&gt;such&lt;/b&gt; order"),
         "{page}"
     );
     assert!(page.contains("Replay 120") && page.len() < 100_000, "{}", page.len());
@@ -122,7 +122,7 @@ fn letters_that_are_meant_are_sent_again_and_what_fails_stays() {
         assert_eq!((&left["waiting"], &left["replayed"]), (&json!(3), &json!(3)), "{left:#}");
         assert_eq!(report(address(&sink))["connectors"][0]["dead_letters"]["replay"]["delivered"], 3);
         let page = look(&sink, &format!("/connectors/{}/letters", sink.id)).body;
-        assert!(page.contains("The last replay is over: 3 delivered, 0 failed again"), "{page}");
+        assert!(page.contains("The last replay ended: 3 delivered, 0 failed again"), "{page}");
         // Once more: what was delivered is not sent a second time.
         assert_eq!(act(&sink, "replay").status, 200);
         assert_eq!(ended()["delivered"], 3);

@@ -37,7 +37,7 @@ pub(super) fn lanes(connector: &ConnectorReport, can_change: bool) -> Markup {
                     thead { tr {
                         th scope="col" { "Stream" } th scope="col" { "Topic" } th scope="col" { "Partition" }
                         th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Head" }
-                        th scope="col" { "Waits for" }
+                        th scope="col" { "Waiting for" }
                     } }
                     tbody { @for (lane, heads) in shown { (self::lane(connector, lane, heads, can_change)) } }
                 }
@@ -110,7 +110,7 @@ fn give_up(connector: &ConnectorReport, lane: &LaneReport, head: &HeadReport) ->
     let then = if connector.dead_letters.is_some() {
         "It goes to the dead letters."
     } else {
-        "There are no dead letters: it is lost, and named in the log."
+        "Dead letters are off: it is lost, and the log names it."
     };
     html! {
         form method="post" action=(format!("/connectors/{id}/heads/{number}/give_up"))

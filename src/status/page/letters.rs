@@ -34,7 +34,7 @@ pub(in crate::status) fn letters(
             (filter(&of, selection))
             @if let Some(replay) = replay { (self::replay(replay)) }
             p {
-                (listed.meant) " letters are meant, " (listed.waiting) " of them were never replayed"
+                (listed.meant) " letters match, " (listed.waiting) " of them were never replayed"
                 @if listed.meant > LISTED as u64 { "; the newest " (LISTED) " are shown" }
                 "."
             }
@@ -86,8 +86,8 @@ fn facts(record: &Record, replayed: bool) -> Markup {
                 dt { "Header " (shown(key, LONGEST_NAME)) } dd { (shown(value, HEADER)) }
             }
             dt { "Payload" } dd {
-                (format!("{:?}", record.schema)) ", " (format!("{:?}", record.payload_encoding))
-                " in the letter, " (record.payload.get().len()) " bytes there"
+                (format!("{:?}", record.schema)) ", stored as " (format!("{:?}", record.payload_encoding))
+                ", " (record.payload.get().len()) " bytes"
             }
         }
         pre tabindex="0" role="region" aria-label="Payload" { (shown(record.payload.get(), PAYLOAD)) }
@@ -142,10 +142,10 @@ fn replay(replay: &ReplayReport) -> Markup {
     html! {
         div class="summary" role="status" {
             p {
-                @if replay.running { "A replay is under way: " } @else { "The last replay is over: " }
+                @if replay.running { "A replay is running: " } @else { "The last replay ended: " }
                 (replay.delivered) " delivered, " (replay.failed) " failed again"
                 @if replay.unreadable > 0 { ", " (replay.unreadable) " unreadable" } "."
-                @if let Some(why) = &replay.stopped { " It broke off: " (shown(why, ANSWER)) }
+                @if let Some(why) = &replay.stopped { " It stopped early: " (shown(why, ANSWER)) }
             }
             @if !replay.failures.is_empty() {
                 ul { @for (position, why) in &replay.failures { li { (position) ": " (shown(why, ANSWER)) } } }
@@ -164,14 +164,14 @@ fn actions(of: &str, query: &str, listed: &Listed) -> Markup {
             }
             @if !query.is_empty() && listed.meant > 0 {
                 (button(&format!("{of}/purge?{query}"), &format!("Remove {}", listed.meant),
-                    &format!("Remove these {} letters? {} of them were never replayed, and are lost for good.", listed.meant, listed.waiting)))
+                    &format!("Remove these {} letters? {} of them were never replayed and would be lost for good.", listed.meant, listed.waiting)))
             }
             @if listed.all.replayed > 0 {
                 (button(&format!("{of}/purge"), "Remove what was replayed",
-                    "Remove the files all of whose letters were replayed?"))
+                    "Remove the files whose letters were all replayed?"))
             }
             (button(&format!("{of}/purge?all=true"), "Remove all",
-                &format!("Remove all letters? {never} of them were never replayed, and are lost for good.")))
+                &format!("Remove all letters? {never} of them were never replayed and would be lost for good.")))
         }
     }
 }
@@ -186,7 +186,7 @@ fn table(of: &str, letters: &[Entry]) -> Markup {
     html! {
         div class="scroll" role="region" tabindex="0" aria-label="Dead letters" { table {
             thead { tr {
-                th scope="col" { "Place" } th scope="col" { "When" } th scope="col" { "Reason" } th scope="col" { "Status" }
+                th scope="col" { "Position" } th scope="col" { "When" } th scope="col" { "Reason" } th scope="col" { "Status" }
                 th scope="col" { "From" } th scope="col" { "Answer" } th scope="col" { "State" }
             } }
             tbody { @for entry in letters { tr {
@@ -203,7 +203,7 @@ fn table(of: &str, letters: &[Entry]) -> Markup {
                     }
                     Err(why) => { td colspan="5" { (shown(why, WORDS)) } }
                 }
-                td { @if entry.replayed { "replayed" } @else { "waits" } }
+                td { @if entry.replayed { "replayed" } @else { "not replayed" } }
             } } }
         } }
     }
