@@ -37,7 +37,7 @@ pub(super) fn lanes(connector: &ConnectorReport, can_change: bool) -> Markup {
                     thead { tr {
                         th scope="col" { "Stream" } th scope="col" { "Topic" } th scope="col" { "Partition" }
                         th scope="col" { "Messages" } th scope="col" { "Oldest" } th scope="col" { "Head" }
-                        th scope="col" { "Waiting for" }
+                        th scope="col" { "Why it waits" }
                     } }
                     tbody { @for (lane, heads) in shown { (self::lane(connector, lane, heads, can_change)) } }
                 }
