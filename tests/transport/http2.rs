@@ -185,5 +185,8 @@ fn connections_that_are_too_old_are_replaced_one_by_one() {
         assert_eq!(sink.consume(&Batch::numbered(100).from_stream("aging")), 0, "{:?}", failures("aging"));
     }
     let replaced = server.connections.load(SeqCst) - first;
-    assert!((4..=12).contains(&replaced), "{replaced} connections in a second");
+    // The last batch may end long after the second on a busy machine.
+    let took = began.elapsed();
+    let most = usize::try_from(took.as_millis() / 100).unwrap() + 2;
+    assert!((4..=most).contains(&replaced), "{replaced} connections in {took:?}");
 }
