@@ -125,7 +125,7 @@ impl Preview {
         };
         let mut destinations = self.config.destinations().zip(&self.destinations);
         let destination = destinations.find(|(other, _)| std::ptr::eq(*other, config));
-        let (_, destination) = destination.ok_or("the route is none of the configuration")?;
+        let (_, destination) = destination.ok_or("the configuration has no such route")?;
         let mut previewed = Vec::new();
         for lane in plan::lanes(batch, config, None) {
             let mut bodies = Bodies::of(batch, lane, &config.body, &self.buffers);

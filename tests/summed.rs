@@ -53,7 +53,7 @@ fn ten_thousand_dead_letters_of_one_cause_are_four_lines() {
     assert!(lines.iter().all(|line| line.starts_with("WARN ")), "{lines:#?}");
     assert!(
         lines[3].starts_with("WARN 9700 messages of ")
-            && lines[3].contains("offsets 300-9999 put to the dead letters")
+            && lines[3].contains("offsets 300-9999 moved to the dead letters")
     );
 }
 

@@ -57,8 +57,8 @@ pub(super) fn unused_concurrency(
     let Concurrency::Fixed(number) = concurrency else { return None };
     (number.get() > 1 && *ordering == Ordering::Partition && !spooled).then(|| {
         format!(
-            "concurrency = {number} has little effect with ordering = \"partition\" and no [spool]: a batch is of one partition, \
-             whose requests go one after the other. Add [spool], or write ordering = \"key\" or \"none\""
+            "concurrency = {number} has little effect with ordering = \"partition\" and no [spool]: a batch comes from one \
+             partition, whose requests are sent one after another. Add [spool], or write ordering = \"key\" or \"none\""
         )
     })
 }

@@ -36,7 +36,7 @@ pub(super) fn read(keys: &mut Reader<'_>) -> Vec<(HeaderName, Text)> {
                 return Err(MISPLACED.to_owned());
             }
             if headers.iter().any(|(other, _)| *other == header) {
-                return Err("the header is there twice: names of headers do not differ by case".to_owned());
+                return Err("the header is given twice: header names are case-insensitive".to_owned());
             }
             Ok((header, header_text(value)?))
         });
@@ -74,7 +74,7 @@ pub(super) fn read_forwarded(keys: &mut Reader<'_>) -> Vec<(String, Forwarded)> 
             format!("names \"{shown}\": {why}")
         })?;
         if forwarded.iter().any(|(_, other)| other.name == name) {
-            return Err(format!("names {name} twice: names of headers do not differ by case"));
+            return Err(format!("names {name} twice: header names are case-insensitive"));
         }
         forwarded.push((path.to_owned(), Forwarded { key, name }));
         Ok(())

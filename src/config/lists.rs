@@ -25,7 +25,10 @@ impl Reader<'_> {
                 return Err(format!("{value} is not a list of status codes: write one such as [200, 202]"));
             };
             if codes.is_empty() && !may_be_empty {
-                return Err("[] would make a failure of every answer: name at least one status code, such as [200, 202]".to_owned());
+                return Err(
+                    "[] would make every answer a failure: name at least one status code, such as [200, 202]"
+                        .to_owned(),
+                );
             }
             Ok(codes.clone())
         });

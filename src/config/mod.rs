@@ -197,8 +197,8 @@ impl Config {
         let breaker = &self.circuit_breaker;
         if breaker.failure_threshold > 0 && self.retry.max_duration <= breaker.cool_down {
             warnings.push(
-                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open nothing is waited for, \
-                 and messages are given up as fast as they come"
+                "max_retry_duration is not above circuit_breaker.cool_down: while the breaker is open, messages \
+                 are given up as soon as they arrive"
                     .to_owned(),
             );
         }

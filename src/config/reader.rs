@@ -388,8 +388,8 @@ pub(super) fn as_text(value: &Value) -> Result<Text, String> {
         Value::String(text) => Text::parse(text),
         Value::Number(_) | Value::Bool(_) => Text::parse(&value.to_string()),
         // The value itself is not shown: it may hold a credential.
-        Value::Array(_) => Err("a list stands where a string must: put one value in quotes".to_owned()),
-        Value::Object(_) => Err("a table stands where a string must: put one value in quotes".to_owned()),
-        Value::Null => Err("null stands where a string must: put a value in quotes".to_owned()),
+        Value::Array(_) => Err("a list stands where a string belongs: put one value in quotes".to_owned()),
+        Value::Object(_) => Err("a table stands where a string belongs: put one value in quotes".to_owned()),
+        Value::Null => Err("null stands where a string belongs: put a value in quotes".to_owned()),
     }
 }

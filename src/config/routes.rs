@@ -91,7 +91,7 @@ pub(super) fn check(keys: &mut Reader<'_>) -> bool {
 /// Reports keys of the whole connector in the table of a route.
 pub(super) fn check_scope(keys: &mut Reader<'_>) {
     for key in OF_CONNECTOR {
-        keys.misplaced(key, Some(format!("is of the whole connector: write it under [{TABLE}]")));
+        keys.misplaced(key, Some(format!("applies to the whole connector: write it under [{TABLE}]")));
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn read(given: &Map<String, Value>, connector: &mut Config, problems:
         let label = format!("{KEY}[{index}]");
         if let Some(earlier) = routes.iter().position(|earlier| earlier.matches_all_of(&route)) {
             connector.warnings.push(format!(
-                "{label} is never taken: {KEY}[{earlier}] matches all that it would, and stands before it"
+                "{label} is never taken: {KEY}[{earlier}] comes before it and matches everything it would"
             ));
         }
         for warning in &route.config.warnings {

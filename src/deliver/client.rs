@@ -167,11 +167,11 @@ impl Client {
         if is_old {
             match current.pools.anew(&self.config, self.target, &self.middleware, None) {
                 Ok(pools) => {
-                    debug!("the connections are as old as they may be: new ones are made");
+                    debug!("the connections have reached their maximum age: new ones are opened");
                     let stamps = current.stamps.clone();
                     self.replace(Current { pools, made: now, stamps, in_flight: AtomicUsize::new(0) });
                 }
-                Err(why) => warn!("the connections are old, and stay in use: {why}"),
+                Err(why) => warn!("the connections have reached their maximum age, and stay in use: {why}"),
             }
         }
     }
@@ -187,7 +187,7 @@ impl Client {
         self.meter.reloaded(Reload::Tls, made.is_ok());
         let (pools, made) = match made {
             Ok(pools) => {
-                info!("a file of [tls] or [proxy] changed: new connections go by its new content");
+                info!("a file of [tls] or [proxy] changed: new connections use its new content");
                 (pools, now)
             }
             Err(why) => {

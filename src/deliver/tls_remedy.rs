@@ -9,7 +9,7 @@ pub(super) fn of(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::InvalidCertificate(why) => match why {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the endpoint's certificate has expired, and is to be renewed there, if the clock of this machine is right"
+                "the endpoint's certificate has expired: renew it there, or correct the clock of this machine"
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the endpoint's certificate is not valid yet, or the clock of this machine is wrong"
@@ -20,8 +20,8 @@ pub(super) fn of(error: &Error) -> Option<&'static str> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "the endpoint's certificate is for other names: url must have one of them, or somebody else answers there"
             }
-            CertificateError::Revoked => "the endpoint's certificate is revoked, and is to be replaced there",
-            _ => "the endpoint's certificate cannot be accepted, and is to be replaced there",
+            CertificateError::Revoked => "the endpoint's certificate is revoked: replace it there",
+            _ => "the endpoint's certificate cannot be accepted: replace it there",
         },
         Error::NoCertificatesPresented => "the endpoint has no certificate",
         Error::AlertReceived(alert) => match alert {
@@ -56,9 +56,7 @@ pub(super) fn of(error: &Error) -> Option<&'static str> {
         Error::PeerIncompatible(_) => {
             "the endpoint speaks no version of TLS, or no cipher, that this client does: see tls.min_version"
         }
-        Error::General(why) if why == NO_ROOTS => {
-            "nobody can be trusted without certificates to check others by"
-        }
+        Error::General(why) if why == NO_ROOTS => "no certificate can be trusted without CA certificates",
         _ => return None,
     })
 }

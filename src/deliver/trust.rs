@@ -51,7 +51,7 @@ impl Trust {
                 let again =
                     if attempts > 1 { format!(" ({attempts} attempts so far)") } else { String::new() };
                 error!(
-                    "{label}: {fault}: {remedy}. Messages are held until it is mended, at most for max_retry_duration{again}"
+                    "{label}: {fault}: {remedy}. Messages are held until it is fixed, at most for max_retry_duration{again}"
                 );
                 *logged = Some(Logged { fault, at: now, attempts });
                 self.broken.store(true, Relaxed);

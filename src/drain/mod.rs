@@ -48,7 +48,7 @@ impl Drain {
             let run = || executor.block_on(Lanes::of(pipeline.clone(), spool.clone()).run());
             // Only the spool and the pipeline outlive a panic, and they are unwind-safe.
             while catch_unwind(AssertUnwindSafe(run)).is_err() {
-                error!("delivery from the spool has panicked, and begins anew with what is stored");
+                error!("delivery from the spool panicked, and starts again with what is stored");
                 if pipeline.is_closing() {
                     break;
                 }

@@ -260,7 +260,7 @@ impl fmt::Display for Line {
         }
         match self.end {
             End::Failed => f.write_str(" failed")?,
-            End::DeadLettered => f.write_str(" put to the dead letters")?,
+            End::DeadLettered => f.write_str(" moved to the dead letters")?,
         }
         if let Some(over) = self.over {
             write!(f, " in {} s, the last", over.as_secs().max(1))?;

@@ -221,7 +221,7 @@ impl Recovery<'_> {
             file.sync()
         })();
         let path = self.files.path(&segment_name(number));
-        mended.map_err(SpoolError::io(format!("{} cannot be mended", path.display())))
+        mended.map_err(SpoolError::io(format!("{} cannot be repaired", path.display())))
     }
 
     fn read_record(&mut self, located: Located, cursor: &Cursor, body: &[u8]) {

@@ -77,7 +77,7 @@ impl Board {
         let did = match action {
             Action::Retry => {
                 each(Delivery::retry_now);
-                "ends all waits: what waits is sent again now"
+                "ends all waits: what is waiting is sent now"
             }
             Action::Pause => {
                 each(Delivery::pause);

@@ -97,7 +97,7 @@ fn post(server: &Server, path: &str, headers: &HeaderMap) -> Answer {
             action.to_string()
         }
         (Some(Some(board)), Asked::GiveUp(head)) if board.give_up(head) => "give_up".to_owned(),
-        (Some(Some(_)), Asked::GiveUp(_)) => return text(StatusCode::GONE, "it waits no more\n"),
+        (Some(Some(_)), Asked::GiveUp(_)) => return text(StatusCode::GONE, "it is no longer waiting\n"),
         (Some(None), _) => return text(StatusCode::CONFLICT, "the connector is being opened\n"),
         (None, _) => return not_found(),
     };

@@ -35,7 +35,7 @@ fn an_outage_is_one_line_when_it_begins_and_one_when_it_is_over() {
     );
     assert!(began.starts_with(&begins), "{began}");
     for words in
-        ["; next attempt in ", ", as the circuit breaker lets it; the connector holds 20 messages in 1 batch"]
+        ["; next attempt in ", ", as the circuit breaker allows; the connector holds 20 messages in 1 batch"]
     {
         assert!(began.contains(words), "{words}: {began}");
     }

@@ -343,7 +343,7 @@ fn mistakes_are_told() {
             json!({ "forward_headers": ["authorization"], "auth": { "type": "bearer", "token": "t" } }),
             "[auth] sets for each request",
         ),
-        (json!({ "forward_headers": [{}] }), "a table stands where a string must"),
+        (json!({ "forward_headers": [{}] }), "a table stands where a string belongs"),
         (json!({ "tombstone_method": "REMOVE" }), "\"DELETE\""),
     ] {
         let told = Config::from_json(&config("http://127.0.0.1/", more)).unwrap_err().to_string();

@@ -106,7 +106,7 @@ fn a_head_that_is_given_up_is_a_dead_letter_and_its_lane_goes_on() {
             logged(&format!("gives up offset 0 of stream {stream}, topic topic, partition 1: attempt"));
         assert!(line.len() == 1 && line[0].starts_with("WARN connector "), "{line:?}");
         let put = logged(&format!(
-            "1 message of stream {stream}, topic topic, partition 1, offsets 0 put to the dead letters: given_up, status 503"
+            "1 message of stream {stream}, topic topic, partition 1, offsets 0 moved to the dead letters: given_up, status 503"
         ));
         assert_eq!(put.len(), 1, "{:?}", logged(&stream));
         wait_until("no lane", || report(address(&sink))["connectors"][0]["lanes"] == json!([]));

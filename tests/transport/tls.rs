@@ -88,7 +88,7 @@ fn an_authority_of_ones_own_is_trusted() {
 fn certificates_that_are_not_to_be_trusted_are_told_once_and_held_until_the_deadline() {
     type Serve = fn(&Authority) -> ServerConfig;
     let cases: [(&str, Serve, &str, &str); 3] = [
-        ("expired", |authority| serving(&authority.issue_expired()), "certificate expired", "renewed"),
+        ("expired", |authority| serving(&authority.issue_expired()), "certificate expired", "renew it there"),
         ("unknown", |_| serving(&Authority::new().issue()), "UnknownIssuer", "tls.ca_file"),
         (
             "name",

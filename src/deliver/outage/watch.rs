@@ -145,7 +145,7 @@ fn next_attempt(gate: &GateState, again: Option<Instant>, now: Instant) -> Strin
     }
     let why = match gate.breaker {
         BreakerState::HalfOpen => return "a probe of the circuit breaker is under way".to_owned(),
-        BreakerState::Open(_) => ", as the circuit breaker lets it",
+        BreakerState::Open(_) => ", as the circuit breaker allows",
         BreakerState::Closed if gate.paused_until.is_some() => ", as it asked for",
         BreakerState::Closed => "",
     };

@@ -106,7 +106,9 @@ impl State {
             Err(why) => {
                 // A partial segment does no harm, but takes space.
                 let _ = files.delete(&name);
-                return Err(SpoolError::io(format!("{} cannot be made", files.path(&name).display()))(why));
+                return Err(SpoolError::io(format!("{} cannot be created", files.path(&name).display()))(
+                    why,
+                ));
             }
         };
         if let Some(before) = self.active.take()
