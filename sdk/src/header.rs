@@ -255,7 +255,7 @@ mod base64_text {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    use crate::header_wire::BASE64;
+    use crate::header_base64::BASE64;
 
     pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))

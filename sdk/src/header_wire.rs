@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
+use crate::header_base64::BASE64;
 use crate::header_text::Text;
 use crate::{Error, HeaderKey, HeaderKind, HeaderValue};
 
@@ -106,12 +105,6 @@ impl BorrowedField<'_> {
 fn unreadable(why: impl fmt::Display) -> Error {
     Error::InvalidRecordValue(format!("headers: {why}"))
 }
-
-/// Standard base64; padding may be missing when read.
-pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 #[cfg(test)]
 mod tests {

@@ -69,6 +69,7 @@ mod export;
 pub mod ffi;
 #[cfg(not(feature = "iggy_common"))]
 mod header;
+mod header_base64;
 #[cfg(not(feature = "iggy_common"))]
 mod header_kind;
 mod header_text;
