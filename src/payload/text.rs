@@ -22,7 +22,17 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
 #[inline]
 pub(crate) fn write_escaped(text: &str, out: &mut Vec<u8>) {
     let text = text.as_bytes();
-    let mut written = by_vectors(text, out);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+        // SAFETY: all it needs is the instructions that were just asked for.
+        return unsafe { avx2::write_escaped(text, out) };
+    }
+    write_by_steps(text, out);
+}
+
+/// The same for any processor.
+fn write_by_steps(text: &[u8], out: &mut Vec<u8>) {
+    let mut written = 0;
     loop {
         let at = special(text, written);
         out.extend_from_slice(&text[written..at]);
@@ -30,18 +40,6 @@ pub(crate) fn write_escaped(text: &str, out: &mut Vec<u8>) {
         write_escape(byte, out);
         written = at + 1;
     }
-}
-
-/// Writes as much of `text` as vector instructions can process, and returns where the rest begins.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-#[inline]
-fn by_vectors(text: &[u8], out: &mut Vec<u8>) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if text.len() >= avx2::STEP && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
-        // SAFETY: all it needs is the instructions that were just asked for.
-        return unsafe { avx2::write_escaped(text, out) };
-    }
-    0
 }
 
 /// Returns the index of the first byte from `at` on that a JSON string cannot contain unescaped: a quote, a backslash or a
@@ -73,17 +71,25 @@ fn specials(bytes: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// What is written of a text, which is the same on any processor, into a buffer with much room or with just enough.
     fn written(text: &str) -> String {
-        let mut out = Vec::new();
-        write_string(text, &mut out);
-        String::from_utf8(out).expect("text")
+        let mut by_steps = Vec::new();
+        write_by_steps(text.as_bytes(), &mut by_steps);
+        let json = format!("\"{}\"", String::from_utf8(by_steps).expect("text"));
+        for room in [0, json.len(), 2 * json.len(), 4096] {
+            let mut out = Vec::with_capacity(room);
+            write_string(text, &mut out);
+            assert_eq!(std::str::from_utf8(&out), Ok(&*json), "{room} bytes of room");
+            assert!(room != json.len() || out.capacity() == room, "a buffer of the right size has grown");
+        }
+        json
     }
 
     #[test]
     fn every_character_below_the_second_block_reads_back_at_every_place() {
         for character in (0..0x180).filter_map(char::from_u32) {
             for before in (0..=STEP).chain(27..=36).chain([60, 100]) {
-                for after in [0, 1, STEP, 32, 40, 130] {
+                for after in [0, 1, STEP, 31, 32, 33, 40, 130] {
                     let text = format!("{}{character}{}", "ż".repeat(before), "x".repeat(after));
                     let json = written(&text);
                     assert_eq!(json, serde_json::to_string(&text).expect("JSON"));
@@ -97,5 +103,10 @@ mod tests {
         let text = "\"\"\\\\\n\u{1}\u{1f} \u{7f}\u{80}!\"#[\\]\u{2028}";
         assert_eq!(written(&text.repeat(9)), serde_json::to_string(&text.repeat(9)).expect("JSON"));
         assert_eq!(written(""), "\"\"");
+        for length in 0..200 {
+            // Each becomes the longest escape.
+            let text = "\u{1}".repeat(length);
+            assert_eq!(written(&text), serde_json::to_string(&text).expect("JSON"));
+        }
     }
 }
