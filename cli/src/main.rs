@@ -18,6 +18,7 @@ mod preview;
 mod run;
 mod schema;
 mod shell;
+mod since;
 mod spool;
 mod terminal;
 

@@ -20,5 +20,7 @@ mod run_lines;
 mod secrets;
 #[path = "../../tests/support/mod.rs"]
 mod shared;
+#[cfg(unix)]
+mod spool_export;
 mod support;
 mod traces;

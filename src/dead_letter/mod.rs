@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod failing_disk;
 mod folder;
+mod message;
 mod purge;
 mod record;
 mod selection;
@@ -14,6 +15,7 @@ mod store;
 
 pub(crate) use folder::Replaying;
 pub use folder::{Entry, Folder, LetterPosition};
+pub use message::Message;
 pub use purge::Purged;
 pub use record::Record;
 pub use selection::{Count, Selection, Summary};

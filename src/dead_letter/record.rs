@@ -3,10 +3,11 @@
 use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use iggy_connector_sdk::{BorrowedMessage, HeaderKind, Schema};
+use iggy_connector_sdk::{BorrowedMessage, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::message::{Message, PayloadEncoding};
 use crate::{batch::Batch, failure::Failure};
 
 /// A message that could not be delivered, with the reason and everything that is needed to send it again.
@@ -54,18 +55,6 @@ pub struct Record {
     pub payload: Box<RawValue>,
 }
 
-/// The encoding of a payload in a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PayloadEncoding {
-    /// The payload is JSON, written unchanged.
-    Json,
-    /// The payload is UTF-8, written as a string.
-    Text,
-    /// The payload is written in base64.
-    Base64,
-}
-
 impl Record {
     pub(crate) fn new(
         batch: &Batch<'_>,
@@ -74,15 +63,21 @@ impl Record {
         url: &str,
         now: SystemTime,
     ) -> Self {
-        let headers = message.decode_headers().ok().flatten();
-        let text = headers.iter().flat_map(|headers| headers.iter()).map(|(key, value)| {
-            let text = match value.kind() {
-                HeaderKind::Raw => STANDARD.encode(value.as_bytes()),
-                _ => value.to_string_value(),
-            };
-            (key.to_string_value(), text)
-        });
-        let (payload_encoding, payload) = written(batch.schema, message.payload);
+        let Message {
+            stream,
+            topic,
+            partition,
+            offset,
+            id,
+            timestamp,
+            origin_timestamp,
+            checksum,
+            headers,
+            headers_encoded,
+            schema,
+            payload_encoding,
+            payload,
+        } = Message::new(batch, message);
         Self {
             time: humantime::format_rfc3339_millis(now).to_string(),
             reason: failure.reason.to_string(),
@@ -90,17 +85,17 @@ impl Record {
             answer: failure.detail.clone(),
             attempts: failure.attempts,
             url: url.to_owned(),
-            stream: batch.stream.to_owned(),
-            topic: batch.topic.to_owned(),
-            partition: batch.partition_id,
-            offset: message.offset,
-            id: format!("{:032x}", message.id),
-            timestamp: message.timestamp,
-            origin_timestamp: message.origin_timestamp,
-            checksum: message.checksum,
-            headers: text.collect(),
-            headers_encoded: STANDARD.encode(message.headers),
-            schema: batch.schema,
+            stream,
+            topic,
+            partition,
+            offset,
+            id,
+            timestamp,
+            origin_timestamp,
+            checksum,
+            headers,
+            headers_encoded,
+            schema,
             payload_encoding,
             payload,
         }
@@ -154,24 +149,6 @@ impl Record {
     }
 }
 
-/// Encodes a payload in the most readable form that preserves its bytes.
-fn written(schema: Schema, payload: &[u8]) -> (PayloadEncoding, Box<RawValue>) {
-    let text = std::str::from_utf8(payload).ok();
-    // A record is one line, and a line break in JSON text can only be between values.
-    let json = text.filter(|text| schema == Schema::Json && !text.contains(['\n', '\r']));
-    // Whitespace at the ends would be lost.
-    let json = json.filter(|text| text.trim_ascii().len() == text.len());
-    if let Some(json) = json.and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
-        return (PayloadEncoding::Json, json);
-    }
-    let (encoding, string) = match text {
-        Some(text) => (PayloadEncoding::Text, Cow::Borrowed(text)),
-        None => (PayloadEncoding::Base64, Cow::Owned(STANDARD.encode(payload))),
-    };
-    let string = serde_json::value::to_raw_value(&string).expect("a string is written to memory");
-    (encoding, string)
-}
-
 #[cfg(test)]
 mod tests {
     use iggy_connector_sdk::{HeaderKey, HeaderValue, MessagesMetadata, TopicMetadata, encode_headers};
@@ -215,6 +192,25 @@ mod tests {
             let read: Record = serde_json::from_str(&line).expect("a record is read");
             assert_eq!(read.payload_bytes().as_deref(), Ok(payload), "{line}");
         }
+    }
+
+    #[test]
+    fn a_message_has_the_fields_of_a_letter_but_for_those_of_its_failure() {
+        let headers = BTreeMap::from([(HeaderKey::try_from("n").expect("a key"), HeaderValue::from(5_i64))]);
+        let headers = encode_headers(&headers);
+        let payload = br#"{"n": 1}"#;
+        let record = record(Schema::Json, payload, &headers);
+        let topic = TopicMetadata { stream: "s".to_owned(), topic: "t".to_owned() };
+        let metadata = MessagesMetadata { partition_id: 3, current_offset: 0, schema: Schema::Json };
+        let messages = [record.message(&headers, payload).expect("an id")];
+        let message = Message::new(&Batch::borrowed(&topic, &metadata, &messages), &messages[0]);
+        let mut letter = serde_json::to_value(&record).expect("a record is written");
+        let fields = letter.as_object_mut().expect("an object");
+        for key in ["time", "reason", "status", "answer", "attempts", "url"] {
+            assert!(fields.remove(key).is_some(), "{key}");
+        }
+        assert_eq!(fields.len(), 13, "{fields:?}");
+        assert_eq!(serde_json::to_value(&message).expect("a message is written"), letter);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod compaction;
 mod error;
+mod export;
 mod format;
 mod lanes;
 mod log;
@@ -27,6 +28,7 @@ mod store;
 pub(crate) mod tests;
 
 pub use error::SpoolError;
+pub use export::{Exported, export};
 pub use lanes::{
     key::LaneKey,
     ranges::{LaneMessages, MessageRanges},

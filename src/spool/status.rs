@@ -92,11 +92,6 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
     let in_use = holder != Held::ByNobody;
     // A write in progress reads as if its end were cut off.
     let damages = recovered.damages.into_iter().filter(|damage| !in_use || !damage.tail).collect();
-    let aside = path.join(DAMAGED);
-    let set_aside = match Disk::new(&aside).list() {
-        Ok(pieces) => pieces.into_iter().map(|(name, length)| (aside.join(name), length)).collect(),
-        Err(_) => Vec::new(),
-    };
     Ok(Status {
         path: path.to_owned(),
         in_use,
@@ -107,8 +102,17 @@ pub fn status(path: &Path) -> Result<Status, SpoolError> {
         oldest_timestamp: lanes.iter().filter_map(|lane| lane.oldest_timestamp).min(),
         lanes,
         damages,
-        set_aside,
+        set_aside: set_aside(path),
     })
+}
+
+/// The damaged pieces that were set aside, with their lengths.
+pub(super) fn set_aside(path: &Path) -> Vec<(PathBuf, u64)> {
+    let aside = path.join(DAMAGED);
+    match Disk::new(&aside).list() {
+        Ok(pieces) => pieces.into_iter().map(|(name, length)| (aside.join(name), length)).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Whether a folder holds messages that were not delivered. A folder that is not there holds none.

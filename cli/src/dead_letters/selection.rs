@@ -1,6 +1,6 @@
 //! Selects letters.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::collections::BTreeSet;
 
 use clap::{Args, builder::PossibleValuesParser};
 use iggy_connector_http_sink::dead_letter::{self, Entry, LetterPosition, Selection};
@@ -29,11 +29,7 @@ pub(super) struct Arguments {
 
 /// Converts a time to the format of letters, which sorts as text.
 fn since(text: &str) -> Result<String, String> {
-    let time = humantime::parse_rfc3339_weak(text)
-        .ok()
-        .or_else(|| SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?))
-        .ok_or("write a time in UTC, such as 2026-08-01T12:00:00Z, or how long ago, such as 2h")?;
-    Ok(humantime::format_rfc3339_millis(time).to_string())
+    crate::since::since(text).map(|time| humantime::format_rfc3339_millis(time).to_string())
 }
 
 impl Arguments {

@@ -5,6 +5,7 @@ mod damage;
 #[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "../../../tests/support/disk.rs"]
 pub(crate) mod disk;
+mod export;
 mod faults;
 mod model;
 mod races;

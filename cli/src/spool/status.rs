@@ -1,61 +1,28 @@
-//! `spool`: shows what is waiting to be delivered, whether or not a connector is running.
+//! Shows what is waiting.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
-use clap::{Args, Subcommand};
 use iggy_connector_http_sink::spool::{self, Status};
 
+use super::damage;
 use crate::terminal::report::{self, Failure};
 
-/// Show what is in a spool
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  iggy-http-sink spool /var/lib/iggy/http-sink/spool status")]
-pub(crate) struct Arguments {
-    /// The folder: `spool.path` of the connector
-    path: PathBuf,
-    /// Write the result as JSON
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Print the messages and bytes that are waiting, by stream, topic and partition, with the age of the oldest and the
-    /// next offset
-    #[command(after_help = "Example:\n  iggy-http-sink spool PATH status --json")]
-    Status,
-}
-
-/// Runs the command. Returns whether everything that is stored can be read.
+/// Prints the status. Returns whether everything that is stored can be read.
 ///
 /// # Errors
 /// There is no spool, or it cannot be read.
-pub(crate) fn run(arguments: &Arguments) -> Result<bool, Failure> {
-    let Action::Status = arguments.action;
-    let status = spool::status(&arguments.path).map_err(|why| Failure::Other(why.to_string()))?;
-    if arguments.json {
+pub(super) fn run(path: &Path, as_json: bool) -> Result<bool, Failure> {
+    let status = spool::status(path).map_err(|why| Failure::Other(why.to_string()))?;
+    if as_json {
         let json = serde_json::to_string(&status).map_err(|why| Failure::Other(why.to_string()))?;
         report::say_json(&json)?;
     } else {
         report::say(&as_text(&status, SystemTime::now()))?;
     }
-    for damage in &status.damages {
-        report::note(&format!("warning: {damage}"));
-    }
-    for (path, bytes) in &status.set_aside {
-        report::note(&format!(
-            "warning: {} bytes that could not be read are in {}",
-            report::grouped(*bytes),
-            path.display()
-        ));
-    }
-    // A truncated end is caused by a crash, or by a write in progress.
-    Ok(status.damages.iter().all(|damage| damage.tail))
+    Ok(damage::note(&status.damages, &status.set_aside))
 }
 
 fn as_text(status: &Status, now: SystemTime) -> String {
