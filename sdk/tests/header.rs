@@ -2,11 +2,10 @@
 #![cfg(not(feature = "iggy_common"))] // these are the types of this crate
 #![allow(clippy::unwrap_used)]
 
+use arbtest::arbtest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use iggy_connector_sdk::{HeaderError, HeaderField, HeaderKey, HeaderKind, HeaderValue, decode_headers};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 use serde_json::json;
 
 const KINDS: [HeaderKind; 15] = [
@@ -148,28 +147,29 @@ fn serde_form() {
     assert!(serde_json::from_value::<HeaderValue>(json!({"kind": "uint32", "value": "*"})).is_err());
 }
 
-proptest! {
-    #![proptest_config(Config {
-        cases: 5000,
-        rng_seed: RngSeed::Fixed(20_260_801),
-        failure_persistence: None,
-        ..Config::default()
-    })]
-
-    #[test]
-    fn any_bytes_decode_or_fail(bytes: Vec<u8>) {
+#[test]
+fn any_bytes_decode_or_fail() {
+    arbtest(|u| {
+        let bytes: Vec<u8> = u.arbitrary()?;
         for (key, value) in decode_headers(&bytes).into_iter().flatten().flatten() {
             let _ = (key.to_string_value(), value.to_string_value());
         }
-    }
+        Ok(())
+    })
+    .budget_ms(300);
+}
 
-    #[test]
-    fn any_field_has_a_text(kind in prop::sample::select(&KINDS[..]), bytes: Vec<u8>) {
+#[test]
+fn any_field_has_a_text() {
+    arbtest(|u| {
+        let (kind, bytes): (_, Vec<u8>) = (*u.choose(&KINDS)?, u.arbitrary()?);
         let field = unchecked(kind, &STANDARD.encode(&bytes));
-        prop_assert_eq!(field.as_bytes(), &bytes[..]);
-        prop_assert!(!field.to_string_value().is_empty() || (kind == HeaderKind::String && bytes.is_empty()));
+        assert_eq!(field.as_bytes(), &bytes[..]);
+        assert!(!field.to_string_value().is_empty() || (kind == HeaderKind::String && bytes.is_empty()));
         if let Ok(checked) = HeaderValue::from_raw(kind, &bytes) {
-            prop_assert_eq!(checked, field);
+            assert_eq!(checked, field);
         }
-    }
+        Ok(())
+    })
+    .budget_ms(300);
 }

@@ -174,29 +174,43 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use arbtest::{
+        arbitrary::{self, Unstructured},
+        arbtest,
+    };
     use serde_json::Value;
 
     use super::*;
 
-    fn json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<String>().prop_map(Value::from),
-        ];
-        leaf.prop_recursive(4, 40, 6, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                prop::collection::vec((name(), inner), 0..6)
-                    .prop_map(|members| Value::Object(members.into_iter().collect())),
-            ]
+    /// Any JSON of at most this depth.
+    fn json(u: &mut Unstructured<'_>, depth: usize) -> arbitrary::Result<Value> {
+        Ok(match u.int_in_range(0..=if depth == 0 { 3 } else { 5 })? {
+            0 => Value::Null,
+            1 => u.arbitrary::<bool>()?.into(),
+            2 => u.arbitrary::<i64>()?.into(),
+            3 => u.arbitrary::<String>()?.into(),
+            4 => {
+                let items = u.int_in_range(0..=5)?;
+                Value::Array((0..items).map(|_| json(u, depth - 1)).collect::<Result<_, _>>()?)
+            }
+            _ => {
+                let members = u.int_in_range(0..=5)?;
+                let member = |_| Ok((name(u)?, json(u, depth - 1)?));
+                Value::Object((0..members).map(member).collect::<Result<_, _>>()?)
+            }
         })
     }
 
-    fn name() -> impl Strategy<Value = String> {
-        prop_oneof![Just("a".to_owned()), Just("b/~".to_owned()), Just(String::new()), "\\PC{0,3}"]
+    fn name(u: &mut Unstructured<'_>) -> arbitrary::Result<String> {
+        let short = |name: String| name.chars().take(3).collect();
+        Ok(match u.int_in_range(0..=4)? {
+            0 => "a".to_owned(),
+            1 => "b/~".to_owned(),
+            // Looks like an escape.
+            2 => "~1".to_owned(),
+            3 => String::new(),
+            _ => short(u.arbitrary()?),
+        })
     }
 
     /// Every pointer into a value, with what it points to.
@@ -218,31 +232,43 @@ mod tests {
         all.push((pointer, value));
     }
 
-    proptest! {
-        #[test]
-        fn every_place_is_found_as_the_parser_finds_it(value in json(), pretty in any::<bool>()) {
-            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+    #[test]
+    fn every_place_is_found_as_the_parser_finds_it() {
+        arbtest(|u| {
+            let value = json(u, 4)?;
+            let pretty = u.arbitrary()?;
+            let text =
+                if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.expect("JSON");
             let mut all = Vec::new();
             pointers(&value, String::new(), &mut all);
             for (pointer, expected) in all {
                 let found = Pointer::parse(&pointer).expect("a pointer").find(&text);
                 let found: Value = serde_json::from_str(found.expect("it is there")).expect("JSON");
-                prop_assert_eq!(&found, expected, "{}", pointer);
+                assert_eq!(&found, expected, "{pointer} in {text}");
                 for none in ["/no such", "/99", "/00", "/-"] {
                     let pointer = format!("{pointer}{none}");
                     let found = Pointer::parse(&pointer).expect("a pointer").find(&text);
-                    prop_assert_eq!(found.is_some(), value.pointer(&pointer).is_some());
+                    assert_eq!(found.is_some(), value.pointer(&pointer).is_some(), "{pointer} in {text}");
                 }
             }
-        }
+            Ok(())
+        })
+        .size_min(200)
+        .budget_ms(300);
+    }
 
-        #[test]
-        fn any_text_is_safe(text in "[\\{\\}\\[\\],:\"\\\\0a ]{0,20}") {
+    #[test]
+    fn any_text_is_safe() {
+        arbtest(|u| {
+            let length = u.int_in_range(0..=20)?;
+            let text = (0..length).map(|_| u.choose(b"{}[],:\"\\0a ").map(|byte| char::from(*byte)));
+            let text = text.collect::<Result<String, _>>()?;
             for pointer in ["", "/a", "/0", "/0/a/1", "/a/a"] {
                 let _ = Pointer::parse(pointer).expect("a pointer").find(&text);
             }
-        }
+            Ok(())
+        });
     }
 
     #[test]

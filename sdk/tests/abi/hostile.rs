@@ -2,10 +2,9 @@
 
 use std::ptr;
 
+use arbtest::arbtest;
 use iggy_connector_sdk::host::{encode_batch, encode_metadata, encode_topic};
 use iggy_connector_sdk::{BorrowedMessage, Schema};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 
 use crate::support::{log, logged, message, metadata, new_id, original, sink, topic};
 
@@ -124,30 +123,30 @@ fn deeply_nested_json() {
     }
 }
 
-/// The same cases in every run.
-fn seeded(cases: u32) -> Config {
-    Config { cases, rng_seed: RngSeed::Fixed(20_260_801), failure_persistence: None, ..Config::default() }
+#[test]
+fn random_bytes() {
+    arbtest(|u| {
+        let open = Open::new();
+        let [topic, metadata, messages]: [Vec<u8>; 3] = u.arbitrary()?;
+        let code = open.consume(&topic, &metadata, &messages);
+        assert!(code == 0 || code == -1, "{code}");
+        Ok(())
+    })
+    .budget_ms(300);
 }
 
-proptest! {
-    #![proptest_config(seeded(2000))]
-
-    #[test]
-    fn random_bytes(buffers: [Vec<u8>; 3]) {
-        let open = Open::new();
-        let [topic, metadata, messages] = buffers;
-        let code = open.consume(&topic, &metadata, &messages);
-        prop_assert!(code == 0 || code == -1);
-    }
-
-    #[test]
-    fn flipped_bytes(place in 0..3usize, index: prop::sample::Index, byte: u8) {
+#[test]
+fn flipped_bytes() {
+    arbtest(|u| {
         let open = Open::new();
         let mut buffers = buffers();
-        let index = index.index(buffers[place].len());
-        buffers[place][index] = byte;
+        let place = u.choose_index(buffers.len())?;
+        let index = u.choose_index(buffers[place].len())?;
+        buffers[place][index] = u.arbitrary()?;
         let [topic, metadata, messages] = buffers;
         let code = open.consume(&topic, &metadata, &messages);
-        prop_assert!(code == 0 || code == -1);
-    }
+        assert!(code == 0 || code == -1, "{code}");
+        Ok(())
+    })
+    .budget_ms(300);
 }
