@@ -15,8 +15,24 @@ use std::{
 /// Far beyond what anything here takes.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
+/// Has the programs that tests start end by SIGINT and SIGHUP, which they send. Shells ignore the first in what runs in the background,
+/// `nohup` the second, and programs inherit that.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the standard library has no signals")]
+fn restore_signals() {
+    static RESTORED: std::sync::Once = std::sync::Once::new();
+    RESTORED.call_once(|| {
+        for signal in [libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: the default action runs no code of this process.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
+}
+
 /// The program, with these arguments and none of the environment's overrides.
 pub(crate) fn program(arguments: &[&str]) -> Command {
+    #[cfg(unix)]
+    restore_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_iggy-http-sink"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("IGGY_CONNECTORS_") {
