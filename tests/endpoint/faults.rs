@@ -80,12 +80,12 @@ fn a_stalled_request_is_in_flight_until_its_client_goes() {
     for client in &mut clients {
         client.post("stall");
     }
-    endpoint.wait_for_requests(2, PATIENCE);
+    endpoint.wait_for_requests(2, DEADLINE);
     assert!(clients.iter_mut().all(Client::is_silent));
     assert_eq!(endpoint.max_in_flight(), 2);
     drop(clients);
     let mut client = Client::of(&endpoint);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while endpoint.in_flight() > 0 {
         assert!(Instant::now() < deadline, "both are still in flight");
         thread::sleep(Duration::from_millis(1));
@@ -130,7 +130,7 @@ fn dropping_an_endpoint_ends_all_that_it_does() {
     let mut clients = [(); 5].map(|()| Client::of(&endpoint));
     for (count, client) in (1..).zip(&mut clients[..4]) {
         client.post("");
-        endpoint.wait_for_requests(count, PATIENCE);
+        endpoint.wait_for_requests(count, DEADLINE);
     }
     assert_eq!(clients[0].status(), 200);
     let began = Instant::now();

@@ -1,6 +1,7 @@
 //! The scripted endpoint that other tests lean on, seen from plain sockets.
 
 mod faults;
+
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -8,9 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::endpoint::{Answer, Door, Endpoint, refused_url};
+use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::support::{
+    endpoint::{Answer, Door, Endpoint, refused_url},
+    plugin::{Sink, logged},
+};
+
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A client that reads one answer at a time off one connection.
 struct Client(BufReader<TcpStream>);
@@ -19,7 +25,7 @@ impl Client {
     fn of(endpoint: &Endpoint) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", endpoint.port())).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -270,4 +276,23 @@ fn many_connections_are_served_at_once() {
     let requests = endpoint.requests();
     assert_eq!((requests.len(), endpoint.connections()), (3200, 16));
     assert!(requests.iter().enumerate().all(|(n, request)| request.index == n));
+}
+
+#[test]
+fn what_was_logged_before_a_test_began_is_not_its_own() {
+    let url = "http://log-of-an-earlier-test.invalid/in";
+    let seen = || logged("log-of-an-earlier-test").len();
+    let earlier = thread::spawn(move || {
+        Sink::open(&json!({ "url": url })).close();
+        seen()
+    });
+    let before = earlier.join().unwrap();
+    assert!(before > 0);
+    let later = thread::spawn(move || {
+        let _endpoint = Endpoint::answering(200);
+        let others = seen();
+        Sink::open(&json!({ "url": url })).close();
+        (others, seen())
+    });
+    assert_eq!(later.join().unwrap(), (0, before));
 }

@@ -111,6 +111,7 @@ impl Endpoint {
         door: impl Fn(usize) -> Door + Send + Sync + 'static,
         script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        super::plugin::log_begins();
         let listener = bind(port);
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();

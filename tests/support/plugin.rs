@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // the log callback takes pointers
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     path::PathBuf,
     sync::{
@@ -26,10 +27,23 @@ extern "C" fn log(level: u8, _target: *const u8, _target_len: usize, message: *c
     LOG.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
+thread_local! {
+    /// Where in the log the test of this thread began.
+    static BEGAN: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Has [`logged`] leave out, in this thread, what was logged before the first such call: an earlier test may have had an endpoint on
+/// the same port.
+pub fn log_begins() {
+    if BEGAN.get().is_none() {
+        BEGAN.set(Some(LOG.lock().unwrap_or_else(PoisonError::into_inner).len()));
+    }
+}
+
 /// The lines of the log that hold `words`. Tests run side by side, so the words must be a test's own.
 pub fn logged(words: &str) -> Vec<String> {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    log.iter().filter(|line| line.contains(words)).cloned().collect()
+    log[BEGAN.get().unwrap_or(0)..].iter().filter(|line| line.contains(words)).cloned().collect()
 }
 
 /// The messages of a stream that were named as failed.
@@ -104,6 +118,7 @@ impl Sink {
     /// What open returned.
     pub fn try_open(config: &Value) -> Result<Self, i32> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
+        log_begins();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         match plugin().open(id, &config.to_string(), log) {
             0 => Ok(Self { id, closed: false }),

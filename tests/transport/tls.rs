@@ -126,8 +126,9 @@ fn a_spool_with_defaults_outlives_an_expired_certificate() {
     });
     let sink = Sink::open(&config);
     assert_eq!(sink.consume(&spooled::numbered(0..5)), 0);
-    wait_until("the first delivery", || taken(&secured.endpoint).len() == 5);
+    wait_until("the first delivery is settled", || spooled::held(folder.path()) == 0);
     secured.front.serve(serving(&secured.authority.issue_expired()));
+    // Longer than `pool_idle_timeout`, so that the next request needs a new connection.
     thread::sleep(Duration::from_millis(20));
     assert_eq!(sink.consume(&spooled::numbered(5..10)), 0);
     wait_until("the fault is told", || told(&secured).len() == 1);
