@@ -1,12 +1,10 @@
 //! Where a replay begins.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, str::FromStr, time::UNIX_EPOCH};
 
 use iggy::prelude::PollingStrategy;
+
+use crate::since::since;
 
 /// An offset, the same in each partition, or a time: messages that the server stored from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +21,9 @@ impl FromStr for ReplayFrom {
         if let Ok(offset) = text.parse() {
             return Ok(Self::Offset(offset));
         }
-        let time = humantime::parse_rfc3339_weak(text)
+        since(text)
             .ok()
-            .or_else(|| SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?));
-        time.and_then(|time| u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok())
+            .and_then(|time| u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok())
             .map(Self::Time)
             .ok_or_else(|| {
                 "write an offset, such as 1000, a time in UTC, such as 2026-08-01T12:00:00Z, or how long ago, such as 2h"
@@ -71,7 +68,7 @@ mod tests {
         for text in ["1970-01-01T00:00:02Z", "1970-01-01 00:00:02"] {
             assert_eq!(text.parse(), Ok(ReplayFrom::Time(2_000_000)), "{text}");
         }
-        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+        let now = u64::try_from(UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
         let Ok(ReplayFrom::Time(ago)) = "1h".parse() else { panic!("no time") };
         assert!((3_500_000_000..3_700_000_000).contains(&(now - ago)), "{ago}");
         assert!("yesterday".parse::<ReplayFrom>().is_err() && "-1".parse::<ReplayFrom>().is_err());

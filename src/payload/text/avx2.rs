@@ -4,7 +4,6 @@ use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
     _mm256_setr_epi64x,
 };
-
 use std::mem::MaybeUninit;
 
 use super::escape::{ESCAPE, escape};
@@ -34,9 +33,8 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     let rest = &text[at..];
     if let Some(last) = text.last_chunk::<{ 2 * STEP }>() {
         let special = u64::from(specials::<0>(last)) | u64::from(specials::<1>(last)) << STEP;
-        // The rest is the end of that.
-        let before = 2 * STEP - rest.len();
-        if rest.is_empty() || special >> before == 0 {
+        // The rest is the end of that, and at least STEP bytes: the loop ends before the last whole block.
+        if special >> (2 * STEP - rest.len()) == 0 {
             out.extend_from_slice(&text[run..]);
             return;
         }
