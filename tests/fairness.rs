@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::support::{
     config::with,
     endpoint::{Answer, Endpoint, Request},
-    plugin::{Batch, Sink},
+    plugin::{Batch, Sink, logged},
 };
 
 /// Messages of the healthy topic.
@@ -149,4 +149,28 @@ fn messages_that_always_fail_do_not_lower_the_adaptive_limit_of_the_others() {
         let under_way = under_way_beside(50, spool);
         assert!(under_way >= 10, "spool {spool}: {under_way} of 16 under way");
     }
+}
+
+#[test]
+fn a_breaker_that_one_lane_has_opened_lets_another_through_at_once() {
+    let endpoint =
+        Endpoint::start(|request| Answer::status(if topic_of(request) == "stuck" { 500 } else { 200 }));
+    // The lane that failed is the next probe in a minute.
+    let sink = Sink::open(&json!({
+        "url": endpoint.url(), "retry_delay": "1m", "max_retry_delay": "1m", "retry_jitter": "none",
+        "close_timeout": "1s", "circuit_breaker": { "failure_threshold": 1, "cool_down": "1h" },
+    }));
+    thread::scope(|scope| {
+        let stuck = scope.spawn(|| sink.consume(&Batch::numbered(1).from_topic("stuck")));
+        let keeps_failing = format!("{} keeps failing", endpoint.origin());
+        let asked = Instant::now();
+        while logged(&keeps_failing).is_empty() && asked.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let began = Instant::now();
+        assert_eq!(sink.consume(&Batch::numbered(1).from_topic("healthy")), 0);
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        crate::support::plugin::plugin().close(sink.id);
+        stuck.join().unwrap();
+    });
 }
